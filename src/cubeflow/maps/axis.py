@@ -1,0 +1,102 @@
+"""Binned axes: energy, true energy and the radial axis of the PSF."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A contiguous binned axis, held as plain numbers.
+
+    Parameters
+    ----------
+    name : str
+        ``energy`` (reconstructed), ``energy_true`` or ``rad``.
+    edges : tuple of float
+        The ``n_bins + 1`` strictly increasing bin edges, in `unit`.
+    unit : str
+        Unit of the edges: ``TeV`` for energies, ``deg`` for ``rad``.
+    interp : {"log", "lin"}
+        Spacing; it decides what the centre of a bin is.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two edges, they are not finite and strictly
+        increasing, or a logarithmic axis does not start above zero.
+    """
+
+    name: str
+    edges: tuple[float, ...]
+    unit: str
+    interp: Literal["log", "lin"] = "log"
+
+    def __post_init__(self) -> None:
+        edges = np.asarray(self.edges, dtype=float)
+        if edges.size < 2:
+            raise ValueError(f"axis {self.name}: at least two edges are needed, got {edges.size}")
+        if not np.all(np.isfinite(edges)) or not np.all(np.diff(edges) > 0):
+            raise ValueError(f"axis {self.name}: edges must be finite and strictly increasing, got {self.edges}")
+        if self.interp == "log" and edges[0] <= 0:
+            raise ValueError(f"axis {self.name}: a logarithmic axis starts above zero, got {edges[0]}")
+        object.__setattr__(self, "edges", tuple(float(edge) for edge in edges))
+
+    @cached_property
+    def edges_array(self) -> NDArray[np.float64]:
+        """Bin edges, shape (n_bins + 1,), in `unit`."""
+        return np.array(self.edges)
+
+    @cached_property
+    def centers(self) -> NDArray[np.float64]:
+        """Bin centres, shape (n_bins,): geometric mean of the edges if ``log``, arithmetic if ``lin``."""
+        lower, upper = self.edges_array[:-1], self.edges_array[1:]
+        return np.sqrt(lower * upper) if self.interp == "log" else 0.5 * (lower + upper)
+
+    @cached_property
+    def widths(self) -> NDArray[np.float64]:
+        """Bin widths, shape (n_bins,), in `unit`."""
+        return np.diff(self.edges_array)
+
+    @property
+    def n_bins(self) -> int:
+        """Number of bins."""
+        return len(self.edges) - 1
+
+    def index(self, values: ArrayLike) -> NDArray[np.int64]:
+        """Bin of each value, half-open ``[lo, hi)``; -1 outside the axis and for NaN."""
+        values = np.asarray(values, dtype=float)
+        index = np.searchsorted(self.edges_array, values, side="right") - 1
+        outside = ~((values >= self.edges[0]) & (values < self.edges[-1]))
+        return np.where(outside, -1, index)
+
+    def to_plain(self) -> dict[str, object]:
+        """Plain numbers and strings, for keys and file attributes."""
+        return {"name": self.name, "edges": list(self.edges), "unit": self.unit, "interp": self.interp}
+
+
+def energy_axis(edges_tev: ArrayLike, name: str = "energy") -> Axis:
+    """Energy axis from its edges in TeV; `name` is ``energy`` or ``energy_true``."""
+    return Axis(name, tuple(np.asarray(edges_tev, dtype=float).tolist()), "TeV", "log")
+
+
+def log_edges(lower: float, upper: float, n_bins: int) -> NDArray[np.float64]:
+    """Return ``n_bins + 1`` logarithmically spaced edges whose ends are exactly `lower` and `upper`."""
+    edges = np.geomspace(lower, upper, n_bins + 1)
+    edges[0], edges[-1] = lower, upper
+    return edges
+
+
+def rad_axis(rad_max_deg: float, n_bins: int) -> Axis:
+    """Radial axis of the PSF: `n_bins` equal bins from 0 to `rad_max_deg`, in deg."""
+    return Axis("rad", tuple(np.linspace(0.0, rad_max_deg, n_bins + 1).tolist()), "deg", "lin")
+
+
+def axis_from_plain(plain: dict[str, object]) -> Axis:
+    """Undo `Axis.to_plain`."""
+    return Axis(plain["name"], tuple(plain["edges"]), plain["unit"], plain["interp"])  # type: ignore[arg-type]

@@ -1,0 +1,77 @@
+"""The part of a map that one observation can fill."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cubeflow.maps import sphere
+from cubeflow.maps.geom import Geometry, GeometryError
+
+
+class NoOverlap(ValueError):
+    """An observation does not touch the map; the message says how far away it is."""
+
+
+def make_cutout(geom: Geometry, ra_deg: float, dec_deg: float, radius_deg: float, *, trim: bool = True) -> Geometry:
+    """Cut out the bounding box of a disc on the sky.
+
+    Parameters
+    ----------
+    geom : Geometry
+        The final geometry.
+    ra_deg, dec_deg : float
+        Centre of the disc (the pointing), ICRS, deg.
+    radius_deg : float
+        Radius of the disc, deg.
+    trim : bool
+        Cut at the border of `geom`. Otherwise the box is whole, as rings at the border need it.
+
+    Returns
+    -------
+    Geometry
+        On the pixel grid of `geom`.
+
+    Raises
+    ------
+    NoOverlap
+        If no pixel centre of `geom` lies within the disc.
+    """
+    x0, y0, x1, y1 = _bounding_box(geom, ra_deg, dec_deg, radius_deg)
+    inner = max(x0, 0), max(y0, 0), min(x1, geom.nx), min(y1, geom.ny)
+    if inner[0] < inner[2] and inner[1] < inner[3]:
+        trimmed = geom.cutout(inner[0], inner[1], inner[2] - inner[0], inner[3] - inner[1])
+        if np.any(trimmed.offset_deg(ra_deg, dec_deg) < radius_deg):
+            return trimmed if trim else geom.cutout(x0, y0, x1 - x0, y1 - y0)
+    center = geom.pixel_to_vectors((geom.nx - 1) / 2, (geom.ny - 1) / 2)
+    distance = sphere.separation_deg(center, sphere.unit_vectors(ra_deg, dec_deg))
+    raise NoOverlap(
+        f"no pixel of the map lies within {radius_deg:g} deg of the pointing "
+        f"({ra_deg:.4f}, {dec_deg:.4f}), which is {distance:.2f} deg from the map centre"
+    )
+
+
+def _bounding_box(geom: Geometry, ra_deg: float, dec_deg: float, radius_deg: float) -> tuple[int, int, int, int]:
+    """Pixel box [x0, x1) x [y0, y1) that holds every pixel centre within the disc."""
+    x, y = geom.vectors_to_pixel(_disc(ra_deg, dec_deg, radius_deg))
+    good = np.isfinite(x) & np.isfinite(y)
+    if not np.any(good):
+        return 0, 0, 0, 0
+    x, y = x[good], y[good]
+    box = [x.min(), y.min(), x.max(), y.max()]
+    # A disc that is torn apart by the edge of an all-sky projection, or holds a pole, may fill the whole map.
+    if np.ptp(x) * geom.pixel_deg > 180.0 or np.ptp(y) * geom.pixel_deg > 180.0:
+        box = [0, 0, geom.nx - 1, geom.ny - 1]
+    if not np.all(np.isfinite(box)):
+        raise GeometryError(f"no bounding box for a disc of {radius_deg} deg at ({ra_deg}, {dec_deg})")
+    return (*(int(np.floor(value)) for value in box[:2]), *(int(np.ceil(value)) + 1 for value in box[2:]))  # type: ignore[return-value]
+
+
+def _disc(ra_deg: float, dec_deg: float, radius_deg: float) -> NDArray[np.float64]:
+    """ICRS vectors, shape (n, 3), of positions that fill a disc on the sky, its rim densely."""
+    angle = np.linspace(0.0, 2.0 * np.pi, 721)
+    radius = np.deg2rad(radius_deg) * np.linspace(0.0, 1.0, 9)[:, None]
+    outward, east, north = sphere.local_basis(ra_deg, dec_deg)
+    rim = np.cos(angle)[..., None] * east + np.sin(angle)[..., None] * north
+    vectors = np.cos(radius)[..., None] * outward + np.sin(radius)[..., None] * rim
+    return vectors.reshape(-1, 3)

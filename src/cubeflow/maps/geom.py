@@ -1,0 +1,208 @@
+"""Map geometry as plain frozen numbers; the WCS is derived from them.
+
+A cutout is its parent with a shifted reference pixel: where it lies in the parent is computed
+from the two reference pixels, and two geometries are aligned when their grids are equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cubeflow.maps import sphere
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
+
+FloatArray = NDArray[np.float64]
+FRAMES = {"icrs": ("RA--", "DEC-"), "galactic": ("GLON", "GLAT")}
+
+
+class GeometryError(ValueError):
+    """A geometry is impossible, or two geometries do not fit each other."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A two-dimensional pixel grid on the sky.
+
+    Parameters
+    ----------
+    frame : {"icrs", "galactic"}
+        Celestial frame of the map.
+    projection : str
+        Three-letter FITS code: ``TAN``, ``CAR``, ``AIT``, ``ZEA``, ...
+    lon_deg, lat_deg : float
+        Reference position (CRVAL) in `frame`.
+    pixel_deg : float
+        Pixel size (CDELT), the same in both directions; longitude grows to the left.
+    nx, ny : int
+        Number of pixels along longitude and latitude.
+    crpix_x, crpix_y : float
+        Reference pixel, FITS convention (the centre of the first pixel is 1).
+
+    Raises
+    ------
+    GeometryError
+        For an unknown frame, a pixel size that is not positive, or no pixels.
+    """
+
+    frame: str
+    projection: str
+    lon_deg: float
+    lat_deg: float
+    pixel_deg: float
+    nx: int
+    ny: int
+    crpix_x: float
+    crpix_y: float
+
+    def __post_init__(self) -> None:
+        if self.frame not in FRAMES:
+            raise GeometryError(f"frame: expected one of {sorted(FRAMES)}, got {self.frame!r}")
+        if not (np.isfinite(self.pixel_deg) and self.pixel_deg > 0):
+            raise GeometryError(f"pixel: expected a size above 0 deg, got {self.pixel_deg}")
+        if self.nx < 1 or self.ny < 1:
+            raise GeometryError(f"width: expected at least one pixel, got {self.nx} x {self.ny}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of one image: (ny, nx), i.e. (lat, lon)."""
+        return self.ny, self.nx
+
+    @property
+    def grid(self) -> tuple[str, str, float, float, float]:
+        """What two geometries on the same (unbounded) pixel grid share, up to whole-pixel shifts."""
+        return self.frame, self.projection, self.lon_deg, self.lat_deg, self.pixel_deg
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain numbers and strings, for keys and file attributes."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def wcs(self) -> WCS:
+        """Celestial WCS of the grid, two axes."""
+        from astropy.wcs import WCS
+
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype = [f"{name}-{self.projection}" for name in FRAMES[self.frame]]
+        wcs.wcs.cunit = ["deg", "deg"]
+        wcs.wcs.crval = [self.lon_deg, self.lat_deg]
+        wcs.wcs.crpix = [self.crpix_x, self.crpix_y]
+        wcs.wcs.cdelt = [-self.pixel_deg, self.pixel_deg]
+        if self.frame == "icrs":
+            wcs.wcs.radesys = "ICRS"
+        wcs.array_shape = self.shape
+        wcs.wcs.set()
+        return wcs
+
+    def pixel_to_vectors(self, x: ArrayLike, y: ArrayLike) -> FloatArray:
+        """ICRS unit vectors, shape (..., 3), at 0-based pixel positions; NaN outside the projection."""
+        lon, lat = self.wcs().wcs_pix2world(np.ravel(x), np.ravel(y), 0)
+        # A position beyond the edge of an all-sky projection is no position, whatever wcslib made of it.
+        back_x, back_y = self.wcs().wcs_world2pix(lon, lat, 0)
+        period = 360.0 / self.pixel_deg
+        shift_x = np.abs(back_x - np.ravel(x))
+        beyond = ~((np.minimum(shift_x, np.abs(shift_x - period)) < 1e-3) & (np.abs(back_y - np.ravel(y)) < 1e-3))
+        vectors = sphere.frame_to_icrs(sphere.unit_vectors(lon, lat), self.frame)
+        vectors[beyond] = np.nan
+        return vectors.reshape(*np.shape(x), 3)
+
+    def vectors_to_pixel(self, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """0-based pixel positions (x, y), shape (...), of ICRS vectors (..., 3); NaN where there are none."""
+        lon, lat = sphere.lon_lat(sphere.icrs_to_frame(vectors, self.frame))
+        x, y = self.wcs().wcs_world2pix(np.ravel(lon), np.ravel(lat), 0)
+        return x.reshape(lon.shape), y.reshape(lon.shape)
+
+    @cached_property
+    def center_vectors(self) -> FloatArray:
+        """ICRS unit vectors of the pixel centres, shape (ny, nx, 3)."""
+        y, x = np.mgrid[: self.ny, : self.nx].astype(float)
+        return self.pixel_to_vectors(x, y)
+
+    @cached_property
+    def solid_angle_sr(self) -> FloatArray:
+        """Exact solid angle of each pixel, shape (ny, nx), sr; 0 where a corner has no position."""
+        y, x = np.mgrid[: self.ny + 1, : self.nx + 1] - 0.5
+        corner = self.pixel_to_vectors(x, y)
+        low_left, low_right = corner[:-1, :-1], corner[:-1, 1:]
+        up_left, up_right = corner[1:, :-1], corner[1:, 1:]
+        area = sphere.triangle_solid_angle(low_left, low_right, up_right)
+        area += sphere.triangle_solid_angle(low_left, up_right, up_left)
+        return np.where(np.isfinite(area), area, 0.0)
+
+    def offset_deg(self, lon_deg: float, lat_deg: float) -> FloatArray:
+        """Separation of each pixel centre from an ICRS position, shape (ny, nx), deg; NaN off the sky."""
+        return sphere.separation_deg(self.center_vectors, sphere.unit_vectors(lon_deg, lat_deg))
+
+    def pixel_index(self, ra_deg: ArrayLike, dec_deg: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Pixel (ix, iy) of ICRS positions, ``floor(pix + 0.5)``; -1 for both where outside the map."""
+        x, y = self.vectors_to_pixel(sphere.unit_vectors(ra_deg, dec_deg))
+        with np.errstate(invalid="ignore"):
+            ix, iy = np.floor(x + 0.5), np.floor(y + 0.5)
+            inside = (ix >= 0) & (ix < self.nx) & (iy >= 0) & (iy < self.ny)
+        return np.where(inside, ix, -1).astype(np.int64), np.where(inside, iy, -1).astype(np.int64)
+
+    def cutout(self, x0: int, y0: int, nx: int, ny: int) -> Geometry:
+        """Return the `nx` x `ny` pixels from pixel (x0, y0) on, on the same grid; may reach outside."""
+        return replace(self, nx=nx, ny=ny, crpix_x=self.crpix_x - x0, crpix_y=self.crpix_y - y0)
+
+    def origin_in(self, parent: Geometry) -> tuple[int, int]:
+        """Pixel (x, y) of `parent` on which the first pixel of this geometry lies.
+
+        Raises
+        ------
+        GeometryError
+            If the two are not on one grid.
+        """
+        shift_x, shift_y = parent.crpix_x - self.crpix_x, parent.crpix_y - self.crpix_y
+        if self.grid != parent.grid or not (shift_x.is_integer() and shift_y.is_integer()):
+            raise GeometryError(f"geometries are not aligned: {self} and {parent}")
+        return int(shift_x), int(shift_y)
+
+    def overlap(self, parent: Geometry) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
+        """Slices (lat, lon) of the shared pixels in `self` and in `parent`; None where nothing is shared."""
+        x0, y0 = self.origin_in(parent)
+        lo_x, hi_x = max(0, x0), min(parent.nx, x0 + self.nx)
+        lo_y, hi_y = max(0, y0), min(parent.ny, y0 + self.ny)
+        if lo_x >= hi_x or lo_y >= hi_y:
+            return None
+        own = slice(lo_y - y0, hi_y - y0), slice(lo_x - x0, hi_x - x0)
+        return own, (slice(lo_y, hi_y), slice(lo_x, hi_x))
+
+    def union(self, other: Geometry) -> Geometry:
+        """Smallest geometry on the same grid that holds both."""
+        x0, y0 = other.origin_in(self)
+        lo_x, hi_x = min(0, x0), max(self.nx, x0 + other.nx)
+        lo_y, hi_y = min(0, y0), max(self.ny, y0 + other.ny)
+        return self.cutout(lo_x, lo_y, hi_x - lo_x, hi_y - lo_y)
+
+    def coarse(self, pixel_deg: float) -> Geometry:
+        """Grid of about `pixel_deg` with the same reference position that covers this one, for IRF maps."""
+        nx, ny = (max(1, int(np.ceil(n * self.pixel_deg / pixel_deg - 1e-9))) for n in (self.nx, self.ny))
+        scale = self.pixel_deg / pixel_deg
+        crpix_x = (nx + 1) / 2 + (self.crpix_x - (self.nx + 1) / 2) * scale
+        crpix_y = (ny + 1) / 2 + (self.crpix_y - (self.ny + 1) / 2) * scale
+        return replace(self, pixel_deg=pixel_deg, nx=nx, ny=ny, crpix_x=crpix_x, crpix_y=crpix_y)
+
+
+def make_geometry(
+    frame: str, projection: str, lon_deg: float, lat_deg: float, width_deg: tuple[float, float], pixel_deg: float
+) -> Geometry:
+    """Geometry of the given width (lon, lat) in deg, centred on the reference position in `frame`."""
+    if not (np.all(np.isfinite(width_deg)) and min(width_deg) > 0):
+        raise GeometryError(f"width: expected two sizes above 0 deg, got {width_deg}")
+    if not (np.isfinite(pixel_deg) and pixel_deg > 0):
+        raise GeometryError(f"pixel: expected a size above 0 deg, got {pixel_deg}")
+    nx, ny = (int(np.rint(width / pixel_deg)) for width in width_deg)
+    return Geometry(
+        frame, projection, lon_deg, lat_deg, pixel_deg, nx, ny, crpix_x=(nx + 1) / 2, crpix_y=(ny + 1) / 2
+    )
+
+
+def geometry_from_plain(plain: dict[str, Any]) -> Geometry:
+    """Undo `Geometry.to_plain`."""
+    return Geometry(**plain)

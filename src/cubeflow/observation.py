@@ -1,0 +1,144 @@
+"""One observation: its events, good time intervals, pointing and responses, all in memory.
+
+Readers build these; products take their parts. Times are seconds on the TT scale since the
+reference `TIME_REFERENCE_MJD`, whatever the file used, so that observations can be stacked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cubeflow.irf.aeff import EffectiveArea
+from cubeflow.irf.background import BackgroundRate
+from cubeflow.irf.edisp import EnergyDispersion
+from cubeflow.irf.psf import PSF
+from cubeflow.irf.rad_max import RadMax
+
+FloatArray = NDArray[np.float64]
+TIME_REFERENCE_MJD = 51910  # 2001-01-01T00:00:00 TT
+
+
+class RunRefused(Exception):
+    """A run cannot be used; the message is one line that says why, naming file and key."""
+
+
+@dataclass(frozen=True, eq=False)
+class EventList:
+    """Reconstructed events; all arrays have shape (n_events,).
+
+    Parameters
+    ----------
+    energy_tev, ra_deg, dec_deg : array
+        Reconstructed energy and ICRS direction, ``0 <= ra < 360``.
+    time_s : array
+        TT seconds since `TIME_REFERENCE_MJD`.
+    mc_id : array or None
+        Identifier of the simulated component, where the file has one.
+    """
+
+    energy_tev: FloatArray
+    ra_deg: FloatArray
+    dec_deg: FloatArray
+    time_s: FloatArray
+    mc_id: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.energy_tev)
+
+    def select(self, keep: NDArray[np.bool_]) -> EventList:
+        """Events where `keep`, shape (n_events,), is true."""
+        mc_id = None if self.mc_id is None else self.mc_id[keep]
+        return EventList(self.energy_tev[keep], self.ra_deg[keep], self.dec_deg[keep], self.time_s[keep], mc_id)
+
+
+@dataclass(frozen=True, eq=False)
+class Gti:
+    """Good time intervals: sorted, disjoint, not empty; shape (n,), TT seconds since `TIME_REFERENCE_MJD`."""
+
+    start_s: FloatArray
+    stop_s: FloatArray
+
+    @property
+    def ontime_s(self) -> float:
+        """Sum of the intervals in s."""
+        return float(np.sum(self.stop_s - self.start_s))
+
+    def contains(self, time_s: FloatArray) -> NDArray[np.bool_]:
+        """Whether each time lies in an interval, both ends included."""
+        index = np.searchsorted(self.start_s, time_s, side="right") - 1
+        inside = (index >= 0) & np.isfinite(time_s)
+        return inside & (time_s <= self.stop_s[np.maximum(index, 0)])
+
+
+@dataclass(frozen=True)
+class Pointing:
+    """Direction of the telescopes, fixed on the sky: ICRS, deg."""
+
+    ra_deg: float
+    dec_deg: float
+
+
+@dataclass(frozen=True)
+class Site:
+    """Position of the observatory: geodetic longitude (east) and latitude in deg, altitude in m."""
+
+    lon_deg: float
+    lat_deg: float
+    altitude_m: float
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """Everything read from one run.
+
+    Parameters
+    ----------
+    obs_id : int
+        Identifier of the run.
+    events, gti, pointing : EventList, Gti, Pointing
+        As read; events outside the GTI are still in the list.
+    deadc : float
+        Dead-time correction: livetime over ontime, in (0, 1].
+    aeff, edisp, psf, background, rad_max : optional
+        Responses; None where the run has none (point-like data have no PSF and no background).
+    point_like : bool
+        Whether the responses hold for events inside a directional cut.
+    site : Site or None
+        Where the telescopes stand, if the file says so.
+    quirks : tuple of str
+        Names of the deviations from the format that were met.
+    repairs : dict of str to int
+        What was repaired or dropped while reading, with how often.
+    meta : dict
+        Header values for the run table: object, telescope, zenith, ...
+    """
+
+    obs_id: int
+    events: EventList
+    gti: Gti
+    pointing: Pointing
+    deadc: float
+    aeff: EffectiveArea | None
+    edisp: EnergyDispersion | None
+    psf: PSF | None
+    background: BackgroundRate | None
+    rad_max: RadMax | None = None
+    point_like: bool = False
+    site: Site | None = None
+    quirks: tuple[str, ...] = ()
+    repairs: dict[str, int] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ontime_s(self) -> float:
+        """Sum of the good time intervals in s."""
+        return self.gti.ontime_s
+
+    @property
+    def livetime_s(self) -> float:
+        """Ontime times the dead-time correction in s; never the header's LIVETIME."""
+        return self.gti.ontime_s * self.deadc
