@@ -1,0 +1,1 @@
+"""Instrument responses: evaluate, integrate, interpolate (floor 1)."""

@@ -1,0 +1,1 @@
+"""One function per map or kernel (floor 3)."""

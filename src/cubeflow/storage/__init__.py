@@ -1,0 +1,1 @@
+"""Artifacts, FITS products and keys (floor 3)."""
