@@ -1,0 +1,63 @@
+"""The configuration of a step as objects, made from the plain numbers of a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cubeflow.maps import Axis, Geometry, axis_from_plain, geometry_from_plain
+
+
+@dataclass(frozen=True)
+class ReduceSetup:
+    """Geometry, axes and cuts of the step ``reduce``.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        Final geometry of the target.
+    irf_geometry : Geometry
+        Coarse grid of the PSF and energy-dispersion maps.
+    energy, energy_true, rad : Axis
+        Reconstructed and true energy (TeV), radial axis of the PSF (deg).
+    offset_max_deg : float
+        Largest offset from the pointing that is used.
+    gti_filter : bool
+        Drop events outside the good time intervals.
+    trim : bool
+        Cut a run's maps at the border of the geometry; rings need them whole.
+    duplicates : {"refuse", "drop"}
+        What to do with event rows that appear twice.
+    safe_mask : mapping
+        Methods of the safe mask and their parameters.
+    spectrum : mapping
+        Spectrum assumed for the exposure in reconstructed energy.
+    """
+
+    geometry: Geometry
+    irf_geometry: Geometry
+    energy: Axis
+    energy_true: Axis
+    rad: Axis
+    offset_max_deg: float
+    gti_filter: bool
+    trim: bool
+    duplicates: str
+    safe_mask: Mapping[str, Any]
+    spectrum: Mapping[str, Any]
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain numbers and strings, for manifests and keys."""
+        plain: dict[str, Any] = {}
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            plain[name] = value.to_plain() if isinstance(value, (Geometry, Axis)) else value
+        return plain
+
+
+def reduce_setup_from_plain(plain: Mapping[str, Any]) -> ReduceSetup:
+    """Undo `ReduceSetup.to_plain`."""
+    makers = {"geometry": geometry_from_plain, "irf_geometry": geometry_from_plain}
+    makers |= dict.fromkeys(("energy", "energy_true", "rad"), axis_from_plain)
+    return ReduceSetup(**{name: makers[name](value) if name in makers else value for name, value in plain.items()})

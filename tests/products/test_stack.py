@@ -1,0 +1,136 @@
+"""A stack of stacks is a stack; sums are those of the runs."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cubeflow.maps import Cube, GeometryError, energy_axis, make_geometry
+from cubeflow.products.stack import Stack, make_run_stack, mean_response, on_geometry, stack
+
+PARENT = make_geometry("icrs", "TAN", 10.0, 20.0, (0.9, 0.7), 0.1)
+COARSE = make_geometry("icrs", "TAN", 10.0, 20.0, (0.8, 0.6), 0.2)
+ENERGY = energy_axis([1.0, 2.0, 5.0])
+ENERGY_TRUE = energy_axis([0.5, 1.0, 3.0, 9.0], "energy_true")
+
+
+def make_run(seed: int) -> Stack:
+    """Contribution of a random run on a random cutout."""
+    rng = np.random.default_rng(seed)
+    x0, y0 = int(rng.integers(-2, 5)), int(rng.integers(-1, 4))
+    geom = PARENT.cutout(x0, y0, int(rng.integers(1, 7)), int(rng.integers(1, 6)))
+    shape, shape_true = (2, *geom.shape), (3, *geom.shape)
+    mask = rng.random(shape) < 0.6
+    maps = {
+        "counts": Cube(rng.poisson(3, shape), "", geom, (ENERGY,)),
+        "background": Cube(rng.random(shape), "", geom, (ENERGY,)),
+        "exposure": Cube(rng.random(shape_true) * 1e10, "m2 s", geom, (ENERGY_TRUE,)),
+        "edisp": Cube(rng.random((3, 2, *COARSE.shape)), "", COARSE, (ENERGY_TRUE, ENERGY)),
+    }
+    weight = Cube(rng.random((3, *COARSE.shape)) * 1e10, "m2 s", COARSE, (ENERGY_TRUE,))
+    start = float(seed) * 2000
+    return make_run_stack(maps, mask, weight, np.array([[start, start + 1000.0]]), 900.0)
+
+
+def on_parent(stacked: Stack, name: str) -> np.ndarray:
+    """Layer on a geometry that holds all, for comparisons."""
+    whole = PARENT.cutout(-5, -5, 25, 25)
+    return on_geometry(stacked.layers[name], whole).data
+
+
+def slow_sum(runs: list[Stack], name: str) -> np.ndarray:
+    """Sum on the whole grid, run by run and pixel by pixel."""
+    total = np.zeros((*runs[0].layers[name].data.shape[:-2], 25, 25))
+    for run in runs:
+        cube = run.layers[name]
+        x0, y0 = cube.geom.origin_in(PARENT.cutout(-5, -5, 25, 25))
+        for iy in range(cube.geom.ny):
+            for ix in range(cube.geom.nx):
+                total[..., y0 + iy, x0 + ix] += cube.data[..., iy, ix]
+    return total
+
+
+@pytest.mark.parametrize("name", ["counts", "background", "exposure"])
+def test_stack_is_the_pixelwise_sum(name):
+    runs = [make_run(seed) for seed in range(6)]
+    np.testing.assert_array_equal(on_parent(stack(runs), name), slow_sum(runs, name))
+
+
+def test_masks_are_joined():
+    runs = [make_run(seed) for seed in range(6)]
+    np.testing.assert_array_equal(on_parent(stack(runs), "mask_safe"), slow_sum(runs, "mask_safe") > 0)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(0, 10**6), min_size=2, max_size=8, unique=True), st.data())
+def test_stack_is_associative_and_order_free(seeds, data):
+    runs = [make_run(seed) for seed in seeds]
+    border = data.draw(st.integers(1, len(runs) - 1))
+    whole = stack(runs)
+    nested = stack([stack(runs[:border]), stack(runs[border:])])
+    shuffled = stack(data.draw(st.permutations(runs)))
+    for other in (nested, shuffled):
+        for name in whole.layers:
+            if name == "irf_edisp" or name == "irf_exposure":
+                np.testing.assert_allclose(other.layers[name].data, whole.layers[name].data, rtol=1e-13)
+            else:
+                np.testing.assert_allclose(on_parent(other, name), on_parent(whole, name), rtol=1e-13)
+        np.testing.assert_array_equal(on_parent(other, "counts"), on_parent(whole, "counts"))
+        np.testing.assert_array_equal(other.gti_s, whole.gti_s)
+        assert other.n_runs == whole.n_runs == len(seeds)
+        assert other.livetime_s == pytest.approx(900.0 * len(seeds))
+
+
+def test_exposure_is_kept_where_any_energy_is_safe():
+    geom = PARENT.cutout(0, 0, 2, 1)
+    mask = np.array([[[True, False]], [[False, False]]])
+    maps = {
+        "counts": Cube(np.full((2, 1, 2), 5), "", geom, (ENERGY,)),
+        "exposure": Cube(np.ones((3, 1, 2)), "m2 s", geom, (ENERGY_TRUE,)),
+    }
+    weight = Cube(np.ones((3, *COARSE.shape)), "m2 s", COARSE, (ENERGY_TRUE,))
+    run = make_run_stack(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)
+    np.testing.assert_array_equal(run.layers["exposure"].data, [[[1, 0]], [[1, 0]], [[1, 0]]])
+    np.testing.assert_array_equal(run.layers["counts"].data, [[[5, 0]], [[0, 0]]])
+
+
+def test_mean_response_is_weighted_by_exposure():
+    runs = [make_run(seed) for seed in (1, 2)]
+    mean = mean_response(stack(runs), "edisp")
+    weights = [run.layers["irf_exposure"].data[:, None] for run in runs]
+    values = [run.layers["irf_edisp"].data / weight for run, weight in zip(runs, weights, strict=True)]
+    np.testing.assert_allclose(
+        mean.data, np.average(values, axis=0, weights=np.broadcast_arrays(*weights, values[0])[:2])
+    )
+    assert mean.unit == ""
+
+
+def test_a_nan_is_refused():
+    run = make_run(1)
+    spoiled = run.layers["background"].data.copy()
+    spoiled[0, 0, 0] = np.nan
+    layers = {**run.layers, "background": Cube(spoiled, "", run.layers["background"].geom, (ENERGY,))}
+    with pytest.raises(ValueError, match="'background' holds values that are not finite"):
+        stack([Stack(layers, run.gti_s, 1.0, 1.0, 1)])
+
+
+def test_parts_stay_as_they_were():
+    runs = [make_run(seed) for seed in range(3)]
+    before = [run.layers["counts"].data.copy() for run in runs]
+    stack(runs)
+    for run, data in zip(runs, before, strict=True):
+        np.testing.assert_array_equal(run.layers["counts"].data, data)
+
+
+def test_other_grids_are_refused():
+    run, other = make_run(1), make_run(2)
+    shifted = make_geometry("icrs", "TAN", 10.05, 20.0, (0.9, 0.7), 0.1)
+    counts = other.layers["counts"]
+    moved = Cube(counts.data, "", shifted.cutout(0, 0, counts.geom.nx, counts.geom.ny), counts.axes)
+    with pytest.raises(GeometryError, match="not aligned"):
+        stack([run, Stack({**other.layers, "counts": moved}, other.gti_s, 1.0, 1.0, 1)])
+
+
+def test_nothing_is_no_stack():
+    with pytest.raises(ValueError, match="nothing to stack"):
+        stack([])

@@ -1,0 +1,26 @@
+# One job per batch of runs and one process: every run's reduced.h5 and background-<label>.h5 are
+# written by the step under their own keys, and the batch's leaf stacks are what Snakemake sees.
+# A leaf is named by its content, so that one that exists is never stale: inputs are ancient.
+
+for _target in PLAN.targets:
+
+    if PLAN.leaf_patterns(_target):
+
+        rule:
+            name:
+                f"reduce_{_target}"
+            input:
+                manifest=ancient(f"{RESULTS}/{_target}/plan/{{batch}}.json"),
+            output:
+                leaves=PLAN.leaf_patterns(_target),
+            params:
+                accept=PLAN.accept_refusals,
+            log:
+                f"{RESULTS}/logs/{_target}/reduce-{{batch}}.log",
+            resources:
+                mem_mb=PLAN.memory_mb(_target, "reduce"),
+                runtime=PLAN.minutes(_target, "reduce"),
+            message:
+                f"{_target}: reduce batch {{wildcards.batch}}"
+            shell:
+                "cubeflow reduce {params.accept} {input.manifest:q} > {log:q} 2>&1"
