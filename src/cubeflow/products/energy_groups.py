@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -41,7 +42,7 @@ def make_energy_groups(energy: Axis, groups: int | Sequence[float]) -> Groups:
     if len(index) < 2 or index[0] != 0 or index[-1] != energy.n_bins or np.any(np.diff(index) <= 0):
         span = f"{energy.edges[0]:g} to {energy.edges[-1]:g} TeV"
         raise ValueError(f"energy_groups: expected increasing edges from {span}, got {list(groups)}")
-    return tuple(tuple(range(first, last)) for first, last in zip(index[:-1], index[1:], strict=True))
+    return tuple(tuple(range(first, last)) for first, last in itertools.pairwise(index))
 
 
 def _edge_index(energy: Axis, edge: float) -> int:
