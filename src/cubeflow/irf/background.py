@@ -1,0 +1,228 @@
+"""Rate of background events (BKG_3D, BKG_2D).
+
+The logarithm of the rate is multilinear in (ln E, position) between bin centres, linear in the outermost
+half bins, and the rate is zero outside the table. Along energy it is a chain of power laws, which is
+integrated exactly: between two energies with rates y1, y2 the integral over a power law is
+``ln(E2 / E1)`` times the logarithmic mean of ``y1 E1`` and ``y2 E2``.
+
+References
+----------
+https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/full_enclosure/bkg/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cubeflow.irf.table import Nodes, nodes_from_edges
+
+FloatArray = NDArray[np.float64]
+
+# Stand-in for a rate of zero where logarithms are interpolated: the smallest normal float32, per MeV.
+FLOOR_PER_TEV = float(np.finfo(np.float32).tiny) * 1e6
+
+
+class BackgroundRate(Protocol):
+    """Any background model."""
+
+    @property
+    def alignment(self) -> Literal["RADEC", "ALTAZ"]:
+        """What the field-of-view longitude and latitude are aligned with."""
+        ...
+
+    def integrate(self, energy_edges_tev: ArrayLike, lon_deg: ArrayLike, lat_deg: ArrayLike) -> FloatArray:
+        """Rate in s-1 sr-1, shape (r, ...), for energy edges (r + 1,) and positions (...)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Background3D:
+    """Background rate as a function of energy and position in the field of view.
+
+    Parameters
+    ----------
+    energy_edges_tev : array, shape (n_energy + 1,)
+        Edges in reconstructed energy, TeV.
+    lon_edges_deg, lat_edges_deg : array, shape (n_lon + 1,), (n_lat + 1,)
+        Edges in deg; for RADEC longitude grows to the **east** and latitude to the north, for ALTAZ with
+        azimuth and altitude. The reader has turned the table that way.
+    rate : array, shape (n_energy, n_lon, n_lat)
+        Rate in s-1 TeV-1 sr-1, not negative.
+    alignment : {"RADEC", "ALTAZ"}
+        Orientation of the field of view.
+
+    Raises
+    ------
+    ValueError
+        If the table does not have the shape of its axes.
+    """
+
+    energy_edges_tev: FloatArray
+    lon_edges_deg: FloatArray
+    lat_edges_deg: FloatArray
+    rate: FloatArray
+    alignment: Literal["RADEC", "ALTAZ"] = "RADEC"
+
+    def __post_init__(self) -> None:
+        axes = self.energy_edges_tev, self.lon_edges_deg, self.lat_edges_deg
+        expected = tuple(len(edges) - 1 for edges in axes)
+        if self.rate.shape != expected:
+            raise ValueError(f"BKG: table of shape {self.rate.shape}, axes of shape {expected}")
+
+    @cached_property
+    def axes(self) -> tuple[Nodes, Nodes, Nodes]:
+        """Nodes in energy, longitude and latitude."""
+        energy, lon, lat = self.energy_edges_tev, self.lon_edges_deg, self.lat_edges_deg
+        return (
+            nodes_from_edges(energy[:-1], energy[1:], log=True),
+            nodes_from_edges(lon[:-1], lon[1:], log=False),
+            nodes_from_edges(lat[:-1], lat[1:], log=False),
+        )
+
+    @cached_property
+    def log_rate(self) -> FloatArray:
+        """Logarithm of the rate with gaps along energy filled, shape (n_energy, n_lon, n_lat)."""
+        return _log_rate(self.rate)
+
+    def integrate(self, energy_edges_tev: ArrayLike, lon_deg: ArrayLike, lat_deg: ArrayLike) -> FloatArray:
+        """Integrate the rate over energy bins.
+
+        Parameters
+        ----------
+        energy_edges_tev : array, shape (r + 1,)
+            Edges in reconstructed energy, TeV; the part of a bin outside the table adds nothing.
+        lon_deg, lat_deg : array, shape (...)
+            Field-of-view position in deg, in the table's own orientation.
+
+        Returns
+        -------
+        rate : array, shape (r, ...)
+            In s-1 sr-1; zero outside the table.
+        """
+        energy, lon, lat = self.axes
+        inside = lon.inside(lon_deg) & lat.inside(lat_deg)
+        corners = _Corners.at(lon, lat, np.asarray(lon_deg)[inside], np.asarray(lat_deg)[inside])
+        breaks = _breaks(energy, np.asarray(energy_edges_tev, dtype=float))
+        on_nodes = np.tensordot(energy.weights(breaks), self.log_rate, axes=1).reshape(len(breaks), -1)
+        planes = (corners.interpolate(plane) for plane in on_nodes)
+        out = np.zeros((len(np.asarray(energy_edges_tev)) - 1, *inside.shape))
+        out[:, inside] = _integrate(planes, breaks, np.asarray(energy_edges_tev, dtype=float), int(inside.sum()))
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Background2D:
+    """Background rate as a function of energy and offset.
+
+    Parameters
+    ----------
+    energy_edges_tev : array, shape (n_energy + 1,)
+        Edges in reconstructed energy, TeV.
+    offset : Nodes
+        Offset in deg.
+    rate : array, shape (n_energy, n_offset)
+        Rate in s-1 TeV-1 sr-1, not negative.
+
+    Raises
+    ------
+    ValueError
+        If the table does not have the shape of its axes.
+    """
+
+    energy_edges_tev: FloatArray
+    offset: Nodes
+    rate: FloatArray
+    alignment: Literal["RADEC", "ALTAZ"] = "RADEC"
+
+    def __post_init__(self) -> None:
+        expected = len(self.energy_edges_tev) - 1, len(self.offset)
+        if self.rate.shape != expected:
+            raise ValueError(f"BKG: table of shape {self.rate.shape}, axes of shape {expected}")
+
+    def integrate(self, energy_edges_tev: ArrayLike, lon_deg: ArrayLike, lat_deg: ArrayLike) -> FloatArray:
+        """Rate in s-1 sr-1, shape (r, ...), at the offset of each position; see `Background3D.integrate`."""
+        lon, lat = np.deg2rad(lon_deg), np.deg2rad(lat_deg)
+        # Haversine of the separation from the centre of the field of view: exact at small offsets.
+        half = np.sqrt(np.sin(0.5 * lat) ** 2 + np.cos(lat) * np.sin(0.5 * lon) ** 2)
+        offset_deg = np.rad2deg(2.0 * np.arcsin(np.minimum(half, 1.0)))
+        inside = self.offset.inside(offset_deg)
+        energy = nodes_from_edges(self.energy_edges_tev[:-1], self.energy_edges_tev[1:], log=True)
+        breaks = _breaks(energy, np.asarray(energy_edges_tev, dtype=float))
+        on_nodes = energy.weights(breaks) @ _log_rate(self.rate)
+        planes = iter(on_nodes @ self.offset.weights(offset_deg[inside]).T)
+        out = np.zeros((len(np.asarray(energy_edges_tev)) - 1, *inside.shape))
+        out[:, inside] = _integrate(planes, breaks, np.asarray(energy_edges_tev, dtype=float), int(inside.sum()))
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class _Corners:
+    """The four nodes around each of p positions, as flat indices into (n_lon, n_lat), with their weights."""
+
+    index: tuple[NDArray[np.int64], ...]  # 4 x (p,)
+    weight: tuple[FloatArray, ...]  # 4 x (p,)
+
+    @classmethod
+    def at(cls, lon: Nodes, lat: Nodes, lon_deg: FloatArray, lat_deg: FloatArray) -> _Corners:
+        i, f = lon.bracket(lon_deg)
+        j, g = lat.bracket(lat_deg)
+        step_i, step_j = (len(lat) if len(lon) > 1 else 0), (1 if len(lat) > 1 else 0)
+        base = i * len(lat) + j
+        index = base, base + step_j, base + step_i, base + step_i + step_j
+        return cls(index, ((1 - f) * (1 - g), (1 - f) * g, f * (1 - g), f * g))
+
+    def interpolate(self, plane: FloatArray) -> FloatArray:
+        """Bilinear values, shape (p,), of a table flattened from (n_lon, n_lat)."""
+        value = plane[self.index[0]] * self.weight[0]
+        for index, weight in zip(self.index[1:], self.weight[1:], strict=True):
+            value += plane[index] * weight
+        return value
+
+
+def _log_rate(rate: FloatArray) -> FloatArray:
+    """Logarithm of the rate; zeros between valid energies are filled over the bin index, others are at the floor."""
+    log_rate = np.log(np.maximum(rate, FLOOR_PER_TEV)).reshape(len(rate), -1)
+    valid = (rate > 0).reshape(len(rate), -1)
+    bins = np.arange(len(rate))
+    for column in np.flatnonzero(valid.any(axis=0) & ~valid.all(axis=0)):
+        known = bins[valid[:, column]]
+        gap = ~valid[:, column] & (bins > known[0]) & (bins < known[-1])
+        log_rate[gap, column] = np.interp(bins[gap], known, log_rate[known, column])
+    return log_rate.reshape(rate.shape)
+
+
+def _breaks(energy: Nodes, edges: FloatArray) -> FloatArray:
+    """Energies between which the rate is a power law: bin edges and table nodes, inside the table."""
+    lower, upper = max(edges[0], energy.lower), min(edges[-1], energy.upper)
+    if lower >= upper:
+        return np.zeros(0)
+    breaks = np.concatenate([edges, energy.values, [lower, upper]])
+    return np.unique(breaks[(breaks >= lower) & (breaks <= upper)])
+
+
+def _integrate(planes: Iterator[FloatArray], breaks: FloatArray, edges: FloatArray, size: int) -> FloatArray:
+    """Integrate chains of power laws, given as planes of ln(rate) at the breaks, over bins; shape (r, size)."""
+    out = np.zeros((len(edges) - 1, size))
+    below: tuple[FloatArray, FloatArray] | None = None
+    for k, log_rate in enumerate(planes):
+        log_flux = log_rate + np.log(breaks[k])
+        flux = np.exp(log_flux)
+        flux[log_rate <= np.log(FLOOR_PER_TEV) + 0.7] = 0.0
+        if below is not None:
+            target = int(np.searchsorted(edges, breaks[k - 1], side="right")) - 1
+            out[target] += np.log(breaks[k] / breaks[k - 1]) * _log_mean(*below, log_flux, flux)
+        below = log_flux, flux
+    return out
+
+
+def _log_mean(log_a: FloatArray, a: FloatArray, log_b: FloatArray, b: FloatArray) -> FloatArray:
+    """Logarithmic mean (b - a) / (ln b - ln a), the plain mean where both are nearly equal."""
+    step = log_b - log_a
+    near = np.abs(step) < 1e-5
+    return np.where(near, 0.5 * (a + b), (b - a) / np.where(near, 1.0, step))

@@ -1,0 +1,191 @@
+"""Point spread function: PSF_TABLE, PSF_3GAUSS and PSF_KING.
+
+References
+----------
+https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/full_enclosure/psf/
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cubeflow.irf.table import Nodes
+
+FloatArray = NDArray[np.float64]
+SR_PER_DEG2 = float(np.deg2rad(1.0)) ** 2
+
+
+class PSF(Protocol):
+    """Any point spread function."""
+
+    def evaluate(self, energy_tev: ArrayLike, offset_deg: ArrayLike, rad_deg: ArrayLike) -> FloatArray:
+        """Density in sr-1, shape (k, o, r), for true energies (k,), offsets (o,) and separations (r,)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class PsfTable:
+    """PSF given as a table.
+
+    Parameters
+    ----------
+    energy_true, offset, rad : Nodes
+        Axes in TeV (logarithmic), deg and deg.
+    density_sr : array, shape (n_energy, n_offset, n_rad)
+        Probability per solid angle in sr-1.
+
+    Raises
+    ------
+    ValueError
+        If the table does not have the shape of its axes.
+    """
+
+    energy_true: Nodes
+    offset: Nodes
+    rad: Nodes
+    density_sr: FloatArray
+
+    def __post_init__(self) -> None:
+        _check_shape("RPSF", self.density_sr, (len(self.energy_true), len(self.offset), len(self.rad)))
+
+    def evaluate(self, energy_tev: ArrayLike, offset_deg: ArrayLike, rad_deg: ArrayLike) -> FloatArray:
+        """Density in sr-1, shape (k, o, r), linear between nodes, not negative, zero outside the edges."""
+        rad = self.rad.weights(np.atleast_1d(rad_deg))
+        energy = self.energy_true.weights(np.atleast_1d(energy_tev))
+        on_nodes = np.tensordot(energy, self.density_sr, axes=1) @ rad.T  # (k, n_offset, r)
+        density = self.offset.weights(np.atleast_1d(offset_deg)) @ on_nodes
+        return np.maximum(density, 0.0, out=density)
+
+
+@dataclass(frozen=True, eq=False)
+class Psf3Gauss:
+    """PSF as a sum of three Gaussians.
+
+    A width of zero marks a component that a cell does not have: widths are interpolated among the cells
+    that have it. A cell without the first width or without SCALE has no PSF.
+
+    Parameters
+    ----------
+    energy_true, offset : Nodes
+        Axes in TeV (logarithmic) and deg.
+    scale : array, shape (n_energy, n_offset)
+        Overall amplitude; only whether it is zero matters, the result is normalised.
+    sigma_1, sigma_2, sigma_3 : array, shape (n_energy, n_offset)
+        Widths in deg.
+    ampl_2, ampl_3 : array, shape (n_energy, n_offset)
+        Amplitudes relative to the first component.
+
+    Raises
+    ------
+    ValueError
+        If a table does not have the shape of the axes.
+    """
+
+    energy_true: Nodes
+    offset: Nodes
+    scale: FloatArray
+    sigma_1: FloatArray
+    ampl_2: FloatArray
+    sigma_2: FloatArray
+    ampl_3: FloatArray
+    sigma_3: FloatArray
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "sigma_1", "ampl_2", "sigma_2", "ampl_3", "sigma_3"):
+            _check_shape(name.upper(), getattr(self, name), (len(self.energy_true), len(self.offset)))
+
+    def evaluate(self, energy_tev: ArrayLike, offset_deg: ArrayLike, rad_deg: ArrayLike) -> FloatArray:
+        """Density in sr-1, shape (k, o, r), of integral 1; zero outside the edges and where no cell has a PSF."""
+        cells = _Cells.at(self.energy_true, self.offset, energy_tev, offset_deg)
+        valid = (self.scale > 0) & (self.sigma_1 > 0)
+        ampl_1 = np.ones_like(self.scale)
+        rad2 = np.square(np.atleast_1d(np.asarray(rad_deg, dtype=float)))
+        density = np.zeros((*cells.shape, rad2.size))
+        norm = np.zeros(cells.shape)
+        for ampl, sigma in ((ampl_1, self.sigma_1), (self.ampl_2, self.sigma_2), (self.ampl_3, self.sigma_3)):
+            width2 = np.square(cells.interpolate(sigma, valid & (sigma > 0)))
+            height = np.where(width2 > 0, np.maximum(cells.interpolate(ampl, valid), 0.0), 0.0)
+            norm += height * 2.0 * np.pi * width2
+            width2 = np.where(width2 > 0, width2, 1.0)
+            density += height[..., None] * np.exp(-0.5 * rad2 / width2[..., None])
+        return _per_sr(density, norm)
+
+
+@dataclass(frozen=True, eq=False)
+class PsfKing:
+    """PSF as a King profile.
+
+    Parameters
+    ----------
+    energy_true, offset : Nodes
+        Axes in TeV (logarithmic) and deg.
+    gamma : array, shape (n_energy, n_offset)
+        Slope, above 1; a cell with another value or no width has no PSF.
+    sigma : array, shape (n_energy, n_offset)
+        Width in deg.
+
+    Raises
+    ------
+    ValueError
+        If a table does not have the shape of the axes.
+    """
+
+    energy_true: Nodes
+    offset: Nodes
+    gamma: FloatArray
+    sigma: FloatArray
+
+    def __post_init__(self) -> None:
+        for name in ("gamma", "sigma"):
+            _check_shape(name.upper(), getattr(self, name), (len(self.energy_true), len(self.offset)))
+
+    def evaluate(self, energy_tev: ArrayLike, offset_deg: ArrayLike, rad_deg: ArrayLike) -> FloatArray:
+        """Density in sr-1, shape (k, o, r), of integral 1; zero outside the edges and where no cell has a PSF."""
+        cells = _Cells.at(self.energy_true, self.offset, energy_tev, offset_deg)
+        valid = (self.gamma > 1) & (self.sigma > 0)
+        gamma, sigma2 = (cells.interpolate(table, valid) for table in (self.gamma, self.sigma))
+        sigma2 = np.square(np.maximum(sigma2, 0.0))
+        has_psf = (gamma > 1) & (sigma2 > 0)
+        norm = np.where(has_psf, 2.0 * np.pi * sigma2, 0.0)
+        gamma, sigma2 = np.where(has_psf, gamma, 2.0), np.where(has_psf, sigma2, 1.0)
+        rad2 = np.square(np.atleast_1d(np.asarray(rad_deg, dtype=float)))
+        profile = (1.0 + rad2 / (2.0 * gamma * sigma2)[..., None]) ** -gamma[..., None]
+        return _per_sr((1.0 - 1.0 / gamma)[..., None] * profile, norm)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """Weights of the table cells at the positions (k, o) where a parametric PSF is wanted."""
+
+    energy: FloatArray  # (k, n_energy)
+    offset: FloatArray  # (o, n_offset)
+
+    @classmethod
+    def at(cls, energy_true: Nodes, offset: Nodes, energy_tev: ArrayLike, offset_deg: ArrayLike) -> _Cells:
+        return cls(energy_true.weights(np.atleast_1d(energy_tev)), offset.weights(np.atleast_1d(offset_deg)))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.energy), len(self.offset)
+
+    def interpolate(self, table: FloatArray, valid: NDArray[np.bool_]) -> FloatArray:
+        """Interpolate a table among its valid cells, shape (k, o); 0 where none of them takes part."""
+        value = self.energy @ np.where(valid, table, 0.0) @ self.offset.T
+        share = self.energy @ valid.astype(float) @ self.offset.T
+        # Beyond the outermost nodes weights are negative: a share that is not positive is no support.
+        return np.divide(value, share, out=np.zeros_like(value), where=share > 1e-9)
+
+
+def _check_shape(name: str, table: FloatArray, expected: tuple[int, ...]) -> None:
+    if table.shape != expected:
+        raise ValueError(f"PSF: {name} of shape {table.shape}, axes of shape {expected}")
+
+
+def _per_sr(density: FloatArray, norm: FloatArray) -> FloatArray:
+    """Density over its integral, from deg-2 to sr-1; zero where there is no integral."""
+    norm = norm[..., None] * SR_PER_DEG2
+    return np.divide(density, norm, out=np.zeros_like(density), where=norm > 0)

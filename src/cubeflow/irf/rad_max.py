@@ -1,0 +1,50 @@
+"""Directional cut of point-like responses (RAD_MAX_2D, or one number)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cubeflow.irf.table import Nodes
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class RadMax:
+    """Radius within which events were counted when point-like responses were made.
+
+    Parameters
+    ----------
+    energy, offset : Nodes
+        Axes in TeV (reconstructed energy, logarithmic) and deg; a RAD_MAX key gives one node each.
+    rad_max_deg : array, shape (n_energy, n_offset)
+        Radius in deg.
+
+    Raises
+    ------
+    ValueError
+        If the table does not have the shape of its axes.
+
+    References
+    ----------
+    https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/point_like/
+    """
+
+    energy: Nodes
+    offset: Nodes
+    rad_max_deg: FloatArray
+
+    def __post_init__(self) -> None:
+        expected = len(self.energy), len(self.offset)
+        if self.rad_max_deg.shape != expected:
+            raise ValueError(f"RAD_MAX: table of shape {self.rad_max_deg.shape}, axes of shape {expected}")
+
+    def evaluate(self, energy_tev: ArrayLike, offset_deg: ArrayLike) -> FloatArray:
+        """Radius in deg, shape (k, ...), for energies (k,) in TeV and offsets (...) in deg; zero outside the table."""
+        weights = self.offset.weights(offset_deg)
+        on_nodes = self.energy.weights(np.atleast_1d(energy_tev)) @ self.rad_max_deg
+        radius = on_nodes @ weights.reshape(-1, len(self.offset)).T  # (k, pixels)
+        return np.maximum(radius, 0.0).reshape(-1, *weights.shape[:-1])
