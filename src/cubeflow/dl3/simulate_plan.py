@@ -21,7 +21,7 @@ FloatArray = NDArray[np.float64]
 
 FIRST_NIGHT_S = 1.2e8  # about October 2004
 RUNS_PER_NIGHT = 4
-ZENITHS_DEG = (20.0, 27.0, 34.0, 41.0, 24.0)
+ZENITHS_DEG = (20.0, 27.0, 34.0, 46.0, 24.0)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ FloatArray = NDArray[np.float64]
 
 REFERENCE_ZENITH_DEG = 20.0
 BACKGROUND_INDEX = 2.7
-LON_GRADIENT = 0.10  # per deg to the east
-LAT_GRADIENT = -0.06  # per deg to the north
+LON_GRADIENT = 0.12  # per deg to the east
+LAT_GRADIENT = -0.04  # per deg to the north
 
 
 @dataclass(frozen=True)
