@@ -24,7 +24,8 @@ ICRS_TO_GALACTIC = np.array(
 
 def unit_vectors(lon_deg: ArrayLike, lat_deg: ArrayLike) -> FloatArray:
     """Unit vectors of shape (..., 3) for longitudes and latitudes in deg; NaN stays NaN."""
-    lon, lat = np.deg2rad(lon_deg), np.deg2rad(lat_deg)
+    # Files hold float32 positions: without the conversion their pixels would be computed in float32.
+    lon, lat = np.deg2rad(np.asarray(lon_deg, dtype=float)), np.deg2rad(np.asarray(lat_deg, dtype=float))
     cos_lat = np.cos(lat)
     return np.stack([cos_lat * np.cos(lon), cos_lat * np.sin(lon), np.broadcast_to(np.sin(lat), cos_lat.shape)], -1)
 
