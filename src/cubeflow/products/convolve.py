@@ -49,6 +49,25 @@ class Annulus:
         return min(int(self.r_out * (1 + RIM)), n_pixels - 1)
 
 
+@dataclass(frozen=True, eq=False)
+class PairTransform:
+    """Fourier transform of two images at once, the second one as imaginary part.
+
+    Parameters
+    ----------
+    spectrum : array of complex, the padded shape
+        Transform of first + i x scale x second.
+    scale : float
+        A power of two that brings the second image to the size of the first, so that neither loses digits.
+    shape : tuple of int
+        Shape (ny, nx) of the images.
+    """
+
+    spectrum: ComplexArray
+    scale: float
+    shape: Shape
+
+
 def fft_shape(shape: Shape, reach_pix: float) -> Shape:
     """Good FFT lengths for a map of that shape, padded so that nothing within `reach_pix` wraps around."""
     from scipy.fft import next_fast_len
@@ -58,11 +77,17 @@ def fft_shape(shape: Shape, reach_pix: float) -> Shape:
     return ny, nx
 
 
-def transform(image: NDArray[Any], padded: Shape) -> ComplexArray:
-    """Fourier transform of an image (ny, nx), padded with zeros."""
-    from scipy.fft import rfft2
+def transform_pair(first: NDArray[Any], second: NDArray[Any], padded: Shape) -> PairTransform:
+    """Transform of two finite, real images of one shape (ny, nx), padded with zeros."""
+    from scipy.fft import fft2
 
-    return rfft2(image.astype(np.float64, copy=False), s=padded)
+    ny, nx = first.shape
+    size_first, size_second = (float(np.abs(image).max(initial=0)) for image in (first, second))
+    scale = 2.0 ** np.rint(np.log2(size_first / size_second)) if size_first > 0 and size_second > 0 else 1.0
+    packed = np.zeros(padded, np.complex128)
+    packed.real[:ny, :nx] = first
+    np.multiply(second, scale, out=packed.imag[:ny, :nx])
+    return PairTransform(fft2(packed, overwrite_x=True), float(scale), (ny, nx))
 
 
 @lru_cache(maxsize=32)
@@ -73,35 +98,42 @@ def _ring_transform(ring: Annulus, shape: Shape, padded: Shape) -> FloatArray:
     inside = ring.contains(dy, dx)
     kernel = np.zeros(padded)
     kernel[dy[inside], dx[inside]] = 1.0
-    return np.ascontiguousarray(transform(kernel, padded).real)
+    return np.ascontiguousarray(transform_pair(kernel, np.zeros_like(kernel), padded).spectrum.real)
 
 
-def sum_transformed(spectrum: ComplexArray, ring: Annulus, shape: Shape, padded: Shape) -> FloatArray:
-    """Sum over the ring about each pixel, shape `shape`, from the image's transform."""
-    from scipy.fft import irfft2
+def sum_pair(pair: PairTransform, ring: Annulus) -> tuple[FloatArray, FloatArray]:
+    """Sums of both images over the ring about each pixel, each of shape (ny, nx)."""
+    from scipy.fft import ifft2
 
-    product = spectrum * _ring_transform(ring, shape, padded)
-    return irfft2(product, s=padded, overwrite_x=True)[: shape[0], : shape[1]]
+    ny, nx = pair.shape
+    padded = (pair.spectrum.shape[0], pair.spectrum.shape[1])
+    product = pair.spectrum * _ring_transform(ring, pair.shape, padded)
+    sums = ifft2(product, overwrite_x=True)[:ny, :nx]
+    return sums.real, sums.imag / pair.scale
 
 
-def sum_around(image: NDArray[Any], ring: Annulus) -> FloatArray:
-    """Sum of an image over the ring about each pixel; beyond the image there is nothing.
+def sum_both_around(first: NDArray[Any], second: NDArray[Any], ring: Annulus) -> tuple[FloatArray, FloatArray]:
+    """Sum each of two images (ny, nx) over the ring about each pixel; beyond the image there is nothing.
 
     Parameters
     ----------
-    image : array, shape (ny, nx)
+    first, second : array, shape (ny, nx)
         Finite values.
     ring : Annulus
         The pixels to be summed.
 
     Returns
     -------
-    sums : array, shape (ny, nx)
-        Accurate to about 1e-15 of the largest sum.
+    sums : two arrays, shape (ny, nx)
+        Each accurate to about 1e-15 of its largest sum.
     """
-    ny, nx = image.shape
-    padded = fft_shape((ny, nx), ring.r_out)
-    return sum_transformed(transform(image, padded), ring, (ny, nx), padded)
+    ny, nx = first.shape
+    return sum_pair(transform_pair(first, second, fft_shape((ny, nx), ring.r_out)), ring)
+
+
+def sum_around(image: NDArray[Any], ring: Annulus) -> FloatArray:
+    """Sum one image over the ring about each pixel; see `sum_both_around`."""
+    return sum_both_around(image, np.zeros_like(image), ring)[0]
 
 
 def count_around(image: NDArray[Any], ring: Annulus) -> NDArray[np.int64]:

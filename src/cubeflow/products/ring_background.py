@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cubeflow.maps.axis import Axis
 from cubeflow.maps.cube import Cube
-from cubeflow.products.convolve import Annulus, fft_shape, sum_transformed, transform
+from cubeflow.products.convolve import Annulus, count_around, sum_both_around
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -47,23 +47,20 @@ class RingBackground:
 
 
 @dataclass(frozen=True, eq=False)
-class RingInput:
-    """What is summed over rings, each of shape (n_planes, ny, nx), and the energy bins of the planes.
+class OnOffPlane:
+    """What goes into the rings at one energy, or summed over energy; each of shape (ny, nx).
 
     Parameters
     ----------
     counts, acceptance : array
         In allowed bins; zero elsewhere.
     acceptance_on : array
-        Acceptance in safe bins, excluded or not.
-    axis : Axis
-        Energy; a single bin if the planes are summed.
+        Acceptance in safe bins, excluded or not; zero elsewhere.
     """
 
     counts: NDArray[Any]
     acceptance: FloatArray
     acceptance_on: FloatArray
-    axis: Axis
 
 
 def make_map_ring_background(
@@ -111,15 +108,9 @@ def make_map_ring_background(
     """
     ring = make_ring(r_in_deg, width_deg, counts.geom.pixel_deg)
     safe = np.ones_like(allowed) if safe is None else safe
-    planes = make_ring_input(counts, acceptance, allowed, safe, per_energy)
-    shape = counts.geom.shape
-    padded = fft_shape(shape, ring.r_out)
-    counts_off = np.zeros((planes.axis.n_bins, *shape), np.int64)
-    acceptance_off = np.zeros(counts_off.shape)
-    for k, spectra in enumerate(plane_transforms(planes, padded)):
-        if spectra is not None:
-            counts_off[k], acceptance_off[k] = off_sums(spectra, planes.acceptance[k], ring, padded)
-    return make_ring_result(acceptance, safe, planes, counts_off, acceptance_off)
+    check_ring_input(counts, acceptance, allowed, safe)
+    planes = on_off_planes(counts, acceptance, allowed, safe, per_energy)
+    return make_ring_result(acceptance, safe, off_sums(planes, ring), per_energy)
 
 
 def make_ring(r_in_deg: float, width_deg: float, pixel_deg: float) -> Annulus:
@@ -133,60 +124,69 @@ def make_ring(r_in_deg: float, width_deg: float, pixel_deg: float) -> Annulus:
     return ring
 
 
-def make_ring_input(counts: Cube, acceptance: Cube, allowed: BoolArray, safe: BoolArray, per_energy: bool) -> RingInput:
-    """Select, and unless `per_energy` sum over energy, what enters the rings."""
-    energy = counts.axis("energy")
+def check_ring_input(counts: Cube, acceptance: Cube, allowed: BoolArray, safe: BoolArray) -> None:
+    """Raise ValueError unless maps and masks are on one grid."""
     if acceptance.geom != counts.geom or acceptance.axes != counts.axes:
         raise ValueError(f"counts and acceptance differ: {counts.geom} {counts.axes}, {acceptance.geom}")
     for name, mask in (("allowed", allowed), ("safe", safe)):
         if mask.shape != counts.data.shape or mask.dtype != np.bool_:
             raise ValueError(f"{name}: expected bool {counts.data.shape}, got {mask.dtype} {mask.shape}")
 
-    def select(values: NDArray[Any], mask: BoolArray) -> NDArray[Any]:
-        return np.where(mask, values, 0) if per_energy else np.sum(values, axis=0, where=mask, keepdims=True)
 
-    axis = energy if per_energy else Axis(energy.name, (energy.edges[0], energy.edges[-1]), energy.unit, energy.interp)
-    on, off = select(acceptance.data, safe), select(acceptance.data, allowed)
-    return RingInput(select(counts.data, allowed), off, on, axis)
-
-
-def plane_transforms(planes: RingInput, padded: tuple[int, int]) -> Iterator[tuple[NDArray[np.complex128], ...] | None]:
-    """Transforms of counts, acceptance and the pixels with acceptance, plane by plane; None for an empty plane."""
-    previous: BoolArray | None = None
-    for counts, acceptance in zip(planes.counts, planes.acceptance, strict=True):
-        support = acceptance > 0
-        if not support.any():
-            yield None
-            continue
-        if previous is None or not np.array_equal(support, previous):
-            previous, support_transform = support, transform(support, padded)
-        yield transform(counts, padded), transform(acceptance, padded), support_transform
+def on_off_planes(
+    counts: Cube, acceptance: Cube, allowed: BoolArray, safe: BoolArray, per_energy: bool
+) -> Iterator[OnOffPlane]:
+    """What goes into the rings, energy by energy, or one plane of the sums over energy."""
+    if per_energy:
+        for n, a, off, on in zip(counts.data, acceptance.data, allowed, safe, strict=True):
+            yield OnOffPlane(np.where(off, n, 0), np.where(off, a, 0.0), np.where(on, a, 0.0))
+    else:
+        n, a = np.sum(counts.data, axis=0, where=allowed), np.sum(acceptance.data, axis=0, where=allowed)
+        yield OnOffPlane(n, a, np.sum(acceptance.data, axis=0, where=safe))
 
 
-def off_sums(
-    spectra: tuple[NDArray[np.complex128], ...], acceptance: FloatArray, ring: Annulus, padded: tuple[int, int]
-) -> tuple[IntArray, FloatArray]:
-    """OFF counts, exact, and OFF acceptance of one plane, each of shape (ny, nx)."""
-    shape = (acceptance.shape[0], acceptance.shape[1])
-    counts_off, acceptance_off, n_pixels = (sum_transformed(spectrum, ring, shape, padded) for spectrum in spectra)
-    # The transform leaves rounding noise where there is nothing. Whole numbers of pixels tell nothing from little,
-    # and a ring with one pixel holds at least the smallest acceptance of all.
-    least = acceptance[acceptance > 0].min()
-    acceptance_off = np.where(np.rint(n_pixels) > 0, np.maximum(acceptance_off, least), 0.0)
-    return np.rint(counts_off).astype(np.int64), acceptance_off
+def off_sums(planes: Iterable[OnOffPlane], ring: Annulus) -> Iterator[tuple[OnOffPlane, IntArray, FloatArray]]:
+    """Planes with their OFF counts, exact, and OFF acceptance, each of shape (ny, nx)."""
+    support = reached = np.zeros(0, np.bool_)
+    for plane in planes:
+        present = plane.acceptance > 0
+        if not np.array_equal(present, support):
+            support, reached = present, count_around(present, ring) > 0
+        counts_off, acceptance_off = sum_both_around(plane.counts, plane.acceptance, ring)
+        yield plane, np.rint(counts_off).astype(np.int64), without_noise(acceptance_off, reached, plane)
+
+
+def without_noise(acceptance_off: FloatArray, reached: BoolArray, plane: OnOffPlane) -> FloatArray:
+    """Exactly 0 where the ring reaches no pixel with acceptance, and else at least what one such pixel has.
+
+    The Fourier transform leaves rounding noise where there is nothing; `reached` comes from whole numbers.
+    """
+    least = np.min(plane.acceptance, where=plane.acceptance > 0, initial=np.inf)
+    return np.where(reached, np.maximum(acceptance_off, least), 0.0)
 
 
 def make_ring_result(
-    acceptance: Cube, safe: BoolArray, planes: RingInput, counts_off: IntArray, acceptance_off: FloatArray
+    acceptance: Cube, safe: BoolArray, planes: Iterable[tuple[OnOffPlane, IntArray, FloatArray]], per_energy: bool
 ) -> RingBackground:
-    """Background, alpha and mask from the OFF sums (n_planes, ny, nx)."""
-    known = acceptance_off > 0
-    inverse = np.divide(1.0, acceptance_off, out=np.full(acceptance_off.shape, np.nan), where=known)
-    geom, axes = acceptance.geom, (planes.axis,)
+    """Background, alpha and mask from the planes and their OFF counts and OFF acceptance."""
+    energy = acceptance.axis("energy")
+    axis = energy if per_energy else Axis(energy.name, (energy.edges[0], energy.edges[-1]), energy.unit, energy.interp)
+    shape = (axis.n_bins, *acceptance.geom.shape)
+    counts_off, acceptance_off, alpha = np.empty(shape, np.int64), np.empty(shape), np.empty(shape)
+    background, mask = np.empty(acceptance.data.shape), np.empty(safe.shape, np.bool_)
+    for k, (plane, counts_off[k], acceptance_off[k]) in enumerate(planes):
+        known = acceptance_off[k] > 0
+        inverse = np.divide(1.0, acceptance_off[k], out=np.full(known.shape, np.nan), where=known)
+        np.multiply(plane.acceptance_on, inverse, out=alpha[k])
+        ratio = counts_off[k] * inverse
+        for e in (k,) if per_energy else range(energy.n_bins):
+            np.multiply(acceptance.data[e], ratio, out=background[e])
+            np.logical_and(safe[e], known, out=mask[e])
+    geom = acceptance.geom
     return RingBackground(
-        counts_off=Cube(counts_off, "", geom, axes),
-        acceptance_off=Cube(acceptance_off, "", geom, axes),
-        alpha=Cube(planes.acceptance_on * inverse, "", geom, axes),
-        background=Cube(acceptance.data * (counts_off * inverse), "", geom, acceptance.axes),
-        mask=safe & known,
+        counts_off=Cube(counts_off, "", geom, (axis,)),
+        acceptance_off=Cube(acceptance_off, "", geom, (axis,)),
+        alpha=Cube(alpha, "", geom, (axis,)),
+        background=Cube(background, "", geom, acceptance.axes),
+        mask=mask,
     )

@@ -1,0 +1,127 @@
+"""Adaptive ring against a loop over pixels and rings."""
+
+import numpy as np
+import pytest
+
+from cubeflow.maps import Cube, energy_axis, make_geometry
+from cubeflow.products.adaptive_ring import (
+    AdaptiveRingOptions,
+    make_adaptive_rings,
+    make_map_adaptive_ring_background,
+)
+from cubeflow.products.ring_background import make_map_ring_background
+
+PIXEL = 0.1
+ENERGY = energy_axis([1.0, 3.0, 20.0])
+WIDTH = AdaptiveRingOptions("fixed_width", 0.3, 0.2, 0.81, 0.1, alpha_max=0.2, theta_deg=0.2)
+R_IN = AdaptiveRingOptions("fixed_r_in", 0.3, 0.1, 0.6, 0.1, alpha_max=0.2, theta_deg=0.2)
+
+
+def make_field(nx=19, ny=16):
+    rng = np.random.default_rng(11)
+    geom = make_geometry("icrs", "TAN", 83.6, 22.0, (nx * PIXEL, ny * PIXEL), PIXEL)
+    y, x = np.mgrid[:ny, :nx]
+    shape = np.exp(-0.5 * (((x - 11) / 4.0) ** 2 + ((y - 7) / 3.0) ** 2)) * (1 + 0.05 * y)
+    acceptance = shape * np.array([4.0, 0.7])[:, None, None]
+    safe = np.broadcast_to(np.hypot(x - 11, y - 7) < 7.6, acceptance.shape).copy()
+    safe[1, 12:] = False
+    allowed = safe & ~(np.hypot(x - 12, y - 8) < 4.1)
+    counts = rng.poisson(3 * acceptance)
+    return Cube(counts, "", geom, (ENERGY,)), Cube(acceptance, "", geom, (ENERGY,)), allowed, safe
+
+
+def twin(counts, acceptance, on, rings, alpha_max, theta):
+    """For every pixel: first ring whose acceptance is large enough, all by explicit distances."""
+    counts_off, acceptance_off = np.zeros(counts.shape, int), np.zeros(counts.shape)
+    y, x = np.mgrid[: counts.shape[0], : counts.shape[1]]
+    for j, i in np.ndindex(counts.shape):
+        r = np.hypot(y - j, x - i)
+        disc = on[r <= theta].sum()
+        for r_in, r_out in rings:
+            ring = (r >= r_in - 1e-6) & (r <= r_out + 1e-6)
+            if acceptance[ring].sum() > 0 and disc / acceptance[ring].sum() <= alpha_max:
+                counts_off[j, i], acceptance_off[j, i] = counts[ring].sum(), acceptance[ring].sum()
+                break
+    return counts_off, acceptance_off
+
+
+@pytest.mark.parametrize(
+    ("options", "rings"),
+    [(WIDTH, [(3, 5), (4, 6), (5, 7), (6, 8)]), (R_IN, [(3, 4), (3, 5), (3, 6)])],
+    ids=["fixed_width", "fixed_r_in"],
+)
+@pytest.mark.parametrize("per_energy", [True, False])
+def test_equals_the_twin(options, rings, per_energy):
+    counts, acceptance, allowed, safe = make_field()
+    result = make_map_adaptive_ring_background(counts, acceptance, allowed, options, per_energy, safe)
+    planes = [
+        np.where(mask, cube.data, 0) for mask, cube in ((allowed, counts), (allowed, acceptance), (safe, acceptance))
+    ]
+    if not per_energy:
+        planes = [plane.sum(0, keepdims=True) for plane in planes]
+    for k, (n, a, on) in enumerate(zip(*planes, strict=True)):
+        counts_off, acceptance_off = twin(n, a, on, rings, 0.2, 2)
+        known = acceptance_off > 0
+        assert 0 < known.sum() < known.size
+        np.testing.assert_array_equal(result.counts_off.data[k], counts_off)
+        np.testing.assert_allclose(result.acceptance_off.data[k], acceptance_off, rtol=1e-9)
+        np.testing.assert_allclose(result.alpha.data[k][known], (on[known] / acceptance_off[known]), rtol=1e-9)
+        assert np.isnan(result.alpha.data[k][~known]).all()
+        np.testing.assert_array_equal(result.mask[k], known & safe[k])
+    np.testing.assert_array_equal(np.isfinite(result.background.data).any(0), (result.acceptance_off.data > 0).any(0))
+
+
+def test_several_rings_are_really_used():
+    counts, acceptance, allowed, safe = make_field()
+    result = make_map_adaptive_ring_background(counts, acceptance, allowed, WIDTH, False, safe)
+    used = set()
+    for n, ring in enumerate(make_adaptive_rings(WIDTH, PIXEL)):
+        fixed = make_map_ring_background(
+            counts, acceptance, allowed, ring.r_in * PIXEL, (ring.r_out - ring.r_in) * PIXEL, False, safe
+        )
+        known = result.acceptance_off.data > 0
+        if np.isclose(fixed.acceptance_off.data[known], result.acceptance_off.data[known], rtol=1e-12).any():
+            used.add(n)
+    assert len(used) >= 3
+
+
+def test_no_ring_is_large_enough():
+    counts, acceptance, allowed, safe = make_field()
+    options = AdaptiveRingOptions("fixed_width", 0.3, 0.2, 0.8, 0.1, alpha_max=1e-4, theta_deg=0.2)
+    result = make_map_adaptive_ring_background(counts, acceptance, allowed, options, safe=safe)
+    inside = safe.any(0)
+    assert np.isnan(result.background.data[:, inside]).all()
+    assert not result.mask.any()
+
+
+def test_theta_is_in_pixels_of_the_map():
+    """A threshold that a disc of theta / pixel needs, and one of theta x pixel (one pixel) would not."""
+    geom = make_geometry("icrs", "TAN", 0.0, 0.0, (4.1, 4.1), PIXEL)
+    one = np.ones((1, 41, 41))
+    axis = energy_axis([1.0, 10.0])
+    options = AdaptiveRingOptions("fixed_width", 0.5, 0.1, 1.5, 0.1, alpha_max=0.5, theta_deg=0.3)
+    result = make_map_adaptive_ring_background(
+        Cube(one.astype(int), "", geom, (axis,)), Cube(one, "", geom, (axis,)), one > 0, options
+    )
+    disc = sum(i * i + j * j <= 9 for i in range(-3, 4) for j in range(-3, 4))
+    sizes = [
+        sum(a * a <= i * i + j * j <= (a + 1) ** 2 for i in range(-16, 17) for j in range(-16, 17))
+        for a in (5, 6, 7, 8, 9, 10, 11, 12, 13, 14)
+    ]
+    assert result.counts_off.data[0, 20, 20] == next(size for size in sizes if size >= 2 * disc > sizes[0])
+    assert disc == 29
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "fixed"}, "expected 'fixed_width' or 'fixed_r_in', got 'fixed'"),
+        ({"step_deg": 0.0}, "step_deg: expected a number above 0"),
+        ({"alpha_max": -1.0}, "alpha_max: expected a number above 0"),
+        ({"r_out_max_deg": 0.4}, r"r_out_max_deg: expected at least r_in \+ width = 0.5 deg, got 0.4"),
+    ],
+)
+def test_impossible_options(change, message):
+    given = {name: getattr(WIDTH, name) for name in WIDTH.__dataclass_fields__}
+    with pytest.raises(ValueError, match=message):
+        AdaptiveRingOptions(**(given | change))
