@@ -1,0 +1,6 @@
+"""The configuration: pydantic models, one section per step, and how a file becomes one (floor 4)."""
+
+from cubeflow.config.load import ConfigError, load_config, parse_config, resolve_target
+from cubeflow.config.model import Config, TargetConfig
+
+__all__ = ["Config", "ConfigError", "TargetConfig", "load_config", "parse_config", "resolve_target"]
