@@ -1,0 +1,170 @@
+"""Poisson likelihood: the Cash statistic, significances that follow from it, and its minimum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+
+MAX_STEPS = 100
+# Newton's steps end when what is still to be gained in the statistic is below this (1 is one standard deviation).
+TOLERANCE = 1e-16
+
+
+@dataclass(frozen=True, eq=False)
+class CashFit:
+    """Minimum of the Cash statistic.
+
+    Parameters
+    ----------
+    parameters : array, shape (n_parameters,)
+        At the minimum, or where the search ended.
+    covariance : array, shape (n_parameters, n_parameters)
+        Inverse of the observed information; NaN if there is none.
+    converged : bool
+        Whether `parameters` are a minimum.
+    """
+
+    parameters: FloatArray
+    covariance: FloatArray
+    converged: bool
+
+
+def cash(counts: ArrayLike, predicted: ArrayLike) -> FloatArray:
+    """Cash statistic 2 (mu - n ln mu) of each bin; infinite where counts stand against a prediction of 0.
+
+    References
+    ----------
+    Cash 1979, ApJ 228, 939.
+    """
+    n, mu = np.asarray(counts, float), np.asarray(predicted, float)
+    with np.errstate(divide="ignore"):
+        log = np.log(mu, out=np.zeros(np.broadcast(n, mu).shape), where=n > 0)
+    return 2.0 * (mu - n * log)
+
+
+def _times_log(x: FloatArray, ratio: FloatArray) -> FloatArray:
+    """``x ln(ratio)``, 0 where x is 0."""
+    return x * np.log(ratio, out=np.zeros(x.shape), where=x > 0)
+
+
+def make_significance_cash(counts: ArrayLike, background: ArrayLike) -> FloatArray:
+    """Significance in sigma of counts over a known background, negative for a deficit.
+
+    Parameters
+    ----------
+    counts, background : array, any shapes that broadcast
+        Counts n and the counts mu which the background predicts.
+
+    Returns
+    -------
+    significance : array
+        sign(n - mu) sqrt(2 (n ln(n / mu) - n + mu)); NaN where mu is 0 (nothing is predicted, so nothing can be
+        said) or either is NaN or negative.
+    """
+    n, mu = np.broadcast_arrays(np.asarray(counts, float), np.asarray(background, float))
+    known = (n >= 0) & (mu > 0)
+    n, mu = np.where(known, n, 1.0), np.where(known, mu, 1.0)
+    square = 2.0 * (_times_log(n, n / mu) - n + mu)
+    return np.where(known, np.sign(n - mu) * np.sqrt(np.maximum(square, 0.0)), np.nan)
+
+
+def make_significance_li_ma(counts_on: ArrayLike, counts_off: ArrayLike, alpha: ArrayLike) -> FloatArray:
+    """Significance in sigma of ON counts over OFF counts, negative for a deficit.
+
+    Parameters
+    ----------
+    counts_on, counts_off, alpha : array, any shapes that broadcast
+        ON and OFF counts, and the factor that turns OFF counts into background.
+
+    Returns
+    -------
+    significance : array
+        Equation 17; 0 where there are no counts at all, NaN where alpha is not above 0 or anything is NaN.
+
+    References
+    ----------
+    Li & Ma 1983, ApJ 272, 317.
+    """
+    on, off, ratio = np.broadcast_arrays(*(np.asarray(x, float) for x in (counts_on, counts_off, alpha)))
+    known = (on >= 0) & (off >= 0) & (ratio > 0) & np.isfinite(ratio)
+    on, off, ratio = np.where(known, on, 1.0), np.where(known, off, 1.0), np.where(known, ratio, 1.0)
+    total = np.maximum(on + off, 1.0)
+    square = _times_log(on, (1 + ratio) / ratio * on / total) + _times_log(off, (1 + ratio) * off / total)
+    return np.where(known, np.sign(on - ratio * off) * np.sqrt(np.maximum(2.0 * square, 0.0)), np.nan)
+
+
+def fit_log_linear(
+    counts: FloatArray, rate: FloatArray, fixed: FloatArray, design: FloatArray, start: FloatArray
+) -> CashFit:
+    """Minimise the Cash statistic of ``fixed + rate exp(design @ parameters)`` by Newton's method.
+
+    Without a fixed part the statistic is convex and has one minimum.
+
+    Parameters
+    ----------
+    counts, rate, fixed : array, shape (n_bins,)
+        Counts; what the model scales; what it adds. Bins with rate 0 do not depend on the parameters.
+    design : array, shape (n_bins, n_parameters)
+        Derivative of the logarithm of the scaled part by each parameter.
+    start : array, shape (n_parameters,)
+        Where to begin.
+    """
+    used = rate > 0
+    data = counts[used], rate[used], fixed[used], design[used]
+    parameters = np.asarray(start, float)
+    for _ in range(MAX_STEPS):
+        gradient, information, bound = _derivatives(parameters, *data)
+        positive = _is_positive(information)
+        if not positive and not _is_positive(bound):
+            break
+        step = -_inverse(information if positive else bound) @ gradient
+        if positive and -float(gradient @ step) < TOLERANCE:
+            return CashFit(parameters, _inverse(information), True)
+        parameters = _descend(parameters, step, data)
+    return CashFit(parameters, np.full((len(parameters), len(parameters)), np.nan), False)
+
+
+def _half_cash(parameters: FloatArray, data: tuple[FloatArray, ...]) -> float:
+    counts, rate, fixed, design = data
+    with np.errstate(over="ignore", invalid="ignore"):
+        predicted = fixed + rate * np.exp(design @ parameters)
+        return float(np.sum(0.5 * cash(counts, predicted)))
+
+
+def _derivatives(
+    parameters: FloatArray, counts: FloatArray, rate: FloatArray, fixed: FloatArray, design: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Gradient and curvature of half the Cash statistic, and the curvature of its convex part."""
+    scaled = rate * np.exp(design @ parameters)
+    share = scaled / (fixed + scaled)
+    gradient = design.T @ (scaled - counts * share)
+    bound = design.T @ (scaled[:, None] * design)
+    information = bound - design.T @ ((counts * share * (1 - share))[:, None] * design)
+    return gradient, information, bound
+
+
+def _inverse(matrix: FloatArray) -> FloatArray:
+    return np.linalg.inv(matrix).astype(np.float64, copy=False)
+
+
+def _is_positive(matrix: FloatArray) -> bool:
+    """Whether a symmetric matrix is positive definite and not close to singular."""
+    if not np.isfinite(matrix).all():
+        return False
+    eigenvalues = np.linalg.eigvalsh(matrix)
+    return bool(eigenvalues[0] > 1e-13 * abs(eigenvalues[-1]))
+
+
+def _descend(parameters: FloatArray, step: FloatArray, data: tuple[FloatArray, ...]) -> FloatArray:
+    """Go along the step, shortened until the statistic does not grow."""
+    before = _half_cash(parameters, data)
+    allowed = before + 1e-12 * max(abs(before), 1.0)
+    for n in range(60):
+        after = parameters + step * 0.5**n
+        if _half_cash(after, data) <= allowed:
+            return after
+    return parameters

@@ -1,0 +1,122 @@
+"""Poisson statistics against published numbers, closed forms, gammapy and iminuit."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from iminuit import Minuit
+
+from cubeflow.products.cash import cash, fit_log_linear, make_significance_cash, make_significance_li_ma
+
+
+def test_cash_closed_form():
+    np.testing.assert_allclose(cash([0, 1, 3], [2.0, 1.0, np.e]), [4.0, 2.0, 2 * np.e - 6.0])
+    assert cash(2, 0.0) == np.inf
+    assert cash(0, 0.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("n", "mu", "expected"),
+    [
+        # gammapy 2.1, CashCountsStatistic
+        (13, 5.5, 2.7138962573762653),
+        (3, 5.5, -1.167555214359521),
+        # closed forms
+        (10, 10.0, 0.0),
+        (0, 8.0, -4.0),
+        (np.e, 1.0, np.sqrt(2.0)),
+        (1, np.e, -np.sqrt(2 * (np.e - 2))),
+        (5, 0.0, np.nan),
+        (0, 0.0, np.nan),
+        (np.nan, 1.0, np.nan),
+        (1, np.nan, np.nan),
+    ],
+)
+def test_significance_of_known_background(n, mu, expected):
+    assert make_significance_cash(n, mu) == pytest.approx(expected, rel=1e-12, abs=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("n_on", "n_off", "alpha", "expected"),
+    [
+        # gammapy 2.1, WStatCountsStatistic
+        (13, 11, 0.5, 2.09283236849328),
+        (98, 113, 0.5, 3.9398303939276063),
+        (241, 366, 0.4, 5.880067828482868),
+        (0, 7, 0.2, -1.5976550926640487),
+        # closed forms
+        (10, 0, 1.0, np.sqrt(20 * np.log(2))),
+        (0, 10, 1.0, -np.sqrt(20 * np.log(2))),
+        (4, 8, 0.5, 0.0),
+        (0, 0, 0.3, 0.0),
+        (3, 2, 0.0, np.nan),
+        (3, 2, np.nan, np.nan),
+        (np.nan, 2, 0.1, np.nan),
+    ],
+)
+def test_li_ma(n_on, n_off, alpha, expected):
+    assert make_significance_li_ma(n_on, n_off, alpha) == pytest.approx(expected, rel=1e-6, abs=1e-7, nan_ok=True)
+
+
+def test_li_ma_tends_to_cash_for_a_well_known_background():
+    assert make_significance_li_ma(60, 4e10, 1e-9) == pytest.approx(make_significance_cash(60, 40.0), rel=1e-6)
+
+
+@given(n_on=st.integers(0, 500), n_off=st.integers(0, 500), alpha=st.floats(1e-3, 10))
+def test_li_ma_is_a_likelihood_ratio(n_on, n_off, alpha):
+    """From the Cash statistics with the best backgrounds, written down without eq. 17."""
+    common = (n_on + n_off) / (1 + alpha)
+    null = cash(n_on, alpha * common) + cash(n_off, common)
+    free = cash(n_on, n_on) + cash(n_off, n_off)
+    expected = np.sign(n_on - alpha * n_off) * np.sqrt(max(null - free, 0.0))
+    assert make_significance_li_ma(n_on, n_off, alpha) == pytest.approx(expected, abs=2e-5, rel=1e-6)
+
+
+def minuit_fit(counts, rate, fixed, design, start):
+    def statistic(parameters):
+        mu = fixed + rate * np.exp(design @ np.asarray(parameters))
+        return float(2 * np.sum(mu - counts * np.log(mu)))
+
+    minuit = Minuit(statistic, start)
+    minuit.errordef = Minuit.LEAST_SQUARES
+    minuit.tol = 1e-8
+    minuit.strategy = 2
+    minuit.migrad()
+    minuit.hesse()
+    return np.array(minuit.values), np.array(minuit.covariance)
+
+
+@pytest.mark.parametrize("source", [0.0, 3.0])
+def test_newton_equals_minuit(source):
+    rng = np.random.default_rng(5)
+    x = np.log(np.geomspace(0.7, 18.0, 40))
+    rate = 50 * np.exp(-1.7 * x)
+    fixed = source * np.exp(-0.5 * x)
+    counts = rng.poisson(fixed + 1.2 * rate * np.exp(-0.3 * x)).astype(float)
+    design = np.stack([np.ones_like(x), -x], -1)
+    fit = fit_log_linear(counts, rate, fixed, design, np.zeros(2))
+    values, covariance = minuit_fit(counts, rate, fixed, design, [0.0, 0.0])
+    sigma = np.sqrt(np.diag(covariance))
+    assert fit.converged
+    assert np.all(np.abs(fit.parameters - values) < 1e-4 * sigma)
+    np.testing.assert_allclose(fit.covariance, covariance, rtol=2e-3)
+
+
+def test_newton_from_far_away():
+    x = np.linspace(-1, 2, 9)
+    design = np.stack([np.ones_like(x), -x], -1)
+    rate = np.full(9, 30.0)
+    counts = np.round(rate * 2 * np.exp(-x))
+    near = fit_log_linear(counts, rate, np.zeros(9), design, np.zeros(2))
+    far = fit_log_linear(counts, rate, np.zeros(9), design, np.array([-8.0, 4.0]))
+    assert far.converged
+    np.testing.assert_allclose(far.parameters, near.parameters, rtol=1e-9)
+
+
+def test_newton_says_when_there_is_no_minimum():
+    design = np.array([[1.0, 0.0], [1.0, -1.0]])
+    one_bin = fit_log_linear(np.array([5.0, 0.0]), np.ones(2), np.zeros(2), design, np.zeros(2))
+    assert not one_bin.converged
+    assert np.isnan(one_bin.covariance).all()
+    degenerate = fit_log_linear(np.array([5.0]), np.ones(1), np.zeros(1), design[:1], np.zeros(2))
+    assert not degenerate.converged
