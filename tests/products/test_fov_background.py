@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from iminuit import Minuit
 
 from cubeflow.maps import Cube, energy_axis, make_geometry
 from cubeflow.products.energy_groups import make_energy_groups
@@ -100,3 +101,161 @@ def test_undefined_norm_is_flagged_and_never_one(field):
     assert not result.usable.any()
     assert result.norms.flags.tolist() == [NormFlag.NO_ACCEPTANCE]
     assert result.norms.failed == "no acceptance in safe pixels outside the exclusion mask in 1-30 TeV"
+
+
+def test_nothing_left_after_merging_is_flagged():
+    counts = np.zeros((4, 7, 11), int)
+    counts[:, 0, 0] = [1, 2, 0, 1]
+    result = make_map_fov_background(
+        cube(counts), cube(np.ones(counts.shape)), counts >= 0, FovOptions(energy_groups=4, min_counts=5)
+    )
+    assert result.norms.failed == "4 counts outside the exclusion mask, at least 5 needed in 1-30 TeV"
+    assert result.norms.flags.tolist() == [NormFlag.MERGED | NormFlag.FEW_COUNTS]
+    assert np.isnan(result.background.data).all()
+
+
+def test_norm_outside_its_limits_is_kept_in_the_table_only():
+    counts = np.full((4, 7, 11), 3)
+    counts[2:] = 60
+    result = make_map_fov_background(
+        cube(counts), cube(np.ones(counts.shape)), counts >= 0, FovOptions(energy_groups=2, norm_max=20)
+    )
+    assert result.norms.norm.tolist() == [3.0, 60.0]
+    assert result.norms.flags.tolist() == [0, NormFlag.OUTSIDE_LIMITS]
+    assert result.norms.failed == "norm 60 outside its limits 0.1 to 20 in 4-30 TeV"
+    assert result.usable.tolist() == [True, True, False, False]
+    assert np.isnan(result.background.data).any(axis=(1, 2)).tolist() == [False, False, True, True]
+
+
+def test_energy_without_acceptance_neither_counts_nor_has_a_background():
+    counts, acceptance = np.full((4, 7, 11), 2), np.ones((4, 7, 11))
+    acceptance[3] = 0
+    result = make_map_fov_background(cube(counts), cube(acceptance), counts > 0, FovOptions())
+    assert result.norms.norm.tolist() == [2.0]
+    assert result.norms.counts.tolist() == [3 * 77 * 2]
+    assert result.norms.failed is None
+    assert result.usable.tolist() == [True, True, True, False]
+    assert np.isnan(result.background.data[3]).all()
+
+
+def test_sky_model_takes_the_place_of_an_exclusion_mask():
+    rng = np.random.default_rng(2)
+    acceptance = np.full((4, 7, 11), 40.0) * np.array([1.0, 0.6, 0.3, 0.2])[:, None, None]
+    source = np.zeros(acceptance.shape)
+    source[:, 3, 4] = [300.0, 200.0, 100.0, 50.0]
+    counts = rng.poisson(0.8 * acceptance + source)
+    everywhere = np.ones(counts.shape, bool)
+    result = make_map_fov_background(cube(counts), cube(acceptance), everywhere, FovOptions(), cube(source))
+    assert result.norms.norm == pytest.approx((counts.sum() - source.sum()) / acceptance.sum(), rel=1e-14)
+    assert abs(result.norms.norm[0] - 0.8) < 3 * result.norms.norm_err[0]
+    assert (result.background.data + source).sum() == pytest.approx(counts.sum(), rel=1e-13)
+
+
+def minuit_tilt(counts, acceptance, model, allowed, reference_tev):
+    """Norm and tilt by iminuit, from the statistic of every pixel."""
+    n, a, m = counts[allowed], acceptance[allowed], model[allowed]
+    x = np.broadcast_to(np.log(ENERGY.centers / reference_tev)[:, None, None], allowed.shape)[allowed]
+
+    def statistic(norm, tilt):
+        mu = m + a * norm * np.exp(-tilt * x)
+        return 2 * np.sum(mu - n * np.log(mu))
+
+    minuit = Minuit(statistic, norm=1.0, tilt=0.0)
+    minuit.errordef, minuit.strategy, minuit.tol = Minuit.LEAST_SQUARES, 2, 1e-9
+    minuit.migrad()
+    minuit.hesse()
+    return np.array(minuit.values), np.array(minuit.covariance)
+
+
+@pytest.mark.parametrize("with_model", [False, True])
+@pytest.mark.parametrize("reference_tev", [1.0, 4.0])
+def test_tilt_equals_iminuit(with_model, reference_tev):
+    rng = np.random.default_rng(12)
+    y, x = np.mgrid[:7, :11]
+    acceptance = (2.0 + x + 0.3 * y**2) * np.array([1.0, 0.5, 0.1, 0.02])[:, None, None]
+    model = with_model * 30.0 * np.exp(-0.5 * np.hypot(x - 3, y - 4) ** 2) * np.ones((4, 1, 1))
+    allowed = rng.random(acceptance.shape) > 0.3
+    counts = rng.poisson(model + 1.2 * acceptance * (ENERGY.centers[:, None, None] / 2.0) ** -0.15)
+    options = FovOptions(fit="tilt", reference_tev=reference_tev)
+    result = make_map_fov_background(
+        cube(counts), cube(acceptance), allowed, options, cube(model) if with_model else None
+    )
+    values, covariance = minuit_tilt(counts, acceptance, model, allowed, reference_tev)
+    sigma = np.sqrt(np.diag(covariance))
+    assert result.norms.failed is None
+    assert abs(result.norms.norm[0] - values[0]) < 1e-4 * sigma[0]
+    assert abs(result.norms.tilt[0] - values[1]) < 1e-4 * sigma[1]
+    np.testing.assert_allclose([result.norms.norm_err[0], result.norms.tilt_err[0]], sigma, rtol=2e-3)
+    np.testing.assert_allclose(result.norms.covariance[0], covariance, rtol=5e-3)
+    shape = values[0] * (ENERGY.centers / reference_tev) ** -values[1]
+    np.testing.assert_allclose(result.background.data, acceptance * shape[:, None, None], rtol=1e-4)
+
+
+def test_tilted_norms_reproduce_the_counts_of_each_group(field):
+    counts, acceptance, allowed = field
+    options = FovOptions(fit="tilt", energy_groups=2)
+    result = make_map_fov_background(counts, acceptance, allowed, options)
+    predicted = np.where(allowed, result.background.data, 0).sum((1, 2))
+    measured = np.where(allowed, counts.data, 0).sum((1, 2))
+    # Two bins, two parameters: both are met.
+    np.testing.assert_allclose(predicted, measured, rtol=1e-9)
+
+
+def test_tilt_needs_two_energies_with_counts():
+    counts = np.zeros((4, 7, 11), int)
+    counts[0] = 5
+    result = make_map_fov_background(
+        cube(counts), cube(np.ones(counts.shape)), counts >= 0, FovOptions(fit="tilt", energy_groups=2)
+    )
+    assert result.norms.flags.tolist() == [NormFlag.MERGED | NormFlag.NO_TILT]
+    assert result.norms.failed == "no tilt can be fitted to counts in 1 energy bin in 1-30 TeV"
+    assert not result.usable.any()
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [(1, ((0, 1, 2, 3),)), (3, ((0, 1), (2,), (3,))), ([1.0, 4.0, 30.0], ((0, 1), (2, 3)))],
+)
+def test_energy_groups(groups, expected):
+    assert make_energy_groups(ENERGY, groups) == expected
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (0, "expected a number from 1 to 4"),
+        (5, "expected a number from 1 to 4"),
+        ([1.0, 3.0, 30.0], "3 TeV is no edge of the energy axis; 4 TeV is"),
+        ([2.0, 30.0], "expected increasing edges from 1 to 30 TeV"),
+        ([1.0, 10.0, 4.0, 30.0], "expected increasing edges"),
+        ([-1.0, 30.0], "-1 TeV is no edge"),
+    ],
+)
+def test_impossible_energy_groups(groups, message):
+    with pytest.raises(ValueError, match=message):
+        make_energy_groups(ENERGY, groups)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fit": "shape"}, "expected 'scale' or 'tilt', got 'shape'"),
+        ({"min_counts": 0}, "min_counts: expected at least 1"),
+        ({"norm_min": 2.0, "norm_max": 1.0}, "norm limits: expected 0 < min < max"),
+        ({"reference_tev": 0.0}, "reference_tev: expected an energy above 0"),
+    ],
+)
+def test_impossible_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        FovOptions(**options)
+
+
+def test_maps_and_groups_must_fit(field):
+    counts, acceptance, allowed = field
+    with pytest.raises(ValueError, match="allowed: expected bool"):
+        make_map_fov_background(counts, acceptance, allowed[0], FovOptions())
+    with pytest.raises(ValueError, match="every bin from 0 to 3 once"):
+        make_map_fov_background(counts, acceptance, allowed, FovOptions(energy_groups=((0, 1), (3,))))
+    moved = Cube(acceptance.data, "", GEOM.cutout(1, 0, 11, 7), acceptance.axes)
+    with pytest.raises(ValueError, match="maps on different grids"):
+        make_map_fov_background(counts, moved, allowed, FovOptions())

@@ -12,6 +12,7 @@ from cubeflow.maps.axis import Axis
 from cubeflow.maps.cube import Cube
 from cubeflow.products.energy_groups import Group, Groups, check_energy_groups, make_energy_groups, merge_energy_groups
 from cubeflow.products.norm_table import GroupNorm, NormFlag, NormTable, make_norm_table
+from cubeflow.products.tilt import Cells, fit_tilt, make_pixel_cells
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -91,7 +92,8 @@ def make_map_fov_background(
 ) -> FovBackground:
     """Acceptance of one run, normalised to its counts in the allowed pixels, per energy group.
 
-    The norm is (sum counts - sum model_counts) / sum acceptance, with the error sqrt(sum counts) / sum acceptance.
+    For ``scale`` the norm is (sum counts - sum model_counts) / sum acceptance, with the error sqrt(sum counts) / sum
+    acceptance; for ``tilt`` norm and tilt minimise the Cash statistic, pixel by pixel if there is a sky model.
     Energies at which the acceptance of the allowed pixels is zero say nothing about a norm: they are left out.
 
     Parameters
@@ -121,15 +123,13 @@ def make_map_fov_background(
     _check_shapes(counts, allowed, acceptance, model_counts)
     energy = counts.axis("energy")
     sums = _sum_allowed(counts, acceptance, allowed, model_counts)
-    groups = _requested_groups(energy, options)
-    merged = merge_energy_groups(groups, lambda bins: int(sums.counts[list(bins)].sum()) >= options.min_counts)
-    norms = [_scale(sums, bins, options) for bins in merged]
-    norms = [norm if norm.bins in groups else replace(norm, flag=norm.flag | NormFlag.MERGED) for norm in norms]
+    log_energy = np.log(energy.centers / options.reference_tev)
+    norms = _fit_groups((counts, acceptance, model_counts), allowed, sums, log_energy, options)
     factors = np.full(energy.n_bins, np.nan)
     for norm in norms:
         if not norm.reason:
             bins = list(norm.bins)
-            factors[bins] = norm.norm * (energy.centers[bins] / options.reference_tev) ** -norm.tilt
+            factors[bins] = norm.norm * np.exp(-norm.tilt * log_energy[bins])
     usable = np.isfinite(factors) & acceptance.data.any(axis=(1, 2))
     background = np.where(usable, factors, np.nan)[:, None, None] * acceptance.data
     table = make_norm_table(energy, norms, options.reference_tev)
@@ -155,12 +155,33 @@ def _sum_allowed(counts: Cube, acceptance: Cube, allowed: BoolArray, model_count
     return _Sums(np.where(known, counted, 0), accepted, np.where(known, model, 0.0))
 
 
+def _fit_groups(
+    maps: tuple[Cube, Cube, Cube | None], allowed: BoolArray, sums: _Sums, log_energy: FloatArray, options: FovOptions
+) -> list[GroupNorm]:
+    """Norms of the energy groups, after those with too few counts are merged."""
+    groups = _requested_groups(maps[0].axis("energy"), options)
+    norms = []
+    for bins in merge_energy_groups(groups, lambda bins: _is_enough(sums.counts[list(bins)], options)):
+        if options.fit == "tilt":
+            norm = _tilt(sums, bins, _cells(maps, allowed, sums, bins, log_energy), options)
+        else:
+            norm = _scale(sums, bins, options)
+        norms.append(norm if bins in groups else replace(norm, flag=norm.flag | NormFlag.MERGED))
+    return norms
+
+
 def _requested_groups(energy: Axis, options: FovOptions) -> Groups:
     """Energy groups before any are merged."""
     if isinstance(options.energy_groups, int):
         return make_energy_groups(energy, options.energy_groups)
     check_energy_groups(options.energy_groups, energy.n_bins)
     return options.energy_groups
+
+
+def _is_enough(counts: NDArray[np.int64], options: FovOptions) -> bool:
+    """Whether the counts in the bins of a group, shape (n_bins,), make a norm; a tilt needs two bins with counts."""
+    n_filled = 2 if options.fit == "tilt" else 1
+    return bool(counts.sum() >= options.min_counts and np.count_nonzero(counts) >= n_filled)
 
 
 def _scale(sums: _Sums, bins: Group, options: FovOptions) -> GroupNorm:
@@ -174,6 +195,32 @@ def _scale(sums: _Sums, bins: Group, options: FovOptions) -> GroupNorm:
     covariance = np.array([[variance, 0.0], [0.0, 0.0]])
     flag, reason = _verdict(norm, counts, acceptance, options)
     return GroupNorm(bins, norm, 0.0, covariance, counts, acceptance, flag, reason)
+
+
+def _cells(
+    maps: tuple[Cube, Cube, Cube | None], allowed: BoolArray, sums: _Sums, bins: Group, log_energy: FloatArray
+) -> Cells:
+    """Bins of the likelihood of a group: its energies, or its pixels beside a sky model."""
+    counts, acceptance, model = maps
+    index = list(bins)
+    if model is None:
+        rates = sums.acceptance[index], sums.model[index], log_energy[index]
+        return Cells(sums.counts[index].astype(np.float64), *rates)
+    known = allowed[index] & (acceptance.data[index] > 0)
+    return make_pixel_cells(counts.data[index], acceptance.data[index], model.data[index], known, log_energy[index])
+
+
+def _tilt(sums: _Sums, bins: Group, cells: Cells, options: FovOptions) -> GroupNorm:
+    """One factor and one tilt for the group."""
+    index = list(bins)
+    counts, acceptance = int(sums.counts[index].sum()), float(sums.acceptance[index].sum())
+    n_filled = np.count_nonzero(sums.counts[index])
+    fit = fit_tilt(cells)
+    flag, reason = _verdict(fit.norm, counts, acceptance, options)
+    if not fit.converged and not flag & (NormFlag.NO_ACCEPTANCE | NormFlag.FEW_COUNTS):
+        where = f"{n_filled} energy bin{'s' if n_filled > 1 else ''}"
+        flag, reason = NormFlag.NO_TILT, f"no tilt can be fitted to counts in {where}"
+    return GroupNorm(bins, fit.norm, fit.tilt, fit.covariance, counts, acceptance, flag, reason)
 
 
 def _verdict(norm: float, counts: int, acceptance: float, options: FovOptions) -> tuple[NormFlag, str]:
