@@ -2,5 +2,6 @@
 
 from cubeflow.config.load import ConfigError, load_config, parse_config, resolve_target
 from cubeflow.config.model import Config, TargetConfig
+from cubeflow.config.schema import json_schema
 
-__all__ = ["Config", "ConfigError", "TargetConfig", "load_config", "parse_config", "resolve_target"]
+__all__ = ["Config", "ConfigError", "TargetConfig", "json_schema", "load_config", "parse_config", "resolve_target"]

@@ -23,7 +23,9 @@ def _parse_groups(value: object) -> object:
     return tuple(parse_quantity(edge, "TeV") for edge in value)
 
 
-EnergyGroups = Annotated[int | tuple[float, ...], BeforeValidator(_parse_groups)]
+EnergyGroups = Annotated[
+    int | tuple[float, ...], BeforeValidator(_parse_groups, json_schema_input_type=int | list[str])
+]
 
 
 class FovSection(Section):
@@ -94,7 +96,7 @@ class AdaptiveRingSection(Section):
     """Growth from ring to ring."""
     theta_deg: Angle = Field(default=0.22, alias="theta")
     """Radius of the disc to whose acceptance that of the ring is compared."""
-    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    alpha_max: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Largest ratio of the acceptance in the disc to that in the ring."""
     mode: Literal["fixed_width", "fixed_r_in"] = "fixed_width"
     """What stays as it is while the ring grows."""

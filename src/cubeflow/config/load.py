@@ -12,13 +12,14 @@ from cubeflow.config.layout import complete_targets, layout_mistakes
 from cubeflow.config.merge import merge
 from cubeflow.config.messages import Draft, explain
 from cubeflow.config.model import Config, TargetConfig
+from cubeflow.errors import MistakeError
 from cubeflow.strict_yaml import Document, KeyPath, YamlError, parse_yaml, read_yaml
 
 OVERRIDES = "overrides"
 MAX_MESSAGES = 10
 
 
-class ConfigError(ValueError):
+class ConfigError(MistakeError):
     """A configuration is wrong; each line of the message is ``file:line:key: what was expected``."""
 
 

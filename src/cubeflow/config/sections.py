@@ -71,9 +71,9 @@ class Observations(Section):
         default=None, alias="time"
     )
     """Intervals [start, stop] that are used, TT: ISO strings or MJD; null for all."""
-    split_s: Annotated[Literal["gti", "night"] | float | None, BeforeValidator(_parse_split)] = Field(
-        default=None, alias="split"
-    )
+    split_s: Annotated[
+        Literal["gti", "night"] | float | None, BeforeValidator(_parse_split, json_schema_input_type=str | None)
+    ] = Field(default=None, alias="split")
     """Reduce a run in pieces: by GTI, by night or by duration; null for whole runs."""
     duplicates: Literal["refuse", "drop"] = "refuse"
     """What to do with event rows that appear twice in a run."""
@@ -218,4 +218,6 @@ class Simulate(Section):
     """Duration of a run."""
 
 
-Exclusion = Annotated[tuple[FilePath, ...], AsTuple, BeforeValidator(_as_paths)]
+Exclusion = Annotated[
+    tuple[FilePath, ...], AsTuple, BeforeValidator(_as_paths, json_schema_input_type=str | list[str] | None)
+]

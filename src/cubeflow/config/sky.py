@@ -36,7 +36,9 @@ class MapGeometry(Section):
     """Frame of the map."""
     projection: Literal[PROJECTIONS] = "TAN"  # type: ignore[valid-type]
     """FITS code of the projection."""
-    width_deg: Annotated[tuple[Width, Width], AsTuple, BeforeValidator(_as_pair)] = Field(alias="width")
+    width_deg: Annotated[
+        tuple[Width, Width], AsTuple, BeforeValidator(_as_pair, json_schema_input_type=str | list[str])
+    ] = Field(alias="width")
     """Widths along longitude and latitude; one value for both."""
     pixel_deg: Angle = Field(default=0.02, alias="pixel")
     """Pixel size."""
