@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cubeflow.maps import sphere
 from cubeflow.maps.axis import Axis
 from cubeflow.maps.cube import Cube
 from cubeflow.maps.geom import Geometry
@@ -32,7 +30,8 @@ def make_map_counts(
     pointing : Pointing, optional
         Needed with `offset_max_deg`.
     offset_max_deg : float, optional
-        Count only events with a smaller offset to the pointing, deg.
+        Count only in pixels whose centre has a smaller offset to the pointing, deg: whole pixels, as in the
+        exposure and the acceptance that belong to them.
 
     Returns
     -------
@@ -44,21 +43,15 @@ def make_map_counts(
     ValueError
         If there is an offset cut without a pointing.
     """
+    if offset_max_deg is not None and pointing is None:
+        raise ValueError("counts: offset_max needs a pointing")
     bin_index = energy.index(events.energy_tev)
-    keep = np.flatnonzero((bin_index >= 0) & _within(events, pointing, offset_max_deg))
+    keep = np.flatnonzero(bin_index >= 0)
     ix, iy = geom.pixel_index(events.ra_deg[keep], events.dec_deg[keep])
     inside = ix >= 0
     flat = (bin_index[keep][inside] * geom.ny + iy[inside]) * geom.nx + ix[inside]
     counts = np.bincount(flat, minlength=energy.n_bins * geom.ny * geom.nx)
-    return Cube(counts.reshape(energy.n_bins, *geom.shape).astype(np.int64, copy=False), "", geom, (energy,))
-
-
-def _within(events: EventList, pointing: Pointing | None, offset_max_deg: float | None) -> NDArray[np.bool_]:
-    """Whether each event passes the offset cut, shape (n_events,)."""
-    if offset_max_deg is None:
-        return np.ones(len(events), dtype=bool)
-    if pointing is None:
-        raise ValueError("counts: offset_max needs a pointing")
-    origin = sphere.unit_vectors(pointing.ra_deg, pointing.dec_deg)
-    offset = sphere.separation_deg(sphere.unit_vectors(events.ra_deg, events.dec_deg), origin)
-    return offset < offset_max_deg
+    counts = counts.reshape(energy.n_bins, *geom.shape).astype(np.int64, copy=False)
+    if pointing is not None and offset_max_deg is not None:
+        counts *= geom.offset_deg(pointing.ra_deg, pointing.dec_deg) < offset_max_deg
+    return Cube(counts, "", geom, (energy,))
