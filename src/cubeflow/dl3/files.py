@@ -1,0 +1,111 @@
+"""Read a file once, safely: regular files only, a cap on its size, whole-file decompression with its checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import zlib
+from pathlib import Path
+
+MAX_FILE_BYTES = 2**30
+MAX_CONTENT_BYTES = 2**30
+GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_WBITS = 31
+_CHUNK = 2**24
+
+
+class FileRefused(ValueError):
+    """A file cannot be used; the message is one line that begins with its path."""
+
+
+class _Changed(Exception):
+    """The file changed while it was read."""
+
+
+def read_content(path: Path, max_content: int = MAX_CONTENT_BYTES, md5: str | None = None) -> bytes:
+    """Bytes of a file, decompressed if it is gzip.
+
+    Parameters
+    ----------
+    path : Path
+        A regular file; whether it is gzip is decided by its first bytes, never by its name.
+    max_content : int
+        Largest size accepted after decompression.
+    md5 : str or None
+        MD5 that the file must have, in hexadecimal digits.
+
+    Returns
+    -------
+    bytes
+        The content. A file that changes while it is read is read once more.
+
+    Raises
+    ------
+    FileRefused
+        If it is missing, unreadable, no regular file, too large, changing, or a gzip file that is
+        truncated or damaged (its CRC and length are checked); or if its MD5 is another.
+    """
+    for _ in range(2):
+        try:
+            raw = _read_regular(path)
+        except OSError as error:
+            raise FileRefused(f"{path}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise FileRefused(f"{str(path)!r}: {error}") from error
+        except _Changed:
+            continue
+        if md5 and hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5.strip().lower():
+            raise FileRefused(f"{path}: its MD5 is not {md5}, as the index has it")
+        return gunzip(raw, path, max_content) if raw[:2] == GZIP_MAGIC else raw
+    raise FileRefused(f"{path}: changed while it was read, twice")
+
+
+def _read_regular(path: Path) -> bytes:
+    """Bytes of a regular file; a device, FIFO or folder is refused without waiting for it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb", closefd=True) as stream:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            raise FileRefused(f"{path}: expected a regular file, got {_kind(before.st_mode)}")
+        if before.st_size > MAX_FILE_BYTES:
+            raise FileRefused(f"{path}: {before.st_size} bytes, expected at most {MAX_FILE_BYTES}")
+        raw = stream.read(before.st_size + 1)
+        after = os.fstat(descriptor)
+    if len(raw) != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise _Changed
+    return raw
+
+
+def _kind(mode: int) -> str:
+    """What a file that is not regular is."""
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def gunzip(raw: bytes, path: Path, max_content: int) -> bytes:
+    """Decompress all members of a gzip file in memory.
+
+    Raises
+    ------
+    FileRefused
+        If it is truncated, damaged, followed by other bytes, or larger than `max_content`.
+    """
+    parts: list[bytes] = []
+    size = 0
+    while raw:
+        decoder = zlib.decompressobj(_GZIP_WBITS)
+        try:
+            pending = raw
+            while pending and not decoder.eof:
+                parts.append(decoder.decompress(pending, _CHUNK))
+                size += len(parts[-1])
+                if size > max_content:
+                    raise FileRefused(f"{path}: more than {max_content} bytes after decompression")
+                pending = decoder.unconsumed_tail
+        except zlib.error as error:
+            raise FileRefused(f"{path}: damaged gzip file ({error})") from error
+        if not decoder.eof:
+            raise FileRefused(f"{path}: truncated gzip file")
+        raw = decoder.unused_data.lstrip(b"\0")
+    return b"".join(parts)

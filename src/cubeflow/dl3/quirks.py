@@ -1,0 +1,180 @@
+"""Every known deviation of real files from the format, by name: the one place to add another.
+
+A quirk with a condition on headers is found by `header_quirks`; the others are noted by the reader
+where it meets them in the numbers. Each one met is named in `Observation.quirks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from cubeflow.dl3.cards import Header
+from cubeflow.dl3.units import is_standard
+
+RESPONSES = ("aeff", "edisp", "psf", "bkg", "rad_max")
+TABLES = ("events", "gti")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a condition may look at.
+
+    Parameters
+    ----------
+    kind : str
+        Type of the HDU: ``events``, ``gti``, ``aeff``, ``edisp``, ``psf``, ``bkg``, ``rad_max``.
+    header : dict
+        Header of the HDU.
+    columns : dict of str to str
+        Unit by upper-case name of the column.
+    """
+
+    kind: str
+    header: Header
+    columns: dict[str, str]
+
+    def text(self, key: str) -> str:
+        """Header value as text without surrounding blanks; empty if there is none."""
+        value = self.header.get(key)
+        return "" if value is None else str(value).strip()
+
+
+Condition = Callable[[Facts], bool]
+
+
+@dataclass(frozen=True)
+class Quirk:
+    """A deviation from the format that is understood.
+
+    Parameters
+    ----------
+    name : str
+        Short name in run tables and reports.
+    description : str
+        What files do, and how it is read.
+    kinds : tuple of str
+        Types of HDU it may be met in.
+    applies : callable or None
+        Condition on the header; None where only the numbers show it.
+    """
+
+    name: str
+    description: str
+    kinds: tuple[str, ...]
+    applies: Condition | None = None
+
+
+def is_hess_dr1(events: Facts) -> bool:
+    """Whether an EVENTS header is of the H.E.S.S. public data release 1."""
+    return events.text("CREATOR") == "SASH FITS::EventListWriter" and events.text("HDUVERS") == "0.2"
+
+
+def _is_cut_class(facts: Facts) -> bool:
+    return facts.text("HDUCLAS4") in ("2D", "3D", "3GAUSS", "KING", "TABLE")
+
+
+def _has_odd_unit(facts: Facts) -> bool:
+    return not all(is_standard(unit) for unit in facts.columns.values())
+
+
+def _lacks_time_unit(facts: Facts) -> bool:
+    return not (facts.columns.get("START") and facts.columns.get("STOP"))
+
+
+def _lacks_thresholds(facts: Facts) -> bool:
+    value = facts.header.get("LO_THRES")
+    return not isinstance(value, int | float) or value <= 0
+
+
+def _has_altitude_in_km(facts: Facts) -> bool:
+    value = facts.header.get("ALTITUDE")
+    return isinstance(value, int | float) and 0 < value < 10
+
+
+_TABLE = (
+    Quirk("hess-dr1-background-mirrored", "BKG_3D array is (energy, lon, lat), longitude growing east", ("bkg",)),
+    Quirk("aeff-negative-below-threshold", "negative areas below LO_THRES, set to 0", ("aeff",)),
+    Quirk("theta-nodes", "THETA_LO = THETA_HI: offsets are nodes, not bins", RESPONSES),
+    Quirk("axis-descending", "an axis runs downwards; turned round", RESPONSES),
+    Quirk("axis-order-by-cref", "CREFn orders the axes otherwise than the columns; CREFn holds", RESPONSES),
+    Quirk("tdim-missing", "array without TDIM, shaped by the order of its axis columns", RESPONSES),
+    Quirk("edisp-not-normalised", "EDISP columns do not integrate to 1; normalised", ("edisp",)),
+    Quirk("edisp-per-bin", "EDISP is a probability per migra bin; divided by the bin width", ("edisp",)),
+    Quirk("sigma1-zero", "PSF_3GAUSS with SIGMA_1 = 0: no PSF in these cells", ("psf",)),
+    Quirk("background-empty-energies", "background is zero in whole energy bins", ("bkg",)),
+    Quirk("rad-max-missing", "point-like, but neither RAD_MAX nor a RAD_MAX_2D table", ("aeff",)),
+    Quirk("ra-wrapped", "right ascension outside 0 to 360 deg; wrapped", ("events",)),
+    Quirk("events-not-sorted", "events are not in order of time", ("events",)),
+    Quirk("events-far-from-pointing", "events more than 20 deg from the pointing", ("events",)),
+    Quirk("event-ids-repeated", "equal EVENT_IDs on different events", ("events",)),
+    Quirk("obs-id-missing", "no OBS_ID in EVENTS; the index says which run it is", ("events",)),
+    Quirk("hdu-name-case", "HDU_NAME of the index differs from EXTNAME in case", (*TABLES, *RESPONSES)),
+    Quirk(
+        "index-size-disagrees", "SIZE of the index is neither that of the file nor of the HDU", (*TABLES, *RESPONSES)
+    ),
+    Quirk("index-hdu-type-cut", "HDU_TYPE cut short (rad_ma)", RESPONSES),
+    Quirk("index-rows-repeated", "the index lists the same HDU more than once", (*TABLES, *RESPONSES)),
+    Quirk("index-file-dir-masked", "FILE_DIR empty or masked: the folder of the index", (*TABLES, *RESPONSES)),
+    Quirk("tdb-as-tt", "TIMESYS TDB read as TT (differs by 2 ms at most)", TABLES),
+    Quirk("float-mjdrefi", "MJDREFI is no integer", TABLES, lambda f: isinstance(f.header.get("MJDREFI"), float)),
+    Quirk(
+        "timesys-lower-case", "TIMESYS in lower case", TABLES, lambda f: f.text("TIMESYS") != f.text("TIMESYS").upper()
+    ),
+    Quirk(
+        "timeref-lower-case", "TIMEREF in lower case", TABLES, lambda f: f.text("TIMEREF") != f.text("TIMEREF").upper()
+    ),
+    Quirk("gti-without-unit", "START and STOP without unit: TIMEUNIT, else seconds", ("gti",), _lacks_time_unit),
+    Quirk("telapse-zero", "TELAPSE = 0", ("events",), lambda f: f.header.get("TELAPSE") == 0),
+    Quirk("radecsys-key", "RADECSYS instead of RADESYS", ("events",), lambda f: "RADECSYS" in f.header),
+    Quirk("fk5-as-icrs", "FK5 J2000 read as ICRS (0.02 arcsec)", ("events",), lambda f: _frame(f) == "FK5"),
+    Quirk("obs-mode-wobble", "OBS_MODE is WOBBLE", ("events",), lambda f: f.text("OBS_MODE").upper() == "WOBBLE"),
+    Quirk("altitude-in-km", "ALTITUDE in km", ("events",), _has_altitude_in_km),
+    Quirk("alt-pnt-90", "ALT_PNT = 90: no zenith angle", ("events",), lambda f: f.header.get("ALT_PNT") == 90),
+    Quirk("date-underscore", "DATE_OBS for DATE-OBS", ("events",), lambda f: "DATE_OBS" in f.header),
+    Quirk("hduclass-missing", "no HDUCLASS keys", (*TABLES, *RESPONSES), lambda f: not f.text("HDUCLAS1")),
+    Quirk("ogip-hduclass", "HDUCLASS is OGIP", RESPONSES, lambda f: f.text("HDUCLASS") == "OGIP"),
+    Quirk("hduclas4-cut", "HDUCLAS4 is 2D, 3D or 3GAUSS", RESPONSES, _is_cut_class),
+    Quirk("unit-not-fits", "unit not as the FITS standard writes it", RESPONSES, _has_odd_unit),
+    Quirk("bkg-column-bgd", "background column is BGD", ("bkg",), lambda f: "BGD" in f.columns),
+    Quirk("edisp-etrue-columns", "energy axis is ETRUE_LO, ETRUE_HI", RESPONSES, lambda f: "ETRUE_LO" in f.columns),
+    Quirk(
+        "fovalign-missing", "no FOVALIGN: RADEC", ("bkg",), lambda f: "DETX_LO" in f.columns and not f.text("FOVALIGN")
+    ),
+    Quirk("thresholds-missing", "no energy thresholds LO_THRES above 0", ("aeff",), _lacks_thresholds),
+)
+QUIRKS = {quirk.name: quirk for quirk in _TABLE}
+
+
+def _frame(facts: Facts) -> str:
+    return (facts.text("RADESYS") or facts.text("RADECSYS")).upper()
+
+
+def header_quirks(facts: Facts) -> list[str]:
+    """Names of the quirks that the header of an HDU shows."""
+    candidates = (q for q in QUIRKS.values() if facts.kind in q.kinds and q.applies is not None)
+    return [q.name for q in candidates if q.applies is not None and q.applies(facts)]
+
+
+@dataclass
+class Notes:
+    """Quirks met and repairs made while one run is read."""
+
+    quirks: dict[str, None] = field(default_factory=dict)
+    repairs: dict[str, int] = field(default_factory=dict)
+
+    def quirk(self, *names: str) -> None:
+        """Note quirks; raises KeyError for a name that is not in `QUIRKS`."""
+        for name in names:
+            self.quirks[QUIRKS[name].name] = None
+
+    def repair(self, name: str, count: int = 1) -> None:
+        """Count repairs; none of them leaves no trace."""
+        if count:
+            self.repairs[name] = self.repairs.get(name, 0) + int(count)
+
+    def add(self, quirks: Iterable[str], repairs: dict[str, int]) -> None:
+        """Take over what was noted elsewhere."""
+        self.quirk(*quirks)
+        for name, count in repairs.items():
+            self.repair(name, count)

@@ -1,0 +1,242 @@
+"""Response tables (AEFF, EDISP, PSF, BKG, RAD_MAX) as the classes of `cubeflow.irf`.
+
+References
+----------
+https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/index.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cubeflow.dl3 import checks
+from cubeflow.dl3.bintable import Table
+from cubeflow.dl3.quirks import Notes
+from cubeflow.dl3.tables import FloatArray, read_array, read_axes
+from cubeflow.dl3.times import number
+from cubeflow.irf.aeff import EffectiveArea
+from cubeflow.irf.background import Background2D, Background3D
+from cubeflow.irf.edisp import EnergyDispersion
+from cubeflow.irf.psf import Psf3Gauss, PsfKing, PsfTable
+from cubeflow.irf.rad_max import RadMax
+from cubeflow.irf.table import nodes_from_edges
+from cubeflow.observation import RunRefused
+
+RATE_UNIT = "s-1 TeV-1 sr-1"
+FILE_RATE_UNIT = "s-1 MeV-1 sr-1"
+NORM_TOLERANCE = 1e-3
+GAUSS_COLUMNS = (
+    ("SCALE", None),
+    ("SIGMA_1", "deg"),
+    ("AMPL_2", None),
+    ("SIGMA_2", "deg"),
+    ("AMPL_3", None),
+    ("SIGMA_3", "deg"),
+)
+
+
+def read_aeff(table: Table, notes: Notes) -> EffectiveArea:
+    """Effective area.
+
+    Raises
+    ------
+    RunRefused
+        If it is not finite, zero everywhere, or negative at or above LO_THRES.
+    """
+    axes = read_axes(table, ("energy", "offset"), notes)
+    area = read_array(table, "EFFAREA", "m2", axes, notes)
+    lo_thres, hi_thres = (_threshold(table, key) for key in ("LO_THRES", "HI_THRES"))
+    energies = axes["energy"].lo[np.any(area < 0, axis=1)]
+    if len(energies) and (lo_thres is None or energies.max() >= lo_thres):
+        raise RunRefused(f"{table.hdu}: column EFFAREA: negative at {energies.max():g} TeV, LO_THRES is {lo_thres}")
+    area, clipped = checks.clip_negative(area)
+    if clipped:
+        notes.quirk("aeff-negative-below-threshold")
+        notes.repair("aeff_negative", clipped)
+    if not np.any(area):
+        raise RunRefused(f"{table.hdu}: column EFFAREA: zero everywhere")
+    return EffectiveArea(axes["energy"].nodes(), axes["offset"].nodes(), area, lo_thres, hi_thres)
+
+
+def _threshold(table: Table, key: str) -> float | None:
+    """Energy threshold in TeV; None unless it is a number above 0."""
+    value = table.header.get(key)
+    return float(value) if isinstance(value, int | float) and 0 < value < float("inf") else None
+
+
+def read_edisp(table: Table, notes: Notes) -> EnergyDispersion:
+    """Energy dispersion, each column normalised to 1 over migra or zero; raises RunRefused if not finite."""
+    axes = read_axes(table, ("energy", "migra", "offset"), notes)
+    density, clipped = checks.clip_negative(read_array(table, "MATRIX", "", axes, notes))
+    notes.repair("edisp_negative", clipped)
+    edges = axes["migra"].edges()
+    norm = checks.sum_over_migra(density, edges)
+    filled = norm > 0
+    if not np.any(filled):
+        raise RunRefused(f"{table.hdu}: column MATRIX: zero everywhere")
+    if _is_per_bin(density, norm, filled):
+        notes.quirk("edisp-per-bin")
+        density = density / np.diff(edges)[:, np.newaxis]
+        norm = checks.sum_over_migra(density, edges)
+    off = np.abs(norm[filled] - 1) > NORM_TOLERANCE
+    if np.any(off):
+        notes.quirk("edisp-not-normalised")
+        notes.repair("edisp_renormalised", int(np.count_nonzero(off)))
+    notes.repair("edisp_without_norm", int(np.count_nonzero(~filled)))
+    density = density / np.where(filled, norm, 1.0)[:, np.newaxis, :]
+    return EnergyDispersion(axes["energy"].nodes(), axes["offset"].nodes(), edges, density)
+
+
+def _is_per_bin(density: FloatArray, norm: FloatArray, filled: np.ndarray) -> bool:
+    """Whether a typical column sums to 1 and does not integrate to 1."""
+    total = float(np.median(density.sum(axis=1)[filled]))
+    return abs(total - 1) < 0.05 and abs(float(np.median(norm[filled])) - 1) > 0.05
+
+
+def read_psf_table(table: Table, notes: Notes) -> PsfTable:
+    """Tabulated PSF; its norm is left as it is and what is off is counted; raises RunRefused if not finite."""
+    axes = read_axes(table, ("energy", "offset", "rad"), notes)
+    density, clipped = checks.clip_negative(read_array(table, "RPSF", "sr-1", axes, notes))
+    notes.repair("psf_negative", clipped)
+    norm = checks.containment(density, axes["rad"].lo, axes["rad"].hi)
+    _note_norm(norm, f"{table.hdu}: column RPSF", notes)
+    return PsfTable(axes["energy"].nodes(), axes["offset"].nodes(), axes["rad"].nodes(), density)
+
+
+def _note_norm(norm: FloatArray, where: str, notes: Notes) -> None:
+    """Count cells without PSF and cells off norm; refuse a PSF that is zero everywhere."""
+    filled = norm > 0
+    if not np.any(filled):
+        raise RunRefused(f"{where}: zero everywhere")
+    notes.repair("psf_without_norm", int(np.count_nonzero(~filled)))
+    notes.repair("psf_off_norm", int(np.count_nonzero(np.abs(norm[filled] - 1) > 0.01)))
+
+
+def read_psf_3gauss(table: Table, notes: Notes) -> Psf3Gauss:
+    """PSF of three Gaussians; raises RunRefused if a parameter is not finite or a width negative."""
+    axes = read_axes(table, ("energy", "offset"), notes)
+    scale, *rest = (_parameter(table, name, unit, axes, notes) for name, unit in GAUSS_COLUMNS)
+    for (name, unit), values in zip(GAUSS_COLUMNS[1:], rest, strict=True):
+        if unit and np.any(values < 0):
+            raise RunRefused(f"{table.hdu}: column {name}: lowest value {values.min():g} deg, expected 0 or more")
+    empty = rest[0] == 0
+    if np.any(empty):
+        notes.quirk("sigma1-zero")
+        notes.repair("psf_without_norm", int(np.count_nonzero(empty)))
+    if np.all(empty) or not np.any(scale):
+        raise RunRefused(f"{table.hdu}: SCALE or SIGMA_1 is zero everywhere")
+    return Psf3Gauss(axes["energy"].nodes(), axes["offset"].nodes(), scale, *rest)
+
+
+def _parameter(table: Table, name: str, unit: str | None, axes: dict[str, Any], notes: Notes) -> FloatArray:
+    """Parameter of a PSF, shape (n_energy, n_offset); without a unit wanted it is taken as written."""
+    written = table.fields[name].unit if name in table.fields else ""
+    return read_array(table, name, written if unit is None else unit, axes, notes)
+
+
+def read_psf_king(table: Table, notes: Notes) -> PsfKing:
+    """King profile; raises RunRefused if a parameter is not finite, or GAMMA not above 1 where SIGMA is above 0."""
+    axes = read_axes(table, ("energy", "offset"), notes)
+    gamma, sigma = _parameter(table, "GAMMA", None, axes, notes), _parameter(table, "SIGMA", "deg", axes, notes)
+    filled = sigma > 0
+    if not np.any(filled) or np.any(sigma < 0):
+        raise RunRefused(f"{table.hdu}: column SIGMA: {sigma.min():g} to {sigma.max():g} deg, expected above 0")
+    if np.any(gamma[filled] <= 1):
+        raise RunRefused(f"{table.hdu}: column GAMMA: lowest value {gamma[filled].min():g}, expected above 1")
+    notes.repair("psf_without_norm", int(np.count_nonzero(~filled)))
+    return PsfKing(axes["energy"].nodes(), axes["offset"].nodes(), gamma, sigma)
+
+
+def read_bkg_3d(table: Table, notes: Notes, hess_dr1: bool = False) -> Background3D:
+    """Background rate over the field of view, turned so that longitude grows with RA (or azimuth).
+
+    In a GADF file DETX grows with *decreasing* right ascension or azimuth, DETY with declination or
+    altitude. Without FOVALIGN the table is taken as RADEC, as gammapy does (GADF 0.3 would have
+    ALTAZ; the files without the key, CTA-1DC, are symmetric).
+
+    Parameters
+    ----------
+    table, notes : Table, Notes
+        The table, and where quirks are noted.
+    hess_dr1 : bool
+        The run is of the H.E.S.S. data release 1, whose RADEC array is (energy, lon, lat) with
+        longitude growing east, against its header and axis columns.
+
+    Raises
+    ------
+    RunRefused
+        If it is not finite or FOVALIGN is neither RADEC nor ALTAZ.
+
+    References
+    ----------
+    https://gamma-astro-data-formats.readthedocs.io/en/latest/general/coordinates.html#coords-fov
+    """
+    alignment = str(table.header.get("FOVALIGN") or "RADEC").strip().upper()
+    if alignment not in ("RADEC", "ALTAZ"):
+        raise RunRefused(f"{table.hdu}: FOVALIGN = {alignment!r}, expected RADEC or ALTAZ")
+    axes = read_axes(table, ("energy", "detx", "dety"), notes)
+    mirrored = hess_dr1 and alignment == "RADEC"
+    if mirrored:
+        notes.quirk("hess-dr1-background-mirrored")
+    rate = _rate(table, axes, notes, ("energy", "detx", "dety") if mirrored else ())
+    energy, lon, lat = (axes[name].edges() for name in ("energy", "detx", "dety"))
+    if not mirrored:
+        lon, rate = -lon[::-1], np.ascontiguousarray(rate[:, ::-1])  # GADF: DETX grows with decreasing RA or azimuth
+    return Background3D(energy, lon, lat, rate, "ALTAZ" if alignment == "ALTAZ" else "RADEC")
+
+
+def read_bkg_2d(table: Table, notes: Notes) -> Background2D:
+    """Background rate over the offset; raises RunRefused if it is not finite."""
+    axes = read_axes(table, ("energy", "offset"), notes)
+    rate = _rate(table, axes, notes, ())
+    return Background2D(axes["energy"].edges(), axes["offset"].nodes(), rate)
+
+
+def _rate(table: Table, axes: dict[str, Any], notes: Notes, file_order: tuple[str, ...]) -> FloatArray:
+    """Background rate in s-1 TeV-1 sr-1, energy first, not negative."""
+    column = "BKG" if "BKG" in table.fields else "BGD"
+    rate = read_array(table, column, RATE_UNIT, axes, notes, file_order)
+    if column in table.fields and not table.fields[column].unit:
+        rate = rate * 1e6  # GADF and every known file: per MeV
+    rate, clipped = checks.clip_negative(rate)
+    notes.repair("background_negative", clipped)
+    empty = ~np.any(rate.reshape(len(rate), -1), axis=1)
+    if np.any(empty):
+        notes.quirk("background-empty-energies")
+        notes.repair("background_empty_energies", int(np.count_nonzero(empty)))
+    return rate
+
+
+def read_rad_max(table: Table, notes: Notes) -> RadMax:
+    """Radius of the directional cut; raises RunRefused unless it is finite and not negative."""
+    axes = read_axes(table, ("energy", "offset"), notes)
+    rad_max = read_array(table, "RAD_MAX", "deg", axes, notes)
+    if np.any(rad_max < 0) or not np.any(rad_max):
+        raise RunRefused(f"{table.hdu}: column RAD_MAX: {rad_max.min():g} to {rad_max.max():g} deg, expected above 0")
+    return RadMax(axes["energy"].nodes(), axes["offset"].nodes(), rad_max)
+
+
+def rad_max_from_key(table: Table) -> RadMax | None:
+    """Constant radius from the key RAD_MAX (deg) of an effective area; None if there is no such key."""
+    if table.header.get("RAD_MAX") is None:
+        return None
+    radius = number(table.header, "RAD_MAX", str(table.hdu))
+    if not 0 < radius < 180:
+        raise RunRefused(f"{table.hdu}: RAD_MAX = {radius}, expected above 0 deg")
+    energy, offset = nodes_from_edges([1e-6], [1e6], log=True), nodes_from_edges([0.0], [180.0], log=False)
+    return RadMax(energy, offset, np.full((1, 1), radius))
+
+
+READERS: dict[str, Callable[[Table, Notes], Any]] = {
+    "aeff_2d": read_aeff,
+    "edisp_2d": read_edisp,
+    "psf_table": read_psf_table,
+    "psf_3gauss": read_psf_3gauss,
+    "psf_king": read_psf_king,
+    "bkg_3d": read_bkg_3d,
+    "bkg_2d": read_bkg_2d,
+    "rad_max_2d": read_rad_max,
+}
