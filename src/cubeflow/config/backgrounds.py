@@ -96,7 +96,7 @@ class AdaptiveRingSection(Section):
     """Growth from ring to ring."""
     theta_deg: Angle = Field(default=0.22, alias="theta")
     """Radius of the disc to whose acceptance that of the ring is compared."""
-    alpha_max: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Largest ratio of the acceptance in the disc to that in the ring."""
     mode: Literal["fixed_width", "fixed_r_in"] = "fixed_width"
     """What stays as it is while the ring grows."""
