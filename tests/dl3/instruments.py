@@ -3,6 +3,7 @@
 Each store is made from valid simulated runs by the deviations that the real files show, and nothing else.
 """
 
+import gzip
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,11 +132,12 @@ def no_gap(responses: Responses) -> np.ndarray:
     return np.zeros(responses.area_m2.shape, dtype=bool)
 
 
-Edit = Callable[[fits.BinTableHDU, fits.BinTableHDU], None]
+Pair = tuple[fits.BinTableHDU, fits.BinTableHDU]
+Edit = Callable[[fits.BinTableHDU, fits.BinTableHDU], Pair]
 
 
 def edit_runs(scratch: Path, edit: Edit, target: Callable[[int], Path], *more: fits.BinTableHDU) -> dict:
-    """Simulate the runs, edit EVENTS and GTI in place, write them with more HDUs; returns the events as simulated."""
+    """Simulate the runs, edit EVENTS and GTI, write them with more HDUs; returns the events as simulated."""
     simulated = {}
     for obs_id in OBS_IDS:
         with fits.open(simulate_run(scratch, obs_id, OPTIONS)) as hdus:
@@ -143,8 +145,7 @@ def edit_runs(scratch: Path, edit: Edit, target: Callable[[int], Path], *more: f
             events, gti = hdus["EVENTS"].copy(), hdus["GTI"].copy()
             for hdu in (events, gti):
                 drop_keys(hdu, "CHECKSUM", "DATASUM")
-            edit(events, gti)
-            write(target(obs_id), events, gti, *more)
+            write(target(obs_id), *edit(events, gti), *more)
     return simulated
 
 
@@ -206,13 +207,14 @@ def cta_1dc(folder: Path) -> Store:
     responses["aeff"].header.remove("HI_THRES")
     write(folder / "caldb" / "irf_file.fits", *responses.values())
 
-    def edit(events: fits.BinTableHDU, gti: fits.BinTableHDU) -> None:
+    def edit(events: fits.BinTableHDU, gti: fits.BinTableHDU) -> Pair:
         drop_keys(events, "HDUCLAS", "HDUDOC", "HDUVERS", "FOVALIGN")
-        drop_keys(gti, "HDUCLAS", "HDUDOC", "HDUVERS", "TUNIT")
         events.data[:] = events.data[np.random.default_rng(2).permutation(len(events.data))]
         events.data["RA"] -= 360.0
         drop_keys(events, "RADESYS", "OBS_MODE", "EQUINOX")
+        unitless = [(name, "", np.asarray(gti.data[name], dtype=float)) for name in ("START", "STOP")]
         events.header.update({"RADECSYS": "FK5", "ALT_PNT": 90.0, "AZ_PNT": 0.0, "DATE_OBS": "2004-10-20"})
+        return events, table("GTI", unitless, TIME_HEADER)
 
     simulated = edit_runs(folder / "scratch", edit, lambda obs_id: folder / "data" / f"gps_{obs_id}.fits")
     rows = [
@@ -232,7 +234,7 @@ def cta_prod5(folder: Path) -> Store:
     responses = standard_responses(truth, scale="sr^(-1)", area="m**2")
     responses["edisp"] = edisp(truth, truth.migra_density * np.diff(truth.migra_edges)[:, np.newaxis])
     write(folder / "prod5.fits.gz", *responses.values())
-    simulated = edit_runs(folder / "scratch", lambda *_: None, lambda obs_id: folder / f"run_{obs_id}.fits.gz")
+    simulated = edit_runs(folder / "scratch", lambda *hdus: hdus, lambda obs_id: folder / f"run_{obs_id}.fits.gz")
     rows = [
         index_row(obs_id, kind, ".", f"run_{obs_id}.fits.gz" if kind in ("events", "gti") else "prod5.fits.gz")
         for obs_id in OBS_IDS
@@ -259,15 +261,19 @@ def magic(folder: Path, hdu_type_width: int = 7) -> Store:
     )
     for hdu in more:
         hdu.header.update({"HDUCLAS3": "POINT-LIKE"})
-    more[0].header["TDIM5"] = more[0].header["TDIM5"].replace(",", ", ")
 
-    def edit(events: fits.BinTableHDU, gti: fits.BinTableHDU) -> None:
+    def edit(events: fits.BinTableHDU, gti: fits.BinTableHDU) -> Pair:
         events.data["RA"] += 360.0
         events.data["EVENT_ID"] //= 2
         for hdu in (events, gti):
             hdu.header.update({"MJDREFI": 51910, "MJDREFF": 0.0, "TIMESYS": "utc"})
+        return events, gti
 
     simulated = edit_runs(folder / "scratch", edit, lambda obs_id: folder / f"{obs_id}.fits.gz", *more)
+    for obs_id in OBS_IDS:  # astropy writes no blank into TDIM
+        path = folder / f"{obs_id}.fits.gz"
+        content = gzip.decompress(path.read_bytes())
+        path.write_bytes(gzip.compress(content.replace(b"'(8,1)   '", b"'(8, 1)  '"), mtime=0))
     runs = (*OBS_IDS, 199999)
     rows = [index_row(i, kind, ".", f"{i}.fits.gz") for i in runs for kind in (*POINT_LIKE, "rad_max")]
     columns = [(name, unit, values[::-1]) for name, unit, values in obs_columns(np.float32)]
@@ -285,9 +291,10 @@ def veritas(folder: Path) -> Store:
     more[0].header.update({"LO_THRES": low, "HI_THRES": high, "CREF5": "(ENERG_LO:ENERG_HI,THETA_LO:THETA_HI)"})
     more[1].header["CREF7"] = "(ETRUE_LO:ETRUE_HI,MIGRA_LO:MIGRA_HI,THETA_LO:THETA_HI)"
 
-    def edit(events: fits.BinTableHDU, gti: fits.BinTableHDU) -> None:
+    def edit(events: fits.BinTableHDU, gti: fits.BinTableHDU) -> Pair:
         for hdu in (events, gti):
             hdu.header["MJDREFI"] = 51910.0
+        return events, gti
 
     simulated = edit_runs(folder / "scratch", edit, lambda obs_id: folder / f"{obs_id}.fits.gz", *more)
     rows = [index_row(obs_id, kind, "", f"{obs_id}.fits.gz") for obs_id in OBS_IDS for kind in POINT_LIKE]

@@ -1,0 +1,144 @@
+"""Synthetic stores with the deviations of real instruments: they show them, and the reader sees through them."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from cubeflow.dl3.bintable import open_table
+from cubeflow.dl3.blocks import Hdu, read_hdus
+from cubeflow.dl3.events import read_events, read_gti, read_pointing
+from cubeflow.dl3.files import FileRefused
+from cubeflow.dl3.quirks import Notes
+from cubeflow.dl3.responses import read_aeff, read_bkg_3d, read_edisp, read_psf_3gauss, read_rad_max
+
+NAMES = ("cta_1dc", "cta_prod5", "magic", "veritas")
+
+
+def load_instruments() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("instruments", Path(__file__).with_name("instruments.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+instruments = load_instruments()
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory) -> dict:
+    return {name: getattr(instruments, name)(tmp_path_factory.mktemp(name)) for name in NAMES}
+
+
+def index_rows(store) -> np.ndarray:
+    with fits.open(store.index / "hdu-index.fits.gz") as index:
+        return index[1].data.copy()
+
+
+def hdu_of(store, hdu_class: str, obs_id: int = 100001) -> Hdu | None:
+    for row in index_rows(store):
+        if row["OBS_ID"] == obs_id and row["HDU_CLASS"] == hdu_class:
+            hdus = read_hdus((store.index / row["FILE_DIR"] / row["FILE_NAME"]).resolve())
+            return next(hdu for hdu in hdus if hdu.name == row["HDU_NAME"])
+    return None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_events_and_times_are_those_simulated(stores, name: str) -> None:
+    store = stores[name]
+    simulated = store.events[100002]
+    events = read_events(open_table(hdu_of(store, "events", 100002)), Notes())
+    order = np.argsort(events.time_s, kind="stable")
+    np.testing.assert_allclose(events.time_s[order], simulated["TIME"] + store.time_shift_s, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(events.ra_deg[order], simulated["RA"], rtol=0, atol=3e-5)
+    np.testing.assert_array_equal(events.energy_tev[order], simulated["ENERGY"])
+    gti = read_gti(open_table(hdu_of(store, "gti", 100002)), Notes())
+    assert len(gti.start_s) == 2
+    assert gti.contains(events.time_s).all()
+    header = hdu_of(store, "events").header
+    assert read_pointing(header, "events", Notes()).dec_deg == pytest.approx(22.0123, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_area_and_energy_dispersion_are_those_simulated(stores, name: str) -> None:
+    store = stores[name]
+    aeff = read_aeff(open_table(hdu_of(store, "aeff_2d")), Notes())
+    np.testing.assert_allclose(aeff.area_m2, store.responses.area_m2, rtol=1e-6)
+    assert aeff.lo_thres_tev == (None if store.lo_thres_tev is None else pytest.approx(store.lo_thres_tev))
+    edisp = read_edisp(open_table(hdu_of(store, "edisp_2d")), Notes())
+    np.testing.assert_allclose(edisp.density, store.responses.migra_density, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cta_1dc", "cta_prod5"])
+def test_psf_and_background_are_those_simulated(stores, name: str) -> None:
+    store = stores[name]
+    psf = read_psf_3gauss(open_table(hdu_of(store, "psf_3gauss")), Notes())
+    np.testing.assert_array_equal(psf.sigma_1 == 0.0, store.psf_gap)
+    np.testing.assert_allclose(psf.sigma_2, store.responses.psf_sigma_deg[1], rtol=1e-6)
+    background = read_bkg_3d(open_table(hdu_of(store, "bkg_3d")), Notes())
+    np.testing.assert_allclose(background.rate, 1e6 * store.responses.background, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "hdu_class", "read", "quirks"),
+    [
+        ("cta_1dc", "events", read_events, {"events-not-sorted", "ra-wrapped"}),
+        ("cta_1dc", "edisp_2d", read_edisp, {"edisp-not-normalised"}),
+        ("cta_1dc", "psf_3gauss", read_psf_3gauss, {"sigma1-zero"}),
+        ("cta_prod5", "edisp_2d", read_edisp, {"edisp-per-bin"}),
+        ("cta_prod5", "bkg_3d", read_bkg_3d, set()),
+        ("magic", "events", read_events, {"ra-wrapped", "event-ids-repeated"}),
+        ("veritas", "events", read_events, set()),
+    ],
+)
+def test_quirks_in_the_numbers_are_named(stores, name: str, hdu_class: str, read, quirks: set[str]) -> None:
+    notes = Notes()
+    read(open_table(hdu_of(stores[name], hdu_class)), notes)
+    assert set(notes.quirks) == quirks
+
+
+def test_magic_cut_is_a_table_and_one_indexed_file_is_absent(stores) -> None:
+    rad_max = read_rad_max(open_table(hdu_of(stores["magic"], "rad_max_2d")), Notes())
+    assert rad_max.rad_max_deg.shape == (8, 1)
+    assert rad_max.rad_max_deg[0, 0] == pytest.approx(0.2)
+    with pytest.raises(FileRefused, match=r"199999\.fits\.gz"):
+        hdu_of(stores["magic"], "events", 199999)
+    assert index_rows(stores["magic"])["OBS_ID"][0] == 199999
+
+
+def test_type_of_the_index_can_be_cut_to_six_characters(tmp_path) -> None:
+    store = instruments.magic(tmp_path, hdu_type_width=6)
+    assert "rad_ma" in set(index_rows(store)["HDU_TYPE"])
+
+
+def test_cta_1dc_and_magic_headers_deviate_as_the_real_ones(stores) -> None:
+    gti = hdu_of(stores["cta_1dc"], "gti").header
+    assert not {"TUNIT1", "TUNIT2", "HDUCLASS", "HDUCLAS1"} & set(gti)
+    assert hdu_of(stores["cta_1dc"], "aeff_2d").header["HDUCLAS4"] == "2D"
+    assert hdu_of(stores["magic"], "aeff_2d").header["TDIM5"] == "(8, 1)"
+    assert hdu_of(stores["magic"], "gti").header["TIMESYS"] == "utc"
+
+
+def test_veritas_file_dir_is_masked_and_cref_names_absent_columns(stores) -> None:
+    assert set(index_rows(stores["veritas"])["FILE_DIR"]) == {""}
+    hdu = hdu_of(stores["veritas"], "edisp_2d")
+    assert hdu.header["CREF7"].startswith("(ETRUE_LO:ETRUE_HI")
+    assert "ETRUE_LO" not in {value for key, value in hdu.header.items() if key.startswith("TTYPE")}
+    assert hdu.header["RAD_MAX"] == 0.1
+    assert isinstance(hdu_of(stores["veritas"], "gti").header["MJDREFI"], float)
+
+
+def test_prod5_background_array_runs_latitude_first(stores) -> None:
+    hdu = hdu_of(stores["cta_prod5"], "bkg_3d")
+    names = [hdu.header[f"TTYPE{number}"] for number in range(1, 8)]
+    assert names[::2] == ["ENERG_LO", "DETX_LO", "DETY_LO", "BKG"]
+    row = next(row for row in index_rows(stores["cta_prod5"]) if row["HDU_CLASS"] == "bkg_3d")
+    with fits.open(stores["cta_prod5"].index / row["FILE_NAME"]) as hdus:
+        rate = hdus["BACKGROUND"].data["BKG"][0]
+    truth = stores["cta_prod5"].responses.background
+    assert rate[0, 1, 2] == pytest.approx(truth[2, -2, 0], rel=1e-6)
