@@ -1,0 +1,206 @@
+"""An artifact that is open for reading, after everything it declares has been checked."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from cubeflow.maps import Cube
+from cubeflow.storage import hdf5_read
+from cubeflow.storage.atomic import StorageError, storage_error
+from cubeflow.storage.described import Array, Dataset, Description
+from cubeflow.storage.envelope import (
+    SCHEMA,
+    ArtifactDamaged,
+    ArtifactMismatch,
+    Envelope,
+    digest,
+    open_regular,
+    read_envelope,
+)
+from cubeflow.storage.hdf5_write import FORMAT
+from cubeflow.storage.keys import canonical_json
+
+PathLike = str | os.PathLike[str]
+PARTS = ("algorithm", "attributes", "provenance")
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """What a step made.
+
+    Parameters
+    ----------
+    kind : str
+        ``reduced``, ``background``, ``stack``, ...
+    key : str
+        sha256 of everything it was made of, see `cubeflow.storage.keys.make_key`.
+    algorithm : int or mapping of str to int
+        Algorithm version, or versions.
+    datasets : mapping of str to Cube or array
+        Maps and tables; arrays of numbers or truth values with at least one dimension. `CubeStream` for
+        `cubeflow.storage.streamed.write_artifact_streamed`.
+    attributes : mapping
+        Results that are no arrays: plain numbers, strings, lists, mappings; None for a number that there is not.
+    provenance : mapping
+        What it was made of: inputs with sha256, configuration, versions. No times, hosts or absolute paths.
+    """
+
+    kind: str
+    key: str
+    algorithm: int | Mapping[str, int]
+    datasets: Mapping[str, Dataset]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class OpenArtifact:
+    """An artifact whose checksum and declarations have been checked; values are read on demand.
+
+    Parameters
+    ----------
+    path : path-like
+        File, for messages.
+    envelope : Envelope
+        What the first block says.
+    content : h5py.File
+        The open file.
+    parts : mapping
+        Algorithm version, attributes and provenance.
+    descriptions : mapping of str to Description
+        Datasets.
+    """
+
+    path: PathLike
+    envelope: Envelope
+    content: Any
+    parts: Mapping[str, Any]
+    descriptions: Mapping[str, Description]
+
+    def read(self, names: Sequence[str] | None = None) -> Artifact:
+        """Artifact with the datasets of the given names, or all; ArtifactMismatch where it lacks one."""
+        datasets = {name: self.dataset(name) for name in (self.descriptions if names is None else names)}
+        parts = [self.parts[name] for name in PARTS]
+        return Artifact(self.envelope.kind, self.envelope.key, parts[0], datasets, parts[1], parts[2])
+
+    def dataset(self, name: str) -> Cube | Array:
+        """One dataset."""
+        description = self._description(name)
+        with _damage(self.path):
+            return description.build(hdf5_read.read_values(self.content, name, description))
+
+    def slabs(self, name: str) -> Iterator[Array]:
+        """Consecutive blocks of a dataset along its first dimension, about a megabyte each."""
+        description = self._description(name)
+        slabs = hdf5_read.read_slabs(self.content, name, description)
+        while True:
+            with _damage(self.path):
+                slab = next(slabs, None)
+            if slab is None:
+                return
+            yield slab.astype(description.dtype, copy=False)
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Shape, type, unit, axes, geometry, compression and stored length of a dataset, as plain values."""
+        description = self._description(name)
+        text = description.to_text()
+        stored = self.content[name].id.get_storage_size()
+        plain = {"axes": json.loads(text["axes"]), "geometry": json.loads(text["geometry"])}
+        shape = {"shape": list(description.shape), "stored": description.stored, "stored_bytes": stored}
+        return {**text, **plain, **shape, "compression": hdf5_read.compression_of(self.content, name)}
+
+    def _description(self, name: str) -> Description:
+        if name not in self.descriptions:
+            raise ArtifactMismatch(self.path, f"has no dataset {name!r}, only {sorted(self.descriptions)}")
+        return self.descriptions[name]
+
+
+@contextmanager
+def open_artifact(
+    path: PathLike, *, expect_kind: str | None = None, expect_key: str | None = None
+) -> Iterator[OpenArtifact]:
+    """Open an artifact for reading in parts; checks and raises as `cubeflow.storage.artifact.read_artifact`."""
+    with _checked_bytes(path, expect_kind, expect_key) as (file, envelope), _content(path, file, envelope) as opened:
+        yield opened
+
+
+def check_artifact(path: PathLike, *, expect_kind: str | None = None, expect_key: str | None = None) -> None:
+    """Compare the checksum of a whole file, without HDF5; raises as `cubeflow.storage.artifact.read_artifact`."""
+    with _checked_bytes(path, expect_kind, expect_key):
+        pass
+
+
+def verify(path: PathLike, file: Any, envelope: Envelope, sums: Mapping[str, int]) -> None:
+    """Read back what was written into a file object.
+
+    Raises
+    ------
+    StorageError
+        If the stored values do not have the CRC-32 `sums`, or anything else is not as written.
+    """
+    try:
+        with _content(path, file, envelope) as opened, _damage(path):
+            found = {
+                name: hdf5_read.checksum(opened.content, name, described)
+                for name, described in opened.descriptions.items()
+            }
+    except ArtifactDamaged as error:
+        raise StorageError(f"{path}: what was written cannot be read back: {error.reason}") from error
+    if found != dict(sums):
+        wrong = sorted(name for name in {*found, *sums} if found.get(name) != sums.get(name))
+        raise StorageError(f"{path}: what was written reads back differently: {wrong}")
+
+
+def root_attributes(artifact: Artifact) -> dict[str, str]:
+    """Text of the root attributes of an artifact; KeyContentError if a part is not plain."""
+    parts = {name: canonical_json(getattr(artifact, name)).decode() for name in PARTS}
+    return {**parts, "format": FORMAT, "key": artifact.key, "kind": artifact.kind, "schema": str(SCHEMA)}
+
+
+@contextmanager
+def _checked_bytes(path: PathLike, expect_kind: str | None, expect_key: str | None) -> Iterator[tuple[Any, Envelope]]:
+    """Open a file whose first block is as expected and whose checksum holds."""
+    with os.fdopen(open_regular(path), "rb") as file:
+        try:
+            envelope = read_envelope(path, file.fileno())
+            for name, found, expected in (("kind", envelope.kind, expect_kind), ("key", envelope.key, expect_key)):
+                if expected not in (None, found):
+                    raise ArtifactMismatch(path, f"has {name} {found}, expected {expected}")
+            if digest(file) != envelope.sha256:
+                raise ArtifactDamaged(path, "its content has another checksum than what was written")
+        except OSError as error:
+            raise storage_error(path, error) from error
+        yield file, envelope
+
+
+@contextmanager
+def _content(path: PathLike, file: Any, envelope: Envelope) -> Iterator[OpenArtifact]:
+    """Open the HDF5 content of a file object and check what it declares."""
+    import h5py
+
+    with _damage(path):
+        content = h5py.File(file, "r", rdcc_nbytes=0)
+    with content:
+        with _damage(path):
+            root = hdf5_read.read_root(content)
+            said = {"format": FORMAT, "schema": str(SCHEMA), "kind": envelope.kind, "key": envelope.key}
+            wrong = sorted(name for name in said if root.get(name) != said[name])
+            if wrong:
+                raise hdf5_read.Unfit(f"root attributes {wrong} do not fit the first block")
+            parts = {name: json.loads(root[name]) for name in PARTS}
+            descriptions = hdf5_read.check_datasets(content)
+        yield OpenArtifact(path, envelope, content, parts, descriptions)
+
+
+@contextmanager
+def _damage(path: PathLike) -> Iterator[None]:
+    """Turn what h5py raises on damaged content into `ArtifactDamaged`."""
+    try:
+        yield
+    except hdf5_read.HDF5_ERRORS as error:
+        raise ArtifactDamaged(path, str(error) or type(error).__name__) from error
