@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps.cube import Cube
-from cubeflow.products.convolve import Annulus, count_around, fft_shape, sum_around, sum_pair, transform_pair
+from cubeflow.products.convolve import (
+    Annulus,
+    count_around,
+    fft_shape,
+    sum_around,
+    sum_pair,
+    transform_pair,
+    without_noise,
+)
 from cubeflow.products.ring_background import (
     BoolArray,
     FloatArray,
@@ -21,7 +29,6 @@ from cubeflow.products.ring_background import (
     make_ring,
     make_ring_result,
     on_off_planes,
-    without_noise,
 )
 
 # A ring that holds exactly the acceptance it needs is taken, whatever the last bits.
@@ -130,7 +137,7 @@ def _adaptive_off_sums(
         open_pixels = np.ones(shape, np.bool_)
         for ring in rings:
             counts_ring, acceptance_ring = sum_pair(pair, ring)
-            acceptance_ring = without_noise(acceptance_ring, reached[ring], plane)
+            acceptance_ring = without_noise(acceptance_ring, reached[ring], plane.acceptance)
             taken = open_pixels & (acceptance_ring > 0) & (acceptance_ring >= needed)
             counts_off[taken] = np.rint(counts_ring[taken]).astype(np.int64)
             acceptance_off[taken] = acceptance_ring[taken]

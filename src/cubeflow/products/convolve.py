@@ -139,3 +139,19 @@ def sum_around(image: NDArray[Any], ring: Annulus) -> FloatArray:
 def count_around(image: NDArray[Any], ring: Annulus) -> NDArray[np.int64]:
     """Sum of an image of whole numbers (or of a mask) over the ring about each pixel, exact; shape (ny, nx)."""
     return np.rint(sum_around(image, ring)).astype(np.int64)
+
+
+def without_noise(sums: FloatArray, reached: NDArray[np.bool_], image: FloatArray) -> FloatArray:
+    """Exactly 0 where a ring reaches no pixel above 0 of the image, and else at least what one such pixel has.
+
+    Parameters
+    ----------
+    sums : array, shape (ny, nx)
+        Sums of the image over a ring: the Fourier transform leaves rounding noise where there is nothing.
+    reached : array of bool, shape (ny, nx)
+        Whether the ring holds a pixel above 0, from whole numbers.
+    image : array, shape (ny, nx)
+        Values >= 0.
+    """
+    least = np.min(image, where=image > 0, initial=np.inf)
+    return np.where(reached, np.maximum(sums, least), 0.0)

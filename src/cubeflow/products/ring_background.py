@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cubeflow.maps.axis import Axis
 from cubeflow.maps.cube import Cube
-from cubeflow.products.convolve import Annulus, count_around, sum_both_around
+from cubeflow.products.convolve import Annulus, count_around, sum_both_around, without_noise
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -153,16 +153,7 @@ def off_sums(planes: Iterable[OnOffPlane], ring: Annulus) -> Iterator[tuple[OnOf
         if not np.array_equal(present, support):
             support, reached = present, count_around(present, ring) > 0
         counts_off, acceptance_off = sum_both_around(plane.counts, plane.acceptance, ring)
-        yield plane, np.rint(counts_off).astype(np.int64), without_noise(acceptance_off, reached, plane)
-
-
-def without_noise(acceptance_off: FloatArray, reached: BoolArray, plane: OnOffPlane) -> FloatArray:
-    """Exactly 0 where the ring reaches no pixel with acceptance, and else at least what one such pixel has.
-
-    The Fourier transform leaves rounding noise where there is nothing; `reached` comes from whole numbers.
-    """
-    least = np.min(plane.acceptance, where=plane.acceptance > 0, initial=np.inf)
-    return np.where(reached, np.maximum(acceptance_off, least), 0.0)
+        yield plane, np.rint(counts_off).astype(np.int64), without_noise(acceptance_off, reached, plane.acceptance)
 
 
 def make_ring_result(
