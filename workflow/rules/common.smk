@@ -1,6 +1,7 @@
 import sys
 
-from cubeflow.steps.entry import PlanFailed, load_plan, plan_workflow
+from cubeflow.errors import MistakeError
+from cubeflow.steps.entry import load_plan, plan_workflow
 
 CONFIG_FILES = list(workflow.config_settings.configfiles) or ["config/config.yaml"]
 
@@ -9,7 +10,7 @@ try:
         PLAN = plan_workflow(CONFIG_FILES, dict(workflow.config_settings.config))
     else:
         PLAN = load_plan(CONFIG_FILES, dict(workflow.config_settings.config))
-except PlanFailed as error:
+except MistakeError as error:
     sys.exit(f"{error}" if workflow.is_main_process else 2)
 
 RESULTS = PLAN.results

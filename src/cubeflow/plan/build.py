@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from cubeflow.dl3.index import RunEntry
+from cubeflow.errors import MistakeError
 from cubeflow.plan import versions
 from cubeflow.plan.digests import DigestCache, HduDigests
 from cubeflow.plan.model import BatchPlan, Plain, Refusal, RunPlan, Selection, TargetPlan, TargetSpec
@@ -13,7 +14,7 @@ from cubeflow.plan.tree import Group, make_batches, make_tree
 from cubeflow.storage.keys import make_key, short
 
 
-class PlanError(ValueError):
+class PlanError(MistakeError):
     """Nothing can be planned; the message names the key of the configuration and the way out."""
 
 

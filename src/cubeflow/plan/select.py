@@ -7,6 +7,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cubeflow.errors import MistakeError
 from cubeflow.maps import sphere
 
 _COMPARE: dict[type, Callable[[Any, Any], Any]] = {
@@ -25,7 +26,7 @@ _ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
 }
 
 
-class SelectionError(ValueError):
+class SelectionError(MistakeError):
     """The expression of `observations.where` is wrong; the message names the part."""
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import pairwise
 
 LONGEST = 4  # a group never holds more than this times its mean size
 
@@ -72,7 +73,7 @@ def make_batches(obs_ids: Sequence[int], batch: int) -> list[Group]:
     """
     if batch < 1:
         raise ValueError(f"stack.batch: expected at least 1, got {batch}")
-    if any(first >= second for first, second in zip(obs_ids, obs_ids[1:], strict=False)):
+    if any(first >= second for first, second in pairwise(obs_ids)):
         raise ValueError("run ids must be sorted and distinct")
     pieces = [tuple(obs_ids[piece]) for piece in cut(obs_ids, batch, level=0)]
     return [Group(piece[0], piece[-1], obs_ids=piece) for piece in pieces]

@@ -6,7 +6,7 @@ Layout below the results folder::
     <target>/plan/<batch>.json         manifest of a batch: configuration, inputs and keys
     <target>/plan/<batch>.files.json   where its HDUs lie today; no part of any key
     <target>/plan/<label>.final.json   root node and configuration of the final products
-    <target>/plan/refused.json         runs ruled out before anything is read
+    <target>/plan/table.json           leaves and refused runs: what the run table is made from
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cubeflow.dl3.index import RunEntry
+from cubeflow.dl3.index import HduRef, RunEntry
 from cubeflow.plan import versions
 from cubeflow.plan.build import label_tag
 from cubeflow.plan.digests import write_json
+from cubeflow.plan.estimate import estimate
 from cubeflow.plan.model import BatchPlan, TargetPlan
 from cubeflow.storage.keys import make_key
 
 
-def write_plan(results: Path, targets: Sequence[TargetPlan], entries: Mapping[int, RunEntry]) -> Path:
-    """Write all files of a plan below `results`; return the path of ``plan.json``."""
+def write_plan(results: Path, targets: Sequence[TargetPlan], entries: Mapping[int, RunEntry]) -> dict[str, Any]:
+    """Write all files of a plan below `results`; return what ``plan.json`` says of its targets."""
     for target in targets:
         folder = results / target.spec.name / "plan"
         for batch in target.batches:
@@ -34,10 +35,10 @@ def write_plan(results: Path, targets: Sequence[TargetPlan], entries: Mapping[in
                 write_json(folder / f"{batch.name}.files.json", batch_files(batch, entries))
         for label in target.roots:
             write_json(folder / f"{label}.final.json", final_manifest(target, label))
-        refused = {str(refusal.obs_id): refusal.reason for refusal in target.refused}
-        write_json(folder / "refused.json", {"refused": refused, "unselected": target.unselected})
-    write_json(results / "plan.json", {"targets": {target.spec.name: target_index(target) for target in targets}})
-    return results / "plan.json"
+        write_json(folder / "table.json", table_manifest(target))
+    index = {target.spec.name: target_index(target, results) for target in targets}
+    write_json(results / "plan.json", {"targets": index})
+    return index
 
 
 def leaf_paths(target: TargetPlan, batch: BatchPlan) -> list[str]:
@@ -45,15 +46,23 @@ def leaf_paths(target: TargetPlan, batch: BatchPlan) -> list[str]:
     return [f"{target.spec.name}/stack/{label}/{leaf}.h5" for label, leaf in batch.leaves.items()]
 
 
-def target_index(target: TargetPlan) -> dict[str, Any]:
-    """Part of ``plan.json`` about one target."""
+def target_index(target: TargetPlan, results: Path) -> dict[str, Any]:
+    """Part of ``plan.json`` about one target; ``to_make`` are the labels of which a leaf is missing."""
+    missing = {
+        label
+        for batch in target.batches
+        for label, leaf in zip(batch.leaves, leaf_paths(target, batch), strict=True)
+        if not (results / leaf).is_file()
+    }
     return {
+        "to_make": sorted(missing),
         "labels": {label: label_tag(plain) for label, plain in target.spec.backgrounds.items()},
         "batches": [batch.name for batch in target.batches],
         "runs": sum(len(batch.runs) for batch in target.batches),
         "nodes": {label: {name: list(kids) for name, kids in nodes.items()} for label, nodes in target.nodes.items()},
         "roots": dict(target.roots),
         "refused": len(target.refused),
+        "resources": {step: need.to_plain() for step, need in estimate(target.spec).items()},
     }
 
 
@@ -82,7 +91,26 @@ def batch_manifest(target: TargetPlan, batch: BatchPlan) -> dict[str, Any]:
 
 def batch_files(batch: BatchPlan, entries: Mapping[int, RunEntry]) -> dict[str, Any]:
     """Where the HDUs of each run of a batch lie."""
-    return {str(run.obs_id): entries[run.obs_id].to_plain() for run in batch.runs}
+    return {str(run.obs_id): entry_to_plain(entries[run.obs_id]) for run in batch.runs}
+
+
+def entry_to_plain(entry: RunEntry) -> dict[str, Any]:
+    """Run as plain JSON, without its values in the observation index."""
+    hdus = [{**ref._asdict(), "path": str(ref.path)} for ref in entry.hdus]
+    return {"obs_id": entry.obs_id, "hdus": hdus, "quirks": list(entry.quirks)}
+
+
+def entry_from_plain(plain: Mapping[str, Any]) -> RunEntry:
+    """Undo `entry_to_plain`."""
+    hdus = tuple(HduRef(**{**ref, "path": Path(ref["path"])}) for ref in plain["hdus"])
+    return RunEntry(plain["obs_id"], hdus, quirks=tuple(plain["quirks"]))
+
+
+def table_manifest(target: TargetPlan) -> dict[str, Any]:
+    """What the run table of a target is made from."""
+    leaves = {label: [batch.leaves[label] for batch in target.batches] for label in target.spec.backgrounds}
+    refused = {str(refusal.obs_id): refusal.reason for refusal in target.refused}
+    return {"target": target.spec.name, "leaves": leaves, "refused": refused, "unselected": target.unselected}
 
 
 def final_manifest(target: TargetPlan, label: str) -> dict[str, Any]:
@@ -93,6 +121,7 @@ def final_manifest(target: TargetPlan, label: str) -> dict[str, Any]:
         "label": label,
         "root": target.roots[label],
         "geometry": spec.reduce["geometry"],
+        "irf_geometry": spec.reduce["irf_geometry"],
         "background": spec.backgrounds[label],
         "export": spec.export,
         "settings": spec.settings,

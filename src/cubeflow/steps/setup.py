@@ -58,6 +58,7 @@ class ReduceSetup:
 
 def reduce_setup_from_plain(plain: Mapping[str, Any]) -> ReduceSetup:
     """Undo `ReduceSetup.to_plain`."""
-    makers = {"geometry": geometry_from_plain, "irf_geometry": geometry_from_plain}
-    makers |= dict.fromkeys(("energy", "energy_true", "rad"), axis_from_plain)
-    return ReduceSetup(**{name: makers[name](value) if name in makers else value for name, value in plain.items()})
+    made: dict[str, Any] = dict(plain)
+    made |= {name: geometry_from_plain(plain[name]) for name in ("geometry", "irf_geometry")}
+    made |= {name: axis_from_plain(plain[name]) for name in ("energy", "energy_true", "rad")}
+    return ReduceSetup(**made)

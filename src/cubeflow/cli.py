@@ -1,0 +1,161 @@
+"""Command line: one verb for each step of the workflow and for what people ask.
+
+Heavy modules are imported inside the verbs, so that ``cubeflow --help`` answers at once.
+Exit status: 0 done, 1 failed, 2 configuration or usage, 3 done but some runs were refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from cubeflow.errors import FailedError, MistakeError
+
+FAILED, CONFIGURATION, REFUSED = 1, 2, 3
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+CONFIGFILE = click.option(
+    "--configfile",
+    "-c",
+    "configfiles",
+    type=click.Path(dir_okay=False, path_type=Path),
+    multiple=True,
+    default=(Path("config/config.yaml"),),
+    show_default=True,
+    help="Configuration; given more than once, later ones override earlier ones.",
+)
+COMPRESSION = click.option(
+    "--compression", type=click.Choice(["blosc", "gzip", "none"]), default="blosc", show_default=True
+)
+
+
+def say(line: str) -> None:
+    """Print one line at once: logs are read while jobs run."""
+    click.echo(line, err=True)
+
+
+class Verbs(click.Group):
+    """The verbs; a user's mistake ends in one line and an exit status, a bug keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a verb."""
+        try:
+            return super().invoke(ctx)
+        except MistakeError as error:
+            say(str(error))
+            sys.exit(CONFIGURATION)
+        except (FailedError, OSError, MemoryError) as error:
+            say(f"cubeflow: {error}")
+            sys.exit(FAILED)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="cubeflow")
+def main() -> None:
+    """From IACT event lists and instrument responses (DL3) to maps and cubes.
+
+    Usually run through Snakemake; every step is also a command.
+    """
+
+
+@main.command()
+@CONFIGFILE
+def plan(configfiles: tuple[Path, ...]) -> None:
+    """Say what would be done, and write the plan that the workflow follows. Computes nothing.
+
+    Example: cubeflow plan -c config/hess-crab.yaml
+    """
+    from cubeflow.steps.entry import plan_workflow
+
+    workflow = plan_workflow(configfiles, {}, say)
+    say(f"leaf stacks to make: {workflow.missing_leaves()}")
+    sys.exit(REFUSED if workflow.refused else 0)
+
+
+@main.command()
+@click.argument("manifest", type=FILE)
+@click.option("--accept-refusals", is_flag=True, help="Exit with 0 although runs were refused.")
+def reduce(manifest: Path, accept_refusals: bool) -> None:
+    """Reduce the runs of a batch: their artifacts and the leaf stacks. Skips what is there.
+
+    Example: cubeflow reduce results/crab/plan/0123456789abcdef.json
+    """
+    from cubeflow.steps.batch import open_batch, reduce_batch
+
+    result = reduce_batch(open_batch(manifest, say))
+    if result.refused and not accept_refusals:
+        sys.exit(REFUSED)
+
+
+@main.command()
+@click.argument("manifest", type=FILE)
+@click.option("--label", "-l", "labels", multiple=True, required=True, help="Label of a background; may be repeated.")
+def background(manifest: Path, labels: tuple[str, ...]) -> None:
+    """Make the backgrounds of some labels for the runs of a batch, and no stacks.
+
+    Example: cubeflow background results/crab/plan/0123456789abcdef.json -l ring
+    """
+    from cubeflow.steps.batch import open_batch, reduce_batch
+
+    result = reduce_batch(open_batch(manifest, say), labels)
+    if result.refused:
+        sys.exit(REFUSED)
+
+
+@main.command()
+@click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("children", type=FILE, nargs=-1, required=True)
+@COMPRESSION
+def stack(output: Path, children: tuple[Path, ...], compression: str) -> None:
+    """Stack the CHILDREN, in the order given, into the node OUTPUT.
+
+    Example: cubeflow stack results/crab/stack/fov/NODE.h5 results/crab/stack/fov/LEAF-*.h5
+    """
+    from cubeflow.steps.tree import stack_node
+
+    stack_node(output, children, compression, say)
+
+
+@main.command()
+@click.argument("final", type=FILE)
+def export(final: Path) -> None:
+    """Write the final products of a label: cube, FITS for gammapy, significance.
+
+    Example: cubeflow export results/crab/plan/fov.final.json
+    """
+    from cubeflow.steps.export import export_label
+
+    export_label(final, say)
+
+
+@main.command()
+@click.argument("manifest", type=FILE)
+def table(manifest: Path) -> None:
+    """Write the run table of a target.
+
+    Example: cubeflow table results/crab/plan/table.json
+    """
+    from cubeflow.steps.table import write_run_table
+
+    write_run_table(manifest, say)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--runs", default=6, show_default=True, help="Number of runs.")
+@click.option("--seed", default=1, show_default=True, help="Seed of the random numbers.")
+@click.option("--duration", default=1680.0, show_default=True, help="Duration of a run in s.")
+@click.option("--first", default=100001, show_default=True, help="Number of the first run.")
+@click.option("--tiny", is_flag=True, help="Small responses, for stores of thousands of runs.")
+def simulate(folder: Path, runs: int, seed: int, duration: float, first: int, tiny: bool) -> None:
+    """Simulate a small DL3 store with a source like the Crab nebula.
+
+    Example: cubeflow simulate results/demo-dl3 --runs 6
+    """
+    from cubeflow.dl3.simulate import simulate_store
+    from cubeflow.dl3.simulate_plan import SimulationOptions
+
+    options = SimulationOptions(seed=seed, n_runs=runs, duration_s=duration, first_obs_id=first, tiny=tiny)
+    files = simulate_store(folder, options)
+    say(f"{folder}: {len(files)} files")

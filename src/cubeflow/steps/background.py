@@ -1,0 +1,167 @@
+"""The step ``background``: the normalised background of one reduced run, by one of several methods.
+
+A new method is one new module in ``products`` and one line in `METHODS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cubeflow.maps import Cube
+from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
+from cubeflow.products.fov_background import FovOptions, make_map_fov_background
+from cubeflow.products.norm_table import NormTable
+from cubeflow.products.ring_background import RingBackground, make_map_ring_background
+from cubeflow.steps.reduce import Reduced
+
+BoolArray = NDArray[np.bool_]
+Plain = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """Background of one run and label, as it is kept.
+
+    Parameters
+    ----------
+    maps : mapping of str to Cube
+        ``background`` (energy, lat, lon); for rings also ``counts_off`` and ``acceptance_off``
+        (one bin over all energies, or one per energy). Empty if the run is left out.
+    usable : array of bool, shape (energy, lat, lon) or one that broadcasts to it
+        Where there is a background.
+    row : mapping
+        Plain numbers for the run table: norms, their errors, counts used.
+    failed : str or None
+        Why the run is left out of this label; None if it is not.
+    """
+
+    maps: Mapping[str, Cube]
+    usable: BoolArray
+    row: Mapping[str, Any]
+    failed: str | None = None
+
+
+def make_background(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Background:
+    """Background of a run by the method that the configuration names.
+
+    Parameters
+    ----------
+    reduced : Reduced
+        Maps of the run.
+    plain : mapping
+        Configuration of the label; ``method`` chooses, ``on_failure`` is the policy for a run
+        whose background cannot be had: ``drop`` or ``error`` leave it out, ``keep`` keeps the
+        energies that have one.
+    exclusion : array of bool, shape (ny, nx)
+        True where counts may be used for the background.
+    """
+    if "acceptance" not in reduced.maps:
+        nowhere = np.zeros((1, 1, 1), bool)
+        return Background({}, nowhere, {}, "no background response: counts and exposure only")
+    return METHODS[plain["method"]](reduced, plain, exclusion)
+
+
+def _fov(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Background:
+    """Acceptance normalised to the counts outside the exclusion mask."""
+    counts, acceptance, safe = _inputs(reduced)
+    groups = plain["energy_groups"]
+    options = FovOptions(
+        fit=plain["fit"],
+        energy_groups=groups if isinstance(groups, int) else tuple(tuple(group) for group in groups),
+        min_counts=plain["min_counts"],
+        norm_min=plain["norm_min"],
+        norm_max=plain["norm_max"],
+        reference_tev=plain["reference_tev"],
+    )
+    made = make_map_fov_background(counts, acceptance, safe & exclusion, options)
+    row = norm_row(made.norms)
+    failed = made.norms.failed
+    if failed and (plain["on_failure"] != "keep" or not made.usable.any()):
+        return Background({}, np.zeros((1, 1, 1), bool), row, f"background not normalised: {failed}")
+    usable = made.usable[:, None, None]
+    background = np.where(usable, made.background.data, 0.0)
+    return Background({"background": _kept(made.background, background)}, usable, {**row, "note": failed or ""})
+
+
+def _ring(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Background:
+    """Counts in a ring about each pixel."""
+    counts, acceptance, safe = _inputs(reduced)
+    made = make_map_ring_background(
+        counts, acceptance, safe & exclusion, plain["r_in_deg"], plain["width_deg"], plain["per_energy"], safe
+    )
+    return _from_ring(made, safe)
+
+
+def _adaptive_ring(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Background:
+    """Counts in a ring that grows until it is far larger than the source region."""
+    counts, acceptance, safe = _inputs(reduced)
+    options = AdaptiveRingOptions(
+        method=plain["mode"],
+        r_in_deg=plain["r_in_deg"],
+        width_deg=plain["width_deg"],
+        r_out_max_deg=plain["r_out_max_deg"],
+        step_deg=plain["step_deg"],
+        alpha_max=plain["threshold"],
+        theta_deg=plain["theta_deg"],
+    )
+    made = make_map_adaptive_ring_background(counts, acceptance, safe & exclusion, options, plain["per_energy"], safe)
+    return _from_ring(made, safe)
+
+
+METHODS: Mapping[str, Callable[[Reduced, Plain, BoolArray], Background]] = {
+    "fov": _fov,
+    "ring": _ring,
+    "adaptive-ring": _adaptive_ring,
+}
+
+
+def _inputs(reduced: Reduced) -> tuple[Cube, Cube, BoolArray]:
+    """Counts, acceptance in double precision, and the safe mask."""
+    kept = reduced.maps["acceptance"]
+    acceptance = Cube(kept.data.astype(np.float64), kept.unit, kept.geom, kept.axes)
+    return reduced.maps["counts"], acceptance, reduced.maps["mask_safe"].data
+
+
+def _from_ring(made: RingBackground, safe: BoolArray) -> Background:
+    """Ring products as they are kept: zero and not usable where there is no OFF acceptance."""
+    usable = made.mask
+    if not usable.any():
+        return Background({}, np.zeros((1, 1, 1), bool), {}, "no pixel has any OFF acceptance: is the ring too large?")
+    background = np.where(usable, made.background.data, 0.0)
+    maps = {
+        "background": _kept(made.background, background),
+        "counts_off": made.counts_off,
+        "acceptance_off": _kept(made.acceptance_off, made.acceptance_off.data),
+    }
+    row = {"pixels_without_off": int(np.count_nonzero(safe.any(axis=0) & ~usable.any(axis=0)))}
+    return Background(maps, usable, row)
+
+
+def _kept(cube: Cube, data: NDArray[np.float64]) -> Cube:
+    """Cube with other data in the type in which they are kept."""
+    return Cube(data.astype(np.float32), cube.unit, cube.geom, cube.axes)
+
+
+def norm_row(norms: NormTable) -> dict[str, Any]:
+    """Columns of the run table about norms, one list entry per energy group; None where there is no number."""
+    names = (
+        "energy_min_tev",
+        "energy_max_tev",
+        "norm",
+        "norm_err",
+        "tilt",
+        "tilt_err",
+        "counts",
+        "acceptance",
+        "flags",
+    )
+    return {name: _finite(getattr(norms, name)) for name in names}
+
+
+def _finite(values: NDArray[Any]) -> list[Any]:
+    return [value if np.isfinite(value) else None for value in values.tolist()]

@@ -1,0 +1,166 @@
+"""The rule ``reduce``: all runs of a batch in one process, and the batch's leaf stacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cubeflow.dl3.index import RunEntry
+from cubeflow.dl3.reader import ReadOptions, read_observation
+from cubeflow.maps import NoOverlap
+from cubeflow.observation import RunRefused
+from cubeflow.plan.build import node_key
+from cubeflow.plan.write import entry_from_plain, read_json
+from cubeflow.products.stack import Stack, StackSum, empty_stack, make_run_stack
+from cubeflow.steps.background import Background, make_background
+from cubeflow.steps.exclusion import ExclusionMasks
+from cubeflow.steps.kept import Keeper, write_stack
+from cubeflow.steps.reduce import Reduced, reduce_observation
+from cubeflow.steps.setup import ReduceSetup, reduce_setup_from_plain
+
+Plain = Mapping[str, Any]
+Row = dict[str, Any]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A manifest as objects.
+
+    Parameters
+    ----------
+    folder : Path
+        Results of the target.
+    manifest : mapping
+        As written by the plan.
+    entries : mapping of int to RunEntry
+        Where the HDUs of each run lie.
+    setup : ReduceSetup
+        Configuration of the step.
+    keeper : Keeper
+        Reads and writes the runs' artifacts.
+    exclusions : ExclusionMasks
+        Exclusion masks.
+    say : callable
+        Takes one line for the log.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    entries: Mapping[int, RunEntry]
+    setup: ReduceSetup
+    keeper: Keeper
+    exclusions: ExclusionMasks
+    say: Say
+
+
+@dataclass
+class BatchResult:
+    """What came of a batch: one row per run and label."""
+
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+
+    @property
+    def refused(self) -> list[dict[str, Any]]:
+        """Rows of runs that could not be used, each run once."""
+        found = {row["obs_id"]: row for rows in self.rows.values() for row in rows if row["status"] == "refused"}
+        return [found[obs_id] for obs_id in sorted(found)]
+
+
+def open_batch(manifest_path: Path, say: Say) -> Batch:
+    """Read a manifest and what lies beside it."""
+    manifest = read_json(manifest_path)
+    files = read_json(manifest_path.with_suffix(".files.json"))
+    folder = manifest_path.parents[1]
+    return Batch(
+        folder,
+        manifest,
+        {int(obs_id): entry_from_plain(plain) for obs_id, plain in files.items()},
+        reduce_setup_from_plain(manifest["reduce"]),
+        Keeper(folder, manifest["settings"]["compression"], say),
+        ExclusionMasks(manifest["settings"]["exclusion_paths"]),
+        say,
+    )
+
+
+def reduce_batch(batch: Batch, labels: tuple[str, ...] | None = None) -> BatchResult:
+    """Make what is missing of a batch: each run's artifacts, then the leaf stack of each label.
+
+    Parameters
+    ----------
+    batch : Batch
+        From `open_batch`.
+    labels : tuple of str or None
+        Only the backgrounds of these labels, and no leaf stacks; None for all of both.
+
+    Returns
+    -------
+    BatchResult
+        Rows for the run table. A run that is refused never stops the others.
+    """
+    chosen = tuple(batch.manifest["backgrounds"]) if labels is None else labels
+    result = BatchResult(rows={label: [] for label in chosen})
+    sums = {label: StackSum() for label in chosen}
+    for run in batch.manifest["runs"]:
+        for label, (part, row) in _run_parts(batch, run, chosen).items():
+            result.rows[label].append(row)
+            sums[label].add(part)
+    if labels is None:
+        for label in chosen:
+            sums[label].add(empty_stack())
+            _write_leaf(batch, label, sums[label].result(), result.rows[label])
+    return result
+
+
+def _run_parts(batch: Batch, run: Plain, labels: tuple[str, ...]) -> dict[str, tuple[Stack, Row]]:
+    """Contribution of one run to each label and its row; an empty one if the run is left out."""
+    try:
+        reduced = batch.keeper.reduced(run, lambda: _reduce(batch, run))
+    except RunRefused as error:
+        batch.say(f"run {run['obs_id']}: refused: {error}")
+        row = {"obs_id": run["obs_id"], "status": "refused", "reason": str(error)}
+        return {label: (empty_stack(), row) for label in labels}
+    except NoOverlap as error:
+        batch.say(f"run {run['obs_id']}: skipped: {error}")
+        row = {"obs_id": run["obs_id"], "status": "skipped", "reason": str(error)}
+        return {label: (empty_stack(), row) for label in labels}
+    return {label: _label_part(batch, run, label, reduced) for label in labels}
+
+
+def _reduce(batch: Batch, run: Plain) -> Reduced:
+    """Read a run and reduce it."""
+    observation = read_observation(batch.entries[run["obs_id"]], ReadOptions(duplicates=batch.setup.duplicates))
+    return reduce_observation(observation, batch.setup)
+
+
+def _label_part(batch: Batch, run: Plain, label: str, reduced: Reduced) -> tuple[Stack, Row]:
+    """Background of one label and what the run gives to its stack."""
+    plain = batch.manifest["backgrounds"][label]
+
+    def make() -> Background:
+        return make_background(reduced, plain, batch.exclusions.mask(reduced.maps["counts"].geom))
+
+    background = batch.keeper.background(run, label, make)
+    row = {"obs_id": run["obs_id"], "run": dict(reduced.row), "background": dict(background.row)}
+    if background.failed:
+        batch.say(f"run {run['obs_id']}: {label}: {background.failed}")
+        status = "refused" if plain["on_failure"] == "error" else "dropped"
+        return empty_stack(), {**row, "status": status, "reason": background.failed}
+    return run_stack(reduced, background), {**row, "status": "ok", "reason": ""}
+
+
+def run_stack(reduced: Reduced, background: Background) -> Stack:
+    """Contribution of one run to the stack of a label."""
+    maps = {name: cube for name, cube in reduced.maps.items() if name not in ("mask_safe", "irf_exposure")}
+    maps |= background.maps
+    mask = reduced.maps["mask_safe"].data & background.usable
+    return make_run_stack(maps, mask, reduced.maps["irf_exposure"], reduced.gti_s, reduced.livetime_s)
+
+
+def _write_leaf(batch: Batch, label: str, stacked: Stack, rows: list[Row]) -> None:
+    """Write the leaf stack of a label under the key that its runs give it."""
+    key = node_key("leaf", (run["background_keys"][label] for run in batch.manifest["runs"]))
+    path = batch.folder / "stack" / label / f"{batch.manifest['leaves'][label]}.h5"
+    write_stack(path, stacked, key, {"rows": rows}, batch.keeper.compression)

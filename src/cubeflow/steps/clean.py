@@ -1,0 +1,65 @@
+"""What lies in the results folder and is not part of the plan any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cubeflow.plan.model import TargetPlan
+
+
+def stale_files(results: Path, targets: Sequence[TargetPlan]) -> list[Path]:
+    """Artifacts, stacks and manifests that the plan does not need.
+
+    Only files that cubeflow itself wrote are looked at: below ``obs``, ``stack`` and ``plan`` of the
+    targets of this plan. Folders of targets that the configuration no longer has are left alone.
+
+    Parameters
+    ----------
+    results : Path
+        Results folder.
+    targets : sequence of TargetPlan
+        The plan.
+
+    Returns
+    -------
+    list of Path
+        Sorted.
+    """
+    found: list[Path] = []
+    for target in targets:
+        folder = results / target.spec.name
+        needed = set(needed_files(folder, target))
+        for part in ("obs", "stack", "plan"):
+            found += [path for path in (folder / part).rglob("*") if path.is_file() and path not in needed]
+    return sorted(found)
+
+
+def needed_files(folder: Path, target: TargetPlan) -> Iterator[Path]:
+    """Files below ``obs``, ``stack`` and ``plan`` that the plan of a target may use."""
+    labels = list(target.spec.backgrounds)
+    for batch in target.batches:
+        yield folder / "plan" / f"{batch.name}.json"
+        yield folder / "plan" / f"{batch.name}.files.json"
+        for run in batch.runs:
+            obs = folder / "obs" / str(run.obs_id)
+            yield from (obs / "reduced.h5", obs / "left-out.json")
+            yield from (obs / f"background-{label}.h5" for label in labels)
+        yield from (folder / "stack" / label / f"{leaf}.h5" for label, leaf in batch.leaves.items())
+    for label in labels:
+        yield folder / "plan" / f"{label}.final.json"
+        yield from (folder / "stack" / label / f"{node}.h5" for node in target.nodes[label])
+    yield folder / "plan" / "table.json"
+
+
+def remove_files(paths: Sequence[Path], results: Path) -> int:
+    """Remove files below `results` and the folders that this leaves empty; return the bytes freed."""
+    freed = 0
+    for path in paths:
+        freed += path.stat().st_size
+        path.unlink()
+        parent = path.parent
+        while parent != results and not any(parent.iterdir()):
+            parent.rmdir()
+            parent = parent.parent
+    return freed

@@ -1,0 +1,77 @@
+"""From configuration files to a written plan: what the Snakefile and ``cubeflow plan`` start with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cubeflow.config import Config, load_config
+from cubeflow.dl3.blocks import digest_hdus
+from cubeflow.dl3.index import Store, open_store
+from cubeflow.plan.build import PlanError, plan_target
+from cubeflow.plan.digests import DigestCache, HduDigests
+from cubeflow.plan.model import TargetPlan
+from cubeflow.plan.write import read_json, write_plan
+from cubeflow.steps.demo import make_demo_store
+from cubeflow.steps.specify import target_specs
+from cubeflow.steps.workflow_plan import WorkflowPlan
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan that was written, and what it was made from."""
+
+    config: Config
+    store: Store
+    targets: tuple[TargetPlan, ...]
+    workflow: WorkflowPlan
+
+
+def make_plan(config: Config, say: Say) -> Planned:
+    """Plan all targets of a configuration and write the plan below its results folder.
+
+    Raises
+    ------
+    MistakeError
+        If there is no store, or a file the configuration names is missing.
+    """
+    specs = target_specs(config)
+    make_demo_store(config, say)
+    pattern = config.data.pattern
+    source = str(Path(config.data.store) / pattern) if pattern else config.data.store
+    store = open_store(source, config.data.roots)
+    results = Path(config.results)
+    cache = DigestCache(results / ".cubeflow" / "digests.json", digest_file).load()
+    targets = tuple(plan_target(spec, store.runs, cache, store.refused) for spec in specs)
+    cache.save()
+    index = write_plan(results, targets, {entry.obs_id: entry for entry in store.runs})
+    return Planned(config, store, targets, WorkflowPlan(config.results, config.on_refused == "continue", index))
+
+
+def digest_file(path: Path) -> HduDigests:
+    """Digests of the HDUs of a file by upper-case name."""
+    return {hdu.name.upper(): hdu.sha256 for hdu in digest_hdus(path)}
+
+
+def plan_workflow(paths: Sequence[str | Path], overrides: Mapping[str, Any], say: Say = print) -> WorkflowPlan:
+    """Load the configuration, plan, and say what was found; errors as in `make_plan`."""
+    planned = make_plan(load_config(list(paths), overrides), say)
+    for target in planned.targets:
+        name, runs = target.spec.name, sum(len(batch.runs) for batch in target.batches)
+        say(f"{name}: {runs} runs in {len(target.batches)} batches, {len(target.refused)} refused")
+        for refusal in target.refused:
+            say(f"{name}: run {refusal.obs_id}: refused: {refusal.reason}")
+    if not planned.workflow.targets:
+        raise PlanError(f"data.store: {planned.store.path}: no run is left for any target; see observations")
+    return planned.workflow
+
+
+def load_plan(paths: Sequence[str | Path], overrides: Mapping[str, Any]) -> WorkflowPlan:
+    """Read the plan that the main process has written; for jobs that start Snakemake again."""
+    config = load_config(list(paths), overrides)
+    index = read_json(Path(config.results) / "plan.json")["targets"]
+    return WorkflowPlan(config.results, config.on_refused == "continue", index)

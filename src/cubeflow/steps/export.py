@@ -1,0 +1,84 @@
+"""The rule ``export``: the final products of a label, from the last stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cubeflow.errors import FailedError
+from cubeflow.maps import Cube, geometry_from_plain
+from cubeflow.plan import versions
+from cubeflow.plan.write import read_json
+from cubeflow.products.stack import Stack
+from cubeflow.steps.final import Final, make_final
+from cubeflow.steps.kept import stack_from_artifact
+from cubeflow.storage.artifact import Artifact, read_artifact, write_artifact
+
+
+def export_label(final_path: Path, say: Callable[[str], None]) -> list[Path]:
+    """Write the final products of a label.
+
+    Parameters
+    ----------
+    final_path : Path
+        ``<label>.final.json`` of the plan.
+    say : callable
+        Takes one line for the log.
+
+    Returns
+    -------
+    list of Path
+        ``cube.h5``, ``dataset.fits.gz`` and ``significance.fits.gz``.
+
+    Raises
+    ------
+    FailedError
+        If every run was refused or dropped.
+    """
+    manifest = read_json(final_path)
+    folder = final_path.parents[1]
+    root = folder / "stack" / manifest["label"] / f"{manifest['root']}.h5"
+    stacked = stack_from_artifact(read_artifact(root, expect_kind="stack"))
+    if stacked.n_runs == 0:
+        raise FailedError(f"{manifest['target']}: {manifest['label']}: no run is left; see {folder / 'runs.ecsv'}")
+    geometries = geometry_from_plain(manifest["geometry"]), geometry_from_plain(manifest["irf_geometry"])
+    final = make_final(stacked, *geometries, manifest["export"])
+    output = folder / manifest["label"]
+    output.mkdir(parents=True, exist_ok=True)
+    paths = [output / name for name in ("cube.h5", "dataset.fits.gz", "significance.fits.gz")]
+    write_cube(paths[0], final, stacked, manifest)
+    _say_summary(manifest, final, output, say)
+    return paths
+
+
+def write_cube(path: Path, final: Final, stacked: Stack, manifest: Mapping[str, Any]) -> None:
+    """Write ``cube.h5``: all final maps, the significance maps, and what they were made of."""
+    datasets: dict[str, Cube | NDArray[Any]] = {name: _as_final(cube) for name, cube in final.maps.items()}
+    for name in ("counts", "background", "excess", "significance"):
+        datasets[f"disc_{name}"] = _as_final(getattr(final.significance, name))
+    datasets["gti_s"] = stacked.gti_s
+    about = {"target": manifest["target"], "label": manifest["label"], **final.summary}
+    made_of = {name: manifest[name] for name in ("root", "background", "export")}
+    artifact = Artifact("cube", manifest["key"], versions.EXPORT, datasets, about, made_of)
+    write_artifact(path, artifact, manifest["settings"]["compression"])
+
+
+def _as_final(cube: Cube) -> Cube:
+    """Round floating-point maps to float32, in which final products are kept."""
+    if cube.data.dtype.kind != "f":
+        return cube
+    return Cube(cube.data.astype(np.float32), cube.unit, cube.geom, cube.axes)
+
+
+def _say_summary(manifest: Mapping[str, Any], final: Final, folder: Path, say: Callable[[str], None]) -> None:
+    summary = final.summary
+    source = summary["source"] or {"significance": None}
+    found = "no significance" if source["significance"] is None else f"{source['significance']:.1f} sigma"
+    say(
+        f"{manifest['target']}: {manifest['label']}: {summary['n_runs']} runs, {summary['livetime_s'] / 3600:.2f} h, "
+        f"{summary['counts']} counts, {found} at the target; {folder}"
+    )

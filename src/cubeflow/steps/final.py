@@ -1,0 +1,113 @@
+"""The final maps of a label: the last stack on the final geometry, with its ratios formed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cubeflow.maps import Cube, Geometry, sphere
+from cubeflow.products.on_off import make_map_alpha
+from cubeflow.products.significance import (
+    SignificanceMaps,
+    make_map_significance_cash,
+    make_map_significance_li_ma,
+)
+from cubeflow.products.stack import Stack, mean_response, on_geometry
+
+
+@dataclass(frozen=True, eq=False)
+class Final:
+    """Final products of a target and label.
+
+    Parameters
+    ----------
+    maps : mapping of str to Cube
+        ``counts``, ``background``, ``acceptance``, ``mask_safe`` (energy, lat, lon), ``exposure``
+        (energy_true, lat, lon) on the final geometry; for rings ``counts_off``, ``acceptance_off``,
+        ``alpha``; ``psf``, ``edisp``, ``irf_exposure`` on the IRF grid, the first two averaged with
+        the exposure as weight. Responses that a run lacks are absent.
+    significance : SignificanceMaps
+        In discs, summed over energy, shape (1, lat, lon).
+    summary : mapping
+        Plain numbers: totals, and what is found at the target.
+    """
+
+    maps: Mapping[str, Cube]
+    significance: SignificanceMaps
+    summary: Mapping[str, Any]
+
+
+def make_final(stacked: Stack, geometry: Geometry, irf_geometry: Geometry, export: Mapping[str, Any]) -> Final:
+    """Final maps from the last stack.
+
+    Parameters
+    ----------
+    stacked : Stack
+        All runs of the label.
+    geometry, irf_geometry : Geometry
+        Final geometry and its IRF grid.
+    export : mapping
+        ``significance`` with ``radius_deg``; ``ra_deg`` and ``dec_deg`` of the target.
+
+    Returns
+    -------
+    Final
+        Pixels outside all runs are zero in sums, False in the mask and NaN in ratios and significance.
+    """
+    maps: dict[str, Cube] = {}
+    for name, cube in stacked.layers.items():
+        if name.startswith("irf_") and name != "irf_exposure":
+            response = name.removeprefix("irf_")
+            maps[response] = on_geometry(mean_response(stacked, response), irf_geometry)
+        else:
+            maps[name] = on_geometry(cube, irf_geometry if name == "irf_exposure" else geometry)
+    if "counts_off" in maps:
+        maps["alpha"] = make_map_alpha(
+            maps["background"], maps["acceptance"], maps["counts_off"], maps["acceptance_off"]
+        )
+    significance = make_significance(maps, export["significance"]["radius_deg"])
+    return Final(maps, significance, _summary(stacked, maps, significance, export))
+
+
+def make_significance(maps: Mapping[str, Cube], radius_deg: float) -> SignificanceMaps:
+    """Cash over a normalised acceptance, Li & Ma over rings; summed over energy."""
+    mask = maps["mask_safe"].data
+    if "alpha" not in maps:
+        return make_map_significance_cash(maps["counts"], maps["background"], mask, radius_deg)
+    off = maps["counts_off"], maps["alpha"]
+    return make_map_significance_li_ma(maps["counts"], maps["acceptance"], *off, mask, radius_deg)
+
+
+def _summary(
+    stacked: Stack, maps: Mapping[str, Cube], significance: SignificanceMaps, export: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Totals and what is found at the target."""
+    geom = maps["counts"].geom
+    x, y = geom.vectors_to_pixel(sphere.unit_vectors(export["ra_deg"], export["dec_deg"]))
+    summary = {
+        "n_runs": stacked.n_runs,
+        "ontime_s": stacked.ontime_s,
+        "livetime_s": stacked.livetime_s,
+        "counts": int(maps["counts"].data.sum()),
+        "background": float(maps["background"].data.sum()),
+        "ra_deg": export["ra_deg"],
+        "dec_deg": export["dec_deg"],
+        "radius_deg": export["significance"]["radius_deg"],
+    }
+    inside = bool(np.isfinite(x) and np.isfinite(y))
+    ix, iy = (int(np.floor(x + 0.5)), int(np.floor(y + 0.5))) if inside else (-1, -1)
+    if not (0 <= ix < geom.nx and 0 <= iy < geom.ny):
+        return {**summary, "source": None}
+    source = {
+        name: _number(getattr(significance, name).data[0, iy, ix])
+        for name in ("counts", "background", "excess", "significance")
+    }
+    return {**summary, "source": source}
+
+
+def _number(value: float) -> float | None:
+    """Plain number; None for no answer."""
+    return float(value) if np.isfinite(value) else None

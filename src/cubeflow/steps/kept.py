@@ -1,0 +1,139 @@
+"""Artifacts on disk: where they lie, how they are written, and when they are read back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cubeflow.maps import Cube, NoOverlap
+from cubeflow.observation import RunRefused
+from cubeflow.plan import versions
+from cubeflow.plan.digests import write_json
+from cubeflow.plan.write import read_json
+from cubeflow.products.stack import Stack
+from cubeflow.steps.background import Background
+from cubeflow.steps.reduce import Reduced
+from cubeflow.storage.artifact import (
+    Artifact,
+    ArtifactDamaged,
+    ArtifactMismatch,
+    read_artifact,
+    set_aside,
+    write_artifact,
+)
+
+Plain = Mapping[str, Any]
+Datasets = dict[str, Cube | NDArray[Any]]
+LEFT_OUT = {"refused": RunRefused, "skipped": NoOverlap}
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Artifacts of the runs of one target: one that holds its key is read, any other is made again.
+
+    Parameters
+    ----------
+    folder : Path
+        Results of the target.
+    compression : str
+        Filter of new artifacts.
+    say : callable
+        Takes one line for the log.
+    """
+
+    folder: Path
+    compression: str
+    say: Callable[[str], None]
+
+    def reduced(self, run: Plain, make: Callable[[], Reduced]) -> Reduced:
+        """Maps of a run, from its ``reduced.h5`` if that holds the key of `run`.
+
+        A run that was left out before, for the same inputs and configuration, is left out again
+        without being read: the reason lies beside the artifacts.
+        """
+        folder, key = self.folder / "obs" / str(run["obs_id"]), run["reduced_key"]
+        path, verdict = folder / "reduced.h5", folder / "left-out.json"
+        kept = self._read(path, "reduced", key)
+        if kept is not None:
+            row = kept.attributes["row"]
+            return Reduced(_cubes(kept), np.asarray(kept.datasets["gti_s"]), row["livetime_s"], row)
+        self._repeat_verdict(verdict, key)
+        try:
+            reduced = make()
+        except (RunRefused, NoOverlap) as error:
+            kind = "refused" if isinstance(error, RunRefused) else "skipped"
+            write_json(verdict, {"key": key, "kind": kind, "reason": str(error)})
+            raise
+        attributes = {"row": dict(reduced.row), "inputs": dict(run["inputs"])}
+        datasets: Datasets = {**reduced.maps, "gti_s": reduced.gti_s}
+        self._write(path, Artifact("reduced", key, versions.REDUCE, datasets, attributes))
+        return reduced
+
+    def background(self, run: Plain, label: str, make: Callable[[], Background]) -> Background:
+        """Background of a run, from its ``background-<label>.h5`` if that holds the key of `run`."""
+        path = self.folder / "obs" / str(run["obs_id"]) / f"background-{label}.h5"
+        key = run["background_keys"][label]
+        kept = self._read(path, "background", key)
+        if kept is not None:
+            usable, attributes = np.asarray(kept.datasets["usable"]), kept.attributes
+            return Background(_cubes(kept), usable, attributes["row"], attributes["failed"])
+        made = make()
+        about = {"row": dict(made.row), "failed": made.failed, "label": label, "reduced": run["reduced_key"]}
+        datasets: Datasets = {**made.maps, "usable": made.usable}
+        self._write(path, Artifact("background", key, versions.BACKGROUND, datasets, about))
+        return made
+
+    def _repeat_verdict(self, path: Path, key: str) -> None:
+        """Raise again what was raised for the same key before."""
+        try:
+            verdict = read_json(path)
+            known = verdict["key"] == key
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        if known:
+            raise LEFT_OUT[verdict["kind"]](verdict["reason"])
+
+    def _read(self, path: Path, kind: str, key: str) -> Artifact | None:
+        """Return the artifact if it is whole and holds the key; a damaged one is set aside."""
+        return read_kept(path, kind, key, self.say)
+
+    def _write(self, path: Path, artifact: Artifact) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_artifact(path, artifact, self.compression)
+
+
+def read_kept(path: Path, kind: str, key: str | None, say: Callable[[str], None]) -> Artifact | None:
+    """Read an artifact that is whole, of this kind and key; None otherwise. A damaged one is set aside."""
+    if not path.exists():
+        return None
+    try:
+        return read_artifact(path, expect_kind=kind, expect_key=key)
+    except ArtifactMismatch:
+        return None
+    except ArtifactDamaged as error:
+        say(f"{path}: damaged ({error}); set aside as {set_aside(path).name} and made again")
+        return None
+
+
+def _cubes(artifact: Artifact) -> dict[str, Cube]:
+    return {name: data for name, data in artifact.datasets.items() if isinstance(data, Cube)}
+
+
+def write_stack(path: Path, stacked: Stack, key: str, attributes: Plain, compression: str) -> None:
+    """Write a stack; everything but the maps goes into the attributes."""
+    totals = {"ontime_s": stacked.ontime_s, "livetime_s": stacked.livetime_s, "n_runs": stacked.n_runs}
+    datasets: Datasets = {**stacked.layers, "gti_s": stacked.gti_s}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_artifact(path, Artifact("stack", key, versions.STACK, datasets, {**attributes, **totals}), compression)
+
+
+def stack_from_artifact(artifact: Artifact) -> Stack:
+    """Undo `write_stack`."""
+    totals = artifact.attributes
+    gti_s = np.asarray(artifact.datasets["gti_s"])
+    return Stack(_cubes(artifact), gti_s, totals["ontime_s"], totals["livetime_s"], totals["n_runs"])

@@ -1,0 +1,142 @@
+"""The step ``reduce``: one observation becomes the maps that everything else is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cubeflow.maps import Cube, Geometry, make_cutout
+from cubeflow.observation import EventList, Observation
+from cubeflow.products.acceptance import make_map_hadron_acceptance
+from cubeflow.products.counts import make_map_counts
+from cubeflow.products.exposure import make_map_exposure_true_energy
+from cubeflow.products.kernels import make_edisp_map, make_psf_map
+from cubeflow.steps.safe import make_run_mask
+from cubeflow.steps.setup import ReduceSetup
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """The maps of one observation, as they are kept.
+
+    Parameters
+    ----------
+    maps : mapping of str to Cube
+        ``counts``, ``acceptance``, ``exposure_reco``, ``mask_safe`` (energy, lat, lon), ``exposure``
+        (energy_true, lat, lon) on the run's cutout; ``psf``, ``edisp``, ``irf_exposure`` on the
+        cutout of the IRF grid. Maps for which the run has no response are absent. Floating-point
+        maps are float32: what is computed from them is the same whether they were kept or just made.
+    gti_s : array, shape (n, 2)
+        Good time intervals, TT s since the time reference.
+    livetime_s : float
+        Livetime, s.
+    row : mapping
+        Plain numbers and strings for the run table.
+    """
+
+    maps: Mapping[str, Cube]
+    gti_s: NDArray[np.float64]
+    livetime_s: float
+    row: Mapping[str, Any]
+
+
+def reduce_observation(observation: Observation, setup: ReduceSetup) -> Reduced:
+    """Make all maps of one observation.
+
+    Parameters
+    ----------
+    observation : Observation
+        Events, responses, pointing and times.
+    setup : ReduceSetup
+        Geometry, axes and cuts.
+
+    Returns
+    -------
+    Reduced
+        Maps on the run's cutout of the final geometry.
+
+    Raises
+    ------
+    NoOverlap
+        If the observation does not touch the map.
+    """
+    pointing = observation.pointing
+    geom = make_cutout(setup.geometry, pointing.ra_deg, pointing.dec_deg, setup.offset_max_deg, trim=setup.trim)
+    events = observation.events
+    if setup.gti_filter:
+        events = events.select(observation.gti.contains(events.time_s))
+    maps = _sky_maps(observation, events, setup, geom) | _response_maps(observation, setup)
+    gti_s = np.stack([observation.gti.start_s, observation.gti.stop_s], axis=1)
+    row = _row(observation, events, maps)
+    return Reduced({name: _as_kept(cube) for name, cube in maps.items()}, gti_s, observation.livetime_s, row)
+
+
+def _sky_maps(observation: Observation, events: EventList, setup: ReduceSetup, geom: Geometry) -> dict[str, Cube]:
+    """Maps on the fine grid."""
+    pointing, offset_max = observation.pointing, setup.offset_max_deg
+    maps = {"counts": make_map_counts(events, geom, setup.energy, pointing, offset_max)}
+    if observation.background is not None:
+        maps["acceptance"] = make_map_hadron_acceptance(
+            pointing, observation.ontime_s, observation.background, geom, setup.energy, offset_max
+        )
+    if observation.aeff is not None:
+        maps["exposure"] = make_map_exposure_true_energy(
+            pointing, observation.livetime_s, observation.aeff, geom, setup.energy_true, offset_max
+        )
+    maps["mask_safe"] = make_run_mask(observation, geom, setup)
+    return maps
+
+
+def _response_maps(observation: Observation, setup: ReduceSetup) -> dict[str, Cube]:
+    """Maps on the coarse grid of the responses."""
+    pointing = observation.pointing
+    # A coarse pixel counts if any part of it can lie within the largest offset.
+    radius = setup.offset_max_deg + setup.irf_geometry.pixel_deg * np.sqrt(0.5)
+    geom = make_cutout(setup.irf_geometry, pointing.ra_deg, pointing.dec_deg, radius, trim=setup.trim)
+    maps: dict[str, Cube] = {}
+    if observation.aeff is not None:
+        maps["irf_exposure"] = make_map_exposure_true_energy(
+            pointing, observation.livetime_s, observation.aeff, geom, setup.energy_true, radius
+        )
+    if observation.psf is not None:
+        maps["psf"] = make_psf_map(pointing, observation.psf, geom, setup.energy_true, setup.rad)
+    if observation.edisp is not None:
+        maps["edisp"] = make_edisp_map(pointing, observation.edisp, geom, setup.energy_true, setup.energy)
+    return maps
+
+
+def _as_kept(cube: Cube) -> Cube:
+    """Round floating-point maps to the type in which they are kept."""
+    if cube.data.dtype.kind != "f":
+        return cube
+    return Cube(cube.data.astype(np.float32), cube.unit, cube.geom, cube.axes)
+
+
+def _threshold(mask: Cube) -> float | None:
+    """Lower edge of the first energy bin that is safe anywhere, TeV; None if none is."""
+    safe = np.flatnonzero(mask.data.any(axis=(1, 2)))
+    return mask.axis("energy").edges[safe[0]] if safe.size else None
+
+
+def _row(observation: Observation, events: EventList, maps: Mapping[str, Cube]) -> dict[str, Any]:
+    """What the run table says of a run that was reduced."""
+    safe = maps["mask_safe"].data
+    return {
+        "obs_id": observation.obs_id,
+        "ra_pnt_deg": observation.pointing.ra_deg,
+        "dec_pnt_deg": observation.pointing.dec_deg,
+        "ontime_s": observation.ontime_s,
+        "livetime_s": observation.livetime_s,
+        "energy_threshold_tev": _threshold(maps["mask_safe"]),
+        "n_events": len(observation.events),
+        "n_events_gti": len(events),
+        "counts": int(maps["counts"].data.sum()),
+        "counts_safe": int(maps["counts"].data.sum(where=safe)),
+        "quirks": list(observation.quirks),
+        "repairs": dict(observation.repairs),
+        **{name: value for name, value in observation.meta.items() if isinstance(value, (int, float, str))},
+    }

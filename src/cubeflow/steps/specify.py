@@ -1,0 +1,77 @@
+"""From the configuration to what the plan needs: plain numbers, and digests of the files it names."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from cubeflow.config import Config, TargetConfig
+from cubeflow.errors import MistakeError
+from cubeflow.plan.model import Selection, TargetSpec
+from cubeflow.steps.setup import ReduceSetup
+
+
+class SpecificationError(MistakeError):
+    """The configuration names a file that cannot be read; the message names the key."""
+
+
+def target_specs(config: Config) -> list[TargetSpec]:
+    """Specification of every target of a configuration.
+
+    Raises
+    ------
+    SpecificationError
+        If an exclusion file cannot be read.
+    """
+    return [target_spec(config, name) for name in config.targets]
+
+
+def target_spec(config: Config, name: str) -> TargetSpec:
+    """Specification of one target; errors as in `target_specs`."""
+    target = config.targets[name]
+    ra_deg, dec_deg = target.icrs_deg
+    observations = target.observations
+    exclusion = [_digest_exclusion(name, path) for path in target.exclusion]
+    significance = target.to_plain("significance")
+    return TargetSpec(
+        name=name,
+        ra_deg=ra_deg,
+        dec_deg=dec_deg,
+        selection=Selection(observations.ids, observations.exclude, observations.within_deg, observations.where),
+        reduce=reduce_setup(target).to_plain(),
+        backgrounds={
+            label: {**plain, "exclusion": exclusion} for label, plain in target.to_plain("backgrounds").items()
+        },
+        export={"significance": significance, "ra_deg": ra_deg, "dec_deg": dec_deg},
+        settings={
+            "compression": config.artifacts.compression,
+            "exclusion_paths": [str(path) for path in target.exclusion],
+        },
+        batch=target.stack.batch,
+        fanout=target.stack.fanout,
+    )
+
+
+def reduce_setup(target: TargetConfig) -> ReduceSetup:
+    """Configuration of the step ``reduce`` as objects."""
+    return ReduceSetup(
+        geometry=target.geometry(),
+        irf_geometry=target.irf_geometry(),
+        energy=target.energy_axis(),
+        energy_true=target.energy_true_axis(),
+        rad=target.rad_axis(),
+        offset_max_deg=target.offset_max_deg,
+        gti_filter=target.gti_filter,
+        trim=target.reach_deg == 0.0,
+        duplicates=target.observations.duplicates,
+        safe_mask=target.to_plain("safe_mask"),
+        spectrum=target.to_plain("spectrum"),
+    )
+
+
+def _digest_exclusion(name: str, path: str) -> str:
+    """Digest of the content of an exclusion file."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise SpecificationError(f"targets.{name}.exclusion: {path}: {error.strerror or error}") from error

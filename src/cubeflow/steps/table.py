@@ -1,0 +1,128 @@
+"""The run table of a target: every selected run, also the refused, with the reason."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cubeflow.plan.write import read_json
+from cubeflow.storage.artifact import read_artifact
+from cubeflow.storage.atomic import write_atomic
+
+Row = dict[str, Any]
+
+SEVERITY = ("ok", "dropped", "skipped", "refused")
+UNITS = {"_deg": "deg", "_s": "s", "_tev": "TeV", "_m": "m"}  # endings of names, which become units
+
+DESCRIPTIONS = {
+    "obs_id": "run",
+    "status": "ok, dropped (no background), skipped (no overlap with the map) or refused",
+    "reason": "why a run is not ok",
+    "object": "object named in the file",
+    "ra_pnt": "right ascension of the pointing, ICRS",
+    "dec_pnt": "declination of the pointing, ICRS",
+    "offset": "separation of the pointing from the target",
+    "ontime": "sum of the good time intervals",
+    "livetime": "ontime times DEADC",
+    "n_events": "events read",
+    "n_events_gti": "events inside the good time intervals",
+    "counts": "counts in the map",
+    "counts_safe": "counts in safe bins of the map",
+    "energy_threshold": "lower edge of the first safe bin of reconstructed energy",
+    "quirks": "deviations of the files from the format",
+    "repairs": "what was repaired or dropped, with how often",
+}
+FIRST = tuple(DESCRIPTIONS)
+
+
+def run_rows(manifest: Mapping[str, Any], folder: Path) -> list[Row]:
+    """Rows of all selected runs of a target, in order of id.
+
+    Parameters
+    ----------
+    manifest : mapping
+        ``table.json`` of the plan.
+    folder : Path
+        Results of the target.
+
+    Returns
+    -------
+    list of dict
+        Columns of the run by their names, those of a background as ``<label>_<name>``.
+    """
+    rows: dict[int, Row] = {
+        int(obs_id): {"obs_id": int(obs_id), "status": "refused", "reason": reason}
+        for obs_id, reason in manifest["refused"].items()
+    }
+    for label, leaves in manifest["leaves"].items():
+        for leaf in leaves:
+            attributes = read_artifact(folder / "stack" / label / f"{leaf}.h5", names=[]).attributes
+            for row in attributes["rows"]:
+                _merge(rows.setdefault(row["obs_id"], {}), row, label)
+    return [rows[obs_id] for obs_id in sorted(rows)]
+
+
+def _merge(merged: Row, row: Row, label: str) -> None:
+    """Add the row of one label to the row of its run; the worst status of its labels is the run's."""
+    merged["obs_id"] = row["obs_id"]
+    for name, value in row.get("run", {}).items():
+        merged[name] = _text(value) if isinstance(value, (list, dict)) else value
+    for name, value in {"status": row["status"], **row.get("background", {})}.items():
+        if isinstance(value, list):
+            merged |= {f"{label}_{name}_{index}": item for index, item in enumerate(value)}
+        else:
+            merged[f"{label}_{name}"] = value
+    if SEVERITY.index(row["status"]) >= SEVERITY.index(merged.get("status", "ok")):
+        merged["status"], merged["reason"] = row["status"], row["reason"] or merged.get("reason", "")
+
+
+def _text(value: list[Any] | dict[str, Any]) -> str:
+    """Names, or names with numbers, in one cell."""
+    return " ".join(value if isinstance(value, list) else (f"{key}={count}" for key, count in sorted(value.items())))
+
+
+def write_run_table(manifest_path: Path, say: Callable[[str], None]) -> Path:
+    """Write ``runs.ecsv`` (also ``runs.csv`` and ``runs.fits``) from ``table.json``; return the first."""
+    folder = manifest_path.parents[1]
+    manifest = read_json(manifest_path)
+    rows = run_rows(manifest, folder)
+    table = make_table(rows, list(manifest["leaves"]))
+    text = io.StringIO()
+    table.write(text, format="ascii.ecsv")
+    write_atomic(folder / "runs.ecsv", text.getvalue().encode())
+    text = io.StringIO()
+    table.write(text, format="ascii.csv")
+    write_atomic(folder / "runs.csv", text.getvalue().encode())
+    ok = sum(row["status"] == "ok" for row in rows)
+    say(f"{folder / 'runs.ecsv'}: {len(rows)} runs, {ok} of them ok")
+    return folder / "runs.ecsv"
+
+
+def make_table(rows: list[Row], labels: list[str]):  # type: ignore[no-untyped-def]
+    """Astropy table with units and descriptions; cells without a value are masked."""
+    from astropy.table import MaskedColumn, Table
+
+    found = {name for row in rows for name in row}
+    common = sorted(name for name in found if not name.startswith(tuple(f"{label}_" for label in labels)))
+    names = sorted(common, key=lambda name: FIRST.index(_column(name)[0]) if _column(name)[0] in FIRST else len(FIRST))
+    names += [name for label in labels for name in sorted(found) if name.startswith(f"{label}_")]
+    table = Table(meta={"labels": labels})
+    for name in names:
+        column, unit = _column(name)
+        values = [row.get(name) for row in rows]
+        fill = next((type(value)() for value in values if value is not None), "")
+        data = [fill if value is None else value for value in values]
+        mask, description = [value is None for value in values], DESCRIPTIONS.get(column, "")
+        table[column] = MaskedColumn(data, mask=mask, unit=unit, description=description)
+    return table
+
+
+def _column(name: str) -> tuple[str, str | None]:
+    """Name and unit of a column, from a name with the unit at its end (or before the number of a group)."""
+    stem, dot, group = name.rpartition("_") if name.rpartition("_")[2].isdigit() else (name, "", "")
+    for ending, unit in UNITS.items():
+        if stem.endswith(ending):
+            return f"{stem.removesuffix(ending)}{dot}{group}", unit
+    return name, None
