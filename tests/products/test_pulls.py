@@ -22,7 +22,8 @@ GEOM = make_geometry("icrs", "TAN", 83.6, 22.0, (NX * 0.05, NY * 0.05), 0.05)
 Y, X = np.mgrid[:NY, :NX]
 RADIUS_DEG = 0.1
 SHAPE = np.exp(-0.5 * (((X - 34) / 24.0) ** 2 + ((Y - 26) / 21.0) ** 2))
-ACCEPTANCE = SHAPE * np.array([8.0, 1.5, 0.3])[:, None, None]
+# Its shape changes with energy, as that of real fields does.
+ACCEPTANCE = np.stack([8.0 * SHAPE, 1.5 * SHAPE**0.7, 0.3 * SHAPE**0.4])
 SAFE = np.broadcast_to(np.hypot(X - 34, Y - 26) < 27, ACCEPTANCE.shape)
 SOURCE = 40.0 * np.exp(-0.5 * (np.hypot(X - 40, Y - 30) / 1.5) ** 2)
 EXCLUDED = np.hypot(X - 40, Y - 30) < 6.5
@@ -55,7 +56,7 @@ def ring_per_energy(counts):
 
 
 def adaptive_ring(counts):
-    options = AdaptiveRingOptions("fixed_width", 0.3, 0.1, 0.9, 0.1, alpha_max=0.1, theta_deg=RADIUS_DEG)
+    options = AdaptiveRingOptions("fixed_width", 0.3, 0.2, 1.2, 0.1, alpha_max=0.08, theta_deg=RADIUS_DEG)
     made = make_map_adaptive_ring_background(counts, cube(ACCEPTANCE), SAFE & ~EXCLUDED, options, False, SAFE)
     return li_ma(counts, made)
 
