@@ -85,12 +85,16 @@ def parse_yaml(content: bytes, source: str) -> Document:
     reader = _Reader(loader, source)
     try:
         value = reader.read_document()
+    except YamlError:
+        raise
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{source}:{mark.line + 1}" if mark else source
         raise YamlError(f"{place}: expected valid YAML, got: {error.problem or error.context}") from error
     except yaml.YAMLError as error:
         raise YamlError(f"{source}: expected valid YAML, got: {' '.join(str(error).split())}") from error
+    except (OverflowError, ValueError) as error:
+        raise YamlError(f"{source}:{loader.line + 1}: expected a character, got an escape that is none") from error
     finally:
         loader.dispose()
     if not isinstance(value, dict):
@@ -190,6 +194,8 @@ class _Reader:
             return self.read_mapping(path)
         if isinstance(event, yaml.SequenceStartEvent):
             return self.read_sequence(path)
+        if _UNPRINTABLE.search(event.value):
+            raise self.refuse(event, path, f"expected printable text, got {event.value!r:.60}")
         try:
             return parse_scalar(event.value) if event.implicit[0] else event.value
         except ValueError as error:

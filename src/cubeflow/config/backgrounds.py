@@ -46,7 +46,7 @@ class FovSection(Section):
     reference_tev: Energy = Field(default=1.0, alias="reference")
     """Energy at which the tilted norm holds."""
     on_failure: Literal["drop", "keep", "error"] = "drop"
-    """A run whose norm fails is left out, kept where it has a norm, or an error."""
+    """A run whose norm fails is left out of this label, kept where it has a norm, or refused."""
 
     @model_validator(mode="after")
     def _check_limits(self) -> FovSection:
@@ -72,8 +72,8 @@ class RingSection(Section):
     """Outer minus inner radius."""
     per_energy: bool = False
     """One ratio per energy bin, or one from the sum over energy."""
-    on_failure: Literal["drop", "keep", "error"] = "drop"
-    """A run without any OFF is left out, or an error."""
+    on_failure: Literal["drop", "error"] = "drop"
+    """A run in which no pixel has any OFF is left out of this label, or refused."""
 
     @property
     def reach_deg(self) -> float:
@@ -102,8 +102,8 @@ class AdaptiveRingSection(Section):
     """What stays as it is while the ring grows."""
     per_energy: bool = False
     """One ratio per energy bin, or one from the sum over energy."""
-    on_failure: Literal["drop", "keep", "error"] = "drop"
-    """A run without any OFF is left out, or an error."""
+    on_failure: Literal["drop", "error"] = "drop"
+    """A run in which no pixel has any OFF is left out of this label, or refused."""
 
     @model_validator(mode="after")
     def _check_radii(self) -> AdaptiveRingSection:
