@@ -2,6 +2,7 @@ import sys
 
 from cubeflow.errors import MistakeError
 from cubeflow.steps.entry import load_plan, plan_workflow
+from cubeflow.steps.finish import finish
 
 CONFIG_FILES = list(workflow.config_settings.configfiles) or ["config/config.yaml"]
 
@@ -11,7 +12,8 @@ try:
     else:
         PLAN = load_plan(CONFIG_FILES, dict(workflow.config_settings.config))
 except MistakeError as error:
-    sys.exit(f"{error}" if workflow.is_main_process else 2)
+    print(error, file=sys.stderr)
+    sys.exit(2)
 
 RESULTS = PLAN.results
 
@@ -32,6 +34,13 @@ def final_products():
         for name in ("cube.h5", "dataset.fits.gz", "significance.fits.gz")
     ]
     return products + [f"{RESULTS}/{target}/runs.ecsv" for target in PLAN.targets]
+
+
+def report_end():
+    """Say what was made; a run that was refused shows in the exit status."""
+    status = finish(PLAN)
+    if status:
+        sys.exit(status)
 
 
 def node_children(wildcards):

@@ -14,7 +14,7 @@ for _target in PLAN.targets:
             output:
                 leaves=PLAN.leaf_patterns(_target),
             params:
-                accept=PLAN.accept_refusals,
+                options=PLAN.reduce_options,
             log:
                 f"{RESULTS}/logs/{_target}/reduce-{{batch}}.log",
             resources:
@@ -23,4 +23,4 @@ for _target in PLAN.targets:
             message:
                 f"{_target}: reduce batch {{wildcards.batch}}"
             shell:
-                "cubeflow reduce {params.accept} {input.manifest:q} > {log:q} 2>&1"
+                "cubeflow reduce {params.options} {input.manifest:q} > {log:q} 2>&1"

@@ -27,6 +27,11 @@ class WorkflowPlan:
     index: Mapping[str, Any]
 
     @property
+    def reduce_options(self) -> str:
+        """Options of ``cubeflow reduce``."""
+        return "--accept-refusals" if self.accept_refusals else ""
+
+    @property
     def targets(self) -> list[str]:
         """Targets that have runs."""
         return [name for name, target in self.index.items() if target["batches"]]

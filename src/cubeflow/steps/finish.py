@@ -1,0 +1,54 @@
+"""What is said at the end of a workflow: what was found, where it lies, and what was left out."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from cubeflow.steps.workflow_plan import WorkflowPlan
+from cubeflow.storage.artifact import read_artifact
+
+REFUSED = 3
+
+
+def finish(plan: WorkflowPlan, say: Callable[[str], None] = print) -> int:
+    """Say what a complete workflow has made.
+
+    Parameters
+    ----------
+    plan : WorkflowPlan
+        The plan that was carried out.
+    say : callable
+        Takes one line.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 3 if runs were refused.
+    """
+    refused = 0
+    for target in plan.targets:
+        folder = Path(plan.results) / target
+        for label in plan.index[target]["labels"]:
+            say(describe(folder / label / "cube.h5"))
+        status = count_status(folder / "runs.csv")
+        refused += status["refused"]
+        left_out = ", ".join(f"{number} {name}" for name, number in sorted(status.items()) if name != "ok")
+        say(f"{target}: {status['ok']} runs used{', ' + left_out if left_out else ''}; see {folder / 'runs.ecsv'}")
+    return REFUSED if refused else 0
+
+
+def describe(cube: Path) -> str:
+    """One line on a final cube."""
+    about = read_artifact(cube, names=[], expect_kind="cube").attributes
+    source = about["source"] or {"significance": None}
+    found = "no significance" if source["significance"] is None else f"{source['significance']:.1f} sigma"
+    return f"{about['target']}: {about['label']}: {found} at the target, {about['livetime_s'] / 3600:.2f} h; {cube.parent}"
+
+
+def count_status(table: Path) -> Counter[str]:
+    """Number of runs by status in a run table (CSV)."""
+    with table.open(newline="") as lines:
+        return Counter(row["status"] for row in csv.DictReader(lines))
