@@ -45,6 +45,27 @@ class EnergyDispersion:
         if self.density.shape != expected:
             raise ValueError(f"EDISP: table of shape {self.density.shape}, axes of shape {expected}")
 
+    def node_kernels(self, energy_true_tev: ArrayLike, energy_edges_tev: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Unnormalised kernel at the offset nodes, from which that at any offset between them follows.
+
+        Parameters
+        ----------
+        energy_true_tev : array, shape (k,)
+            True energies in TeV.
+        energy_edges_tev : array, shape (r + 1,)
+            Edges of the reconstructed energy bins in TeV.
+
+        Returns
+        -------
+        kernel : array, shape (k, r, n_offset)
+            Integral of the density over each energy bin.
+        norm : array, shape (k, n_offset)
+            Integral of the density over migra. With offset weights w the kernel is ``kernel @ w / (norm @ w)``.
+        """
+        density = self._on_nodes(np.atleast_1d(np.asarray(energy_true_tev, dtype=float)))
+        overlap = self._overlap(energy_true_tev, energy_edges_tev)
+        return overlap @ density, np.diff(self.migra_edges) @ density
+
     def kernel(self, energy_true_tev: ArrayLike, energy_edges_tev: ArrayLike, offset_deg: ArrayLike) -> FloatArray:
         """Probability of each reconstructed energy bin at given true energies and offsets.
 
@@ -65,27 +86,28 @@ class EnergyDispersion:
         kernel : array, shape (k, r, ...)
             Rows sum to the probability of being reconstructed inside the energy range; zero outside the table.
         """
-        energy_true_tev = np.atleast_1d(np.asarray(energy_true_tev, dtype=float))
-        shape = np.shape(offset_deg)
         offset = np.ravel(np.asarray(offset_deg, dtype=float))
-        kernel = np.zeros((energy_true_tev.size, len(np.asarray(energy_edges_tev)) - 1, offset.size))
-        inside = self.offset.inside(offset)
-        kernel[..., inside] = self._kernel(energy_true_tev, np.asarray(energy_edges_tev, float), offset[inside])
-        return kernel.reshape(*kernel.shape[:2], *shape)
+        weights = self.offset.weights(offset).T  # (n_offset, p)
+        on_nodes, node_norm = self.node_kernels(energy_true_tev, energy_edges_tev)
+        kernel, norm = on_nodes @ weights, node_norm @ weights
+        beyond = np.any(weights < 0, axis=0)
+        if np.any(beyond):
+            density = self._on_nodes(np.atleast_1d(np.asarray(energy_true_tev, dtype=float))) @ weights[:, beyond]
+            np.maximum(density, 0.0, out=density)
+            kernel[..., beyond] = self._overlap(energy_true_tev, energy_edges_tev) @ density
+            norm[..., beyond] = np.diff(self.migra_edges) @ density
+        norm = norm[:, None, :]
+        np.divide(kernel, norm, out=kernel, where=norm > 0)
+        return kernel.reshape(*kernel.shape[:2], *np.shape(offset_deg))
 
-    def _kernel(self, energy_true: FloatArray, edges: FloatArray, offset: FloatArray) -> FloatArray:
-        """Kernel, shape (k, r, p), at offsets, shape (p,), inside the table."""
-        on_nodes = np.tensordot(self.energy_true.weights(energy_true), self.density, axes=1)  # (k, m, n_offset)
-        density = on_nodes @ self.offset.weights(offset).T  # (k, m, p)
-        np.maximum(density, 0.0, out=density)
-        kernel = self._overlap(energy_true, edges) @ density  # (k, r, m) @ (k, m, p)
-        norm = np.diff(self.migra_edges) @ density  # (k, p)
-        np.divide(kernel, norm[:, None, :], out=kernel, where=norm[:, None, :] > 0)
-        return kernel
+    def _on_nodes(self, energy_true: FloatArray) -> FloatArray:
+        """Density at true energies, not negative, shape (k, m, n_offset)."""
+        return np.maximum(np.tensordot(self.energy_true.weights(energy_true), self.density, axes=1), 0.0)
 
-    def _overlap(self, energy_true: FloatArray, edges: FloatArray) -> FloatArray:
+    def _overlap(self, energy_true_tev: ArrayLike, energy_edges_tev: ArrayLike) -> FloatArray:
         """Length in migra shared by each energy bin and migra bin at each true energy, shape (k, r, m)."""
-        migra = edges / energy_true[:, None]  # (k, r + 1)
+        energy_true = np.atleast_1d(np.asarray(energy_true_tev, dtype=float))
+        migra = np.asarray(energy_edges_tev, dtype=float) / energy_true[:, None]  # (k, r + 1)
         upper = np.minimum(migra[:, 1:, None], self.migra_edges[1:])
         lower = np.maximum(migra[:, :-1, None], self.migra_edges[:-1])
         return np.maximum(upper - lower, 0.0)

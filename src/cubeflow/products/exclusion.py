@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cubeflow.errors import MistakeError
 from cubeflow.maps import sphere
 from cubeflow.maps.geom import Geometry
 
@@ -24,7 +25,7 @@ BoolArray = NDArray[np.bool_]
 FITS_ENDINGS = (".fits", ".fit", ".fits.gz", ".fit.gz")
 
 
-class ExclusionError(ValueError):
+class ExclusionError(MistakeError):
     """An exclusion cannot be used; the message names the file and what is wrong."""
 
 
