@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
-from cubeflow.maps import Cube, Geometry
-from cubeflow.observation import Observation, RunRefused
-from cubeflow.products.safe_mask import EnergyRange, make_mask_safe, range_aeff_default
+from cubeflow.maps import Cube, Geometry, sphere
+from cubeflow.observation import Observation
+from cubeflow.products.safe_mask import SafeMaskOptions, make_mask_safe
 from cubeflow.steps.setup import ReduceSetup
 
 
@@ -20,7 +18,7 @@ def make_run_mask(observation: Observation, geom: Geometry, setup: ReduceSetup) 
     geom : Geometry
         Cutout of the run.
     setup : ReduceSetup
-        With the methods in ``safe_mask["methods"]``.
+        With the methods and limits in ``safe_mask``; ``position: target`` means the centre of the final geometry.
 
     Returns
     -------
@@ -32,16 +30,14 @@ def make_run_mask(observation: Observation, geom: Geometry, setup: ReduceSetup) 
     RunRefused
         If a method needs a response that the run does not have.
     """
-    methods = setup.safe_mask["methods"]
-    ranges = tuple(RANGES[name](observation) for name in methods if name in RANGES)
-    offset_max = setup.offset_max_deg if "offset-max" in methods else None
-    return make_mask_safe(observation.pointing, geom, setup.energy, ranges, offset_max)
+    plain = dict(setup.safe_mask)
+    at_target = plain.pop("position", "own") == "target"
+    plain["methods"] = tuple(plain["methods"])
+    options = SafeMaskOptions(**plain, target=_center(setup.geometry) if at_target else None)
+    return make_mask_safe(observation, geom, setup.energy, setup.offset_max_deg, options)
 
 
-def _aeff_default(observation: Observation) -> EnergyRange:
-    if observation.aeff is None:
-        raise RunRefused("safe_mask: aeff-default needs an effective area, and the run has none")
-    return range_aeff_default(observation.aeff)
-
-
-RANGES: Mapping[str, Callable[[Observation], EnergyRange]] = {"aeff-default": _aeff_default}
+def _center(geom: Geometry) -> tuple[float, float]:
+    """ICRS position of the centre of a geometry, deg."""
+    lon, lat = sphere.lon_lat(geom.pixel_to_vectors((geom.nx - 1) / 2, (geom.ny - 1) / 2))
+    return float(lon), float(lat)
