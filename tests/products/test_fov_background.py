@@ -213,30 +213,6 @@ def test_tilt_needs_two_energies_with_counts():
 
 
 @pytest.mark.parametrize(
-    ("groups", "expected"),
-    [(1, ((0, 1, 2, 3),)), (3, ((0, 1), (2,), (3,))), ([1.0, 4.0, 30.0], ((0, 1), (2, 3)))],
-)
-def test_energy_groups(groups, expected):
-    assert make_energy_groups(ENERGY, groups) == expected
-
-
-@pytest.mark.parametrize(
-    ("groups", "message"),
-    [
-        (0, "expected a number from 1 to 4"),
-        (5, "expected a number from 1 to 4"),
-        ([1.0, 3.0, 30.0], "3 TeV is no edge of the energy axis; 4 TeV is"),
-        ([2.0, 30.0], "expected increasing edges from 1 to 30 TeV"),
-        ([1.0, 10.0, 4.0, 30.0], "expected increasing edges"),
-        ([-1.0, 30.0], "-1 TeV is no edge"),
-    ],
-)
-def test_impossible_energy_groups(groups, message):
-    with pytest.raises(ValueError, match=message):
-        make_energy_groups(ENERGY, groups)
-
-
-@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"fit": "shape"}, "expected 'scale' or 'tilt', got 'shape'"),
