@@ -1,0 +1,63 @@
+# Everything is set up in $(VENV) by the targets themselves; it is made again when pyproject.toml changes.
+#   make demo                     the demo, from nothing to a cube
+#   make test VENV=/tmp/fresh     the tests in an environment of their own
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+CORES ?= 2
+BIN := $(abspath $(VENV))/bin
+SNAKEFILES := workflow
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help demo test test-slow lint
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed  ## simulate a small store, reduce and stack it; prints the significance and where the results lie
+	snakemake --cores $(CORES)
+
+test: $(VENV)/.installed-test  ## all tests but the slow ones; real data from CUBEFLOW_DATA (default ../shared/data)
+	python -m pytest -n $(CORES) --dist worksteal -m "not slow and not truth and not slurm"
+
+test-slow: $(VENV)/.installed-test  ## the slow tests: statistics on many simulations, validation on real data
+	python -m pytest -n $(CORES) --dist worksteal -m "(slow or truth) and not slurm"
+
+lint: $(VENV)/.installed-lint  ## style, types and format of code and rules
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check $(SNAKEFILES)
+	snakemake --lint
+
+$(VENV)/.python:
+	@python=$${PYTHON:-}; \
+	is_new() { "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' > /dev/null 2>&1; }; \
+	for each in python3 python3.13 python3.12 python3.11 python3.14; do \
+	  if [ -z "$$python" ] && is_new "$$each"; then python=$$each; fi; \
+	done; \
+	if [ -z "$$python" ] || ! is_new "$$python"; then \
+	  echo "make: expected Python 3.11 or newer, found $${python:-none}; install one, or say make PYTHON=/path/to/python" >&2; exit 1; \
+	fi; \
+	if ! "$$python" -c 'import ensurepip, venv' > /dev/null 2>&1; then \
+	  echo "make: $$python cannot make environments; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; \
+	fi; \
+	echo "$$python -m venv $(VENV)"; \
+	"$$python" -m venv --clear $(VENV)
+	@touch $@
+
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/.python
+	$(INSTALL) .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/.python
+	$(INSTALL) '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-lint: pyproject.toml | $(VENV)/.python
+	$(INSTALL) '.[test,lint]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
