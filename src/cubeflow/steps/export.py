@@ -14,9 +14,11 @@ from cubeflow.maps import Cube, geometry_from_plain
 from cubeflow.plan import versions
 from cubeflow.plan.write import read_json
 from cubeflow.products.stack import Stack
+from cubeflow.steps.datasets import make_fits_dataset
 from cubeflow.steps.final import Final, make_final
 from cubeflow.steps.kept import stack_from_artifact
 from cubeflow.storage.artifact import Artifact, read_artifact, write_artifact
+from cubeflow.storage.fits import write_dataset_fits, write_image_fits
 
 
 def export_label(final_path: Path, say: Callable[[str], None]) -> list[Path]:
@@ -51,6 +53,8 @@ def export_label(final_path: Path, say: Callable[[str], None]) -> list[Path]:
     output.mkdir(parents=True, exist_ok=True)
     paths = [output / name for name in ("cube.h5", "dataset.fits.gz", "significance.fits.gz")]
     write_cube(paths[0], final, stacked, manifest)
+    write_dataset_fits(paths[1], make_fits_dataset(final.maps, stacked, manifest["key"]))
+    write_image_fits(paths[2], _images(final), {"CFKEY": manifest["key"][:16]})
     _say_summary(manifest, final, output, say)
     return paths
 
@@ -65,6 +69,12 @@ def write_cube(path: Path, final: Final, stacked: Stack, manifest: Mapping[str, 
     made_of = {name: manifest[name] for name in ("root", "background", "export")}
     artifact = Artifact("cube", manifest["key"], versions.EXPORT, datasets, about, made_of)
     write_artifact(path, artifact, manifest["settings"]["compression"])
+
+
+def _images(final: Final) -> dict[str, Cube]:
+    """Images in discs, the significance first."""
+    names = ("significance", "excess", "counts", "background")
+    return {name: _as_final(getattr(final.significance, name)) for name in names}
 
 
 def _as_final(cube: Cube) -> Cube:

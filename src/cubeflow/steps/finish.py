@@ -45,7 +45,9 @@ def describe(cube: Path) -> str:
     about = read_artifact(cube, names=[], expect_kind="cube").attributes
     source = about["source"] or {"significance": None}
     found = "no significance" if source["significance"] is None else f"{source['significance']:.1f} sigma"
-    return f"{about['target']}: {about['label']}: {found} at the target, {about['livetime_s'] / 3600:.2f} h; {cube.parent}"
+    return (
+        f"{about['target']}: {about['label']}: {found} at the target, {about['livetime_s'] / 3600:.2f} h; {cube.parent}"
+    )
 
 
 def count_status(table: Path) -> Counter[str]:

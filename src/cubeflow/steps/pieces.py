@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -75,7 +76,7 @@ def _cut(gti: Gti, period_s: float, phase_s: float) -> list[Gti]:
     last = int(np.ceil((gti.stop_s[-1] - phase_s) / period_s))
     borders = phase_s + period_s * np.arange(first, last + 1)
     pieces = []
-    for lower, upper in zip(borders[:-1], borders[1:], strict=True):
+    for lower, upper in itertools.pairwise(borders):
         start, stop = np.maximum(gti.start_s, lower), np.minimum(gti.stop_s, upper)
         if np.any(stop > start):
             pieces.append(Gti(start[stop > start], stop[stop > start]))
