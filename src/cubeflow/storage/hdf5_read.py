@@ -86,7 +86,7 @@ def checksum(content: h5py.File, name: str, description: Description) -> int:
     """CRC-32 of the stored values of a checked dataset."""
     total = 0
     for slab in read_slabs(content, name, description):
-        total = zlib.crc32(memoryview(slab), total)
+        total = zlib.crc32(slab.data, total)
     return total
 
 

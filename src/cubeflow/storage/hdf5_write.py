@@ -82,7 +82,7 @@ def _write_dataset(content: h5py.File, name: str, dataset: Dataset, filters: Map
         if stop > description.shape[0]:
             raise _wrong_length(name, description)
         stored[start:stop] = slab
-        total, start = zlib.crc32(memoryview(slab), total), stop
+        total, start = zlib.crc32(slab.data, total), stop
     if chunks is not None and start != description.shape[0]:
         raise _wrong_length(name, description)
     return total
