@@ -26,6 +26,10 @@ class RunRefused(Exception):
     """A run cannot be used; the message is one line that says why, naming file and key."""
 
 
+class RunSkipped(Exception):
+    """A run is sound but has nothing to give here; the message says why."""
+
+
 @dataclass(frozen=True, eq=False)
 class EventList:
     """Reconstructed events; all arrays have shape (n_events,).

@@ -10,7 +10,7 @@ from typing import Any
 from cubeflow.dl3.index import RunEntry
 from cubeflow.dl3.reader import ReadOptions, read_observation
 from cubeflow.maps import NoOverlap
-from cubeflow.observation import RunRefused
+from cubeflow.observation import RunRefused, RunSkipped
 from cubeflow.plan.build import node_key
 from cubeflow.plan.write import entry_from_plain, read_json
 from cubeflow.products.stack import Stack, StackSum, empty_stack, make_run_stack
@@ -122,7 +122,7 @@ def _run_parts(batch: Batch, run: Plain, labels: tuple[str, ...]) -> dict[str, t
         batch.say(f"run {run['obs_id']}: refused: {error}")
         row = {"obs_id": run["obs_id"], "status": "refused", "reason": str(error)}
         return {label: (empty_stack(), row) for label in labels}
-    except NoOverlap as error:
+    except (NoOverlap, RunSkipped) as error:
         batch.say(f"run {run['obs_id']}: skipped: {error}")
         row = {"obs_id": run["obs_id"], "status": "skipped", "reason": str(error)}
         return {label: (empty_stack(), row) for label in labels}

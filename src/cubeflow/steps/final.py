@@ -98,6 +98,7 @@ def _summary(
         "radius_deg": export["significance"]["radius_deg"],
     }
     inside = bool(np.isfinite(x) and np.isfinite(y))
+    # The pixel in which an event at the target would be counted.
     ix, iy = (int(np.floor(x + 0.5)), int(np.floor(y + 0.5))) if inside else (-1, -1)
     if not (0 <= ix < geom.nx and 0 <= iy < geom.ny):
         return {**summary, "source": None}

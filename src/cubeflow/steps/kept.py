@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps import Cube, NoOverlap
-from cubeflow.observation import RunRefused
+from cubeflow.observation import RunRefused, RunSkipped
 from cubeflow.plan import versions
 from cubeflow.plan.digests import write_json
 from cubeflow.plan.write import read_json
@@ -29,7 +29,7 @@ from cubeflow.storage.artifact import (
 
 Plain = Mapping[str, Any]
 Datasets = dict[str, Cube | NDArray[Any]]
-LEFT_OUT = {"refused": RunRefused, "skipped": NoOverlap}
+LEFT_OUT = {"refused": RunRefused, "skipped": RunSkipped}
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Keeper:
         self._repeat_verdict(verdict, key)
         try:
             reduced = make()
-        except (RunRefused, NoOverlap) as error:
+        except (RunRefused, RunSkipped, NoOverlap) as error:
             kind = "refused" if isinstance(error, RunRefused) else "skipped"
             write_json(verdict, {"key": key, "kind": kind, "reason": str(error)})
             raise

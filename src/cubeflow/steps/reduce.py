@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps import Cube, Geometry, make_cutout
-from cubeflow.observation import EventList, Observation
+from cubeflow.observation import EventList, Gti, Observation, RunSkipped
 from cubeflow.products.acceptance import make_map_hadron_acceptance
 from cubeflow.products.counts import make_map_counts
-from cubeflow.products.exposure import make_map_exposure_true_energy
+from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_exposure_true_energy
 from cubeflow.products.kernels import make_edisp_map, make_psf_map
+from cubeflow.products.spectrum import make_spectrum
+from cubeflow.steps.pieces import select_time
 from cubeflow.steps.safe import make_run_mask
 from cubeflow.steps.setup import ReduceSetup
 
@@ -63,9 +65,12 @@ def reduce_observation(observation: Observation, setup: ReduceSetup) -> Reduced:
     ------
     NoOverlap
         If the observation does not touch the map.
+    RunSkipped
+        If no good time is selected.
     """
     pointing = observation.pointing
     geom = make_cutout(setup.geometry, pointing.ra_deg, pointing.dec_deg, setup.offset_max_deg, trim=setup.trim)
+    observation = in_selected_time(observation, setup)
     events = observation.events
     if setup.gti_filter:
         events = events.select(observation.gti.contains(events.time_s))
@@ -73,6 +78,19 @@ def reduce_observation(observation: Observation, setup: ReduceSetup) -> Reduced:
     gti_s = np.stack([observation.gti.start_s, observation.gti.stop_s], axis=1)
     row = _row(observation, events, maps)
     return Reduced({name: _as_kept(cube) for name, cube in maps.items()}, gti_s, observation.livetime_s, row)
+
+
+def in_selected_time(observation: Observation, setup: ReduceSetup) -> Observation:
+    """Observation with the events and good time intervals of the selected time; RunSkipped if none is left."""
+    if setup.time_mjd is None:
+        return observation
+    selected = select_time(observation.gti, setup.time_mjd)
+    if not selected.start_s.size:
+        raise RunSkipped("no good time lies in observations.time")
+    # Events between the good time intervals stay only where the time is selected, too.
+    span = Gti(observation.gti.start_s[:1], observation.gti.stop_s[-1:])
+    kept = observation.events.select(select_time(span, setup.time_mjd).contains(observation.events.time_s))
+    return replace(observation, gti=selected, events=kept)
 
 
 def _sky_maps(observation: Observation, events: EventList, setup: ReduceSetup, geom: Geometry) -> dict[str, Cube]:
@@ -86,6 +104,10 @@ def _sky_maps(observation: Observation, events: EventList, setup: ReduceSetup, g
     if observation.aeff is not None:
         maps["exposure"] = make_map_exposure_true_energy(
             pointing, observation.livetime_s, observation.aeff, geom, setup.energy_true, offset_max
+        )
+    if observation.aeff is not None and observation.edisp is not None:
+        maps["exposure_reco"] = make_map_exposure_reco_energy(
+            maps["exposure"], pointing, observation.edisp, setup.energy, make_spectrum(setup.spectrum)
         )
     maps["mask_safe"] = make_run_mask(observation, geom, setup)
     return maps

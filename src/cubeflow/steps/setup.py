@@ -29,6 +29,8 @@ class ReduceSetup:
         Cut a run's maps at the border of the geometry; rings need them whole.
     duplicates : {"refuse", "drop"}
         What to do with event rows that appear twice.
+    time_mjd : tuple of (float, float) or None
+        Intervals of time that are used, MJD (TT); None for all.
     safe_mask : mapping
         Methods of the safe mask and their parameters.
     spectrum : mapping
@@ -44,6 +46,7 @@ class ReduceSetup:
     gti_filter: bool
     trim: bool
     duplicates: str
+    time_mjd: tuple[tuple[float, float], ...] | None
     safe_mask: Mapping[str, Any]
     spectrum: Mapping[str, Any]
 
@@ -53,6 +56,7 @@ class ReduceSetup:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
             plain[name] = value.to_plain() if isinstance(value, (Geometry, Axis)) else value
+        plain["time_mjd"] = None if self.time_mjd is None else [list(interval) for interval in self.time_mjd]
         return plain
 
 

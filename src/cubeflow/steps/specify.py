@@ -64,6 +64,7 @@ def reduce_setup(target: TargetConfig) -> ReduceSetup:
         gti_filter=target.gti_filter,
         trim=target.reach_deg == 0.0,
         duplicates=target.observations.duplicates,
+        time_mjd=target.observations.time_mjd,
         safe_mask=target.to_plain("safe_mask"),
         spectrum=target.to_plain("spectrum"),
     )
