@@ -52,7 +52,7 @@ def read_content(path: Path, max_content: int = MAX_CONTENT_BYTES, md5: str | No
         except OSError as error:
             raise FileRefused(f"{path}: {error.strerror or error}") from error
         except ValueError as error:
-            raise FileRefused(f"{str(path)!r}: {error}") from error
+            raise error if isinstance(error, FileRefused) else FileRefused(f"{str(path)!r}: {error}") from error
         except _Changed:
             continue
         if md5 and hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5.strip().lower():
@@ -64,14 +64,17 @@ def read_content(path: Path, max_content: int = MAX_CONTENT_BYTES, md5: str | No
 def _read_regular(path: Path) -> bytes:
     """Bytes of a regular file; a device, FIFO or folder is refused without waiting for it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb", closefd=True) as stream:
+    try:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             raise FileRefused(f"{path}: expected a regular file, got {_kind(before.st_mode)}")
         if before.st_size > MAX_FILE_BYTES:
             raise FileRefused(f"{path}: {before.st_size} bytes, expected at most {MAX_FILE_BYTES}")
-        raw = stream.read(before.st_size + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            raw = stream.read(before.st_size + 1)
         after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
     if len(raw) != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         raise _Changed
     return raw

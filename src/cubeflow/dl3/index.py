@@ -57,7 +57,7 @@ def open_store(source: str | Path | Sequence[str | Path], roots: Iterable[str | 
 
 def _matches(pattern: Path) -> Iterable[Path]:
     """Files that a pattern such as ``data/*/run_*.fits.gz`` fits."""
-    fixed = [part for part in takewhile(lambda part: not set(part) & set("*?["), pattern.parts)]
+    fixed = list(takewhile(lambda part: not set(part) & set("*?["), pattern.parts))
     rest = pattern.parts[len(fixed) :]
     return Path(*fixed).glob(str(Path(*rest))) if rest else ()
 

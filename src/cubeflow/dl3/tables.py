@@ -153,9 +153,9 @@ def read_array(
         If the shape disagrees with the axes or a value is not finite.
     """
     where = f"{table.hdu}: column {column}"
+    values = read_cell(table, column, unit, notes)
     order = file_order or _file_order(table, column, axes, notes)
-    shape = tuple(len(axes[name].lo) for name in order)
-    values = _with_shape(read_cell(table, column, unit, notes), shape, where, notes)
+    values = _with_shape(values, tuple(len(axes[name].lo) for name in order), where, notes)
     checks.require_finite(values, where)
     values = values[tuple(slice(None, None, -1 if axes[name].descending else 1) for name in order)]
     return np.ascontiguousarray(values.transpose([order.index(name) for name in axes]))

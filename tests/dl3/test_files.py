@@ -1,0 +1,116 @@
+"""Opening: only whole, regular files of a sane size."""
+
+import gzip
+import hashlib
+import os
+import random
+import time
+import zlib
+
+import pytest
+
+from cubeflow.dl3.files import FileRefused, read_content
+
+CONTENT = bytes(range(256)) * 500
+
+
+def test_plain_and_gzip_give_the_same_whatever_the_name_says(tmp_path):
+    plain, packed = tmp_path / "a.fits.gz", tmp_path / "b.fits"
+    plain.write_bytes(CONTENT)
+    packed.write_bytes(gzip.compress(CONTENT))
+    assert read_content(plain) == read_content(packed) == CONTENT
+
+
+def test_gzip_of_several_members_and_padding(tmp_path):
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(CONTENT[:1000]) + gzip.compress(CONTENT[1000:]) + b"\0" * 512)
+    assert read_content(path) == CONTENT
+
+
+@pytest.mark.parametrize("fraction", [0.0001, 0.05, 0.5, 0.9, 0.999])
+def test_truncated_gzip(tmp_path, fraction):
+    packed = gzip.compress(random.Random(1).randbytes(20000))
+    path = tmp_path / "a.gz"
+    path.write_bytes(packed[: max(2, int(fraction * len(packed)))])
+    with pytest.raises(FileRefused, match="truncated gzip file"):
+        read_content(path)
+
+
+def test_bit_flips_are_refused_or_change_nothing(tmp_path):
+    packed = gzip.compress(CONTENT, mtime=0)
+    path = tmp_path / "a.gz"
+    rng = random.Random(2)
+    for _ in range(200):
+        damaged = bytearray(packed)
+        damaged[rng.randrange(10, len(packed))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises(FileRefused, match=str(path)):
+            read_content(path)
+
+
+def test_garbage_after_gzip(tmp_path):
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(CONTENT) + b"garbage")
+    with pytest.raises(FileRefused, match="damaged gzip file"):
+        read_content(path)
+
+
+def test_gzip_bomb_is_refused_by_the_cap(tmp_path):
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(b"".join(packer.compress(bytes(2**22)) for _ in range(25)) + packer.flush())
+    assert path.stat().st_size < 2**18
+    with pytest.raises(FileRefused, match="more than 50000000 bytes after decompression"):
+        read_content(path, max_content=50_000_000)
+
+
+@pytest.mark.parametrize(("kind", "match"), [("folder", "a folder"), ("fifo", "a FIFO"), ("device", "a device")])
+def test_not_a_regular_file(tmp_path, kind, match):
+    path = tmp_path / "x"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    start = time.monotonic()
+    with pytest.raises(FileRefused, match=match):
+        read_content(path)
+    assert time.monotonic() - start < 1
+
+
+def test_missing_looping_and_unnameable_files(tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path, match in ((tmp_path / "no", "No such file"), (loop, "symbolic links"), (tmp_path / "a\0b", "null byte")):
+        with pytest.raises(FileRefused, match=match):
+            read_content(path)
+
+
+def test_md5(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(CONTENT)
+    assert read_content(path, md5=hashlib.md5(CONTENT).hexdigest().upper()) == CONTENT
+    with pytest.raises(FileRefused, match="its MD5 is not 0123"):
+        read_content(path, md5="0123")
+
+
+def test_changing_file_is_read_once_more(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_bytes(CONTENT)
+    real, calls = os.fstat, []
+
+    def growing(descriptor):
+        calls.append(descriptor)
+        if len(calls) in changing:
+            with path.open("ab") as stream:
+                stream.write(b"x")
+        return real(descriptor)
+
+    monkeypatch.setattr("cubeflow.dl3.files.os.fstat", growing)
+    changing = {2}
+    assert read_content(path) == CONTENT + b"x"
+    calls.clear()
+    changing = {2, 4}
+    with pytest.raises(FileRefused, match="changed while it was read, twice"):
+        read_content(path)

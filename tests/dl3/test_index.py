@@ -1,0 +1,220 @@
+"""Stores with and without an index, and what indexes get wrong."""
+
+import hashlib
+import shutil
+import time
+
+import numpy as np
+import pytest
+
+from cubeflow.dl3.index import StoreError, open_store
+from cubeflow.dl3.reader import read_observation
+from cubeflow.observation import RunRefused
+
+
+@pytest.fixture
+def rows(stores, tmp_path):
+    rows = []
+    for obs_id in (9, 7):
+        path = stores.write_run(tmp_path / "data", obs_id)
+        rows += stores.index_rows(obs_id, path.name, "data")
+    return rows
+
+
+def test_runs_in_order_of_id_with_their_information(stores, tmp_path, rows):
+    store = open_store(stores.write_index(tmp_path, rows))
+    assert [run.obs_id for run in store.runs] == [7, 9]
+    assert (store.refused, store.problems) == ({}, ())
+    run = store.runs[0]
+    assert dict(run.obs_info) == {"OBS_ID": 7, "RA_PNT": 83.6, "DEC_PNT": 22.5, "ZEN_PNT": 30.0, "OBJECT": "T7"}
+    assert type(run.obs_info["OBS_ID"]) is int
+    assert {ref.hdu_type: ref.hdu_class for ref in run.hdus} == {
+        **{"events": "events", "gti": "gti", "aeff": "aeff_2d"},
+        **{"edisp": "edisp_2d", "psf": "psf_table", "bkg": "bkg_3d"},
+    }
+    assert all(ref.path == tmp_path / "data/run_7.fits.gz" for ref in run.hdus)
+    assert read_observation(run).quirks == ()
+    assert open_store(tmp_path / "hdu-index.fits").runs == open_store(str(tmp_path)).runs
+
+
+def test_information_comes_from_the_events_where_the_index_has_none(stores, tmp_path, rows):
+    store = open_store(stores.write_index(tmp_path, rows, obs_ids=[9]))
+    first, second = store.runs
+    assert (first.obs_info["ZEN_PNT"], first.obs_info["OBJECT"], first.obs_info["DEADC"]) == (30.0, "Test", 0.9)
+    assert "DEADC" not in second.obs_info
+    store = open_store(stores.write_index(tmp_path, rows, obs_ids=[7, 8, 9]))
+    assert list(store.refused) == [8]
+    assert "run 8 is not in hdu-index.fits" in store.refused[8]
+
+
+@pytest.mark.parametrize("source", ["folder", "pattern", "list", "file"])
+def test_without_an_index(tmp_path, rows, source):
+    what = {
+        "folder": tmp_path / "data",
+        "pattern": str(tmp_path / "*" / "run_[79]*"),
+        "file": tmp_path / "data/run_7.fits.gz",
+    }
+    store = open_store(what.get(source, [tmp_path / "data/run_9.fits.gz", str(tmp_path / "data/run_7.fits.gz")]))
+    assert [run.obs_id for run in store.runs] == ([7] if source == "file" else [7, 9])
+    assert store.runs[0].obs_info["RA_PNT"] == 83.6
+    assert read_observation(store.runs[0]).obs_id == 7
+
+
+def test_without_an_index_other_files_are_named(stores, tmp_path, rows):
+    (tmp_path / "data" / "text.fits").write_text("hello")
+    shutil.copy(tmp_path / "data/run_7.fits.gz", tmp_path / "data/copy.fits.gz")
+    (tmp_path / "data" / "irf.fits").write_bytes(stores.to_bytes([stores.make_run()["aeff"]]))
+    problems = " | ".join(open_store(tmp_path / "data").problems)
+    for text in ("text.fits: no FITS file", "run 7 is also in", "irf.fits: no EVENTS, so it belongs to no run"):
+        assert text in problems
+
+
+def test_no_store(tmp_path):
+    for source in (tmp_path / "no", tmp_path, str(tmp_path / "*.fits"), []):
+        with pytest.raises(StoreError, match="no DL3 file"):
+            open_store(source)
+
+
+def test_broken_index(stores, tmp_path):
+    (tmp_path / "hdu-index.fits").write_bytes(b"SIMPLE  = nonsense")
+    with pytest.raises(StoreError, match=r"hdu-index.fits: no END"):
+        open_store(tmp_path)
+    stores.write_rows(tmp_path / "hdu-index.fits", [{"A": 1}], "X")
+    with pytest.raises(StoreError, match="no table with a column HDU_TYPE, expected an HDU index"):
+        open_store(tmp_path)
+    stores.write_rows(tmp_path / "hdu-index.fits", [{"OBS_ID": 1, "HDU_TYPE": "gti"}], "X")
+    with pytest.raises(StoreError, match="no column HDU_CLASS, FILE_NAME, HDU_NAME"):
+        open_store(tmp_path)
+
+
+def test_missing_file_is_refused_with_the_path_tried(stores, tmp_path, rows):
+    (tmp_path / "data/run_9.fits.gz").unlink()
+    store = open_store(stores.write_index(tmp_path, rows))
+    assert [run.obs_id for run in store.runs] == [7]
+    assert store.refused == {9: f"{tmp_path / 'data/run_9.fits.gz'}: No such file or directory"}
+
+
+def test_wrong_hdu_name_is_refused_naming_the_row(stores, tmp_path, rows):
+    rows[8]["HDU_NAME"] = "AREA"
+    entry = open_store(stores.write_index(tmp_path, rows)).runs[0]
+    with pytest.raises(RunRefused, match=r"no HDU 'AREA' \(row 8 of the index\), only PRIMARY, EVENTS, GTI, AEFF"):
+        read_observation(entry)
+
+
+def test_names_differ_in_case(stores, tmp_path, rows):
+    for row in rows:
+        row["HDU_NAME"], row["HDU_TYPE"] = row["HDU_NAME"].lower(), row["HDU_TYPE"].upper()
+    assert read_observation(open_store(stores.write_index(tmp_path, rows)).runs[0]).quirks == ("hdu-name-case",)
+
+
+def test_type_cut_to_six_characters(stores, tmp_path):
+    def edit(run):
+        run["rad_max"] = stores.rad_max_table()
+
+    path = stores.write_run(tmp_path, 7, edit, aeff={"HDUCLAS3": "POINT-LIKE"})
+    rows = stores.index_rows(7, path.name, types=("events", "gti", "aeff", "edisp", "rad_max"))
+    rows[-1]["HDU_TYPE"] = "rad_ma"
+    obs = read_observation(open_store(stores.write_index(tmp_path, rows)).runs[0])
+    assert obs.quirks == ("index-hdu-type-cut",)
+    assert obs.rad_max.rad_max_deg.shape == (5, 3)
+
+
+def test_masked_file_dir(stores, tmp_path):
+    path = stores.write_run(tmp_path, 7)
+    entry = open_store(stores.write_index(tmp_path, stores.index_rows(7, path.name, ""))).runs[0]
+    assert entry.quirks == ("index-file-dir-masked",)
+
+
+def test_base_dir(stores, tmp_path, rows):
+    for row in rows:
+        row["FILE_DIR"] = "."
+    index = stores.write_index(tmp_path, rows, header={"BASE_DIR": "data"})
+    assert len(open_store(index).runs) == 2
+    index = stores.write_index(tmp_path / "other", rows, header={"BASE_DIR": str(tmp_path / "data")})
+    assert "outside" in open_store(index).refused[7]
+    assert len(open_store(index, roots=[tmp_path / "data"]).runs) == 2
+
+
+def test_same_rows_twice_are_one(stores, tmp_path, rows):
+    store = open_store(stores.write_index(tmp_path, rows + rows[6:]))
+    assert [run.quirks for run in store.runs] == [("index-rows-repeated",), ()]
+    assert len(store.runs[0].hdus) == 6
+
+
+def test_one_run_twice_with_the_same_content_elsewhere(stores, tmp_path, rows):
+    shutil.copy(tmp_path / "data/run_7.fits.gz", tmp_path / "data/copy.fits.gz")
+    store = open_store(stores.write_index(tmp_path, rows + stores.index_rows(7, "copy.fits.gz", "data")))
+    assert store.runs[0].quirks == ("index-rows-repeated",)
+    assert store.runs[0].hdus[0].path.name == "run_7.fits.gz"
+
+
+def test_one_run_twice_with_other_content(stores, tmp_path, rows):
+    with pytest.raises(StoreError, match=r"run 7 has two HDUs events, rows 6 and 12: .*run_7.* and .*run_9.* differ"):
+        open_store(stores.write_index(tmp_path, rows + stores.index_rows(7, "run_9.fits.gz", "data")))
+
+
+def test_one_file_under_two_runs(stores, tmp_path, rows):
+    store = open_store(stores.write_index(tmp_path, rows + stores.index_rows(11, "run_9.fits.gz", "data")))
+    assert [run.obs_id for run in store.runs] == [7, 9]
+    assert "already used by run 9 (row 12 of hdu-index.fits)" in store.refused[11]
+
+
+def test_observation_index_rows_twice(stores, tmp_path, rows):
+    stores.write_index(tmp_path, rows, obs_ids=[7, 9, 7])
+    assert len(open_store(tmp_path).runs) == 2
+    info = [{"OBS_ID": 7, "ZEN_PNT": zenith} for zenith in (10.0, 20.0)]
+    stores.write_rows(tmp_path / "obs-index.fits", info, "OBS_INDEX")
+    with pytest.raises(StoreError, match="run 7 has two rows that differ, 0 and 1"):
+        open_store(tmp_path)
+
+
+def test_psf_in_several_formats_takes_the_table(stores, tmp_path):
+    def edit(run):
+        run["gauss"] = stores.gauss_table()
+        run["gauss"].name = "PSF3"
+
+    path = stores.write_run(tmp_path, 7, edit)
+    rows = stores.index_rows(7, path.name)
+    rows.insert(0, {**rows[0], "HDU_TYPE": "psf", "HDU_CLASS": "psf_3gauss", "HDU_NAME": "PSF3"})
+    obs = read_observation(open_store(stores.write_index(tmp_path, rows)).runs[0])
+    assert type(obs.psf).__name__ == "PsfTable"
+
+
+def test_md5_and_size_of_the_index(stores, tmp_path, rows):
+    path = tmp_path / "data/run_7.fits.gz"
+    for row in rows:
+        file = tmp_path / "data" / row["FILE_NAME"]
+        row["MD5"], row["SIZE"] = hashlib.md5(file.read_bytes()).hexdigest(), file.stat().st_size
+    entry = open_store(stores.write_index(tmp_path, rows)).runs[0]
+    assert read_observation(entry).quirks == ()
+    assert entry.hdus[0].size == path.stat().st_size
+    rows[6]["SIZE"] += 1
+    assert read_observation(open_store(stores.write_index(tmp_path, rows)).runs[0]).quirks == ("index-size-disagrees",)
+    for row in rows:
+        row["MD5"] = "0" * 32
+    with pytest.raises(RunRefused, match=r"run_7.fits.gz: its MD5 is not 0000"):
+        read_observation(open_store(stores.write_index(tmp_path, rows)).runs[0])
+
+
+def test_large_index_is_quick(stores, tmp_path):
+    """20 000 runs; the files are links to one, which must not be opened."""
+    stores.write_run(tmp_path, 7)
+    n = 20_000
+    types = ("events", "gti", "aeff")
+    rows = {
+        "OBS_ID": np.repeat(np.arange(n), 3),
+        "HDU_TYPE": np.tile(np.array([t.encode() for t in types]), n),
+        "HDU_CLASS": np.tile(np.array([stores.INDEX_CLASSES[t].encode() for t in types]), n),
+        "FILE_DIR": np.full(3 * n, b"."),
+        "FILE_NAME": np.full(3 * n, b"run_7.fits.gz"),
+        "HDU_NAME": np.char.add(np.tile(np.array([b"E", b"G", b"A"]), n), np.repeat(np.arange(n), 3).astype("S")),
+    }
+    table = stores.TableSpec("HDU_INDEX", {name: (values, "") for name, values in rows.items()}, {})
+    (tmp_path / "hdu-index.fits").write_bytes(stores.to_bytes([table]))
+    info = {"OBS_ID": (np.arange(n), ""), "RA_PNT": (np.linspace(0, 359, n), "deg")}
+    (tmp_path / "obs-index.fits").write_bytes(stores.to_bytes([stores.TableSpec("OBS", info, {})]))
+    start = time.process_time()
+    store = open_store(tmp_path)
+    assert time.process_time() - start < 2.0
+    assert len(store.runs) == n
+    assert store.runs[-1].obs_info["RA_PNT"] == 359.0

@@ -1,0 +1,227 @@
+"""Whole runs: what comes out of a valid one, and what happens to each fault."""
+
+import numpy as np
+import pytest
+
+from cubeflow.dl3.index import open_store
+from cubeflow.dl3.reader import ReadOptions, read_observation
+from cubeflow.observation import RunRefused
+
+HESS = {"CREATOR": "SASH FITS::EventListWriter", "HDUVERS": "0.2"}
+
+
+def replace(name, column, function):
+    """Edit one column of a table."""
+
+    def edit(run):
+        values, unit = run[name].columns[column]
+        run[name].columns[column] = (function(values.copy()), unit)
+
+    return edit
+
+
+def put(index, value):
+    """Set one element of an array."""
+
+    def change(values):
+        values[index] = value
+        return values
+
+    return change
+
+
+def test_valid_run_has_no_quirks_or_repairs(read, stores):
+    obs = read()
+    assert (obs.quirks, obs.repairs) == ((), {})
+    columns = stores.make_run(7)["events"].columns
+    np.testing.assert_allclose(obs.events.time_s, columns["TIME"][0] + stores.TT_OFFSET_S, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(obs.gti.start_s, stores.START_S + stores.TT_OFFSET_S, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(obs.events.energy_tev, columns["ENERGY"][0].astype(float))
+    np.testing.assert_array_equal(obs.events.ra_deg, columns["RA"][0].astype(float))
+    assert obs.events.mc_id is None
+    assert (obs.ontime_s, obs.livetime_s, obs.deadc) == (100.0, 90.0, 0.9)
+    assert (obs.pointing.ra_deg, obs.pointing.dec_deg) == (83.6, 22.5)
+    assert (obs.site.lon_deg, obs.site.lat_deg, obs.site.altitude_m) == (16.5, -23.27, 1835.0)
+    assert (obs.meta["object"], obs.meta["zenith_deg"], obs.meta["event_count"]) == ("Test", 30.0, 40)
+
+
+def test_valid_run_has_the_responses_that_were_written(read, stores):
+    obs = read()
+    np.testing.assert_allclose(obs.aeff.area_m2, stores.aeff_m2(), rtol=1e-6)
+    np.testing.assert_allclose(obs.edisp.density, stores.edisp(), rtol=1e-6)
+    np.testing.assert_allclose(obs.psf.density_sr, stores.psf(), rtol=1e-6)
+    np.testing.assert_allclose(obs.aeff.energy_true.values, np.sqrt(stores.ENERGY[1:] * stores.ENERGY[:-1]), rtol=1e-6)
+    np.testing.assert_allclose(obs.background.rate, 1e6 * stores.rate_per_mev(), rtol=1e-6)
+    np.testing.assert_allclose(obs.background.lon_edges_deg, stores.DETX, atol=1e-6)
+    assert (obs.aeff.lo_thres_tev, obs.aeff.hi_thres_tev, obs.background.alignment) == (0.5, 50.0, "RADEC")
+
+
+@pytest.mark.parametrize("key", ["MJDREFI", "MJDREFF", "TIMESYS"])
+@pytest.mark.parametrize("hdu", ["events", "gti"])
+def test_time_frame_has_no_default(read, hdu, key):
+    with pytest.raises(RunRefused, match=rf"run 7: .*run_7.fits.gz\[{hdu.upper()}\]: {key} is missing"):
+        read(**{hdu: {key: None}})
+
+
+@pytest.mark.parametrize("deadc", [None, 0.0, 1.2, -0.5, "abc", True])
+def test_dead_time_correction_has_no_default(read, deadc):
+    with pytest.raises(RunRefused, match=r"DEADC = "):
+        read(events={"DEADC": deadc})
+
+
+@pytest.mark.parametrize(
+    ("header", "match"),
+    [
+        ({"RA_PNT": None}, "RA_PNT = None"),
+        ({"DEC_PNT": None}, "DEC_PNT = None"),
+        ({"DEC_PNT": 91.0}, "expected 0 to 360 and -90 to 90"),
+        ({"RA_PNT": 1000.0}, "expected 0 to 360 and -90 to 90"),
+        ({"RA_PNT": "nan"}, "RA_PNT = 'nan', expected a number"),
+        ({"OBS_MODE": "DRIFT"}, "OBS_MODE = 'DRIFT'"),
+        ({"RADESYS": "FK4"}, "RADESYS = 'FK4'"),
+        ({"OBS_ID": 8}, "OBS_ID = 8, expected 7"),
+        ({"TIMESYS": "LOCAL"}, "TIMESYS = 'LOCAL', expected one of"),
+    ],
+)
+def test_pointing_and_identity(stores, tmp_path, header, match):
+    path = stores.write_run(tmp_path, 7, events=header)
+    entry = open_store(path).runs[0]
+    entry = type(entry)(7, entry.hdus)
+    with pytest.raises(RunRefused, match=match):
+        read_observation(entry)
+
+
+def test_obs_id_only_in_the_index(stores, tmp_path):
+    stores.write_run(tmp_path, 7, events={"OBS_ID": None})
+    store = open_store(stores.write_index(tmp_path, stores.index_rows(7, "run_7.fits.gz")))
+    assert read_observation(store.runs[0]).quirks == ("obs-id-missing",)
+
+
+@pytest.mark.parametrize(
+    ("missing", "possible"),
+    [
+        ("psf", "counts, exposure, acceptance, edisp"),
+        ("bkg", "counts, exposure, psf, edisp"),
+        ("edisp", "counts, exposure, acceptance, psf"),
+    ],
+)
+def test_missing_response_says_what_would_work(read, missing, possible):
+    with pytest.raises(RunRefused, match=f"no HDU of type {missing}; without it could be made: {possible}$"):
+        read(lambda run: run.pop(missing))
+    obs = read(lambda run: run.pop(missing), options=ReadOptions(require=()))
+    assert {"psf": obs.psf, "bkg": obs.background, "edisp": obs.edisp}[missing] is None
+
+
+def test_missing_events_effective_area_and_intervals(read):
+    with pytest.raises(RunRefused, match=r"no HDU of type aeff; without it could be made: counts, acceptance$"):
+        read(lambda run: run.pop("aeff"), options=ReadOptions(require=()))
+    with pytest.raises(RunRefused, match=r"no HDU of type gti; without it could be made: nothing$"):
+        read(lambda run: run.pop("gti"))
+
+
+def test_events_outside_intervals_stay_and_are_counted(read):
+    obs = read(replace("gti", "STOP", put(0, 1050.0)))
+    assert len(obs.events) == 40
+    inside = int(np.count_nonzero(obs.gti.contains(obs.events.time_s)))
+    assert 0 < inside < 40
+    assert obs.repairs["events_outside_gti"] == 40 - inside
+
+
+def test_all_events_outside_intervals(read):
+    with pytest.raises(RunRefused, match="none of the 40 events lies in a good time interval"):
+        read(gti={"MJDREFI": 51911})
+
+
+def test_header_against_intervals_is_reported(read):
+    assert read(events={"ONTIME": 102.0, "LIVETIME": 91.8}).repairs == {"ontime_disagrees": 1}
+    assert read(events={"LIVETIME": 80.0}).repairs == {"deadc_disagrees": 1}
+    assert read(events={"LIVETIME": 90.5}).repairs == {}
+
+
+def test_background_orientation_of_hess_dr1(read, stores):
+    """The array of these files is (energy, lon, lat) with lon growing east, whatever their columns say."""
+
+    def as_hess(run):
+        table = stores.bkg_table(("DETX", "DETY", "ENERG"))
+        table.columns["BKG"] = (stores.rate_per_mev()[None].astype("f4"), "MeV-1 s-1 sr-1")
+        run["bkg"] = table
+
+    obs = read(as_hess, events=HESS)
+    np.testing.assert_allclose(obs.background.rate, 1e6 * stores.rate_per_mev(), rtol=1e-6)
+    np.testing.assert_allclose(obs.background.lat_edges_deg, stores.DETY, atol=1e-6)
+    assert "hess-dr1-background-mirrored" in obs.quirks
+
+
+@pytest.mark.parametrize("key", ["PSF", "BKG"])
+def test_point_like_data_need_neither_psf_nor_background(read, key):
+    def edit(run):
+        run.pop("psf")
+        run.pop("bkg")
+
+    obs = read(edit, aeff={"HDUCLAS3": "POINT-LIKE", "RAD_MAX": 0.11})
+    assert obs.point_like
+    assert (obs.psf, obs.background) == (None, None)
+    np.testing.assert_allclose(obs.rad_max.evaluate(np.array([0.1, 3.0]), np.array([0.0, 2.0])), 0.11, rtol=1e-12)
+
+
+def test_point_like_with_table_and_without_radius(read, stores):
+    def edit(run):
+        run["rad_max"] = stores.rad_max_table()
+
+    obs = read(edit, aeff={"HDUCLAS3": "POINT-LIKE"})
+    np.testing.assert_allclose(obs.rad_max.rad_max_deg, 0.1 + 0.01 * np.arange(15).reshape(3, 5).T, rtol=1e-6)
+    assert read(aeff={"HDUCLAS3": "POINT-LIKE"}).quirks == ("rad-max-missing",)
+
+
+def test_full_enclosure_ignores_rad_max_key(read):
+    assert read(aeff={"RAD_MAX": 0.1}).rad_max is None
+
+
+def test_cleans_text_of_headers(stores, tmp_path):
+    path = stores.write_run(tmp_path, 7, suffix=".fits")
+    path.write_bytes(path.read_bytes().replace(b"'Test    '", b"'\xff<b>\x07'   "))
+    obs = read_observation(open_store(path).runs[0])
+    assert obs.meta["object"] == "ÿ<b>?"
+
+
+def test_checksums_hold(stores, tmp_path):
+    content = bytearray(stores.to_bytes(stores.make_run(7), checksum=True))
+    path = tmp_path / "run.fits"
+    path.write_bytes(content)
+    entry = open_store(path).runs[0]
+    assert len(read_observation(entry).events) == 40
+    position = content.index(b"EFFAREA")
+    start = content.index(b"END     ", position)
+    start += (-start) % 2880
+    content[start + 60] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RunRefused, match="DATASUM = "):
+        read_observation(entry)
+
+
+def test_damaged_file_is_refused_with_its_name(stores, tmp_path):
+    path = stores.write_run(tmp_path, 7)
+    entry = open_store(path).runs[0]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(RunRefused, match=r"run 7: .*run_7.fits.gz: truncated gzip file"):
+        read_observation(entry)
+    path.unlink()
+    with pytest.raises(RunRefused, match=r"run_7.fits.gz: No such file"):
+        read_observation(entry)
+
+
+def test_shared_response_file_is_parsed_once_and_again_when_it_changes(stores, tmp_path):
+    run = stores.make_run(7)
+    irfs = tmp_path / "irfs.fits"
+    irfs.write_bytes(stores.to_bytes([run[name] for name in ("aeff", "edisp", "psf", "bkg")]))
+    rows = []
+    for obs_id in (7, 8):
+        stores.write_run(tmp_path, obs_id)
+        rows += stores.index_rows(obs_id, f"run_{obs_id}.fits.gz", types=("events", "gti"))
+        rows += stores.index_rows(obs_id, "irfs.fits", types=("aeff", "edisp", "psf", "bkg"))
+    store = open_store(stores.write_index(tmp_path, rows))
+    first, second = (read_observation(entry) for entry in store.runs)
+    assert first.aeff is second.aeff
+    run["aeff"].header["LO_THRES"] = 0.25
+    irfs.write_bytes(stores.to_bytes([run[name] for name in ("aeff", "edisp", "psf", "bkg")]) + b"\0" * 2880)
+    assert read_observation(store.runs[0]).aeff.lo_thres_tev == 0.25
