@@ -22,15 +22,21 @@ def required(lines: list[str]) -> dict[str, SpecifierSet]:
 
 def test_same_packages_and_versions() -> None:
     extras = [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
-    conda = required([line for line in ENVIRONMENT["dependencies"] if isinstance(line, str)])
+    conda = required(ENVIRONMENT["dependencies"])
     assert conda.pop("python") == SpecifierSet(PROJECT["requires-python"])
     assert conda.pop("pip") == SpecifierSet()
     assert conda == required([*PROJECT["dependencies"], *extras])
 
 
-def test_the_package_itself_is_installed_from_here() -> None:
-    assert ENVIRONMENT["dependencies"][-1] == {"pip": ["--editable ."]}
+def test_snakemake_is_found_in_the_channels() -> None:
     assert ENVIRONMENT["channels"] == ["conda-forge", "bioconda"]
+
+
+def test_every_rule_names_the_environment() -> None:
+    rules = [path.read_text() for path in (REPOSITORY / "workflow" / "rules").glob("*.smk")]
+    assert sum(text.count("shell:") for text in rules) > 0
+    for text in rules:
+        assert text.count('"../../environment.yml"') == text.count("shell:")
 
 
 def test_a_difference_is_seen() -> None:

@@ -15,6 +15,8 @@ rule export:
         significance=f"{RESULTS}/{{target}}/{{label}}/significance.fits.gz",
     log:
         f"{RESULTS}/logs/{{target}}/export-{{label}}.log",
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=lambda wildcards: PLAN.memory_mb(wildcards.target, "export"),
         runtime=lambda wildcards: PLAN.minutes(wildcards.target, "export"),
@@ -32,6 +34,8 @@ rule table:
         f"{RESULTS}/{{target}}/runs.ecsv",
     log:
         f"{RESULTS}/logs/{{target}}/table.log",
+    conda:
+        "../../environment.yml"
     message:
         "{wildcards.target}: run table"
     shell:

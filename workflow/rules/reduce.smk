@@ -13,13 +13,15 @@ for _target in PLAN.targets:
                 manifest=ancient(f"{RESULTS}/{_target}/plan/{{batch}}.json"),
             output:
                 leaves=PLAN.leaf_patterns(_target),
-            params:
-                options=PLAN.reduce_options,
             log:
                 f"{RESULTS}/logs/{_target}/reduce-{{batch}}.log",
+            conda:
+                "../../environment.yml"
             resources:
                 mem_mb=PLAN.memory_mb(_target, "reduce"),
                 runtime=PLAN.minutes(_target, "reduce"),
+            params:
+                options=PLAN.reduce_options,
             message:
                 f"{_target}: reduce batch {{wildcards.batch}}"
             shell:

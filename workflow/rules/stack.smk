@@ -8,6 +8,8 @@ rule stack:
         node=f"{RESULTS}/{{target}}/stack/{{label}}/{{node}}.h5",
     log:
         f"{RESULTS}/logs/{{target}}/stack-{{label}}-{{node}}.log",
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=lambda wildcards: PLAN.memory_mb(wildcards.target, "stack"),
         runtime=lambda wildcards: PLAN.minutes(wildcards.target, "stack"),
