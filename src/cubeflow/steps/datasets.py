@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cubeflow.maps import Axis, Cube
 from cubeflow.observation import TIME_REFERENCE_MJD
@@ -68,10 +69,10 @@ def _in_one_bin(name: str, cube: Cube, mask: Cube) -> Cube:
     return Cube(data.sum(axis=position, keepdims=True), cube.unit, cube.geom, axes)
 
 
-def _mask_at(mask: Cube, coarse: Cube) -> np.ndarray:
+def _mask_at(mask: Cube, coarse: Cube) -> NDArray[np.bool_]:
     """Safe mask at the pixel centres of a coarser grid, shape (energy, lat, lon); False outside the map."""
     x, y = mask.geom.vectors_to_pixel(coarse.geom.center_vectors)
     x, y = np.floor(x + 0.5), np.floor(y + 0.5)
     inside = (x >= 0) & (x < mask.geom.nx) & (y >= 0) & (y < mask.geom.ny)
     ix, iy = (np.where(inside, values, 0).astype(int) for values in (x, y))
-    return mask.data[:, iy, ix] & inside
+    return np.logical_and(mask.data[:, iy, ix], inside)

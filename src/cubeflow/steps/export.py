@@ -15,6 +15,7 @@ from cubeflow.plan import versions
 from cubeflow.plan.write import read_json
 from cubeflow.products.stack import Stack
 from cubeflow.steps.datasets import make_fits_dataset
+from cubeflow.steps.exclusion import ExclusionMasks
 from cubeflow.steps.final import Final, make_final
 from cubeflow.steps.kept import stack_from_artifact
 from cubeflow.storage.artifact import Artifact, read_artifact, write_artifact
@@ -48,7 +49,8 @@ def export_label(final_path: Path, say: Callable[[str], None]) -> list[Path]:
     if stacked.n_runs == 0:
         raise FailedError(f"{manifest['target']}: {manifest['label']}: no run is left; see {folder / 'runs.ecsv'}")
     geometries = geometry_from_plain(manifest["geometry"]), geometry_from_plain(manifest["irf_geometry"])
-    final = make_final(stacked, *geometries, manifest["export"])
+    keep = ExclusionMasks(manifest["settings"]["exclusion_paths"]).mask(geometries[0])
+    final = make_final(stacked, *geometries, manifest["export"], keep)
     output = folder / manifest["label"]
     output.mkdir(parents=True, exist_ok=True)
     paths = [output / name for name in ("cube.h5", "dataset.fits.gz", "significance.fits.gz")]
@@ -74,7 +76,10 @@ def write_cube(path: Path, final: Final, stacked: Stack, manifest: Mapping[str, 
 def _images(final: Final) -> dict[str, Cube]:
     """Images in discs, the significance first."""
     names = ("significance", "excess", "counts", "background")
-    return {name: _as_final(getattr(final.significance, name)) for name in names}
+    images = {name: _as_final(getattr(final.significance, name)) for name in names}
+    if "disc_flux" in final.maps:
+        images["flux"] = _as_final(final.maps["disc_flux"])
+    return images
 
 
 def _as_final(cube: Cube) -> Cube:

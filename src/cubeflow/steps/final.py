@@ -7,15 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cubeflow.maps import Cube, Geometry, sphere
+from cubeflow.products.off_source import OffSource, describe_off_source
 from cubeflow.products.on_off import make_map_alpha
 from cubeflow.products.significance import (
     SignificanceMaps,
+    make_disc,
+    make_map_flux,
     make_map_significance_cash,
     make_map_significance_li_ma,
 )
+from cubeflow.products.spectrum import make_spectrum
 from cubeflow.products.stack import Stack, mean_response, on_geometry
+
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +34,8 @@ class Final:
     maps : mapping of str to Cube
         ``counts``, ``background``, ``acceptance``, ``mask_safe`` (energy, lat, lon), ``exposure``
         (energy_true, lat, lon) on the final geometry; for rings ``counts_off``, ``acceptance_off``,
-        ``alpha``; ``psf``, ``edisp``, ``irf_exposure`` on the IRF grid, the first two averaged with
-        the exposure as weight. Responses that a run lacks are absent.
+        ``alpha``; ``disc_flux`` (1, lat, lon); ``psf``, ``edisp``, ``irf_exposure`` on the IRF grid,
+        the first two averaged with the exposure as weight. Responses that a run lacks are absent.
     significance : SignificanceMaps
         In discs, summed over energy, shape (1, lat, lon).
     summary : mapping
@@ -40,7 +47,9 @@ class Final:
     summary: Mapping[str, Any]
 
 
-def make_final(stacked: Stack, geometry: Geometry, irf_geometry: Geometry, export: Mapping[str, Any]) -> Final:
+def make_final(
+    stacked: Stack, geometry: Geometry, irf_geometry: Geometry, export: Mapping[str, Any], keep: BoolArray
+) -> Final:
     """Final maps from the last stack.
 
     Parameters
@@ -50,7 +59,10 @@ def make_final(stacked: Stack, geometry: Geometry, irf_geometry: Geometry, expor
     geometry, irf_geometry : Geometry
         Final geometry and its IRF grid.
     export : mapping
-        ``significance`` with ``radius_deg``; ``ra_deg`` and ``dec_deg`` of the target.
+        ``significance`` with ``radius_deg``; ``ra_deg`` and ``dec_deg`` of the target; ``spectrum`` assumed
+        for fluxes.
+    keep : array of bool, shape (ny, nx)
+        True where a pixel is not excluded: the off-source distribution is taken there.
 
     Returns
     -------
@@ -68,8 +80,16 @@ def make_final(stacked: Stack, geometry: Geometry, irf_geometry: Geometry, expor
         maps["alpha"] = make_map_alpha(
             maps["background"], maps["acceptance"], maps["counts_off"], maps["acceptance_off"]
         )
-    significance = make_significance(maps, export["significance"]["radius_deg"])
-    return Final(maps, significance, _summary(stacked, maps, significance, export))
+    radius = export["significance"]["radius_deg"]
+    significance = make_significance(maps, radius)
+    if "exposure_reco" in maps:
+        weights = make_spectrum(export["spectrum"]).integral(maps["exposure_reco"].axes[0].edges_array)
+        used = maps["mask_safe"].data
+        maps["disc_flux"] = make_map_flux(significance.excess, maps["exposure_reco"], used, radius, weights)
+    off_source = np.where(keep, significance.significance.data, np.nan)
+    disc = make_disc(radius, geometry.pixel_deg)
+    summary = _summary(stacked, maps, significance, export)
+    return Final(maps, significance, {**summary, "off_source": _plain(describe_off_source(off_source, disc))})
 
 
 def make_significance(maps: Mapping[str, Cube], radius_deg: float) -> SignificanceMaps:
@@ -107,6 +127,14 @@ def _summary(
         for name in ("counts", "background", "excess", "significance")
     }
     return {**summary, "source": source}
+
+
+def _plain(off_source: OffSource) -> dict[str, Any]:
+    """Off-source distribution as plain numbers."""
+    plain = {name: getattr(off_source, name) for name in off_source.__dataclass_fields__}
+    for name, value in plain.items():
+        plain[name] = value.tolist() if isinstance(value, np.ndarray) else _number(value)
+    return plain
 
 
 def _number(value: float) -> float | None:

@@ -32,7 +32,6 @@ def target_spec(config: Config, name: str) -> TargetSpec:
     ra_deg, dec_deg = target.icrs_deg
     observations = target.observations
     exclusion = [_digest_exclusion(name, path) for path in target.exclusion]
-    significance = target.to_plain("significance")
     return TargetSpec(
         name=name,
         ra_deg=ra_deg,
@@ -42,7 +41,12 @@ def target_spec(config: Config, name: str) -> TargetSpec:
         backgrounds={
             label: {**plain, "exclusion": exclusion} for label, plain in target.to_plain("backgrounds").items()
         },
-        export={"significance": significance, "ra_deg": ra_deg, "dec_deg": dec_deg},
+        export={
+            "significance": target.to_plain("significance"),
+            "ra_deg": ra_deg,
+            "dec_deg": dec_deg,
+            "spectrum": target.to_plain("spectrum"),
+        },
         settings={
             "compression": config.artifacts.compression,
             "exclusion_paths": [str(path) for path in target.exclusion],
