@@ -137,5 +137,7 @@ def _nodes_only(nodes: FloatArray, log: bool) -> Nodes:
     if len(nodes) == 1:
         return Nodes(nodes, 1e-300 if log else -np.inf, np.inf, log)
     u = np.log(nodes) if log else nodes
-    lower, upper = u[0] - 0.5 * (u[1] - u[0]), u[-1] + 0.5 * (u[-1] - u[-2])
-    return Nodes(nodes, *(float(edge) for edge in (np.exp([lower, upper]) if log else (lower, upper))), log)
+    lower, upper = float(u[0] - 0.5 * (u[1] - u[0])), float(u[-1] + 0.5 * (u[-1] - u[-2]))
+    if log:
+        lower, upper = float(np.exp(lower)), float(np.exp(upper))
+    return Nodes(nodes, lower, upper, log)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,9 +12,61 @@ from cubeflow.maps import sphere
 from cubeflow.maps.axis import Axis
 from cubeflow.maps.cube import Cube
 from cubeflow.maps.geom import Geometry
-from cubeflow.observation import Pointing
+from cubeflow.maps.horizon import horizontal_offset, zenith_vectors
+from cubeflow.observation import TIME_REFERENCE_MJD, Gti, Pointing, Site
 
 FloatArray = NDArray[np.float64]
+
+SAMPLE_S = 1.0  # spacing of the times at which the rotation of the field is followed
+
+
+@dataclass(frozen=True, eq=False)
+class FieldRotation:
+    """How the field of view turns on the sky while the telescopes track.
+
+    Parameters
+    ----------
+    zenith : array, shape (n, 3)
+        ICRS unit vectors of the zenith in the middle of each step.
+    share : array, shape (n,)
+        Part of the ontime in each step; sums to 1.
+    """
+
+    zenith: FloatArray
+    share: FloatArray
+
+
+def make_field_rotation(gti: Gti, site: Site, pointing: Pointing, step_deg: float = 1.0) -> FieldRotation:
+    """Cut the good time intervals into steps within which the field turns by at most `step_deg`.
+
+    Times between the intervals are left out, so that a gap turns nothing.
+
+    Parameters
+    ----------
+    gti : Gti
+        Good time intervals.
+    site : Site
+        Where the telescopes stand.
+    pointing : Pointing
+        Direction of the telescopes.
+    step_deg : float
+        Largest rotation within a step, deg.
+    """
+    zeniths, durations = [], []
+    for start, stop in zip(gti.start_s, gti.stop_s, strict=True):
+        sample = np.linspace(start, stop, max(3, int(np.ceil((stop - start) / SAMPLE_S)) + 1))
+        _, east, north = sphere.local_basis(pointing.ra_deg, pointing.dec_deg)
+        zenith = _zenith(sample, site)
+        angle = np.unwrap(np.arctan2(zenith @ east, zenith @ north))
+        turned = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(np.rad2deg(angle))))])
+        n_steps = max(1, int(np.ceil(turned[-1] / step_deg)))
+        # Equal parts of the rotation; times in between are shared out evenly where nothing turns.
+        edges = np.interp(np.linspace(0.0, turned[-1], n_steps + 1), turned, sample)
+        edges[0], edges[-1] = start, stop
+        zeniths.append(_zenith(0.5 * (edges[1:] + edges[:-1]), site))
+        durations.append(np.diff(edges))
+    share = np.concatenate(durations)
+    return FieldRotation(np.concatenate(zeniths), share / share.sum())
 
 
 def make_map_hadron_acceptance(
@@ -22,6 +76,7 @@ def make_map_hadron_acceptance(
     geom: Geometry,
     energy: Axis,
     offset_max_deg: float | None = None,
+    rotation: FieldRotation | None = None,
 ) -> Cube:
     """Predict the background counts of an observation.
 
@@ -39,17 +94,46 @@ def make_map_hadron_acceptance(
         Reconstructed energy, TeV.
     offset_max_deg : float, optional
         Pixels at or beyond this offset get no acceptance, deg.
+    rotation : FieldRotation, optional
+        Needed by a background model that is aligned with the horizon.
 
     Returns
     -------
     acceptance : Cube, (energy, lat, lon)
         Expected counts; zero outside the table.
+
+    Raises
+    ------
+    ValueError
+        If the model is aligned with the horizon and there is no `rotation`.
     """
     offset = geom.offset_deg(pointing.ra_deg, pointing.dec_deg)
     disc = offset < (180.0 if offset_max_deg is None else offset_max_deg)
-    lon, lat = sphere.sky_offset(geom.center_vectors[disc], pointing.ra_deg, pointing.dec_deg)
-    rate = background.integrate(energy.edges_array, lon, lat)  # (energy, pixels of the disc)
+    vectors = geom.center_vectors[disc]
+    if background.alignment == "ALTAZ":
+        rate = _rotating_rate(background, vectors, pointing, energy, rotation)
+    else:
+        lon, lat = sphere.sky_offset(vectors, pointing.ra_deg, pointing.dec_deg)
+        rate = background.integrate(energy.edges_array, lon, lat)
     rate *= geom.solid_angle_sr[disc] * ontime_s
     acceptance = np.zeros((energy.n_bins, *geom.shape))
     acceptance[:, disc] = rate
     return Cube(acceptance, "", geom, (energy,))
+
+
+def _rotating_rate(
+    background: BackgroundRate, vectors: FloatArray, pointing: Pointing, energy: Axis, rotation: FieldRotation | None
+) -> FloatArray:
+    """Rate in s-1 sr-1, shape (energy, p), averaged over the rotation of the field, at ICRS vectors (p, 3)."""
+    if rotation is None:
+        raise ValueError("background: FOVALIGN = ALTAZ needs the position of the observatory and the times")
+    origin = sphere.unit_vectors(pointing.ra_deg, pointing.dec_deg)
+    rate = np.zeros((energy.n_bins, len(vectors)))
+    for zenith, share in zip(rotation.zenith, rotation.share, strict=True):
+        rate += share * background.integrate(energy.edges_array, *horizontal_offset(vectors, origin, zenith))
+    return rate
+
+
+def _zenith(time_s: FloatArray, site: Site) -> FloatArray:
+    """ICRS unit vectors of the zenith, shape (n, 3), at TT seconds since the time reference."""
+    return zenith_vectors(TIME_REFERENCE_MJD + time_s / 86400.0, site.lon_deg, site.lat_deg)

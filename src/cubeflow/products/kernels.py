@@ -1,4 +1,4 @@
-"""Point spread function and energy dispersion on the coarse grid of a map."""
+"""Point spread function and energy dispersion: on the coarse grid of a map, and as kernels at a position."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from numpy.typing import NDArray
 
 from cubeflow.irf.edisp import EnergyDispersion
 from cubeflow.irf.psf import PSF
+from cubeflow.irf.table import Nodes
+from cubeflow.maps import sphere
 from cubeflow.maps.axis import Axis
 from cubeflow.maps.cube import Cube
-from cubeflow.maps.geom import Geometry
+from cubeflow.maps.geom import Geometry, make_geometry
 from cubeflow.observation import Pointing
 
 FloatArray = NDArray[np.float64]
+
+SUB_PIXELS_PER_RAD_BIN = 4  # the PSF is linear within a radial bin: finer sub-pixels add nothing
+MAX_SUB_PIXELS = 15
 
 
 def make_psf_map(pointing: Pointing, psf: PSF, geom_irf: Geometry, energy_true: Axis, rad: Axis) -> Cube:
@@ -37,8 +42,7 @@ def make_psf_map(pointing: Pointing, psf: PSF, geom_irf: Geometry, energy_true: 
     """
     offset = geom_irf.offset_deg(pointing.ra_deg, pointing.dec_deg).ravel()
     density = psf.evaluate(energy_true.centers, offset, rad.centers)  # (energy_true, pixel, rad)
-    rad_width_sr = 2.0 * np.pi * np.deg2rad(rad.centers) * np.deg2rad(rad.widths)
-    norm = (density @ rad_width_sr)[..., None]
+    norm = (density @ _ring_sr(rad))[..., None]
     np.divide(density, norm, out=density, where=norm > 0)
     by_rad = np.ascontiguousarray(density.transpose(0, 2, 1))  # pixels last
     return Cube(by_rad.reshape(energy_true.n_bins, rad.n_bins, *geom_irf.shape), "sr-1", geom_irf, (energy_true, rad))
@@ -69,3 +73,112 @@ def make_edisp_map(
     offset = geom_irf.offset_deg(pointing.ra_deg, pointing.dec_deg)
     kernel = edisp.kernel(energy_true.centers, energy.edges_array, offset)
     return Cube(kernel, "", geom_irf, (energy_true, energy))
+
+
+def make_psf_kernel(
+    psf: Cube, ra_deg: float, dec_deg: float, pixel_deg: float, max_radius_deg: float | None = None
+) -> Cube:
+    """Image of a point source at a position, to convolve a model with.
+
+    Parameters
+    ----------
+    psf : Cube, (energy_true, rad, lat, lon)
+        PSF map of a run (`make_psf_map`) or a stack.
+    ra_deg, dec_deg : float
+        ICRS position, deg.
+    pixel_deg : float
+        Pixel size of the maps to be convolved.
+    max_radius_deg : float, optional
+        Half width of the kernel, deg; the whole radial axis if not given.
+
+    Returns
+    -------
+    kernel : Cube, (energy_true, lat, lon)
+        Average of the PSF over each pixel, on an odd number of pixels; each energy sums to 1, or is 0 where
+        there is no PSF.
+
+    Raises
+    ------
+    ValueError
+        If the position lies outside the PSF map, or nothing is known there.
+    """
+    energy_true, rad = psf.axes
+    profile = _at_position(psf, ra_deg, dec_deg, _ring_sr(rad))  # (energy_true, rad)
+    radius = rad.edges[-1] if max_radius_deg is None else min(max_radius_deg, rad.edges[-1])
+    half = int(np.ceil(radius / pixel_deg - 0.5 - 1e-9))
+    quadrant = _quadrant(profile, rad, pixel_deg, half, radius)
+    right = np.concatenate([quadrant[..., :0:-1], quadrant], axis=-1)
+    kernel = np.concatenate([right[:, :0:-1], right], axis=-2)  # (energy_true, 2 half + 1, 2 half + 1)
+    total = kernel.sum(axis=(1, 2), keepdims=True)
+    np.divide(kernel, total, out=kernel, where=total > 0)
+    width = (2 * half + 1) * pixel_deg
+    return Cube(kernel, "", make_geometry("icrs", "TAN", ra_deg, dec_deg, (width, width), pixel_deg), (energy_true,))
+
+
+def make_edisp_kernel(edisp: Cube, ra_deg: float, dec_deg: float) -> Cube:
+    """Energy dispersion at a position.
+
+    Parameters
+    ----------
+    edisp : Cube, (energy_true, energy, lat, lon)
+        Energy-dispersion map of a run (`make_edisp_map`) or a stack.
+    ra_deg, dec_deg : float
+        ICRS position, deg.
+
+    Returns
+    -------
+    kernel : Cube, (energy_true, energy, 1, 1)
+        Probability of each reconstructed energy bin.
+
+    Raises
+    ------
+    ValueError
+        If the position lies outside the map, or nothing is known there.
+    """
+    kernel = _at_position(edisp, ra_deg, dec_deg, np.ones(edisp.axes[1].n_bins))
+    pixel = edisp.geom.pixel_deg
+    geom = make_geometry("icrs", "TAN", ra_deg, dec_deg, (pixel, pixel), pixel)
+    return Cube(kernel[..., None, None], "", geom, edisp.axes)
+
+
+def _ring_sr(rad: Axis) -> FloatArray:
+    """Solid angle of each radial bin as used for the norm, shape (n_rad,), sr."""
+    return 2.0 * np.pi * np.deg2rad(rad.centers) * np.deg2rad(rad.widths)
+
+
+def _at_position(cube: Cube, ra_deg: float, dec_deg: float, measure: FloatArray) -> FloatArray:
+    """Bilinear value, shape of the axes, among the pixels that have a response at that true energy.
+
+    `measure`, shape of the second axis, is the weight with which a response sums to more than 0.
+    """
+    x, y = (float(value) for value in cube.geom.vectors_to_pixel(sphere.unit_vectors(ra_deg, dec_deg)))
+    ny, nx = cube.geom.shape
+    if not (-0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5):
+        raise ValueError(f"position ({ra_deg:.4f}, {dec_deg:.4f}) lies outside the map of the responses")
+    weight_x, weight_y = (np.maximum(0.0, 1.0 - np.abs(np.arange(n) - v)) for n, v in ((nx, x), (ny, y)))
+    weight = np.outer(weight_y, weight_x)
+    rows, columns = np.nonzero(weight)
+    values = cube.data[:, :, rows, columns].astype(float)  # (energy_true, second axis, pixels)
+    known = (np.einsum("krp,r->kp", values, measure) > 0) * weight[rows, columns]
+    share = known.sum(axis=1)
+    if not np.any(share > 0):
+        raise ValueError(f"no response is known at position ({ra_deg:.4f}, {dec_deg:.4f})")
+    mean = np.einsum("krp,kp->kr", values, known)
+    return np.divide(mean, share[:, None], out=np.zeros_like(mean), where=share[:, None] > 0)
+
+
+def _quadrant(profile: FloatArray, rad: Axis, pixel_deg: float, half: int, radius: float) -> FloatArray:
+    """Average over sub-pixels, shape (k, half + 1, half + 1), of a radial profile (k, n_rad); centre at [0, 0]."""
+    factor = int(np.clip(np.ceil(SUB_PIXELS_PER_RAD_BIN * pixel_deg / rad.widths.min()), 3, MAX_SUB_PIXELS)) | 1
+    sub = (np.arange(factor * (half + 1)) - factor // 2) / factor * pixel_deg
+    distance = np.hypot(sub[:, None], sub)
+    nodes = Nodes(rad.centers, rad.edges[0], rad.edges[-1], log=False)
+    index, fraction = nodes.bracket(distance)
+    inside = nodes.inside(distance) & (distance <= radius)
+    step = np.diff(profile, axis=1, append=profile[:, -1:])
+    n = half + 1
+    out = np.empty((len(profile), n, n))
+    for k in range(len(profile)):
+        value = np.where(inside, profile[k][index] + fraction * step[k][index], 0.0)
+        out[k] = np.maximum(value, 0.0).reshape(n, factor, n, factor).mean(axis=(1, 3))
+    return out

@@ -119,7 +119,7 @@ def make_spectrum(plain: Mapping[str, Any]) -> Spectrum:
         If there is no such type.
     """
     parameters = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
-    kind = parameters.pop("type", "power-law")
+    kind = str(parameters.pop("type", "power-law"))
     if kind not in TYPES:
         raise ValueError(f"spectrum: expected one of {', '.join(TYPES)}, got {kind!r}")
     return TYPES[kind](**parameters)
