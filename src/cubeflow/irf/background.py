@@ -26,6 +26,7 @@ FloatArray = NDArray[np.float64]
 
 # Stand-in for a rate of zero where logarithms are interpolated: the smallest normal float32, per MeV.
 FLOOR_PER_TEV = float(np.finfo(np.float32).tiny) * 1e6
+LOG_ZERO = float(np.log(2.0 * FLOOR_PER_TEV))  # what interpolation gives below this is no rate
 
 
 class BackgroundRate(Protocol):
@@ -106,13 +107,13 @@ class Background3D:
             In s-1 sr-1; zero outside the table.
         """
         energy, lon, lat = self.axes
+        edges = np.asarray(energy_edges_tev, dtype=float)
         inside = lon.inside(lon_deg) & lat.inside(lat_deg)
         corners = _Corners.at(lon, lat, np.asarray(lon_deg)[inside], np.asarray(lat_deg)[inside])
-        breaks = _breaks(energy, np.asarray(energy_edges_tev, dtype=float))
-        on_nodes = np.tensordot(energy.weights(breaks), self.log_rate, axes=1).reshape(len(breaks), -1)
-        planes = (corners.interpolate(plane) for plane in on_nodes)
-        out = np.zeros((len(np.asarray(energy_edges_tev)) - 1, *inside.shape))
-        out[:, inside] = _integrate(planes, breaks, np.asarray(energy_edges_tev, dtype=float), int(inside.sum()))
+        breaks = _breaks(energy, edges)
+        on_nodes = energy.weights(breaks) @ self.log_rate.reshape(len(energy), -1)
+        out = np.zeros((len(edges) - 1, *inside.shape))
+        out[:, inside] = _integrate(map(corners.interpolate, on_nodes), breaks, edges, int(inside.sum()))
         return out
 
 
@@ -153,11 +154,12 @@ class Background2D:
         offset_deg = np.rad2deg(2.0 * np.arcsin(np.minimum(half, 1.0)))
         inside = self.offset.inside(offset_deg)
         energy = nodes_from_edges(self.energy_edges_tev[:-1], self.energy_edges_tev[1:], log=True)
-        breaks = _breaks(energy, np.asarray(energy_edges_tev, dtype=float))
+        edges = np.asarray(energy_edges_tev, dtype=float)
+        breaks = _breaks(energy, edges)
+        weights = self.offset.weights(offset_deg[inside]).T
         on_nodes = energy.weights(breaks) @ _log_rate(self.rate)
-        planes = iter(on_nodes @ self.offset.weights(offset_deg[inside]).T)
-        out = np.zeros((len(np.asarray(energy_edges_tev)) - 1, *inside.shape))
-        out[:, inside] = _integrate(planes, breaks, np.asarray(energy_edges_tev, dtype=float), int(inside.sum()))
+        out = np.zeros((len(edges) - 1, *inside.shape))
+        out[:, inside] = _integrate((plane @ weights for plane in on_nodes), breaks, edges, int(inside.sum()))
         return out
 
 
@@ -189,11 +191,11 @@ def _log_rate(rate: FloatArray) -> FloatArray:
     """Logarithm of the rate; zeros between valid energies are filled over the bin index, others are at the floor."""
     log_rate = np.log(np.maximum(rate, FLOOR_PER_TEV)).reshape(len(rate), -1)
     valid = (rate > 0).reshape(len(rate), -1)
+    gap = ~valid & np.logical_or.accumulate(valid) & np.logical_or.accumulate(valid[::-1])[::-1]
     bins = np.arange(len(rate))
-    for column in np.flatnonzero(valid.any(axis=0) & ~valid.all(axis=0)):
-        known = bins[valid[:, column]]
-        gap = ~valid[:, column] & (bins > known[0]) & (bins < known[-1])
-        log_rate[gap, column] = np.interp(bins[gap], known, log_rate[known, column])
+    for column in np.flatnonzero(gap.any(axis=0)):
+        known = valid[:, column]
+        log_rate[gap[:, column], column] = np.interp(bins[gap[:, column]], bins[known], log_rate[known, column])
     return log_rate.reshape(rate.shape)
 
 
@@ -213,7 +215,7 @@ def _integrate(planes: Iterator[FloatArray], breaks: FloatArray, edges: FloatArr
     for k, log_rate in enumerate(planes):
         log_flux = log_rate + np.log(breaks[k])
         flux = np.exp(log_flux)
-        flux[log_rate <= np.log(FLOOR_PER_TEV) + 0.7] = 0.0
+        flux[log_rate <= LOG_ZERO] = 0.0
         if below is not None:
             target = int(np.searchsorted(edges, breaks[k - 1], side="right")) - 1
             out[target] += np.log(breaks[k] / breaks[k - 1]) * _log_mean(*below, log_flux, flux)
