@@ -1,5 +1,7 @@
 """Time selection and pieces of runs."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -40,7 +42,7 @@ def test_pieces_add_up(split):
     assert sum(piece.ontime_s for piece in pieces) == pytest.approx(RUN.ontime_s, abs=1e-9)
     assert all(piece.ontime_s > 0 for piece in pieces)
     ends = [(piece.start_s[0], piece.stop_s[-1]) for piece in pieces]
-    assert all(before[1] <= after[0] for before, after in zip(ends, ends[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(ends))
 
 
 def test_pieces_by_interval_and_by_duration():

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, model_validator
 
-from cubeflow.config.quantity import Angle, Energy, parse_quantity
+from cubeflow.config.quantity import Angle, AsTuple, Energy, parse_quantity
 from cubeflow.config.section import Section, key_error
+from cubeflow.config.sky_model import SkySource
 
 
 def _parse_groups(value: object) -> object:
@@ -45,6 +46,8 @@ class FovSection(Section):
     """A larger norm is a failure."""
     reference_tev: Energy = Field(default=1.0, alias="reference")
     """Energy at which the tilted norm holds."""
+    sky_model: Annotated[tuple[SkySource, ...], AsTuple] = ()
+    """Sources whose predicted counts are subtracted, instead of an exclusion or beside it."""
     on_failure: Literal["drop", "keep", "error"] = "drop"
     """A run whose norm fails is left out of this label, kept where it has a norm, or refused."""
 

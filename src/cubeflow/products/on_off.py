@@ -26,7 +26,9 @@ def make_map_alpha(background: Cube, acceptance: Cube, counts_off: Cube, accepta
         NaN where there is no OFF acceptance.
     """
     summed = len(counts_off.data) == 1
-    predicted, accepted = (np.sum(cube.data, axis=0, keepdims=True) if summed else cube.data for cube in (background, acceptance))
+    predicted, accepted = background.data, acceptance.data
+    if summed:
+        predicted, accepted = (np.sum(values, axis=0, keepdims=True) for values in (predicted, accepted))
     off, off_acceptance = counts_off.data, acceptance_off.data
     alpha = np.divide(accepted, off_acceptance, out=np.full(off.shape, np.nan), where=off_acceptance > 0)
     np.divide(predicted, off, out=alpha, where=(off > 0) & (off_acceptance > 0))

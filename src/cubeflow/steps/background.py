@@ -18,6 +18,7 @@ from cubeflow.products.fov_background import FovOptions, make_map_fov_background
 from cubeflow.products.norm_table import NormTable
 from cubeflow.products.ring_background import RingBackground, make_map_ring_background
 from cubeflow.steps.reduce import Reduced
+from cubeflow.steps.sky_model import make_model_counts
 
 BoolArray = NDArray[np.bool_]
 Plain = Mapping[str, Any]
@@ -78,7 +79,11 @@ def _fov(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Background:
         norm_max=plain["norm_max"],
         reference_tev=plain["reference_tev"],
     )
-    made = make_map_fov_background(counts, acceptance, safe & exclusion, options)
+    try:
+        model = make_model_counts(reduced.maps, plain["sky_model"])
+    except ValueError as error:
+        return Background({}, np.zeros((1, 1, 1), bool), {}, str(error))
+    made = make_map_fov_background(counts, acceptance, safe & exclusion, options, model)
     row = norm_row(made.norms)
     failed = made.norms.failed
     if failed and (plain["on_failure"] != "keep" or not made.usable.any()):
