@@ -62,23 +62,48 @@ def stack(parts: Iterable[Stack]) -> Stack:
     GeometryError
         If the parts are not on one pixel grid.
     """
-    sums: dict[str, Cube] = {}
-    gti: list[FloatArray] = []
-    ontime_s = livetime_s = 0.0
-    n_runs = 0
+    total = StackSum()
     for part in parts:
-        if sums and sums.keys() != part.layers.keys():
-            raise ValueError(f"layers differ: {sorted(sums)} and {sorted(part.layers)}")
+        total.add(part)
+    return total.result()
+
+
+class StackSum:
+    """A stack in the making: it owns its arrays and adds to them in place.
+
+    Examples
+    --------
+    >>> total = StackSum()
+    >>> for run in runs:
+    ...     total.add(run)
+    >>> stacked = total.result()
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Cube] = {}
+        self._parts: list[Stack] = []
+
+    def add(self, part: Stack) -> None:
+        """Add a part, which stays as it was; errors as in `stack`."""
+        if self._sums and part.layers and self._sums.keys() != part.layers.keys():
+            raise ValueError(f"layers differ: {sorted(self._sums)} and {sorted(part.layers)}")
         for name, cube in part.layers.items():
-            sums[name] = _add(sums.get(name), cube, name)
-        gti.append(part.gti_s)
-        ontime_s, livetime_s = ontime_s + part.ontime_s, livetime_s + part.livetime_s
-        n_runs += part.n_runs
-    if not gti:
-        raise ValueError("nothing to stack")
-    intervals = np.concatenate(gti)
-    order = np.lexsort((intervals[:, 1], intervals[:, 0]))
-    return Stack(sums, intervals[order], ontime_s, livetime_s, n_runs)
+            self._sums[name] = _add(self._sums.get(name), cube, name)
+        self._parts.append(Stack({}, part.gti_s, part.ontime_s, part.livetime_s, part.n_runs))
+
+    def result(self) -> Stack:
+        """Return the sum; the arrays are handed over, so that nothing may be added any more."""
+        if not self._parts:
+            raise ValueError("nothing to stack")
+        intervals = np.concatenate([part.gti_s for part in self._parts])
+        order = np.lexsort((intervals[:, 1], intervals[:, 0]))
+        ontime_s, livetime_s = sum(part.ontime_s for part in self._parts), sum(part.livetime_s for part in self._parts)
+        return Stack(self._sums, intervals[order], ontime_s, livetime_s, sum(part.n_runs for part in self._parts))
+
+
+def empty_stack() -> Stack:
+    """Stack of no runs: it has no layers and may be added to any other."""
+    return Stack({}, np.zeros((0, 2)), 0.0, 0.0, 0)
 
 
 def on_geometry(cube: Cube, geom: Geometry) -> Cube:
@@ -119,7 +144,8 @@ def make_run_stack(
     Parameters
     ----------
     maps : mapping of str to Cube
-        Maps with a reconstructed-energy axis are kept where `mask` holds. ``exposure`` (true energy)
+        Maps with a reconstructed-energy axis are kept where `mask` holds, those with a single bin
+        over all energies (OFF counts of a ring) where it holds at any. ``exposure`` (true energy)
         is kept in pixels that are safe at any energy. ``psf`` and ``edisp`` on the IRF grid are
         weighted by `irf_weight`. Values that are no answer (NaN) outside the mask do not count.
     mask : array, shape (energy, lat, lon)
@@ -147,8 +173,9 @@ def make_run_stack(
         elif cube.axes[0].name == "energy_true":
             layers[name] = Cube(np.where(mask.any(axis=0), cube.data, 0), cube.unit, cube.geom, cube.axes)
         else:
-            energy = cube.axes[0]
-            layers[name] = Cube(np.where(mask, cube.data, 0), cube.unit, cube.geom, cube.axes)
+            energy = energy if energy is not None and energy.n_bins == len(mask) else cube.axes[0]
+            kept = mask if len(cube.data) == len(mask) else mask.any(axis=0)
+            layers[name] = Cube(np.where(kept, cube.data, 0), cube.unit, cube.geom, cube.axes)
     if energy is None:
         raise ValueError("no map in reconstructed energy among the maps to stack")
     layers["mask_safe"] = Cube(mask, "", geom, (energy,))
