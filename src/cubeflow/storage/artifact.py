@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def write_artifact(path: PathLike, artifact: Artifact, compression: str = "blosc
         attributes that are not plain.
     """
     buffer = io.BytesIO()
-    _write(path, buffer, artifact, compression)
+    _write(path, buffer, artifact, compression, lambda: None)
     write_atomic(path, buffer.getbuffer())
 
 
@@ -93,7 +93,7 @@ def write_artifact_streamed(path: PathLike, artifact: Artifact, compression: str
     with replacing(path) as descriptor:
         sink = Sink(descriptor)
         try:
-            _write(path, sink, artifact, compression)
+            _write(path, sink, artifact, compression, sink.check)
         finally:
             sink.check()
 
@@ -189,10 +189,14 @@ def set_aside(path: PathLike) -> Path:
     return target
 
 
-def _write(path: PathLike, file: io.BytesIO | Sink, artifact: Artifact, compression: str) -> None:
-    """Write content and first block into an empty file object and read all of it back."""
-    sums = write_content(file, root_attributes(artifact), artifact.datasets, compression)
+def _write(
+    path: PathLike, file: io.BytesIO | Sink, artifact: Artifact, compression: str, check: Callable[[], None]
+) -> None:
+    """Write content and first block into an empty file object and read all of it back; `check` may stop it."""
+    sums = write_content(file, root_attributes(artifact), artifact.datasets, compression, check)
+    check()
     envelope = Envelope(artifact.kind, artifact.key, file.seek(0, os.SEEK_END), digest(file))
     file.seek(0)
     file.write(seal(envelope))
+    check()
     verify(path, file, envelope, sums)

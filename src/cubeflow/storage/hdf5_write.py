@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 def write_content(
-    file: Any, root: Mapping[str, str], datasets: Mapping[str, Dataset], compression: str
+    file: Any,
+    root: Mapping[str, str],
+    datasets: Mapping[str, Dataset],
+    compression: str,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, int]:
     """Write attributes and datasets into an empty, seekable binary file object, after room for the first block.
 
@@ -42,6 +46,8 @@ def write_content(
         Written in the order of their names.
     compression : {"blosc", "gzip", "none"}
         ``blosc`` is byte shuffle and LZ4 by way of hdf5plugin.
+    check : callable
+        Called after each block; may raise what stops the writing.
 
     Returns
     -------
@@ -62,12 +68,14 @@ def write_content(
     with h5py.File(file, "w", libver=LIBRARY, userblock_size=BLOCK, rdcc_nbytes=0) as content:
         for name in sorted(root):
             _write_text(content, name, root[name])
-        sums = {name: _write_dataset(content, name, datasets[name], filters) for name in sorted(datasets)}
+        sums = {name: _write_dataset(content, name, datasets[name], filters, check) for name in sorted(datasets)}
         _write_text(content, "complete", "yes")
     return sums
 
 
-def _write_dataset(content: h5py.File, name: str, dataset: Dataset, filters: Mapping[str, Any]) -> int:
+def _write_dataset(
+    content: h5py.File, name: str, dataset: Dataset, filters: Mapping[str, Any], check: Callable[[], None]
+) -> int:
     """Write a dataset slab by slab; give the CRC-32 of the stored values."""
     description = describe(name, dataset)
     chunks, total, start = description.chunks, 0, 0
@@ -82,6 +90,7 @@ def _write_dataset(content: h5py.File, name: str, dataset: Dataset, filters: Map
         if stop > description.shape[0]:
             raise _wrong_length(name, description)
         stored[start:stop] = slab
+        check()
         total, start = zlib.crc32(slab.data, total), stop
     if chunks is not None and start != description.shape[0]:
         raise _wrong_length(name, description)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cubeflow.maps import Cube
 from cubeflow.storage import hdf5_read
@@ -24,6 +24,9 @@ from cubeflow.storage.envelope import (
 )
 from cubeflow.storage.hdf5_write import FORMAT
 from cubeflow.storage.keys import canonical_json
+
+if TYPE_CHECKING:
+    import h5py
 
 PathLike = str | os.PathLike[str]
 PARTS = ("algorithm", "attributes", "provenance")
@@ -181,11 +184,7 @@ def _checked_bytes(path: PathLike, expect_kind: str | None, expect_key: str | No
 @contextmanager
 def _content(path: PathLike, file: Any, envelope: Envelope) -> Iterator[OpenArtifact]:
     """Open the HDF5 content of a file object and check what it declares."""
-    import h5py
-
-    with _damage(path):
-        content = h5py.File(file, "r", rdcc_nbytes=0)
-    with content:
+    with _open_hdf5(path, file) as content:
         with _damage(path):
             root = hdf5_read.read_root(content)
             said = {"format": FORMAT, "schema": str(SCHEMA), "kind": envelope.kind, "key": envelope.key}
@@ -195,6 +194,19 @@ def _content(path: PathLike, file: Any, envelope: Envelope) -> Iterator[OpenArti
             parts = {name: json.loads(root[name]) for name in PARTS}
             descriptions = hdf5_read.check_datasets(content)
         yield OpenArtifact(path, envelope, content, parts, descriptions)
+
+
+def _open_hdf5(path: PathLike, file: Any) -> h5py.File:
+    """Open a file object that may hold anything."""
+    import h5py
+
+    try:
+        return h5py.File(file, "r", rdcc_nbytes=0)
+    except hdf5_read.HDF5_ERRORS as error:
+        reason = str(error)
+    # Raised here, without the first error as its cause: the frames of that one hold an HDF5 object that refers to
+    # `file`, and HDF5 crashes if such an object is still there when Python has ended.
+    raise ArtifactDamaged(path, reason)
 
 
 @contextmanager

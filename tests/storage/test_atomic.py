@@ -1,0 +1,167 @@
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cubeflow.storage import atomic
+from cubeflow.storage.atomic import StorageError, replacing, sweep_temporaries, temporary_name, write_atomic
+
+CALLS = ("open", "write", "fsync", "replace", "close")
+
+
+class FailsAt:
+    """Lets the n-th of all watched calls fail; counts them."""
+
+    def __init__(self, monkeypatch, n, number=errno.EIO):
+        self.n, self.count, self.number = n, 0, number
+        for name in CALLS:
+            monkeypatch.setattr(os, name, self.watched(getattr(os, name), name))
+
+    def watched(self, call, name):
+        def wrapper(*args, **kwargs):
+            self.count += 1
+            if self.count == self.n:
+                if name == "close":
+                    call(*args, **kwargs)
+                raise OSError(self.number, os.strerror(self.number))
+            return call(*args, **kwargs)
+
+        return wrapper
+
+
+def message_of(call, *args):
+    try:
+        call(*args)
+    except StorageError as error:
+        return str(error)
+    return None
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.faults
+def test_fault_39_whatever_call_fails_the_file_is_old_or_new(tmp_path, monkeypatch):
+    path = tmp_path / "a.h5"
+    monkeypatch.setattr(atomic, "WRITE_STEP", 1000)
+    old, new = b"old", bytes(range(256)) * 20
+    for n in range(1, 100):
+        path.write_bytes(old)
+        with monkeypatch.context() as patch:
+            fault = FailsAt(patch, n)
+            failed = message_of(write_atomic, path, new)
+        if failed is None:
+            break
+        assert failed == f"{path}: Input/output error [EIO]"
+        assert fault.count >= n
+        assert path.read_bytes() in (old, new)
+        assert names(tmp_path) == ["a.h5"]
+    assert n > 10  # six writes, two opens, two fsyncs, a rename and two closes had their turn
+    assert path.read_bytes() == new
+
+
+@pytest.mark.parametrize(
+    ("number", "match"),
+    [
+        (errno.ENOSPC, r"a\.h5: no space is left on the device \[ENOSPC\]"),
+        (errno.EDQUOT, r"a\.h5: the disk quota is used up"),
+        (errno.EROFS, r"a\.h5: the file system is read-only"),
+    ],
+)
+def test_messages_name_file_and_cause(tmp_path, monkeypatch, number, match):
+    with monkeypatch.context() as patch:
+        FailsAt(patch, 2, number)
+        with pytest.raises(StorageError, match=match):
+            write_atomic(tmp_path / "a.h5", b"new")
+    assert names(tmp_path) == []
+    write_atomic(tmp_path / "a.h5", b"new")
+    assert (tmp_path / "a.h5").read_bytes() == b"new"
+
+
+@pytest.mark.faults
+def test_fault_38_vanished_folder(tmp_path):
+    with pytest.raises(StorageError, match=r"gone/a\.h5: there is no such file or folder \(any more\)"):
+        write_atomic(tmp_path / "gone" / "a.h5", b"new")
+
+
+def test_a_folder_of_that_name_is_not_replaced(tmp_path):
+    (tmp_path / "a.h5").mkdir()
+    with pytest.raises(StorageError, match=r"a\.h5: a folder has that name"):
+        write_atomic(tmp_path / "a.h5", b"new")
+    assert names(tmp_path) == ["a.h5"]
+
+
+def test_short_writes_are_completed(tmp_path, monkeypatch):
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:7]))
+        write_atomic(tmp_path / "a", bytes(range(100)))
+    assert (tmp_path / "a").read_bytes() == bytes(range(100))
+
+
+def test_the_new_file_obeys_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_atomic(tmp_path / "a", b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+def test_an_interrupt_leaves_the_old_file(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+
+    def interrupted():
+        with replacing(tmp_path / "a") as descriptor:
+            os.write(descriptor, b"new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_leftovers_of_dead_writers_are_swept(tmp_path):
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    mine = temporary_name("a.h5")
+    left = mine.replace(f"-{os.getpid()}-", f"-{int(dead.stdout)}-")
+    elsewhere = left.replace(mine.split(".")[-2][:8], "01234567")
+    kept = [mine, elsewhere, "a.h5", ".a.h5.tmp", "results.tmp"]
+    for name in [left, *kept]:
+        (tmp_path / name).write_bytes(b"x")
+    assert sweep_temporaries(tmp_path) == [tmp_path / left]
+    assert names(tmp_path) == sorted(kept)
+    assert sweep_temporaries(tmp_path) == []
+
+
+def test_a_killed_writer_leaves_only_a_leftover(tmp_path):
+    code = (
+        "import os, signal, sys\n"
+        "from cubeflow.storage.atomic import replacing\n"
+        "with replacing(sys.argv[1]) as descriptor:\n"
+        "    os.write(descriptor, b'new')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    source = {"PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src")}
+    (tmp_path / "a.h5").write_bytes(b"old")
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.h5")], env=source).returncode == -9
+    assert (tmp_path / "a.h5").read_bytes() == b"old"
+    assert len(names(tmp_path)) == 2
+    assert len(sweep_temporaries(tmp_path)) == 1
+    assert names(tmp_path) == ["a.h5"]
+
+
+def test_names_are_never_too_long(tmp_path):
+    for name in ("a" * 240, "ä" * 120):
+        write_atomic(tmp_path / name, b"x")
+    assert len(names(tmp_path)) == 2
+
+
+def test_sweeping_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(StorageError, match="gone: there is no such file or folder"):
+        sweep_temporaries(tmp_path / "gone")
