@@ -6,16 +6,18 @@ A new method is one new module in ``products`` and one line in `METHODS`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps import Cube
+from cubeflow.observation import Pointing
 from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
 from cubeflow.products.fov_background import FovOptions, make_map_fov_background
 from cubeflow.products.norm_table import NormTable
+from cubeflow.products.profiles import make_profiles, profiles_to_plain
 from cubeflow.products.ring_background import RingBackground, make_map_ring_background
 from cubeflow.steps.reduce import Reduced
 from cubeflow.steps.sky_model import make_model_counts
@@ -36,7 +38,7 @@ class Background:
     usable : array of bool, shape (energy, lat, lon) or one that broadcasts to it
         Where there is a background.
     row : mapping
-        Plain numbers for the run table: norms, their errors, counts used.
+        Plain numbers for the run table: norms, their errors, counts used; and ``profiles``, for the report.
     failed : str or None
         Why the run is left out of this label; None if it is not.
     """
@@ -64,7 +66,17 @@ def make_background(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Bac
     if "acceptance" not in reduced.maps:
         nowhere = np.zeros((1, 1, 1), bool)
         return Background({}, nowhere, {}, "no background response: counts and exposure only")
-    return METHODS[plain["method"]](reduced, plain, exclusion)
+    made = METHODS[plain["method"]](reduced, plain, exclusion)
+    if made.failed:
+        return made
+    return replace(made, row={**made.row, "profiles": _profiles(reduced, made, exclusion)})
+
+
+def _profiles(reduced: Reduced, made: Background, exclusion: BoolArray) -> dict[str, Any]:
+    """Counts and background about the pointing, where background may be taken; for the report."""
+    allowed = reduced.maps["mask_safe"].data & made.usable & exclusion
+    pointing = Pointing(reduced.row["ra_pnt_deg"], reduced.row["dec_pnt_deg"])
+    return profiles_to_plain(make_profiles(reduced.maps["counts"], made.maps["background"], allowed, pointing))
 
 
 def _fov(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Background:

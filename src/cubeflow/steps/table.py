@@ -70,6 +70,8 @@ def _merge(merged: Row, row: Row, label: str) -> None:
     for name, value in row.get("run", {}).items():
         merged[name] = _text(value) if isinstance(value, (list, dict)) else value
     for name, value in {"status": row["status"], **row.get("background", {})}.items():
+        if name == "profiles":  # many numbers, for the report
+            continue
         if isinstance(value, list):
             merged |= {f"{label}_{name}_{index}": item for index, item in enumerate(value)}
         else:

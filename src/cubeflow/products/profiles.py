@@ -1,0 +1,132 @@
+"""How well a run's background follows its counts across the field: sums in rings and sectors about the pointing.
+
+Only bins from which background may be taken enter: safe, usable and outside the exclusion. The sums are small and
+additive, so that they are kept per run and added for any set of runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cubeflow.maps import Axis, Cube, Geometry, sphere
+from cubeflow.observation import Pointing
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+OFFSET_WIDTH_DEG = 0.2
+N_SECTORS = 8
+MAX_BANDS = 4
+LAST_RING = 180.0 / OFFSET_WIDTH_DEG
+DEG2_PER_SR = float(np.rad2deg(1.0) ** 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Profiles:
+    """Counts, background and area about the pointing, per energy band.
+
+    Parameters
+    ----------
+    offset_counts, offset_background, area_deg2 : array, shape (n_band, n_offset)
+        In rings of `OFFSET_WIDTH_DEG` from the pointing outwards; the area is that of the pixels which enter at any
+        energy of the band.
+    sector_counts, sector_background : array, shape (n_band, N_SECTORS)
+        In sectors of equal width; the first is centred on north and they go on to the east.
+    """
+
+    offset_counts: FloatArray
+    offset_background: FloatArray
+    area_deg2: FloatArray
+    sector_counts: FloatArray
+    sector_background: FloatArray
+
+
+def make_profiles(counts: Cube, background: Cube, allowed: BoolArray, pointing: Pointing) -> Profiles:
+    """Sums of counts and background in rings and sectors about the pointing.
+
+    Parameters
+    ----------
+    counts, background : Cube, (energy, lat, lon)
+        Of one run.
+    allowed : array of bool, shape (n_energy, ny, nx)
+        Bins that enter.
+    pointing : Pointing
+        Centre of rings and sectors.
+
+    Raises
+    ------
+    ValueError
+        If maps and mask do not fit each other.
+    """
+    if not counts.data.shape == background.data.shape == allowed.shape:
+        raise ValueError(f"expected one shape, got {counts.data.shape}, {background.data.shape}, {allowed.shape}")
+    geom = counts.geom
+    ring, sector = ring_index(geom, pointing), sector_index(geom, pointing)
+    n_rings = 1 + int(ring[allowed.any(axis=0)].max(initial=-1))
+    sums: list[list[FloatArray]] = []
+    for band in energy_bands(counts.axis("energy")):
+        inside = allowed[band]
+        planes = [np.sum(cube.data[band] * inside, axis=0, dtype=float) for cube in (counts, background)]
+        area = np.where(inside.any(axis=0), geom.solid_angle_sr * DEG2_PER_SR, 0.0)
+        rings = [_sums(ring, plane, n_rings) for plane in (*planes, area)]
+        sums.append(rings + [_sums(sector, plane, N_SECTORS) for plane in planes])
+    return Profiles(*(np.array(parts) for parts in zip(*sums, strict=True)))
+
+
+def _sums(index: NDArray[np.int64], plane: FloatArray, n_sums: int) -> FloatArray:
+    """Sum of a plane per ring or sector, shape (n_sums,); nothing lies in later ones."""
+    return np.bincount(index.ravel(), plane.ravel(), n_sums)[:n_sums].astype(np.float64)
+
+
+def energy_bands(energy: Axis) -> list[slice]:
+    """Up to `MAX_BANDS` bands of neighbouring energy bins, as equal in number as can be."""
+    parts = np.array_split(np.arange(energy.n_bins), min(MAX_BANDS, energy.n_bins))
+    return [slice(int(part[0]), int(part[-1]) + 1) for part in parts]
+
+
+def band_edges_tev(energy: Axis) -> list[tuple[float, float]]:
+    """Lower and upper edge of each band, TeV."""
+    return [(energy.edges[band.start], energy.edges[band.stop]) for band in energy_bands(energy)]
+
+
+def ring_index(geom: Geometry, pointing: Pointing) -> NDArray[np.int64]:
+    """Ring of each pixel, shape (ny, nx); the last one there can be where a pixel has no position."""
+    rings = np.nan_to_num(geom.offset_deg(pointing.ra_deg, pointing.dec_deg) / OFFSET_WIDTH_DEG, nan=LAST_RING)
+    return rings.astype(np.int64)
+
+
+def sector_index(geom: Geometry, pointing: Pointing) -> NDArray[np.int64]:
+    """Sector of each pixel, shape (ny, nx); 0 where a pixel has no position."""
+    _, east, north = sphere.local_basis(pointing.ra_deg, pointing.dec_deg)
+    vectors = geom.center_vectors
+    turn = np.nan_to_num(np.arctan2(vectors @ east, vectors @ north)) / (2.0 * np.pi)
+    return np.floor(turn * N_SECTORS + 0.5).astype(np.int64) % N_SECTORS
+
+
+def profiles_to_plain(profiles: Profiles) -> dict[str, list[list[float]]]:
+    """Plain numbers with seven digits, for the row of a run."""
+    return {
+        name: [[float(f"{value:.7g}") for value in line] for line in getattr(profiles, name)]
+        for name in Profiles.__dataclass_fields__
+    }
+
+
+def sum_profiles(plain: Iterable[Mapping[str, Any]]) -> Profiles | None:
+    """Sum of the profiles of any number of runs, from plain numbers; None without any."""
+    total: dict[str, FloatArray] = {}
+    for each in plain:
+        for name in Profiles.__dataclass_fields__:
+            values = np.asarray(each[name], dtype=float)
+            known = total.get(name, np.zeros_like(values))
+            shape = max(known.shape, values.shape)
+            total[name] = _padded(known, shape) + _padded(values, shape)
+    return Profiles(**total) if total else None
+
+
+def _padded(values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """Zeros behind the last ring of a run with a smaller field."""
+    return np.pad(values, [(0, 0), (0, shape[1] - values.shape[1])])

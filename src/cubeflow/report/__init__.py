@@ -1,0 +1,1 @@
+"""From numbers to what people look at: figures, DS9 regions and the report page."""

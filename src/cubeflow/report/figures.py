@@ -1,0 +1,119 @@
+"""Figures without a display: one look for all, and the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Colours that stand out on white and on near-black. INK and SOFT become variables of the page in SVG.
+INK, SOFT = "#15181d", "#8b919a"
+DATA, MODEL, ALERT, THIRD = "#2f81d6", "#d9730d", "#d4337c", "#2a9d72"
+SERIES = (DATA, MODEL, THIRD, ALERT, "#8a63d2", "#9a8300")
+PAGE_COLOURS = {INK: "var(--ink)", SOFT: "var(--soft)"}
+MANY_POINTS = 1500  # more are drawn as an image inside an SVG
+
+STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": INK,
+    "axes.grid": False,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",
+    "font.size": 10.0,
+    "grid.color": SOFT,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "lines.markersize": 4.0,
+    "savefig.transparent": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "cubeflow",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+@contextmanager
+def drawing(width_in: float, height_in: float, constrained: bool = True) -> Iterator[Figure]:
+    """Give a new figure of that size in inches; axes made inside the block have the common look.
+
+    With `constrained` matplotlib arranges the axes, otherwise they stay where they are put.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        figure = Figure(figsize=(width_in, height_in), layout="constrained" if constrained else None)
+        FigureCanvasAgg(figure)
+        yield figure
+
+
+def to_png(figure: Figure, dpi: int = 150) -> bytes:
+    """PNG of a figure; no time and no version of a program is inside. Call it inside `drawing`."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def to_svg(figure: Figure, name: str, alt: str, dpi: int = 150) -> str:
+    """SVG element for a page. Call it inside `drawing`.
+
+    Parameters
+    ----------
+    figure : Figure
+        What to draw; its background is left out.
+    name : str
+        Unique on the page: identifiers inside the SVG begin with it.
+    alt : str
+        What the figure shows, for those who do not see it.
+    dpi : int
+        Resolution of the images inside.
+
+    Returns
+    -------
+    str
+        ``<svg>``, which follows the colours of the page through its variables ``--ink`` and ``--soft``.
+    """
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", dpi=dpi, transparent=True, metadata=nothing)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    for colour, variable in PAGE_COLOURS.items():
+        text = text.replace(colour, variable)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    return text.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}" focusable="false"', 1)
+
+
+def escape(text: str) -> str:
+    """Text for an attribute of HTML."""
+    for plain, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
+        text = text.replace(plain, entity)
+    return text
+
+
+def plain_text(text: str) -> str:
+    """Text from a file for a figure: a dollar sign starts no formula, and nothing is too long."""
+    shown = text if len(text) <= 60 else f"{text[:59]}…"
+    return "".join(char if char.isprintable() else " " for char in shown).replace("$", r"\$")
+
+
+def grid(axes: Axes) -> None:
+    """Draw faint lines behind the data."""
+    axes.grid(True)
+    axes.tick_params(length=3)

@@ -1,0 +1,245 @@
+"""Images of the sky with celestial axes, exclusions, pointings and the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cubeflow.maps import Geometry, sphere
+from cubeflow.report.figures import DATA, INK, SOFT, drawing, plain_text, to_png, to_svg
+
+if TYPE_CHECKING:
+    from astropy.visualization.wcsaxes import WCSAxes
+    from matplotlib.figure import Figure
+
+FloatArray = NDArray[np.float64]
+LABELS = {"icrs": ("Right ascension", "Declination"), "galactic": ("Galactic longitude", "Galactic latitude")}
+MAX_SIDE_PIXELS = 1200
+SIGNIFICANCE_LIMITS = 5.0, 15.0
+LEFT_IN, RIGHT_IN, BOTTOM_IN, TOP_IN = 0.85, 1.0, 0.6, 0.4
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """What all images of a target share.
+
+    Parameters
+    ----------
+    geom : Geometry
+        Pixel grid of the images.
+    keep : array of bool, shape (ny, nx)
+        False where the exclusion regions are.
+    pointings_deg : array, shape (n, 2)
+        Right ascension and declination of the pointings, ICRS.
+    target_deg : tuple of float
+        Right ascension and declination of the target.
+    title : str
+        First part of every title.
+    """
+
+    geom: Geometry
+    keep: NDArray[np.bool_]
+    pointings_deg: FloatArray
+    target_deg: tuple[float, float]
+    title: str
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """One image and how it is shown.
+
+    Parameters
+    ----------
+    name : str
+        Short name, which is also that of the file.
+    title : str
+        What it is, in words.
+    unit : str
+        Label of the colour bar.
+    data : array, shape (ny, nx)
+        Values; NaN for none.
+    style : {"signed", "excess", "counts", "smooth"}
+        Colours: around zero, stretched about the noise, counts of events, or a smooth quantity.
+    """
+
+    name: str
+    title: str
+    unit: str
+    data: FloatArray
+    style: str = "smooth"
+
+
+def draw_image(image: Image, field: Field, svg_name: str, alt: str, dpi: int = 150) -> tuple[bytes, str]:
+    """PNG and SVG (see `to_svg`) of an image, with the same content."""
+    with drawing(*figure_size(field.geom), constrained=False) as figure:
+        _draw(figure, image, field)
+        return to_png(figure), to_svg(figure, svg_name, alt, dpi)
+
+
+def figure_size(geom: Geometry) -> tuple[float, float]:
+    """Width and height of the figure in inches: square pixels, and margins for the labels."""
+    scale = min((7.2 if geom.nx < 2.2 * geom.ny else 12.0) / geom.nx, 8.0 / geom.ny)
+    return max(scale * geom.nx, 2.0) + LEFT_IN + RIGHT_IN, max(scale * geom.ny, 1.2) + BOTTOM_IN + TOP_IN
+
+
+def _draw(figure: Figure, image: Image, field: Field) -> None:
+    data, step = reduced(image.data)
+    width, height = figure.get_size_inches()
+    inner = (width - LEFT_IN - RIGHT_IN) / width, (height - BOTTOM_IN - TOP_IN) / height
+    left, bottom = LEFT_IN / width, BOTTOM_IN / height
+    axes = figure.add_axes((left, bottom, *inner), projection=_wcs(field.geom, step))
+    bar_axes = figure.add_axes((left + inner[0] + 0.12 / width, bottom, 0.16 / width, inner[1]))
+    shown = axes.imshow(data, origin="lower", interpolation="nearest", aspect="auto", **colours(image))
+    bar = figure.colorbar(shown, cax=bar_axes, extend="max" if _is_cut(image) else "neither", extendfrac=0.02)
+    bar.set_label(image.unit)
+    if image.style == "excess":
+        bar.set_ticks(_powers(*shown.get_clim()), format="%g")
+    bar.outline.set_edgecolor(SOFT)
+    axes.set_title(f"{plain_text(field.title)}: {image.title}", fontsize=11, loc="left")
+    _decorate(axes, field, step, image.style)
+    axes.set_xlim(-0.5, data.shape[1] - 0.5)
+    axes.set_ylim(-0.5, data.shape[0] - 0.5)
+
+
+def reduced(data: FloatArray) -> tuple[FloatArray, int]:
+    """Every n-th pixel, and n, so that no side is longer than what a screen shows."""
+    step = int(np.ceil(max(data.shape) / MAX_SIDE_PIXELS))
+    return data[step // 2 :: step, step // 2 :: step], step
+
+
+def _wcs(geom: Geometry, step: int) -> Any:
+    wcs = geom.wcs()
+    return wcs if step == 1 else wcs[step // 2 :: step, step // 2 :: step]
+
+
+def colours(image: Image) -> dict[str, Any]:
+    """Colour map and limits for ``imshow``."""
+    from matplotlib.colors import AsinhNorm, Normalize
+
+    largest, smallest, noise = _range(image.data)
+    if image.style == "signed":
+        low, high = SIGNIFICANCE_LIMITS
+        top = float(np.clip(largest, low, high))
+        return {"cmap": _significance_colours(low, top), "norm": Normalize(-low, top)}
+    if image.style == "excess":
+        return {"cmap": "inferno", "norm": AsinhNorm(5.0 * noise, vmin=-5.0 * noise, vmax=max(largest, 5.0 * noise))}
+    limits = Normalize(smallest, largest if largest > smallest else smallest + 1.0)
+    return {"cmap": "inferno" if image.style == "counts" else "viridis", "norm": limits}
+
+
+def _powers(smallest: Any, largest: Any) -> list[float]:
+    """Zero, and the powers of ten of either sign that are not crowded about it."""
+    exponents = range(int(np.floor(np.log10(largest))) - 2, int(np.floor(np.log10(largest))) + 1)
+    sizes = [10.0**exponent for exponent in exponents if 10.0**exponent > 0.4 * abs(smallest)]
+    return [-size for size in sizes if -size >= smallest] + [0.0] + sizes
+
+
+def _is_cut(image: Image) -> bool:
+    """Whether values lie above the largest of the colour bar."""
+    return image.style == "signed" and _range(image.data)[0] > SIGNIFICANCE_LIMITS[1]
+
+
+def _range(data: FloatArray) -> tuple[float, float, float]:
+    """Largest value, smallest value (at most 0), and the scatter about the median (above 0)."""
+    finite = data[np.isfinite(data)]
+    if not finite.size:
+        return 1.0, 0.0, 1.0
+    scatter = 1.4826 * float(np.median(np.abs(finite - np.median(finite))))
+    return float(finite.max()), min(float(finite.min()), 0.0), scatter or 1.0
+
+
+def _significance_colours(low: float, top: float) -> Any:
+    """Blue below zero, white, red up to as much above; from there to a dark red. Equal steps look equal."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    stops = [(-1, "#1f5fa8"), (-0.5, "#86b9dc"), (0, "#f8f8f8"), (0.5, "#f2a481"), (1, "#c9242f")]
+    span = top + low
+    points = [((low + where * low) / span, colour) for where, colour in stops]
+    if top > low:
+        points.append((1.0, "#2c0513"))
+    points[-1] = 1.0, points[-1][1]
+    return LinearSegmentedColormap.from_list("significance", points, N=512)
+
+
+def _decorate(axes: WCSAxes, field: Field, step: int, style: str) -> None:
+    """Axes, exclusion regions, pointings and target."""
+    from matplotlib.patheffects import withStroke
+
+    line = INK if style == "signed" else "white"
+    _label_axes(axes, field.geom.frame, line)
+    handles = [] if field.keep.all() else [_draw_exclusions(axes, field, step, line)]
+    x, y = _pixels(field, field.pointings_deg[:, 0], field.pointings_deg[:, 1], step)
+    if x.size:
+        many = {"alpha": 0.35, "markersize": 4} if x.size > 200 else {"markersize": 8}
+        handles += axes.plot(x, y, "+", color=DATA if style == "signed" else "#7fd4ff", label="pointings", **many)
+    x, y = _pixels(field, [field.target_deg[0]], [field.target_deg[1]], step)
+    halo = [withStroke(linewidth=2.6, foreground="white" if style == "signed" else "black")]
+    handles += axes.plot(x, y, "x", color=line, markersize=7, path_effects=halo, label="target")
+    _draw_legend(axes, handles, style)
+
+
+def _label_axes(axes: WCSAxes, frame: str, line: str) -> None:
+    """Names, ticks and faint lines of the celestial coordinates."""
+    for coordinate, label in zip(axes.coords, LABELS[frame], strict=True):
+        coordinate.set_axislabel(label)
+        coordinate.display_minor_ticks(True)
+        coordinate.grid(color=line, alpha=0.18, linestyle="-", linewidth=0.6)
+
+
+def _draw_legend(axes: WCSAxes, handles: list[Any], style: str) -> None:
+    """Legend that can be read on the colours of the image."""
+    legend = axes.legend(handles=handles, loc="upper right", fontsize=8, frameon=True, framealpha=0.6, edgecolor="none")
+    legend.get_frame().set_facecolor("white" if style == "signed" else "black")
+    for text in legend.get_texts():
+        text.set_color("#15181e" if style == "signed" else "white")
+
+
+def _draw_exclusions(axes: WCSAxes, field: Field, step: int, line: str) -> Any:
+    """Outline of the exclusion regions; return the handle of the legend."""
+    from matplotlib.lines import Line2D
+    from scipy.ndimage import gaussian_filter  # rounds the corners of the pixels
+
+    excluded = gaussian_filter((~field.keep[step // 2 :: step, step // 2 :: step]).astype(float), 1.0)
+    axes.contour(excluded, levels=[0.5], colors=[line], linewidths=1.1, linestyles="--")
+    return Line2D([], [], color=line, linestyle="--", linewidth=1.1, label="exclusion")
+
+
+def _pixels(field: Field, ra_deg: Any, dec_deg: Any, step: int) -> tuple[FloatArray, FloatArray]:
+    """Pixel positions inside the image."""
+    x, y = field.geom.vectors_to_pixel(sphere.unit_vectors(ra_deg, dec_deg))
+    with np.errstate(invalid="ignore"):
+        inside = (x > -0.5) & (x < field.geom.nx - 0.5) & (y > -0.5) & (y < field.geom.ny - 0.5)
+    return (x[inside] - step // 2) / step, (y[inside] - step // 2) / step
+
+
+def final_images(maps: Mapping[str, Any], radius_deg: float, energy_tev: Sequence[float]) -> list[Image]:
+    """Images of a final cube, in the order in which people look.
+
+    Parameters
+    ----------
+    maps : mapping of str to Cube
+        ``disc_significance``, ``disc_excess``, ``disc_counts``, ``disc_background`` (1, lat, lon), ``exposure``
+        (energy_true, lat, lon).
+    radius_deg : float
+        Radius of the discs.
+    energy_tev : sequence of float
+        First and last energy of the events; the exposure is shown at their geometric mean.
+    """
+    disc = f"within {radius_deg:g}°"
+    images = [
+        Image("significance", f"significance {disc}", "significance (σ)", maps["disc_significance"].data[0], "signed"),
+        Image("excess", f"excess {disc}", f"excess events {disc}", maps["disc_excess"].data[0], "excess"),
+        Image("counts", f"counts {disc}", f"events {disc}", maps["disc_counts"].data[0], "counts"),
+        Image("background", f"background {disc}", f"background events {disc}", maps["disc_background"].data[0]),
+    ]
+    if "exposure" in maps:
+        cube = maps["exposure"]
+        axis = cube.axis("energy_true")
+        index = int(np.argmin(np.abs(np.log(axis.centers) - np.log(np.sqrt(energy_tev[0] * energy_tev[-1])))))
+        plane = np.where(cube.data[index] > 0, cube.data[index], np.nan)
+        images.append(Image("exposure", f"exposure at {axis.centers[index]:.3g} TeV", "exposure (m² s)", plane))
+    return images
