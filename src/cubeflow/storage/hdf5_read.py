@@ -68,10 +68,11 @@ def read_slabs(content: h5py.File, name: str, description: Description) -> Itera
     """Read the stored values of a checked dataset, as many rows at a time as its chunks have."""
     if description.chunks is None:
         return
-    _use_filter(content[name])
-    rows = content[name].chunks[0]
+    dataset = content[name]
+    _use_filter(dataset)
+    rows = dataset.chunks[0]
     for start in range(0, description.shape[0], rows):
-        yield content[name][start : start + rows]
+        yield dataset[start : start + rows]
 
 
 def read_values(content: h5py.File, name: str, description: Description) -> Array:
