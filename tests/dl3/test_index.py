@@ -218,3 +218,16 @@ def test_large_index_is_quick(stores, tmp_path):
     assert time.process_time() - start < 2.0
     assert len(store.runs) == n
     assert store.runs[-1].obs_info["RA_PNT"] == 359.0
+
+
+def test_names_that_are_numbers(stores, tmp_path, rows):
+    for row in rows:
+        row["HDU_NAME"] = 3
+    with pytest.raises(StoreError, match=r"hdu-index.fits: a column of names is no text column"):
+        open_store(stores.write_index(tmp_path, rows))
+
+
+def test_file_names_beyond_ascii(stores, tmp_path):
+    shutil.move(stores.write_run(tmp_path, 7), tmp_path / "Läufe 7.fits.gz")
+    store = open_store(stores.write_index(tmp_path, stores.index_rows(7, "Läufe 7.fits.gz")))
+    assert store.runs[0].hdus[0].path.name == "Läufe 7.fits.gz"

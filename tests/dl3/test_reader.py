@@ -1,9 +1,12 @@
 """Whole runs: what comes out of a valid one, and what happens to each fault."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
-from cubeflow.dl3.index import open_store
+from cubeflow.dl3.blocks import digest_hdus
+from cubeflow.dl3.index import StoreError, open_store
 from cubeflow.dl3.reader import ReadOptions, read_observation
 from cubeflow.observation import RunRefused
 
@@ -42,7 +45,7 @@ def test_valid_run_has_no_quirks_or_repairs(read, stores):
     assert (obs.ontime_s, obs.livetime_s, obs.deadc) == (100.0, 90.0, 0.9)
     assert (obs.pointing.ra_deg, obs.pointing.dec_deg) == (83.6, 22.5)
     assert (obs.site.lon_deg, obs.site.lat_deg, obs.site.altitude_m) == (16.5, -23.27, 1835.0)
-    assert (obs.meta["object"], obs.meta["zenith_deg"], obs.meta["event_count"]) == ("Test", 30.0, 40)
+    assert [obs.meta[k] for k in ("object", "zenith_deg", "event_count", "n_tels")] == ["Test", 30.0, 40, 4]
 
 
 def test_valid_run_has_the_responses_that_were_written(read, stores):
@@ -225,3 +228,29 @@ def test_shared_response_file_is_parsed_once_and_again_when_it_changes(stores, t
     run["aeff"].header["LO_THRES"] = 0.25
     irfs.write_bytes(stores.to_bytes([run[name] for name in ("aeff", "edisp", "psf", "bkg")]) + b"\0" * 2880)
     assert read_observation(store.runs[0]).aeff.lo_thres_tev == 0.25
+
+
+def test_content_must_be_what_was_planned(stores, tmp_path):
+    path = stores.write_run(tmp_path, 7)
+    entry = open_store(path).runs[0]
+    names = {ref.hdu_name: ref.hdu_type for ref in entry.hdus}
+    digests = {names[hdu.name]: hdu.sha256 for hdu in digest_hdus(path) if hdu.name in names}
+    assert read_observation(entry, ReadOptions(digests=digests)).obs_id == 7
+    stores.write_run(tmp_path, 7, aeff={"LO_THRES": 0.25})
+    with pytest.raises(RunRefused, match=r"\[AEFF\]: changed since the run was planned"):
+        read_observation(entry, ReadOptions(digests=digests))
+    assert read_observation(entry).aeff.lo_thres_tev == 0.25
+
+
+def test_damaged_bytes_are_refused_or_read_but_never_break(stores, tmp_path):
+    """A plain file without checksums: any damage gives a run or a refusal, no other error."""
+    path = stores.write_run(tmp_path, 7, suffix=".fits")
+    content, rng = path.read_bytes(), np.random.default_rng(6)
+    for _ in range(300):
+        damaged = bytearray(content)
+        for position in rng.integers(0, len(content), rng.integers(1, 30)):
+            damaged[position] = rng.choice([0, 32, 39, 43, 45, 46, 48, 57, 65, 84, 127, 255, rng.integers(256)])
+        path.write_bytes(damaged)
+        with contextlib.suppress(StoreError, RunRefused):
+            for entry in open_store(path).runs:
+                read_observation(entry)

@@ -182,10 +182,11 @@ def digest_hdus(path: Path) -> list[HduDigest]:
     FileRefused
         If the file cannot be read; see `cubeflow.dl3.files.read_content` and `scan_hdus`.
     """
-    return [_digest(hdu) for hdu in read_hdus(path)]
+    return [digest_of(hdu) for hdu in read_hdus(path)]
 
 
-def _digest(hdu: Hdu) -> HduDigest:
+def digest_of(hdu: Hdu) -> HduDigest:
+    """Digest the content of one HDU; see `digest_hdus`."""
     digest = hashlib.sha256()
     classes = dict.fromkeys(CLASS_KEYS, "")
     for i in range(0, len(hdu.cards), CARD):

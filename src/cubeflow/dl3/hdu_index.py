@@ -7,6 +7,7 @@ https://gamma-astro-data-formats.readthedocs.io/en/latest/data_storage/hdu_index
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.dl3.blocks import digest_hdus
+from cubeflow.dl3.classes import one_per_type
 from cubeflow.dl3.entries import HduRef, RunEntry, StoreError
 from cubeflow.dl3.files import FileRefused
 from cubeflow.dl3.obs_index import columns_of, header_info, read_obs_index, read_table, text_of
@@ -47,13 +49,14 @@ def read_index(path: Path, obs_path: Path | None, roots: Iterable[Path]) -> Runs
         If the index cannot be read, or lists one HDU of a run at two places with different content.
     """
     table = read_table(path, "an HDU index", "HDU_TYPE")
-    missing = [name for name in REQUIRED if name not in table.fields]
+    columns = columns_of(table)
+    missing = [name for name in REQUIRED if name not in {key.upper() for key in columns}]
     if missing:
         raise StoreError(f"{path}: no column {', '.join(missing)}")
     base = Path(str(table.header.get("BASE_DIR") or "").strip())
     resolver = make_resolver(path.parent / base, path.parent, roots)
     try:
-        groups = _group(_Rows(columns_of(table), resolver))
+        groups = _group(_Rows(columns, resolver))
         infos = read_obs_index(obs_path) if obs_path else {}
     except (FileRefused, ValueError) as error:
         raise error if isinstance(error, StoreError) else StoreError(f"{path}: {error}") from error
@@ -70,11 +73,15 @@ class _Rows:
         self.resolver = resolver
         self.paths: dict[tuple[bytes, bytes], Path | str] = {}
         self.texts: dict[bytes, str] = {}
+        self.kinds: dict[tuple[bytes, bytes], tuple[str, str, tuple[str, ...]]] = {}
         empty = np.full(len(self.obs_id), b"")
         self.types, self.classes, self.names = (columns[key] for key in ("HDU_TYPE", "HDU_CLASS", "HDU_NAME"))
         self.dirs, self.files = columns.get("FILE_DIR", empty), columns["FILE_NAME"]
         self.md5 = columns.get("MD5", empty)
         self.sizes = columns.get("SIZE")
+        texts = (self.types, self.classes, self.names, self.dirs, self.files, self.md5)
+        if any(values.dtype.kind != "S" for values in texts):
+            raise ValueError("a column of names is no text column")
 
     def text(self, value: bytes) -> str:
         """Decoded text; each distinct value is decoded once."""
@@ -88,28 +95,37 @@ class _Rows:
         found = self.paths.get((file_dir, file_name))
         if found is None:
             try:
-                found = self.resolver.resolve(file_dir.decode("latin-1").strip(), file_name.decode("latin-1").strip())
+                found = self.resolver.resolve(os.fsdecode(file_dir).strip(), os.fsdecode(file_name).strip())
             except FileRefused as error:
                 found = str(error)
             self.paths[file_dir, file_name] = found
         return found
 
-    def refs(self) -> Iterator[tuple[int, HduRef | str, list[str]]]:
+    def kind(self, hdu_type: bytes, hdu_class: bytes) -> tuple[str, str, tuple[str, ...]]:
+        """HDU_TYPE and HDU_CLASS as they should be, and the quirks met; each distinct pair is looked at once."""
+        found = self.kinds.get((hdu_type, hdu_class))
+        if found is None:
+            written = self.text(hdu_type).lower()
+            quirks = ("index-hdu-type-cut",) if written in CUT_TYPES else ()
+            found = CUT_TYPES.get(written, written), self.text(hdu_class).lower(), quirks
+            self.kinds[hdu_type, hdu_class] = found
+        return found
+
+    def refs(self) -> Iterator[tuple[int, HduRef | str, tuple[str, ...]]]:
         """Run, reference or reason, and quirks of each row."""
         sizes = self.sizes.tolist() if self.sizes is not None else [None] * len(self.obs_id)
         columns = (self.types, self.classes, self.dirs, self.files, self.names, self.md5)
         rows = zip(self.obs_id.tolist(), *(column.tolist() for column in columns), sizes, strict=True)
         for row, (obs_id, hdu_type, hdu_class, file_dir, file_name, name, md5, size) in enumerate(rows):
-            kind = self.text(hdu_type).lower()
-            quirks = ["index-hdu-type-cut"] if kind in CUT_TYPES else []
-            if not file_dir.strip():
-                quirks.append("index-file-dir-masked")
             path = self.path(file_dir, file_name)
+            kind, cls, quirks = self.kind(hdu_type, hdu_class)
+            if not file_dir:
+                quirks = (*quirks, "index-file-dir-masked")
             if isinstance(path, str):
                 yield obs_id, path, quirks
-                continue
-            kind, cls = CUT_TYPES.get(kind, kind), self.text(hdu_class).lower()
-            yield obs_id, HduRef(kind, cls, path, self.text(name), size, self.text(md5).lower() or None, row), quirks
+            else:
+                md5_text = self.text(md5).lower() if md5 else None
+                yield obs_id, HduRef(kind, cls, path, self.text(name), size, md5_text or None, row), quirks
 
 
 @dataclass
@@ -134,7 +150,8 @@ def _group(rows: _Rows) -> dict[int, _Group]:
         group = groups.get(obs_id)
         if group is None:
             group = groups[obs_id] = _Group({}, {})
-        group.quirks.update(dict.fromkeys(quirks))
+        if quirks:
+            group.quirks.update(dict.fromkeys(quirks))
         if isinstance(ref, str):
             group.problem = group.problem or ref
             continue
@@ -183,5 +200,5 @@ def _make_entries(groups: dict[int, _Group], infos: Mapping[int, Mapping[str, An
         if problem:
             refused[obs_id] = problem
         else:
-            runs.append(RunEntry(obs_id, tuple(group.refs.values()), info or {}, tuple(group.quirks)))
+            runs.append(RunEntry(obs_id, one_per_type(group.refs.values()), info or {}, tuple(group.quirks)))
     return runs, refused

@@ -7,7 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from cubeflow.dl3.blocks import Hdu, read_hdus
-from cubeflow.dl3.classes import classify
+from cubeflow.dl3.classes import classify, one_per_type
 from cubeflow.dl3.entries import HduRef, RunEntry, Store, StoreError
 from cubeflow.dl3.files import FileRefused
 from cubeflow.dl3.hdu_index import read_index
@@ -108,7 +108,7 @@ def _read_entry(path: Path) -> RunEntry:
     obs_id = whole_number(header.get("OBS_ID"))
     if obs_id is None:
         raise FileRefused(f"{path}[EVENTS]: OBS_ID = {header.get('OBS_ID')!r}, expected a whole number")
-    return RunEntry(obs_id, tuple(ref for ref, _ in found.values()), info_of(header))
+    return RunEntry(obs_id, one_per_type(ref for ref, _ in found.values()), info_of(header))
 
 
 def whole_number(value: object) -> int | None:

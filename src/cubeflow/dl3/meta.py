@@ -36,6 +36,7 @@ def run_meta(header: dict[str, Any], where: str, gti: Gti, notes: Notes) -> dict
     frame = read_time_frame(header, where, Notes())
     ontime_s, livetime_s = optional(header, "ONTIME", where), optional(header, "LIVETIME", where)
     _compare(ontime_s, livetime_s, optional(header, "DEADC", where), gti, notes)
+    n_tels = optional(header, "N_TELS", where)
     second = factor(frame.unit, "s")
     times = {key: optional(header, key, where) for key in ("TSTART", "TSTOP")}
     return {
@@ -52,7 +53,7 @@ def run_meta(header: dict[str, Any], where: str, gti: Gti, notes: Notes) -> dict
         "tstop_s": None if times["TSTOP"] is None else times["TSTOP"] * second + frame.offset_s,
         "header_ontime_s": ontime_s,
         "header_livetime_s": livetime_s,
-        "n_tels": optional(header, "N_TELS", where),
+        "n_tels": None if n_tels is None else int(n_tels),
     }
 
 

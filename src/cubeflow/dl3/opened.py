@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cubeflow.dl3.bintable import Table, open_table
-from cubeflow.dl3.blocks import Hdu, check_sums, scan_hdus
+from cubeflow.dl3.blocks import Hdu, check_sums, digest_of, scan_hdus
 from cubeflow.dl3.entries import HduRef
 from cubeflow.dl3.files import FileRefused, read_content
 from cubeflow.dl3.quirks import Facts, Notes, header_quirks
@@ -14,8 +15,17 @@ from cubeflow.dl3.quirks import Facts, Notes, header_quirks
 
 @dataclass
 class OpenedFiles:
-    """HDUs of the files read so far."""
+    """HDUs of the files read so far.
 
+    Parameters
+    ----------
+    digests : mapping of str to str
+        Content digests the HDUs must have, by HDU type; a type that is not there may hold anything.
+    hdus : dict of Path to HDUs
+        What was read.
+    """
+
+    digests: Mapping[str, str] = field(default_factory=dict)
     hdus: dict[Path, tuple[Hdu, ...]] = field(default_factory=dict)
 
     def table(self, ref: HduRef, notes: Notes) -> Table:
@@ -24,12 +34,15 @@ class OpenedFiles:
         Raises
         ------
         FileRefused
-            If the file cannot be read, has no such HDU, or a checksum disagrees.
+            If the file cannot be read, has no such HDU, or a checksum or digest disagrees.
         """
         if ref.path not in self.hdus:
             self.hdus[ref.path] = scan_hdus(read_content(ref.path, md5=ref.md5), ref.path)
         hdu = _find(self.hdus[ref.path], ref)
         check_sums(hdu)
+        expected = self.digests.get(ref.hdu_type)
+        if expected is not None and digest_of(hdu).sha256 != expected:
+            raise FileRefused(f"{hdu}: changed since the run was planned; plan again")
         table = open_table(hdu)
         if hdu.name != ref.hdu_name:
             notes.quirk("hdu-name-case")

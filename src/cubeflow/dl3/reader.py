@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cubeflow.dl3 import events as tables
-from cubeflow.dl3.classes import PREFERENCE
+from cubeflow.dl3.classes import missing_types, one_per_type
 from cubeflow.dl3.entries import HduRef, RunEntry
 from cubeflow.dl3.files import FileRefused
 from cubeflow.dl3.index import whole_number
@@ -21,13 +22,6 @@ from cubeflow.observation import EventList, Gti, Observation, Pointing, RunRefus
 ALWAYS = ("events", "gti", "aeff")
 RESPONSE_TYPES = ("aeff", "edisp", "psf", "bkg", "rad_max")
 ONLY_FULL_ENCLOSURE = ("psf", "bkg")
-PRODUCTS = {  # product: HDU types it needs besides events and gti
-    "counts": (),
-    "exposure": ("aeff",),
-    "acceptance": ("bkg",),
-    "psf": ("aeff", "psf"),
-    "edisp": ("aeff", "edisp"),
-}
 
 
 @dataclass(frozen=True)
@@ -41,10 +35,13 @@ class ReadOptions:
         and bkg are never required: there are none.
     duplicates : str
         ``refuse`` a run with events that are there twice, or ``drop`` the second of each.
+    digests : mapping of str to str, optional
+        Content digests (`digest_hdus`) that the HDUs must have, by HDU type: those the run was planned with.
     """
 
     require: tuple[str, ...] = ("edisp", "psf", "bkg")
     duplicates: str = "refuse"
+    digests: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,31 +84,23 @@ def read_observation(entry: RunEntry, options: ReadOptions | None = None) -> Obs
     options = options or ReadOptions()
     notes = Notes()
     notes.quirk(*entry.quirks)
-    refs = {ref.hdu_type: ref for ref in sorted(entry.hdus, key=_preference, reverse=True)}
+    refs = {ref.hdu_type: ref for ref in one_per_type(entry.hdus)}
     try:
-        _require(refs, ALWAYS)
-        files = OpenedFiles()
-        run = _read_run(entry.obs_id, refs, files, options, notes)
-        responses = _read_responses(refs, files, run, options)
+        with np.errstate(all="ignore"):  # damaged numbers are found by the checks
+            _require(refs, ALWAYS)
+            files = OpenedFiles(options.digests or {})
+            run = _read_run(entry.obs_id, refs, files, options, notes)
+            responses = _read_responses(refs, files, run, options)
     except (FileRefused, RunRefused) as error:
         raise RunRefused(f"run {entry.obs_id}: {error}") from error
     return _assemble(entry.obs_id, run, responses, notes)
 
 
-def _preference(ref: HduRef) -> int:
-    """Rank of a response among those of its type: a run may have its PSF in several formats."""
-    return PREFERENCE.index(ref.hdu_class) if ref.hdu_class in PREFERENCE else len(PREFERENCE)
-
-
 def _require(found: dict[str, Any], required: tuple[str, ...]) -> None:
     """Refuse a run that lacks an HDU, and say what could be made without it."""
-    missing = [hdu_type for hdu_type in required if hdu_type not in found]
+    missing = missing_types(found, required)
     if missing:
-        possible = {"events", "gti"} <= found.keys()
-        rest = [name for name, needs in PRODUCTS.items() if possible and set(needs) <= found.keys()]
-        raise RunRefused(
-            f"no HDU of type {', '.join(missing)}; without it could be made: {', '.join(rest) or 'nothing'}"
-        )
+        raise RunRefused(missing)
 
 
 def _read_run(obs_id: int, refs: dict[str, HduRef], files: OpenedFiles, options: ReadOptions, notes: Notes) -> _Run:
@@ -160,10 +149,9 @@ def _assemble(obs_id: int, run: _Run, responses: dict[str, Response], notes: Not
     aeff = responses["aeff"]
     values = {hdu_type: response.value for hdu_type, response in responses.items()}
     rad_max = values.get("rad_max", aeff.rad_max)
-    if aeff.point_like and rad_max is None:
-        notes.quirk("rad-max-missing")
-    meta = run_meta(run.header, run.where, run.gti, notes)
-    thresholds = {"lo_thres_tev": aeff.value.lo_thres_tev, "hi_thres_tev": aeff.value.hi_thres_tev}
+    notes.quirk(*(["rad-max-missing"] if aeff.point_like and rad_max is None else []))
+    meta = {**run_meta(run.header, run.where, run.gti, notes), "deadc": run.deadc, "event_count": run.n_rows}
+    meta |= {"lo_thres_tev": aeff.value.lo_thres_tev, "hi_thres_tev": aeff.value.hi_thres_tev}
     return Observation(
         obs_id=obs_id,
         events=run.events,
@@ -179,5 +167,5 @@ def _assemble(obs_id: int, run: _Run, responses: dict[str, Response], notes: Not
         site=tables.read_site(run.header, run.where),
         quirks=tuple(sorted(notes.quirks)),
         repairs=dict(sorted(notes.repairs.items())),
-        meta={**meta, "deadc": run.deadc, "event_count": run.n_rows, **thresholds},
+        meta=meta,
     )

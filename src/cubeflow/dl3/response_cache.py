@@ -16,7 +16,7 @@ from cubeflow.dl3.responses import READERS, rad_max_from_key, read_bkg_3d
 from cubeflow.irf.rad_max import RadMax
 
 MAX_ENTRIES = 24
-_Key = tuple[HduRef, int, int, bool]
+_Key = tuple[HduRef, int, int, bool, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,19 +49,19 @@ class ResponseCache:
 
     def read(self, ref: HduRef, files: OpenedFiles, hess_dr1: bool) -> Response:
         """Response of a reference, read anew if its file has changed; raises FileRefused and RunRefused."""
-        key = self._key(ref, hess_dr1)
+        key = self._key(ref, hess_dr1, files.digests.get(ref.hdu_type, ""))
         found = self.entries.pop(key, None) or _read(ref, files, hess_dr1)
         self.entries[key] = found
         if len(self.entries) > MAX_ENTRIES:
             self.entries.popitem(last=False)
         return found
 
-    def _key(self, ref: HduRef, hess_dr1: bool) -> _Key:
+    def _key(self, ref: HduRef, hess_dr1: bool, digest: str) -> _Key:
         try:
             status = ref.path.stat()
         except OSError as error:
             raise FileRefused(f"{ref.path}: {error.strerror or error}") from error
-        return ref._replace(row=0), status.st_size, status.st_mtime_ns, hess_dr1
+        return ref._replace(row=0), status.st_size, status.st_mtime_ns, hess_dr1, digest
 
 
 _SHARED = ResponseCache()

@@ -59,14 +59,16 @@ class Axis:
     @property
     def is_nodes(self) -> bool:
         """LO and HI are the same: nodes, not bins."""
-        return bool(np.array_equal(self.lo, self.hi))
+        return bool(np.allclose(self.lo, self.hi, rtol=1e-5, atol=1e-8))
 
     def nodes(self) -> Nodes:
         """Interpolation axis; logarithmic for energies."""
+        if not self.is_nodes:
+            self.edges()
         try:
             return nodes_from_edges(self.lo, self.hi, log=self.name == "energy")
         except ValueError as error:
-            raise RunRefused(f"{self.where}: {error}") from error
+            raise RunRefused(f"{self.where}: {' '.join(str(error).split())}") from error
 
     def edges(self) -> FloatArray:
         """Edges of contiguous bins, shape (n + 1,)."""
