@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from cubeflow.config import load_config
-from cubeflow.steps.batch import open_batch, reduce_batch
-from cubeflow.steps.entry import make_plan
-from cubeflow.steps.export import export_label
+from cubeflow.steps.whole import run_whole
 
 pytestmark = [pytest.mark.real_data, pytest.mark.filterwarnings("default::DeprecationWarning")]
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -27,13 +25,8 @@ def crab(hess_store, tmp_path_factory):
         "exclusion": str(REPOSITORY / "config" / "crab.reg"),
     }
     config = load_config(REPOSITORY / "config" / "hess-crab.yaml", overrides)
-    planned = make_plan(config, lambda line: None)
-    folder = results / "crab"
-    for batch in planned.targets[0].batches:
-        reduce_batch(open_batch(folder / "plan" / f"{batch.name}.json", lambda line: None))
-    for label in ("fov", "ring"):
-        export_label(folder / "plan" / f"{label}.final.json", lambda line: None)
-    return folder
+    run_whole(config, lambda line: None)
+    return results / "crab"
 
 
 def test_gammapy_fits_the_published_crab_spectrum(crab):

@@ -51,6 +51,12 @@ class Cube:
                 return axis
         raise KeyError(f"no axis {name!r}; the cube has {[axis.name for axis in self.axes]}")
 
+    def to_float32(self) -> Cube:
+        """Round floating-point values to float32, in which maps are kept; others stay as they are."""
+        if self.data.dtype.kind != "f":
+            return self
+        return Cube(self.data.astype(np.float32), self.unit, self.geom, self.axes)
+
     def cutout(self, geom: Geometry) -> Cube:
         """Return the part on `geom`, which must lie inside this cube's geometry on the same grid."""
         shared = geom.overlap(self.geom)

@@ -102,7 +102,7 @@ def _fov(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Background:
         return Background({}, np.zeros((1, 1, 1), bool), row, f"background not normalised: {failed}")
     usable = made.usable[:, None, None]
     background = np.where(usable, made.background.data, 0.0)
-    return Background({"background": _kept(made.background, background)}, usable, {**row, "note": failed or ""})
+    return Background({"background": with_values(made.background, background)}, usable, {**row, "note": failed or ""})
 
 
 def _ring(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Background:
@@ -151,16 +151,16 @@ def _from_ring(made: RingBackground, safe: BoolArray) -> Background:
         return Background({}, np.zeros((1, 1, 1), bool), {}, "no pixel has any OFF acceptance: is the ring too large?")
     background = np.where(usable, made.background.data, 0.0)
     maps = {
-        "background": _kept(made.background, background),
+        "background": with_values(made.background, background),
         "counts_off": made.counts_off,
-        "acceptance_off": _kept(made.acceptance_off, made.acceptance_off.data),
+        "acceptance_off": made.acceptance_off.to_float32(),
     }
     row = {"pixels_without_off": int(np.count_nonzero(safe.any(axis=0) & ~usable.any(axis=0)))}
     return Background(maps, usable, row)
 
 
-def _kept(cube: Cube, data: NDArray[np.float64]) -> Cube:
-    """Cube with other data in the type in which they are kept."""
+def with_values(cube: Cube, data: NDArray[np.float64]) -> Cube:
+    """Cube with other values, in the type in which they are kept."""
     return Cube(data.astype(np.float32), cube.unit, cube.geom, cube.axes)
 
 

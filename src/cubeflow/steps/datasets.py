@@ -16,10 +16,7 @@ COMMON = ("counts", "mask_safe", "exposure", "psf", "edisp", "irf_exposure")
 
 
 def make_fits_dataset(maps: Mapping[str, Cube], stacked: Stack, key: str) -> FitsDataset:
-    """Dataset with a background, or with ON and OFF if the background was measured in rings.
-
-    A ring background that is one ratio for all energies has OFF counts for their sum only: its
-    dataset has a single energy bin.
+    """Dataset for FITS from final maps.
 
     Parameters
     ----------
@@ -30,6 +27,26 @@ def make_fits_dataset(maps: Mapping[str, Cube], stacked: Stack, key: str) -> Fit
     key : str
         Key of the final products, for the header.
     """
+    chosen = dataset_maps(maps)
+    return FitsDataset(chosen, stacked.gti_s, float(TIME_REFERENCE_MJD), stacked.livetime_s, {"CFKEY": key[:16]})
+
+
+def dataset_maps(maps: Mapping[str, Cube]) -> dict[str, Cube]:
+    """Maps of a dataset with a background, or with ON and OFF if the background was measured in rings.
+
+    A ring background that is one ratio for all energies has OFF counts for their sum only: its
+    dataset has a single energy bin.
+
+    Parameters
+    ----------
+    maps : mapping of str to Cube
+        Final maps, as in `cubeflow.steps.final.Final`.
+
+    Returns
+    -------
+    dict of str to Cube
+        As in `cubeflow.storage.fits.FitsDataset`.
+    """
     chosen = {name: maps[name] for name in COMMON if name in maps}
     if "psf" not in chosen and "edisp" not in chosen:
         chosen.pop("irf_exposure", None)
@@ -39,7 +56,7 @@ def make_fits_dataset(maps: Mapping[str, Cube], stacked: Stack, key: str) -> Fit
         chosen |= _on_off(maps)
         if len(maps["counts_off"].data) != len(maps["counts"].data):
             chosen = {name: _in_one_bin(name, cube, maps["mask_safe"]) for name, cube in chosen.items()}
-    return FitsDataset(chosen, stacked.gti_s, float(TIME_REFERENCE_MJD), stacked.livetime_s, {"CFKEY": key[:16]})
+    return chosen
 
 
 def _on_off(maps: Mapping[str, Cube]) -> dict[str, Cube]:
@@ -64,7 +81,7 @@ def _in_one_bin(name: str, cube: Cube, mask: Cube) -> Cube:
     whole = Axis("energy", (energy.edges[0], energy.edges[-1]), energy.unit, energy.interp)
     axes = (*cube.axes[:position], whole, *cube.axes[position + 1 :])
     if name == "mask_safe":
-        return Cube(cube.data.any(axis=0, keepdims=True), cube.unit, cube.geom, axes)
+        return Cube(np.asarray(cube.data.any(axis=0, keepdims=True)), cube.unit, cube.geom, axes)
     data = cube.data * _mask_at(mask, cube) if name == "edisp" else cube.data
     return Cube(data.sum(axis=position, keepdims=True), cube.unit, cube.geom, axes)
 
@@ -75,4 +92,5 @@ def _mask_at(mask: Cube, coarse: Cube) -> NDArray[np.bool_]:
     x, y = np.floor(x + 0.5), np.floor(y + 0.5)
     inside = (x >= 0) & (x < mask.geom.nx) & (y >= 0) & (y < mask.geom.ny)
     ix, iy = (np.where(inside, values, 0).astype(int) for values in (x, y))
-    return np.logical_and(mask.data[:, iy, ix], inside)
+    safe: NDArray[np.bool_] = mask.data[:, iy, ix] & inside
+    return safe

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.errors import FailedError
@@ -28,7 +27,7 @@ def export_label(final_path: Path, say: Callable[[str], None]) -> list[Path]:
     Parameters
     ----------
     final_path : Path
-        ``<label>.final.json`` of the plan.
+        ``<label>-<key>.final.json`` of the plan.
     say : callable
         Takes one line for the log.
 
@@ -54,18 +53,18 @@ def export_label(final_path: Path, say: Callable[[str], None]) -> list[Path]:
     output = folder / manifest["label"]
     output.mkdir(parents=True, exist_ok=True)
     paths = [output / name for name in ("cube.h5", "dataset.fits.gz", "significance.fits.gz")]
-    write_cube(paths[0], final, stacked, manifest)
     write_dataset_fits(paths[1], make_fits_dataset(final.maps, stacked, manifest["key"]))
     write_image_fits(paths[2], _images(final), {"CFKEY": manifest["key"][:16]})
+    write_cube(paths[0], final, stacked, manifest)  # the last: its key tells that all of them are made
     _say_summary(manifest, final, output, say)
     return paths
 
 
 def write_cube(path: Path, final: Final, stacked: Stack, manifest: Mapping[str, Any]) -> None:
     """Write ``cube.h5``: all final maps, the significance maps, and what they were made of."""
-    datasets: dict[str, Cube | NDArray[Any]] = {name: _as_final(cube) for name, cube in final.maps.items()}
+    datasets: dict[str, Cube | NDArray[Any]] = dict(final.maps)
     for name in ("counts", "background", "excess", "significance"):
-        datasets[f"disc_{name}"] = _as_final(getattr(final.significance, name))
+        datasets[f"disc_{name}"] = getattr(final.significance, name).to_float32()
     datasets["gti_s"] = stacked.gti_s
     about = {"target": manifest["target"], "label": manifest["label"], **final.summary}
     made_of = {name: manifest[name] for name in ("root", "background", "export")}
@@ -76,17 +75,10 @@ def write_cube(path: Path, final: Final, stacked: Stack, manifest: Mapping[str, 
 def _images(final: Final) -> dict[str, Cube]:
     """Images in discs, the significance first."""
     names = ("significance", "excess", "counts", "background")
-    images = {name: _as_final(getattr(final.significance, name)) for name in names}
+    images = {name: getattr(final.significance, name).to_float32() for name in names}
     if "disc_flux" in final.maps:
-        images["flux"] = _as_final(final.maps["disc_flux"])
+        images["flux"] = final.maps["disc_flux"]
     return images
-
-
-def _as_final(cube: Cube) -> Cube:
-    """Round floating-point maps to float32, in which final products are kept."""
-    if cube.data.dtype.kind != "f":
-        return cube
-    return Cube(cube.data.astype(np.float32), cube.unit, cube.geom, cube.axes)
 
 
 def _say_summary(manifest: Mapping[str, Any], final: Final, folder: Path, say: Callable[[str], None]) -> None:

@@ -36,6 +36,7 @@ class Final:
         (energy_true, lat, lon) on the final geometry; for rings ``counts_off``, ``acceptance_off``,
         ``alpha``; ``disc_flux`` (1, lat, lon); ``psf``, ``edisp``, ``irf_exposure`` on the IRF grid,
         the first two averaged with the exposure as weight. Responses that a run lacks are absent.
+        Floating-point maps are float32.
     significance : SignificanceMaps
         In discs, summed over energy, shape (1, lat, lon).
     summary : mapping
@@ -89,7 +90,8 @@ def make_final(
     off_source = np.where(keep, significance.significance.data, np.nan)
     disc = make_disc(radius, geometry.pixel_deg)
     summary = _summary(stacked, maps, significance, export)
-    return Final(maps, significance, {**summary, "off_source": _plain(describe_off_source(off_source, disc))})
+    kept = {name: cube.to_float32() for name, cube in maps.items()}
+    return Final(kept, significance, {**summary, "off_source": _plain(describe_off_source(off_source, disc))})
 
 
 def make_significance(maps: Mapping[str, Cube], radius_deg: float) -> SignificanceMaps:

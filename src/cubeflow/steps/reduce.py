@@ -77,7 +77,7 @@ def reduce_observation(observation: Observation, setup: ReduceSetup) -> Reduced:
     maps = _sky_maps(observation, events, setup, geom) | _response_maps(observation, setup)
     gti_s = np.stack([observation.gti.start_s, observation.gti.stop_s], axis=1)
     row = _row(observation, events, maps)
-    return Reduced({name: _as_kept(cube) for name, cube in maps.items()}, gti_s, observation.livetime_s, row)
+    return Reduced({name: cube.to_float32() for name, cube in maps.items()}, gti_s, observation.livetime_s, row)
 
 
 def in_selected_time(observation: Observation, setup: ReduceSetup) -> Observation:
@@ -129,13 +129,6 @@ def _response_maps(observation: Observation, setup: ReduceSetup) -> dict[str, Cu
     if observation.edisp is not None:
         maps["edisp"] = make_edisp_map(pointing, observation.edisp, geom, setup.energy_true, setup.energy)
     return maps
-
-
-def _as_kept(cube: Cube) -> Cube:
-    """Round floating-point maps to the type in which they are kept."""
-    if cube.data.dtype.kind != "f":
-        return cube
-    return Cube(cube.data.astype(np.float32), cube.unit, cube.geom, cube.axes)
 
 
 def _threshold(mask: Cube) -> float | None:

@@ -56,8 +56,8 @@ def make_source(plain: Plain) -> Source:
     position = plain["position"]
     vector = sphere.unit_vectors(position["lon_deg"], position["lat_deg"])
     lon, lat = sphere.lon_lat(sphere.frame_to_icrs(vector, position["frame"]))
-    names = ("sigma_deg", "amplitude", "reference_tev")
-    return Source(float(lon), float(lat), *(plain[name] for name in names), make_spectrum(plain["spectrum"]))
+    sigma_deg, amplitude, reference_tev = (plain[name] for name in ("sigma_deg", "amplitude", "reference_tev"))
+    return Source(float(lon), float(lat), sigma_deg, amplitude, reference_tev, make_spectrum(plain["spectrum"]))
 
 
 def _fold(maps: Mapping[str, Cube], source: Source) -> Cube | None:
