@@ -69,7 +69,7 @@ def plan(configfiles: tuple[Path, ...]) -> None:
     from cubeflow.steps.entry import plan_workflow
 
     workflow = plan_workflow(configfiles, {}, say)
-    say(f"leaf stacks to make: {workflow.missing_leaves()}")
+    say(f"stacks to make: {len(workflow.missing_stacks())}")
     sys.exit(REFUSED if workflow.refused else 0)
 
 
@@ -122,7 +122,7 @@ def stack(output: Path, children: tuple[Path, ...], compression: str) -> None:
 def export(final: Path) -> None:
     """Write the final products of a label: cube, FITS for gammapy, significance.
 
-    Example: cubeflow export results/crab/plan/fov.final.json
+    Example: cubeflow export results/crab/plan/fov-0123456789abcdef.final.json
     """
     from cubeflow.steps.export import export_label
 
@@ -134,7 +134,7 @@ def export(final: Path) -> None:
 def table(manifest: Path) -> None:
     """Write the run table of a target.
 
-    Example: cubeflow table results/crab/plan/table.json
+    Example: cubeflow table results/crab/plan/runs-0123456789abcdef.table.json
     """
     from cubeflow.steps.table import write_run_table
 

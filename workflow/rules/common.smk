@@ -1,21 +1,32 @@
+import os
 import sys
 
-from cubeflow.errors import MistakeError
-from cubeflow.steps.entry import load_plan, plan_workflow
+from cubeflow.errors import FailedError, MistakeError
+from cubeflow.steps.entry import PLAN_VARIABLE, load_plan, plan_workflow
 from cubeflow.steps.finish import finish
+from cubeflow.steps.session import Session
 
 CONFIG_FILES = list(workflow.config_settings.configfiles) or ["config/config.yaml"]
 
+
+
+def say(line):
+    """Print one line beside Snakemake's own; standard output belongs to --dag and --report."""
+    print(line, file=sys.stderr)
+
+
 try:
     if workflow.is_main_process:
-        PLAN = plan_workflow(CONFIG_FILES, dict(workflow.config_settings.config))
+        PLAN = plan_workflow(CONFIG_FILES, dict(workflow.config_settings.config), say)
+        os.environ[PLAN_VARIABLE] = os.path.abspath(PLAN.path)
     else:
         PLAN = load_plan(CONFIG_FILES, dict(workflow.config_settings.config))
 except MistakeError as error:
-    print(error, file=sys.stderr)
+    say(error)
     sys.exit(2)
 
 RESULTS = PLAN.results
+SESSION = Session(PLAN, say)
 
 
 wildcard_constraints:
@@ -26,21 +37,38 @@ wildcard_constraints:
     leaf="[0-9a-f]{16}-[0-9a-f]{8}",
 
 
-def final_products():
-    """Every file that a complete run leaves behind."""
+def all_products():
+    """Every file that a complete run leaves behind; of the stacks those that are not there."""
     products = [
         f"{RESULTS}/{target}/{label}/{name}"
         for target, label in PLAN.finals()
         for name in ("cube.h5", "dataset.fits.gz", "significance.fits.gz")
     ]
-    return products + [f"{RESULTS}/{target}/runs.ecsv" for target in PLAN.targets]
+    tables = [f"{RESULTS}/{target}/runs.ecsv" for target in PLAN.tables]
+    return products + tables + PLAN.missing_stacks()
 
 
-def report_end():
+def begin():
+    """Lock the results folder; the plan has been made, and no job has been started."""
+    try:
+        SESSION.begin()
+    except FailedError as error:
+        say(error)
+        sys.exit(1)
+
+
+def end(is_done):
     """Say what was made; a run that was refused shows in the exit status."""
-    status = finish(PLAN)
+    SESSION.end()
+    status = finish(PLAN, say) if is_done else 0
     if status:
         sys.exit(status)
+
+
+def unless_current(manifest):
+    """A manifest as input: what it leads to is made again if the plan says so, and never because of a time."""
+    path, is_outdated = manifest
+    return path if is_outdated else ancient(path)
 
 
 def node_children(wildcards):

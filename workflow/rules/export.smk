@@ -1,14 +1,13 @@
-# The final products of a label, and the run table of a target. Their small manifests are written
-# by the plan only when their content changes: they, not times, say when to run again.
+# The final products of a label, and the run table of a target. They hold the key of what they were
+# made from; the plan compares it, and says whether they must be made again.
 
 
 rule export:
     input:
-        final=f"{RESULTS}/{{target}}/plan/{{label}}.final.json",
-        root=ancient(
-            lambda wildcards: f"{RESULTS}/{wildcards.target}/stack/{wildcards.label}/"
-            f"{PLAN.root(wildcards.target, wildcards.label)}.h5"
+        final=lambda wildcards: unless_current(
+            PLAN.final(wildcards.target, wildcards.label)
         ),
+        root=ancient(lambda wildcards: PLAN.root(wildcards.target, wildcards.label)),
     output:
         cube=f"{RESULTS}/{{target}}/{{label}}/cube.h5",
         dataset=f"{RESULTS}/{{target}}/{{label}}/dataset.fits.gz",
@@ -28,7 +27,7 @@ rule export:
 
 rule table:
     input:
-        table=f"{RESULTS}/{{target}}/plan/table.json",
+        table=lambda wildcards: unless_current(PLAN.table(wildcards.target)),
         leaves=ancient(lambda wildcards: PLAN.all_leaves(wildcards.target)),
     output:
         f"{RESULTS}/{{target}}/runs.ecsv",

@@ -1,6 +1,7 @@
 # One job per batch of runs and one process: every run's reduced.h5 and background-<label>.h5 are
 # written by the step under their own keys, and the batch's leaf stacks are what Snakemake sees.
-# A leaf is named by its content, so that one that exists is never stale: inputs are ancient.
+# A leaf is named by its content, so that one that exists is never stale. Batches with nothing to do
+# have no job: their leaves are plain files.
 
 for _target in PLAN.targets:
 
@@ -10,9 +11,13 @@ for _target in PLAN.targets:
             name:
                 f"reduce_{_target}"
             input:
-                manifest=ancient(f"{RESULTS}/{_target}/plan/{{batch}}.json"),
+                manifest=lambda wildcards, target=_target: unless_current(
+                    PLAN.manifest(target, wildcards.batch)
+                ),
             output:
                 leaves=PLAN.leaf_patterns(_target),
+            wildcard_constraints:
+                batch=PLAN.batch_pattern(_target),
             log:
                 f"{RESULTS}/logs/{_target}/reduce-{{batch}}.log",
             conda:

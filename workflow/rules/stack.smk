@@ -1,19 +1,25 @@
-# A stack of stacks is a stack. Nodes are named by their children: inputs are ancient.
+# A stack of stacks is a stack. Nodes are named by their children: one that exists is never stale,
+# and where all exist there is no rule.
 
+if PLAN.node_pattern():
 
-rule stack:
-    input:
-        children=ancient(node_children),
-    output:
-        node=f"{RESULTS}/{{target}}/stack/{{label}}/{{node}}.h5",
-    log:
-        f"{RESULTS}/logs/{{target}}/stack-{{label}}-{{node}}.log",
-    conda:
-        "../../environment.yml"
-    resources:
-        mem_mb=lambda wildcards: PLAN.memory_mb(wildcards.target, "stack"),
-        runtime=lambda wildcards: PLAN.minutes(wildcards.target, "stack"),
-    message:
-        "{wildcards.target}: stack node {wildcards.node} of {wildcards.label}"
-    shell:
-        "cubeflow stack {output.node:q} {input.children:q} > {log:q} 2>&1"
+    rule stack:
+        input:
+            children=ancient(node_children),
+        output:
+            node=f"{RESULTS}/{{target}}/stack/{{label}}/{{node}}.h5",
+        wildcard_constraints:
+            node=PLAN.node_pattern(),
+        log:
+            f"{RESULTS}/logs/{{target}}/stack-{{label}}-{{node}}.log",
+        conda:
+            "../../environment.yml"
+        resources:
+            mem_mb=lambda wildcards: PLAN.memory_mb(wildcards.target, "stack"),
+            runtime=lambda wildcards: PLAN.minutes(wildcards.target, "stack"),
+        params:
+            compression=lambda wildcards: PLAN.compression(wildcards.target),
+        message:
+            "{wildcards.target}: stack node {wildcards.node} of {wildcards.label}"
+        shell:
+            "cubeflow stack --compression {params.compression} {output.node:q} {input.children:q} > {log:q} 2>&1"

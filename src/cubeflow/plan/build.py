@@ -8,6 +8,7 @@ from cubeflow.dl3.index import RunEntry
 from cubeflow.errors import MistakeError
 from cubeflow.plan import versions
 from cubeflow.plan.digests import DigestCache, HduDigests
+from cubeflow.plan.inputs import InputError, index_content, input_digests
 from cubeflow.plan.model import BatchPlan, Plain, Refusal, RunPlan, Selection, TargetPlan, TargetSpec
 from cubeflow.plan.select import angular_distance_deg, parse_where
 from cubeflow.plan.tree import Group, make_batches, make_tree
@@ -50,44 +51,13 @@ def plan_target(
     context = _KeyContext(spec)
     for entry in selected:
         try:
-            runs[entry.obs_id] = context.plan_run(entry.obs_id, input_digests(entry, cache, spec.require))
+            runs[entry.obs_id] = context.plan_run(entry, input_digests(entry, cache, spec.require))
         except InputError as error:
             refusals.append(Refusal(entry.obs_id, str(error)))
     batches = tuple(context.plan_batch(group, runs) for group in make_batches(sorted(runs), spec.batch))
     nodes, roots = plan_nodes(spec, batches)
     refusals.sort(key=lambda refusal: refusal.obs_id)
     return TargetPlan(spec, batches, nodes, roots, tuple(refusals), unselected)
-
-
-class InputError(Exception):
-    """An input file of a run is missing or broken; the message names it."""
-
-
-def input_digests(entry: RunEntry, cache: DigestCache, require: tuple[str, ...]) -> HduDigests:
-    """Digest of each input HDU of a run by type.
-
-    Raises
-    ------
-    InputError
-        If a file is missing, cannot be read, or lacks an HDU the index promises.
-    """
-    digests: HduDigests = {}
-    for ref in entry.hdus:
-        try:
-            in_file = cache.digests(ref.path)
-        except OSError as error:
-            raise InputError(f"{ref.path}: {error.strerror or error}") from error
-        except ValueError as error:
-            raise InputError(str(error)) from error
-        if ref.hdu_name.upper() not in in_file:
-            raise InputError(
-                f"{ref.path}: no HDU {ref.hdu_name!r} (row {ref.row} of the index), only {sorted(in_file)}"
-            )
-        digests[ref.hdu_type] = in_file[ref.hdu_name.upper()]
-    missing = [name for name in require if name not in digests]
-    if missing:
-        raise InputError(f"no HDU of type {', '.join(missing)} in the index or file; found {sorted(digests)}")
-    return digests
 
 
 def select_runs(
@@ -142,13 +112,14 @@ class _KeyContext:
             for label, plain in spec.backgrounds.items()
         }
 
-    def plan_run(self, obs_id: int, inputs: HduDigests) -> RunPlan:
-        reduced = make_key("reduce", versions.REDUCE, {"config": self.reduce, "obs_id": obs_id}, inputs)
+    def plan_run(self, entry: RunEntry, inputs: HduDigests) -> RunPlan:
+        content = {"config": self.reduce, "obs_id": entry.obs_id, "index": index_content(entry)}
+        reduced = make_key("reduce", versions.REDUCE, content, inputs)
         backgrounds = {
             label: make_key("background", versions.BACKGROUND, {"config": config}, {"reduced": reduced})
             for label, config in self.labels.items()
         }
-        return RunPlan(obs_id, inputs, reduced, backgrounds)
+        return RunPlan(entry.obs_id, inputs, reduced, backgrounds)
 
     def plan_batch(self, group: Group, runs: Mapping[int, RunPlan]) -> BatchPlan:
         chosen = tuple(runs[obs_id] for obs_id in group.obs_ids)

@@ -80,7 +80,7 @@ class RunPlan:
     obs_id : int
         Its id.
     inputs : mapping of str to str
-        Digest of each input HDU by type (``events``, ``gti``, ``aeff``, ...).
+        Digest of each input HDU by type and class (``events``, ``gti``, ``aeff:aeff_2d``, ...).
     reduced_key : str
         Key of its ``reduced.h5``.
     background_keys : mapping of str to str

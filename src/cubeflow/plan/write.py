@@ -2,43 +2,96 @@
 
 Layout below the results folder::
 
-    plan.json                          targets, labels, batches, nodes, roots: all that rules need
-    <target>/plan/<batch>.json         manifest of a batch: configuration, inputs and keys
-    <target>/plan/<batch>.files.json   where its HDUs lie today; no part of any key
-    <target>/plan/<label>.final.json   root node and configuration of the final products
-    <target>/plan/table.json           leaves and refused runs: what the run table is made from
+    plan.json                               the last plan: targets, labels, batches, nodes, roots
+    .cubeflow/plans/<digest>.json           the same, under a name that no other plan takes
+    <target>/plan/<batch>.json              manifest of a batch: configuration, inputs and keys
+    <target>/plan/<batch>.files.json        where its HDUs lie today; no part of any key
+    <target>/plan/<label>-<key>.final.json  root node and configuration of the final products
+    <target>/plan/runs-<key>.table.json     leaves and refused runs: what the run table is made from
+
+All but ``plan.json`` are named by their content, so that a plan that is made while another is being
+carried out takes nothing from under it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cubeflow.dl3.index import HduRef, RunEntry
 from cubeflow.plan import versions
 from cubeflow.plan.build import label_tag
-from cubeflow.plan.digests import write_json
+from cubeflow.plan.digests import DigestCache, write_json
 from cubeflow.plan.estimate import estimate
+from cubeflow.plan.inventory import PRODUCTS, Inventory, take_inventory
 from cubeflow.plan.model import BatchPlan, TargetPlan
-from cubeflow.storage.keys import make_key
+from cubeflow.storage.keys import make_key, short
+
+Sources = tuple[Mapping[int, RunEntry], DigestCache]
 
 
-def write_plan(results: Path, targets: Sequence[TargetPlan], entries: Mapping[int, RunEntry]) -> dict[str, Any]:
-    """Write all files of a plan below `results`; return what ``plan.json`` says of its targets."""
-    for target in targets:
-        folder = results / target.spec.name / "plan"
-        for batch in target.batches:
-            if not all((results / leaf).is_file() for leaf in leaf_paths(target, batch)):
-                write_json(folder / f"{batch.name}.json", batch_manifest(target, batch))
-                write_json(folder / f"{batch.name}.files.json", batch_files(batch, entries))
-        for label in target.roots:
-            write_json(folder / f"{label}.final.json", final_manifest(target, label))
-        write_json(folder / "table.json", table_manifest(target))
-    index = {target.spec.name: target_index(target, results) for target in targets}
-    write_json(results / "plan.json", {"targets": index})
-    return index
+def write_target(results: Path, target: TargetPlan, sources: Sources) -> tuple[dict[str, Any], Inventory]:
+    """Write the manifests of a target that a job will need.
+
+    Parameters
+    ----------
+    results : Path
+        Results folder.
+    target : TargetPlan
+        Its plan.
+    sources : tuple of mapping and DigestCache
+        Entry of each run, and the status of each file.
+
+    Returns
+    -------
+    tuple of dict and Inventory
+        Its part of ``plan.json``, and what of it is there.
+    """
+    folder = results / target.spec.name
+    finals = {label: final_manifest(target, label) for label in target.roots}
+    table = table_manifest(target)
+    found = take_inventory(results, target, {label: final["key"] for label, final in finals.items()}, table["key"])
+    again = set(found.again)
+    for batch in target.batches:
+        if batch.name in again or batch.name in found.batches:
+            leaves = [results / leaf for leaf in leaf_paths(target, batch)] if batch.name in again else None
+            write_manifest(folder / "plan" / f"{batch.name}.json", batch_manifest(target, batch), leaves)
+            write_json(folder / "plan" / f"{batch.name}.files.json", batch_files(batch, sources))
+    for label, final in finals.items():
+        made = [folder / label / name for name in PRODUCTS] if label in found.finals else None
+        write_manifest(folder / "plan" / final_name(label, final["key"]), final, made)
+    write_manifest(folder / "plan" / table_name(table["key"]), table, [folder / "runs.ecsv"] if found.table else None)
+    names = {label: final_name(label, final["key"]) for label, final in finals.items()}
+    return target_index(target, found) | {"finals": names, "table": table_name(table["key"])}, found
+
+
+def write_manifest(path: Path, content: Mapping[str, Any], outdated: Iterable[Path] | None) -> None:
+    """Write a manifest; one whose products are `outdated` gets new content and a later time than they have.
+
+    Times and checksums of small inputs are what Snakemake decides by, beside which files there are. Keys decide here,
+    and this is how it is told. Whatever the clock says, the manifest is newer than what must be made again.
+    """
+    if outdated is None:
+        write_json(path, content)
+        return
+    now = time.time_ns()
+    write_json(path, {**content, "again": now})
+    latest = max((path.stat().st_mtime_ns for path in outdated if path.exists()), default=0)
+    os.utime(path, ns=(max(now, latest + 10**9),) * 2)
+
+
+def final_name(label: str, key: str) -> str:
+    """Name of the manifest of final products."""
+    return f"{label}-{short(key)}.final.json"
+
+
+def table_name(key: str) -> str:
+    """Name of the manifest of a run table."""
+    return f"runs-{short(key)}.table.json"
 
 
 def leaf_paths(target: TargetPlan, batch: BatchPlan) -> list[str]:
@@ -46,24 +99,36 @@ def leaf_paths(target: TargetPlan, batch: BatchPlan) -> list[str]:
     return [f"{target.spec.name}/stack/{label}/{leaf}.h5" for label, leaf in batch.leaves.items()]
 
 
-def target_index(target: TargetPlan, results: Path) -> dict[str, Any]:
-    """Part of ``plan.json`` about one target; ``to_make`` are the labels of which a leaf is missing."""
-    missing = {
-        label
-        for batch in target.batches
-        for label, leaf in zip(batch.leaves, leaf_paths(target, batch), strict=True)
-        if not (results / leaf).is_file()
-    }
+def target_index(target: TargetPlan, found: Inventory) -> dict[str, Any]:
+    """Part of ``plan.json`` about one target; ``to_make`` are the labels of which leaves are made."""
+    to_make = {label for label, names in found.leaves.items() if names or found.again}
     return {
-        "to_make": sorted(missing),
+        "to_make": sorted(to_make),
+        "unmade": list(found.batches),
+        "again": list(found.again),
+        "missing": {label: [*found.leaves[label], *found.nodes[label]] for label in found.leaves},
+        "missing_nodes": sorted({node for nodes in found.nodes.values() for node in nodes}),
+        "stale": list(found.finals),
+        "stale_table": found.table,
         "labels": {label: label_tag(plain) for label, plain in target.spec.backgrounds.items()},
         "batches": [batch.name for batch in target.batches],
         "runs": sum(len(batch.runs) for batch in target.batches),
+        "to_reduce": sum(len(batch.runs) for batch in target.batches if batch.name in {*found.batches, *found.again}),
         "nodes": {label: {name: list(kids) for name, kids in nodes.items()} for label, nodes in target.nodes.items()},
         "roots": dict(target.roots),
+        "compression": target.spec.settings["compression"],
         "refused": len(target.refused),
         "resources": {step: need.to_plain() for step, need in estimate(target.spec).items()},
     }
+
+
+def write_index(results: Path, index: Mapping[str, Any], is_current: bool) -> Path:
+    """Write the plan under a name of its own, and as ``plan.json`` if it is the current one; return the first."""
+    path = results / ".cubeflow" / "plans" / f"{short(make_key('plan', 1, {'targets': index}, {}))}.json"
+    write_json(path, {"targets": index})
+    if is_current:
+        write_json(results / "plan.json", {"targets": index})
+    return path
 
 
 def batch_manifest(target: TargetPlan, batch: BatchPlan) -> dict[str, Any]:
@@ -89,14 +154,20 @@ def batch_manifest(target: TargetPlan, batch: BatchPlan) -> dict[str, Any]:
     }
 
 
-def batch_files(batch: BatchPlan, entries: Mapping[int, RunEntry]) -> dict[str, Any]:
-    """Where the HDUs of each run of a batch lie."""
-    return {str(run.obs_id): entry_to_plain(entries[run.obs_id]) for run in batch.runs}
+def batch_files(batch: BatchPlan, sources: Sources) -> dict[str, Any]:
+    """Where the HDUs of each run of a batch lie, and the size and time of each file when it was digested."""
+    entries, cache = sources
+    files = {}
+    for run in batch.runs:
+        entry = entries[run.obs_id]
+        status = {str(path): list(cache.status(path)[:2]) for path in {ref.path for ref in entry.hdus}}
+        files[str(run.obs_id)] = {**entry_to_plain(entry), "status": status}
+    return files
 
 
 def entry_to_plain(entry: RunEntry) -> dict[str, Any]:
-    """Run as plain JSON, without its values in the observation index."""
-    hdus = [{**ref._asdict(), "path": str(ref.path)} for ref in entry.hdus]
+    """Run as plain JSON, without its values in the observation index, and without what the plan has compared."""
+    hdus = [{**ref._asdict(), "path": str(ref.path), "size": None, "md5": None} for ref in entry.hdus]
     return {"obs_id": entry.obs_id, "hdus": hdus, "quirks": list(entry.quirks)}
 
 
@@ -110,7 +181,8 @@ def table_manifest(target: TargetPlan) -> dict[str, Any]:
     """What the run table of a target is made from."""
     leaves = {label: [batch.leaves[label] for batch in target.batches] for label in target.spec.backgrounds}
     refused = {str(refusal.obs_id): refusal.reason for refusal in target.refused}
-    return {"target": target.spec.name, "leaves": leaves, "refused": refused, "unselected": target.unselected}
+    content = {"target": target.spec.name, "leaves": leaves, "refused": refused}
+    return {**content, "unselected": target.unselected, "key": make_key("table", versions.TABLE, content, {})}
 
 
 def final_manifest(target: TargetPlan, label: str) -> dict[str, Any]:

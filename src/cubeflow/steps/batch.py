@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cubeflow.dl3.index import RunEntry
 from cubeflow.dl3.reader import ReadOptions, read_observation
+from cubeflow.errors import FailedError
 from cubeflow.maps import NoOverlap
 from cubeflow.observation import RunRefused, RunSkipped
 from cubeflow.plan.build import node_key
+from cubeflow.plan.inventory import envelope_of
 from cubeflow.plan.write import entry_from_plain, read_json
 from cubeflow.products.stack import Stack, StackSum, empty_stack, make_run_stack
 from cubeflow.steps.background import Background, make_background
 from cubeflow.steps.exclusion import ExclusionMasks
 from cubeflow.steps.kept import Keeper, write_stack
+from cubeflow.steps.progress import Progress, progress_of
 from cubeflow.steps.reduce import Reduced, reduce_observation
 from cubeflow.steps.setup import ReduceSetup, reduce_setup_from_plain
+from cubeflow.steps.unchanged import is_of_the_disk, require_unchanged, status_from_plain, without_folders
 
 Plain = Mapping[str, Any]
 Row = dict[str, Any]
@@ -39,28 +43,35 @@ class Batch:
         Where the HDUs of each run lie.
     setup : ReduceSetup
         Configuration of the step.
+    status : mapping of int to mapping
+        Size and time of each input file of a run when it was digested.
     keeper : Keeper
         Reads and writes the runs' artifacts.
     exclusions : ExclusionMasks
         Exclusion masks.
     say : callable
         Takes one line for the log.
+    progress : Progress
+        Tells those who watch how far it is.
     """
 
     folder: Path
     manifest: Mapping[str, Any]
     entries: Mapping[int, RunEntry]
     setup: ReduceSetup
+    status: Mapping[int, Mapping[str, Sequence[int]]]
     keeper: Keeper
     exclusions: ExclusionMasks
     say: Say
+    progress: Progress
 
 
 @dataclass
 class BatchResult:
-    """What came of a batch: one row per run and label."""
+    """What came of a batch: one row per run and label, and what went wrong with a run that is not its fault."""
 
     rows: dict[str, list[Row]] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
 
     @property
     def refused(self) -> list[dict[str, Any]]:
@@ -79,9 +90,11 @@ def open_batch(manifest_path: Path, say: Say) -> Batch:
         manifest,
         {int(obs_id): entry_from_plain(plain) for obs_id, plain in files.items()},
         reduce_setup_from_plain(manifest["reduce"]),
+        status_from_plain(files),
         Keeper(folder, manifest["settings"]["compression"], say),
         ExclusionMasks(manifest["settings"]["exclusion_paths"]),
         say,
+        progress_of(manifest_path, len(manifest["runs"])),
     )
 
 
@@ -93,20 +106,32 @@ def reduce_batch(batch: Batch, labels: tuple[str, ...] | None = None) -> BatchRe
     batch : Batch
         From `open_batch`.
     labels : tuple of str or None
-        Only the backgrounds of these labels, and no leaf stacks; None for all of both.
+        Only the backgrounds of these labels, and no leaf stacks; None for what the leaf stacks that are
+        not there yet need.
 
     Returns
     -------
     BatchResult
         Rows for the run table. A run that is refused never stops the others.
+
+    Raises
+    ------
+    FailedError
+        If an input file is not the one planned with, or the disk failed. The other runs are done; no leaf is written.
     """
-    chosen = tuple(batch.manifest["backgrounds"]) if labels is None else labels
+    chosen = missing_labels(batch) if labels is None else labels
     result = BatchResult(rows={label: [] for label in chosen})
     sums = {label: StackSum() for label in chosen}
-    for run in batch.manifest["runs"]:
-        for label, (part, row) in _run_parts(batch, run, chosen).items():
-            result.rows[label].append(row)
-            sums[label].add(part)
+    for run in batch.manifest["runs"] if chosen else ():
+        try:
+            for label, (part, row) in _run_parts(batch, run, chosen).items():
+                result.rows[label].append(row)
+                sums[label].add(part)
+        except FailedError as error:
+            result.failed.append(str(error))
+        batch.progress.step(result.refused, result.failed)
+    if result.failed:
+        raise FailedError("\n".join(result.failed))
     if labels is None:
         for label in chosen:
             sums[label].add(empty_stack())
@@ -114,24 +139,42 @@ def reduce_batch(batch: Batch, labels: tuple[str, ...] | None = None) -> BatchRe
     return result
 
 
+def missing_labels(batch: Batch) -> tuple[str, ...]:
+    """Labels of which the leaf stack is not there; all, if the artifacts of the runs are to be made again."""
+    labels = tuple(batch.manifest["backgrounds"])
+    if "again" in batch.manifest:
+        return labels
+    return tuple(label for label in labels if not _has_leaf(batch, label))
+
+
+def _has_leaf(batch: Batch, label: str) -> bool:
+    envelope = envelope_of(_leaf_path(batch, label))
+    return envelope is not None and envelope.key == _leaf_key(batch, label)
+
+
 def _run_parts(batch: Batch, run: Plain, labels: tuple[str, ...]) -> dict[str, tuple[Stack, Row]]:
     """Contribution of one run to each label and its row; an empty one if the run is left out."""
     try:
         reduced = batch.keeper.reduced(run, lambda: _reduce(batch, run))
-    except RunRefused as error:
-        batch.say(f"run {run['obs_id']}: refused: {error}")
-        row = {"obs_id": run["obs_id"], "status": "refused", "reason": str(error)}
-        return {label: (empty_stack(), row) for label in labels}
-    except (NoOverlap, RunSkipped) as error:
-        batch.say(f"run {run['obs_id']}: skipped: {error}")
-        row = {"obs_id": run["obs_id"], "status": "skipped", "reason": str(error)}
+    except (RunRefused, RunSkipped, NoOverlap) as error:
+        status = "refused" if isinstance(error, RunRefused) else "skipped"
+        batch.say(f"run {run['obs_id']}: {status}: {error}")
+        row = {"obs_id": run["obs_id"], "status": status, "reason": str(error)}
         return {label: (empty_stack(), row) for label in labels}
     return {label: _label_part(batch, run, label, reduced) for label in labels}
 
 
 def _reduce(batch: Batch, run: Plain) -> Reduced:
-    """Read a run and reduce it."""
-    observation = read_observation(batch.entries[run["obs_id"]], ReadOptions(duplicates=batch.setup.duplicates))
+    """Read a run and reduce it; what was read must be what its key stands for."""
+    entry, status = batch.entries[run["obs_id"]], batch.status[run["obs_id"]]
+    try:
+        observation = read_observation(entry, ReadOptions(duplicates=batch.setup.duplicates))
+    except RunRefused as error:
+        require_unchanged(entry, run["inputs"], status)
+        if is_of_the_disk(error):
+            raise FailedError(str(error)) from error
+        raise RunRefused(without_folders(str(error), entry)) from error
+    require_unchanged(entry, run["inputs"], status)
     return reduce_observation(observation, batch.setup)
 
 
@@ -159,8 +202,16 @@ def run_stack(reduced: Reduced, background: Background) -> Stack:
     return make_run_stack(maps, mask, reduced.maps["irf_exposure"], reduced.gti_s, reduced.livetime_s)
 
 
+def _leaf_key(batch: Batch, label: str) -> str:
+    """Key that the runs give to the leaf stack of a label."""
+    return node_key("leaf", (run["background_keys"][label] for run in batch.manifest["runs"]))
+
+
+def _leaf_path(batch: Batch, label: str) -> Path:
+    return batch.folder / "stack" / label / f"{batch.manifest['leaves'][label]}.h5"
+
+
 def _write_leaf(batch: Batch, label: str, stacked: Stack, rows: list[Row]) -> None:
-    """Write the leaf stack of a label under the key that its runs give it."""
-    key = node_key("leaf", (run["background_keys"][label] for run in batch.manifest["runs"]))
-    path = batch.folder / "stack" / label / f"{batch.manifest['leaves'][label]}.h5"
-    write_stack(path, stacked, key, {"rows": rows}, batch.keeper.compression)
+    """Write the leaf stack of a label."""
+    key = _leaf_key(batch, label)
+    write_stack(_leaf_path(batch, label), stacked, key, {"rows": rows}, batch.keeper.compression)

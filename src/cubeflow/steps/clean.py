@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cubeflow.plan.model import TargetPlan
+from cubeflow.plan.write import final_manifest, final_name, table_manifest, table_name
 
 
 def stale_files(results: Path, targets: Sequence[TargetPlan]) -> list[Path]:
@@ -47,9 +48,10 @@ def needed_files(folder: Path, target: TargetPlan) -> Iterator[Path]:
             yield from (obs / f"background-{label}.h5" for label in labels)
         yield from (folder / "stack" / label / f"{leaf}.h5" for label, leaf in batch.leaves.items())
     for label in labels:
-        yield folder / "plan" / f"{label}.final.json"
         yield from (folder / "stack" / label / f"{node}.h5" for node in target.nodes[label])
-    yield folder / "plan" / "table.json"
+    finals = (final_manifest(target, label) for label in target.roots)
+    yield from (folder / "plan" / final_name(final["label"], final["key"]) for final in finals)
+    yield folder / "plan" / table_name(table_manifest(target)["key"])
 
 
 def remove_files(paths: Sequence[Path], results: Path) -> int:

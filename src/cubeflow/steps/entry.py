@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,16 @@ from cubeflow.dl3.blocks import digest_hdus
 from cubeflow.dl3.index import Store, open_store
 from cubeflow.plan.build import PlanError, plan_target
 from cubeflow.plan.digests import DigestCache, HduDigests
+from cubeflow.plan.inventory import Inventory
 from cubeflow.plan.model import TargetPlan
-from cubeflow.plan.write import read_json, write_plan
+from cubeflow.plan.write import read_json, write_index, write_target
 from cubeflow.steps.demo import make_demo_store
+from cubeflow.steps.lock import holder_of
 from cubeflow.steps.specify import target_specs
 from cubeflow.steps.workflow_plan import WorkflowPlan
 
 Say = Callable[[str], None]
+PLAN_VARIABLE = "CUBEFLOW_PLAN"  # names the plan to the jobs of a workflow
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Planned:
     config: Config
     store: Store
     targets: tuple[TargetPlan, ...]
+    found: tuple[Inventory, ...]
     workflow: WorkflowPlan
 
 
@@ -48,13 +53,17 @@ def make_plan(config: Config, say: Say) -> Planned:
     cache = DigestCache(results / ".cubeflow" / "digests.json", digest_file).load()
     targets = tuple(plan_target(spec, store.runs, cache, store.refused) for spec in specs)
     cache.save()
-    index = write_plan(results, targets, {entry.obs_id: entry for entry in store.runs})
-    return Planned(config, store, targets, WorkflowPlan(config.results, config.on_refused == "continue", index))
+    entries = {entry.obs_id: entry for entry in store.runs}
+    parts = [write_target(results, target, (entries, cache)) for target in targets]
+    index = {target.spec.name: part for target, (part, _) in zip(targets, parts, strict=True)}
+    path = write_index(results, index, is_current=holder_of(results) is None)
+    workflow = WorkflowPlan(config.results, config.on_refused == "continue", index, str(path))
+    return Planned(config, store, targets, tuple(found for _, found in parts), workflow)
 
 
 def digest_file(path: Path) -> HduDigests:
-    """Digests of the HDUs of a file by upper-case name."""
-    return {hdu.name.upper(): hdu.sha256 for hdu in digest_hdus(path)}
+    """Digests of the HDUs of a file by upper-case name; the first of a name counts, as for the reader."""
+    return {hdu.name.upper(): hdu.sha256 for hdu in reversed(digest_hdus(path))}
 
 
 def plan_workflow(paths: Sequence[str | Path], overrides: Mapping[str, Any], say: Say = print) -> WorkflowPlan:
@@ -73,5 +82,6 @@ def plan_workflow(paths: Sequence[str | Path], overrides: Mapping[str, Any], say
 def load_plan(paths: Sequence[str | Path], overrides: Mapping[str, Any]) -> WorkflowPlan:
     """Read the plan that the main process has written; for jobs that start Snakemake again."""
     config = load_config(list(paths), overrides)
-    index = read_json(Path(config.results) / "plan.json")["targets"]
-    return WorkflowPlan(config.results, config.on_refused == "continue", index)
+    path = Path(os.environ.get(PLAN_VARIABLE) or Path(config.results) / "plan.json")
+    index = read_json(path)["targets"]
+    return WorkflowPlan(config.results, config.on_refused == "continue", index, str(path))

@@ -29,9 +29,9 @@ def finish(plan: WorkflowPlan, say: Callable[[str], None] = print) -> int:
         Exit status: 0, or 3 if runs were refused.
     """
     refused = 0
-    for target in plan.targets:
+    for target in plan.tables:
         folder = Path(plan.results) / target
-        for label in plan.index[target]["labels"]:
+        for label in plan.index[target]["labels"] if target in plan.targets else ():
             say(describe(folder / label / "cube.h5"))
         status = count_status(folder / "runs.csv")
         refused += status["refused"]

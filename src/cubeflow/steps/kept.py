@@ -26,6 +26,7 @@ from cubeflow.storage.artifact import (
     set_aside,
     write_artifact,
 )
+from cubeflow.storage.atomic import sweep_temporaries
 
 Plain = Mapping[str, Any]
 Datasets = dict[str, Cube | NDArray[Any]]
@@ -104,6 +105,7 @@ class Keeper:
 
     def _write(self, path: Path, artifact: Artifact) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep_temporaries(path.parent)
         write_artifact(path, artifact, self.compression)
 
 

@@ -43,7 +43,7 @@ def run_rows(manifest: Mapping[str, Any], folder: Path) -> list[Row]:
     Parameters
     ----------
     manifest : mapping
-        ``table.json`` of the plan.
+        ``runs-<key>.table.json`` of the plan.
     folder : Path
         Results of the target.
 
@@ -86,11 +86,12 @@ def _text(value: list[Any] | dict[str, Any]) -> str:
 
 
 def write_run_table(manifest_path: Path, say: Callable[[str], None]) -> Path:
-    """Write ``runs.ecsv`` (also ``runs.csv`` and ``runs.fits``) from ``table.json``; return the first."""
+    """Write ``runs.ecsv`` (also ``runs.csv`` and ``runs.fits``) from the manifest of the plan; return the first."""
     folder = manifest_path.parents[1]
     manifest = read_json(manifest_path)
     rows = run_rows(manifest, folder)
     table = make_table(rows, list(manifest["leaves"]))
+    table.meta["key"] = manifest["key"]
     text = io.StringIO()
     table.write(text, format="ascii.ecsv")
     write_atomic(folder / "runs.ecsv", text.getvalue().encode())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+FEW = 64  # names that a regular expression may list
+ANY_NAME = "[0-9a-f]{16}"
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,14 @@ class WorkflowPlan:
         Whether a job with refused runs counts as done.
     index : mapping
         ``targets`` of ``plan.json``.
+    path : str
+        File that holds the index.
     """
 
     results: str
     accept_refusals: bool
     index: Mapping[str, Any]
+    path: str
 
     @property
     def reduce_options(self) -> str:
@@ -37,6 +42,11 @@ class WorkflowPlan:
         return [name for name, target in self.index.items() if target["batches"]]
 
     @property
+    def tables(self) -> list[str]:
+        """Targets with a run table: those that have runs, or runs that were refused."""
+        return [name for name, target in self.index.items() if target["batches"] or target["refused"]]
+
+    @property
     def refused(self) -> dict[str, int]:
         """Number of runs of each target that the plan itself rules out."""
         return {name: target["refused"] for name, target in self.index.items() if target["refused"]}
@@ -45,12 +55,44 @@ class WorkflowPlan:
         """Pairs of target and label."""
         return [(target, label) for target in self.targets for label in self.index[target]["labels"]]
 
+    def missing_stacks(self) -> list[str]:
+        """Paths of all stacks that are not there, leaves and inner nodes."""
+        return [
+            f"{self.results}/{target}/stack/{label}/{name}.h5"
+            for target in self.targets
+            for label, names in self.index[target]["missing"].items()
+            for name in names
+        ]
+
     def leaf_patterns(self, target: str) -> list[str]:
-        """Output patterns of the job of a batch: the labels of which any leaf is missing."""
+        """Output patterns of the job of a batch: the labels of which any leaf is to be made."""
         entry = self.index[target]
         return [
             f"{self.results}/{target}/stack/{label}/{{batch}}-{entry['labels'][label]}.h5" for label in entry["to_make"]
         ]
+
+    def batch_pattern(self, target: str) -> str:
+        """Regular expression of the batches that have a job."""
+        return one_of([*self.index[target]["unmade"], *self.index[target]["again"]])
+
+    def node_pattern(self) -> str:
+        """Regular expression of the inner nodes that have a job; empty if there is none."""
+        nodes = [node for target in self.targets for node in self.index[target]["missing_nodes"]]
+        return one_of(nodes) if nodes else ""
+
+    def manifest(self, target: str, batch: str) -> tuple[str, bool]:
+        """Path of the manifest of a batch, and whether all of it is there and must be made again."""
+        return f"{self.results}/{target}/plan/{batch}.json", batch in self.index[target]["again"]
+
+    def final(self, target: str, label: str) -> tuple[str, bool]:
+        """Path of the manifest of final products, and whether they must be made again."""
+        entry = self.index[target]
+        return f"{self.results}/{target}/plan/{entry['finals'][label]}", label in entry["stale"]
+
+    def table(self, target: str) -> tuple[str, bool]:
+        """Path of the manifest of the run table, and whether it must be made again."""
+        entry = self.index[target]
+        return f"{self.results}/{target}/plan/{entry['table']}", entry["stale_table"]
 
     def leaf(self, target: str, label: str, batch: str) -> str:
         """Path of the leaf stack of a batch."""
@@ -66,8 +108,12 @@ class WorkflowPlan:
         return list(self.index[target]["nodes"][label].get(node, ()))
 
     def root(self, target: str, label: str) -> str:
-        """Name of the node that holds all runs."""
-        return str(self.index[target]["roots"][label])
+        """Path of the node that holds all runs."""
+        return f"{self.results}/{target}/stack/{label}/{self.index[target]['roots'][label]}.h5"
+
+    def compression(self, target: str) -> str:
+        """Filter of new artifacts."""
+        return str(self.index[target]["compression"])
 
     def memory_mb(self, target: str, step: str, attempt: int = 1) -> int:
         """Memory to ask for, growing with the attempt."""
@@ -77,6 +123,7 @@ class WorkflowPlan:
         """Time to ask for, growing with the attempt."""
         return int(self.index[target]["resources"][step]["minutes"] * attempt)
 
-    def missing_leaves(self) -> int:
-        """Number of leaf stacks that do not exist yet."""
-        return sum(not Path(leaf).is_file() for target in self.targets for leaf in self.all_leaves(target))
+
+def one_of(names: Sequence[str]) -> str:
+    """Regular expression of these names; of any such name if they are many."""
+    return f"(?:{'|'.join(names)})" if len(names) <= FEW else ANY_NAME
