@@ -1,8 +1,4 @@
-"""Command line: one verb for each step of the workflow and for what people ask.
-
-Heavy modules are imported inside the verbs, so that ``cubeflow --help`` answers at once.
-Exit status: 0 done, 1 failed, 2 configuration or usage, 3 done but some runs were refused.
-"""
+"""Verbs that the rules of the workflow call, one for each step."""
 
 from __future__ import annotations
 
@@ -11,69 +7,10 @@ from pathlib import Path
 
 import click
 
-from cubeflow.errors import FailedError, MistakeError
-
-FAILED, CONFIGURATION, REFUSED = 1, 2, 3
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-CONFIGFILE = click.option(
-    "--configfile",
-    "-c",
-    "configfiles",
-    type=click.Path(dir_okay=False, path_type=Path),
-    multiple=True,
-    default=(Path("config/config.yaml"),),
-    show_default=True,
-    help="Configuration; given more than once, later ones override earlier ones.",
-)
-COMPRESSION = click.option(
-    "--compression", type=click.Choice(["blosc", "gzip", "none"]), default="blosc", show_default=True
-)
+from cubeflow.cli.shared import COMPRESSION, FILE, REFUSED, say
 
 
-def say(line: str) -> None:
-    """Print one line at once: logs are read while jobs run."""
-    click.echo(line, err=True)
-
-
-class Verbs(click.Group):
-    """The verbs; a user's mistake ends in one line and an exit status, a bug keeps its traceback."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Run a verb."""
-        try:
-            return super().invoke(ctx)
-        except MistakeError as error:
-            say(str(error))
-            sys.exit(CONFIGURATION)
-        except (FailedError, OSError, MemoryError) as error:
-            say(f"cubeflow: {error}")
-            sys.exit(FAILED)
-
-
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="cubeflow")
-def main() -> None:
-    """From IACT event lists and instrument responses (DL3) to maps and cubes.
-
-    Usually run through Snakemake; every step is also a command.
-    """
-
-
-@main.command()
-@CONFIGFILE
-def plan(configfiles: tuple[Path, ...]) -> None:
-    """Say what would be done, and write the plan that the workflow follows. Computes nothing.
-
-    Example: cubeflow plan -c config/hess-crab.yaml
-    """
-    from cubeflow.steps.entry import plan_workflow
-
-    workflow = plan_workflow(configfiles, {}, say)
-    say(f"stacks to make: {len(workflow.missing_stacks())}")
-    sys.exit(REFUSED if workflow.refused else 0)
-
-
-@main.command()
+@click.command()
 @click.argument("manifest", type=FILE)
 @click.option("--accept-refusals", is_flag=True, help="Exit with 0 although runs were refused.")
 def reduce(manifest: Path, accept_refusals: bool) -> None:
@@ -88,7 +25,7 @@ def reduce(manifest: Path, accept_refusals: bool) -> None:
         sys.exit(REFUSED)
 
 
-@main.command()
+@click.command()
 @click.argument("manifest", type=FILE)
 @click.option("--label", "-l", "labels", multiple=True, required=True, help="Label of a background; may be repeated.")
 def background(manifest: Path, labels: tuple[str, ...]) -> None:
@@ -103,7 +40,7 @@ def background(manifest: Path, labels: tuple[str, ...]) -> None:
         sys.exit(REFUSED)
 
 
-@main.command()
+@click.command()
 @click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("children", type=FILE, nargs=-1, required=True)
 @COMPRESSION
@@ -117,7 +54,7 @@ def stack(output: Path, children: tuple[Path, ...], compression: str) -> None:
     stack_node(output, children, compression, say)
 
 
-@main.command()
+@click.command()
 @click.argument("final", type=FILE)
 def export(final: Path) -> None:
     """Write the final products of a label: cube, FITS for gammapy, significance.
@@ -129,7 +66,7 @@ def export(final: Path) -> None:
     export_label(final, say)
 
 
-@main.command()
+@click.command()
 @click.argument("manifest", type=FILE)
 def table(manifest: Path) -> None:
     """Write the run table of a target.
@@ -141,7 +78,7 @@ def table(manifest: Path) -> None:
     write_run_table(manifest, say)
 
 
-@main.command()
+@click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--runs", default=6, show_default=True, help="Number of runs.")
 @click.option("--seed", default=1, show_default=True, help="Seed of the random numbers.")

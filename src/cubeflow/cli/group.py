@@ -1,0 +1,61 @@
+"""The group of all verbs: how mistakes end, what every verb has, and the page of ``cubeflow --help``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from cubeflow.cli.shared import CONFIGURATION, FAILED, be_quiet
+from cubeflow.errors import FailedError, MistakeError
+
+
+class Verbs(click.Group):
+    """The verbs; a user's mistake ends in one line and an exit status, a bug keeps its traceback."""
+
+    sections: dict[str, list[str]]
+
+    def add_section(self, title: str, *verbs: click.Command) -> None:
+        """Add verbs below a title of the help page; each gets the option ``--quiet``."""
+        self.sections = {**getattr(self, "sections", {}), title: [str(verb.name) for verb in verbs]}
+        for verb in verbs:
+            verb.params.append(quiet_option())
+            self.add_command(verb)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a verb."""
+        try:
+            return super().invoke(ctx)
+        except MistakeError as error:
+            click.echo(str(error), err=True)
+            sys.exit(CONFIGURATION)
+        except (FailedError, OSError, MemoryError) as error:
+            click.echo(f"cubeflow: {error}", err=True)
+            sys.exit(FAILED)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs of each section, in the order they were added."""
+        width = max(len(name) for names in self.sections.values() for name in names)
+        for title, names in self.sections.items():
+            found = [(f"{name:{width}}", self.get_command(ctx, name)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl([(name, verb.get_short_help_str(76 - width)) for name, verb in found if verb])
+
+
+def quiet_option() -> click.Option:
+    """Option that silences what a verb says while it works."""
+    text = "Say nothing but what was asked for, and what went wrong."
+    return click.Option(("--quiet", "-q"), is_flag=True, expose_value=False, callback=be_quiet, help=text)
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog='Shell completion, for bash: eval "$(_CUBEFLOW_COMPLETE=bash_source cubeflow)"; so for zsh and fish.',
+)
+@click.version_option(package_name="cubeflow")
+def main() -> None:
+    """From IACT event lists and instrument responses (DL3) to maps and cubes.
+
+    Usually run through Snakemake; every step is also a command.
+    """

@@ -1,0 +1,37 @@
+"""What the verbs share: exit statuses, options, and how they speak."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+FAILED, CONFIGURATION, REFUSED = 1, 2, 3
+QUIET = "cubeflow.quiet"
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+CONFIGFILE = click.option(
+    "--configfile",
+    "-c",
+    "configfiles",
+    type=click.Path(dir_okay=False, path_type=Path),
+    multiple=True,
+    default=(Path("config/config.yaml"),),
+    show_default=True,
+    help="Configuration; given more than once, later ones override earlier ones.",
+)
+COMPRESSION = click.option(
+    "--compression", type=click.Choice(["blosc", "gzip", "none"]), default="blosc", show_default=True
+)
+
+
+def be_quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    """Remember ``--quiet``."""
+    ctx.meta[QUIET] = value
+
+
+def say(line: str) -> None:
+    """Print one line to standard error at once, for logs are read while jobs run; nothing with ``--quiet``."""
+    ctx: Any = click.get_current_context(silent=True)
+    if ctx is None or not ctx.meta.get(QUIET):
+        click.echo(line, err=True)
