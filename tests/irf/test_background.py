@@ -40,7 +40,9 @@ def test_integral_is_exact_for_kinks_inside_a_bin():
     background = Background3D(ENERGY, LON, LAT, table())
     kinks = list(background.axes[0].values)
     for lon, lat in ((0.0, 0.0), (1.3, -0.7), (-2.8, 1.9)):
-        expected = quad(lambda e: rate_at(background, e, lon, lat), 0.3, 25.0, points=kinks, epsrel=1e-11)[0]
+        expected = quad(lambda e, *at: rate_at(background, e, *at), 0.3, 25.0, (lon, lat), points=kinks, epsrel=1e-11)[
+            0
+        ]
         assert background.integrate([0.3, 25.0], lon, lat)[0] == pytest.approx(expected, rel=1e-9)
 
 

@@ -15,7 +15,9 @@ def test_evaluate_interpolates():
 
 def test_one_number_holds_everywhere():
     one = nodes_from_edges([1.0], [1.0], log=True), nodes_from_edges([0.5], [0.5], log=False)
-    np.testing.assert_array_equal(RadMax(*one, np.array([[0.1]])).evaluate([0.05, 90.0], [0.0, 3.0]), np.full((2, 2), 0.1))
+    np.testing.assert_array_equal(
+        RadMax(*one, np.array([[0.1]])).evaluate([0.05, 90.0], [0.0, 3.0]), np.full((2, 2), 0.1)
+    )
 
 
 def test_shape_is_checked():

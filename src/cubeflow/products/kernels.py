@@ -17,7 +17,7 @@ from cubeflow.observation import Pointing
 FloatArray = NDArray[np.float64]
 
 SUB_PIXELS_PER_RAD_BIN = 4  # the PSF is linear within a radial bin: finer sub-pixels add nothing
-MAX_SUB_PIXELS = 15
+MAX_SUB_PIXELS = 63
 
 
 def make_psf_map(pointing: Pointing, psf: PSF, geom_irf: Geometry, energy_true: Axis, rad: Axis) -> Cube:

@@ -1,0 +1,165 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cubeflow.irf.aeff import EffectiveArea
+from cubeflow.irf.background import Background3D
+from cubeflow.irf.edisp import EnergyDispersion
+from cubeflow.irf.table import nodes_from_edges
+from cubeflow.maps import energy_axis, log_edges, make_geometry, sphere
+from cubeflow.observation import Pointing, RunRefused
+from cubeflow.products.safe_energy import threshold_aeff_max, threshold_bkg_peak, threshold_edisp_bias
+from cubeflow.products.safe_mask import SafeMaskOptions, bins_aeff_default, make_mask_safe
+
+GEOM = make_geometry("icrs", "TAN", 83.6, 22.0, (5.2, 4.1), 0.2)
+POINTING = Pointing(83.9, 22.5)
+ENERGY = energy_axis(log_edges(0.1, 10.0, 8))
+EDGES = np.geomspace(0.01, 100.0, 41)
+E_NODES = nodes_from_edges(EDGES[:-1], EDGES[1:], log=True)
+O_NODES = nodes_from_edges([0.0, 1.0, 2.5], [0.0, 1.0, 2.5], log=False)
+MIGRA = np.linspace(0.0, 3.0, 301)
+
+
+def rising_area(slopes=(1.0, 1.0, 1.0)):
+    """Linear in ln E up to 10 TeV, then flat; the slope may depend on offset."""
+    u = np.clip((np.log(E_NODES.values) - np.log(0.1)) / np.log(100.0), 0.0, 1.0)
+    return EffectiveArea(E_NODES, O_NODES, 1e5 * u[:, None] ** np.array(slopes), 0.35, 7.0)
+
+
+def biased(height=1.0, offset_shift=0.0):
+    """Bias ``height / (E / 0.1 TeV)``, narrow; below 0.05 TeV there is no dispersion."""
+    centers = 0.5 * (MIGRA[1:] + MIGRA[:-1])
+    energy = E_NODES.values[:, None, None]
+    mean = 1.0 + np.minimum(height * 0.1 / energy, 1.5) + offset_shift * O_NODES.values
+    density = np.exp(-0.5 * ((centers[:, None] - mean) / 0.03) ** 2) * (energy > 0.05)
+    norm = (density * 0.01).sum(1, keepdims=True)
+    return EnergyDispersion(E_NODES, O_NODES, MIGRA, density / np.where(norm > 0, norm, 1.0))
+
+
+def peaked_background(peak=0.6):
+    """Rate per ln E that peaks at an energy."""
+    centers = np.sqrt(EDGES[1:] * EDGES[:-1])
+    rate = np.exp(-0.5 * (np.log(centers / peak) / 0.8) ** 2) / centers
+    field = np.linspace(-3.0, 3.0, 5)
+    return Background3D(EDGES, field, field, np.broadcast_to(rate[:, None, None], (40, 4, 4)).copy())
+
+
+def run(**responses):
+    parts = {"aeff": None, "edisp": None, "background": None, **responses}
+    return SimpleNamespace(obs_id=7, pointing=POINTING, **parts)
+
+
+def test_offset_max_cuts_pixel_centres():
+    made = make_mask_safe(run(), GEOM, ENERGY, 1.3, SafeMaskOptions(("offset-max",)))
+    assert made.data.dtype == bool
+    np.testing.assert_array_equal(made.data[3], GEOM.offset_deg(83.9, 22.5) < 1.3)
+    assert make_mask_safe(run(), GEOM, ENERGY, 1.3, SafeMaskOptions(())).data.all()
+
+
+def test_aeff_default_keeps_whole_bins():
+    expected = [lo >= 0.35 and hi <= 7.0 for lo, hi in zip(ENERGY.edges[:-1], ENERGY.edges[1:], strict=True)]
+    assert sum(expected) == 4
+    np.testing.assert_array_equal(bins_aeff_default(rising_area(), ENERGY), expected)
+    made = make_mask_safe(run(aeff=rising_area()), GEOM, ENERGY, 9.0, SafeMaskOptions(("aeff-default",)))
+    np.testing.assert_array_equal(made.data[:, 4, 4], expected)
+
+
+@pytest.mark.parametrize("missing", [None, 0.0])
+def test_missing_thresholds_do_not_cut(missing):
+    area = EffectiveArea(E_NODES, O_NODES, np.ones((40, 3)), missing, missing)
+    assert bins_aeff_default(area, ENERGY).all()
+
+
+def test_a_threshold_at_an_edge_keeps_the_bin():
+    edge = ENERGY.edges[2] * (1 + 1e-12)
+    area = EffectiveArea(E_NODES, O_NODES, np.ones((40, 3)), edge, None)
+    assert bins_aeff_default(area, ENERGY)[2]
+
+
+def test_aeff_max_in_closed_form():
+    # Area linear in ln E from 0 at 0.1 to its maximum at 10 TeV: 25 % at 0.1 x 100^0.25. Nodes bound the error.
+    threshold = threshold_aeff_max(rising_area(), 25.0, [0.0, 0.7])
+    np.testing.assert_allclose(threshold, 0.1 * 100**0.25, rtol=0.02)
+
+
+def test_aeff_max_ignores_bumps_below_and_falls_above():
+    area = np.zeros((40, 3))
+    area[3] = 0.5  # a bump at low energies
+    area[10:20] = 1.0
+    area[20:] = 0.01  # a fall at high energies
+    threshold = threshold_aeff_max(EffectiveArea(E_NODES, O_NODES, area), 10.0, [1.0])[0]
+    assert E_NODES.values[9] < threshold < E_NODES.values[10]
+
+
+def test_aeff_max_at_the_ends():
+    flat, none = np.ones((40, 3)), np.zeros((40, 3))
+    assert threshold_aeff_max(EffectiveArea(E_NODES, O_NODES, flat), 10.0, [0.3])[0] == pytest.approx(0.01)
+    assert threshold_aeff_max(EffectiveArea(E_NODES, O_NODES, none), 10.0, [0.3])[0] == np.inf
+    assert threshold_aeff_max(rising_area(), 10.0, [9.0])[0] == np.inf
+
+
+def test_edisp_bias_in_closed_form():
+    # bias = 0.1 TeV / E is 10 % at 1 TeV of true, 1.1 TeV of reconstructed energy.
+    np.testing.assert_allclose(threshold_edisp_bias(biased(), 10.0, [0.0, 1.7]), 1.1, rtol=0.01)
+
+
+def test_edisp_bias_at_the_ends():
+    lowest = E_NODES.values[E_NODES.values > 0.05][0]
+    assert threshold_edisp_bias(biased(height=0.0), 10.0, [0.5])[0] == pytest.approx(lowest)
+    assert threshold_edisp_bias(biased(height=1.0, offset_shift=0.3), 10.0, [2.0])[0] == np.inf
+    assert threshold_edisp_bias(biased(), 10.0, [5.0])[0] == np.inf
+
+
+def test_bkg_peak_is_the_fullest_bin_per_logarithm():
+    threshold = threshold_bkg_peak(peaked_background(0.6), ENERGY, 2.0)
+    index = int(np.searchsorted(ENERGY.edges, 0.6)) - 1
+    assert threshold == ENERGY.edges[index]
+    uneven = energy_axis([0.1, 0.5, 0.7, 10.0])  # the widest bin has the most counts, not the highest rate
+    assert threshold_bkg_peak(peaked_background(0.6), uneven, 2.0) == 0.5
+    empty = Background3D(EDGES, np.array([-1.0, 1.0]), np.array([-1.0, 1.0]), np.zeros((40, 1, 1)))
+    assert threshold_bkg_peak(empty, ENERGY, 2.0) == np.inf
+
+
+def test_each_pixel_has_the_threshold_of_its_own_offset():
+    observation = run(aeff=rising_area((1.0, 2.0, 4.0)))
+    made = make_mask_safe(observation, GEOM, ENERGY, 9.0, SafeMaskOptions(("aeff-max",), aeff_percent=20.0))
+    offset = GEOM.offset_deg(POINTING.ra_deg, POINTING.dec_deg)
+    for j, i in ((3, 2), (12, 11), (19, 24)):
+        threshold = threshold_aeff_max(observation.aeff, 20.0, [offset[j, i]])[0]
+        assert np.min(np.abs(np.log(np.array(ENERGY.edges) / threshold))) > 1e-3
+        np.testing.assert_array_equal(made.data[:, j, i], np.array(ENERGY.edges[:-1]) >= threshold)
+    assert not np.array_equal(made.data[:, 3, 2], made.data[:, 12, 11])
+
+
+def test_at_the_target_the_run_has_one_threshold():
+    observation = run(aeff=rising_area((1.0, 2.0, 4.0)), edisp=biased())
+    target = (84.9, 23.4)
+    options = SafeMaskOptions(("aeff-max", "edisp-bias"), 20.0, 10.0, target)
+    made = make_mask_safe(observation, GEOM, ENERGY, 9.0, options)
+    at = [sphere.separation_deg(sphere.unit_vectors(83.9, 22.5), sphere.unit_vectors(*target))]
+    threshold = max(
+        threshold_aeff_max(observation.aeff, 20.0, at)[0], threshold_edisp_bias(observation.edisp, 10.0, at)[0]
+    )
+    expected = np.array(ENERGY.edges[:-1]) >= threshold
+    np.testing.assert_array_equal(made.data, np.broadcast_to(expected[:, None, None], made.data.shape))
+
+
+def test_conditions_must_all_hold():
+    observation = run(aeff=rising_area(), edisp=biased(), background=peaked_background())
+    names = ("offset-max", "aeff-default", "aeff-max", "edisp-bias", "bkg-peak")
+    one_by_one = [make_mask_safe(observation, GEOM, ENERGY, 1.5, SafeMaskOptions((name,))).data for name in names]
+    together = make_mask_safe(observation, GEOM, ENERGY, 1.5, SafeMaskOptions(names)).data
+    np.testing.assert_array_equal(together, np.logical_and.reduce(one_by_one))
+    assert together.any()
+
+
+@pytest.mark.parametrize("method", ["aeff-default", "aeff-max", "edisp-bias", "bkg-peak"])
+def test_a_run_without_the_response_is_refused(method):
+    with pytest.raises(RunRefused, match=rf"run 7: safe mask {method} needs"):
+        make_mask_safe(run(), GEOM, ENERGY, 2.0, SafeMaskOptions((method,)))
+
+
+def test_unknown_methods_are_refused():
+    with pytest.raises(ValueError, match="got 'aeff-maximum'"):
+        SafeMaskOptions(("aeff-maximum",))
