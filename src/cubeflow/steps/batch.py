@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cubeflow.dl3.index import RunEntry
-from cubeflow.dl3.reader import ReadOptions, read_observation
 from cubeflow.errors import FailedError
 from cubeflow.maps import NoOverlap
 from cubeflow.observation import RunRefused, RunSkipped
@@ -20,9 +20,10 @@ from cubeflow.steps.background import Background, make_background
 from cubeflow.steps.exclusion import ExclusionMasks
 from cubeflow.steps.kept import Keeper, write_stack
 from cubeflow.steps.progress import Progress, progress_of
-from cubeflow.steps.reduce import Reduced, reduce_observation
+from cubeflow.steps.reduce import Reduced
+from cubeflow.steps.run import Run
 from cubeflow.steps.setup import ReduceSetup, reduce_setup_from_plain
-from cubeflow.steps.unchanged import is_of_the_disk, require_unchanged, status_from_plain, without_folders
+from cubeflow.steps.unchanged import status_from_plain
 
 Plain = Mapping[str, Any]
 Row = dict[str, Any]
@@ -124,7 +125,7 @@ def reduce_batch(batch: Batch, labels: tuple[str, ...] | None = None) -> BatchRe
     sums = {label: StackSum() for label in chosen}
     for run in batch.manifest["runs"] if chosen else ():
         try:
-            for label, (part, row) in _run_parts(batch, run, chosen).items():
+            for label, part, row in _run_parts(batch, run, chosen):
                 result.rows[label].append(row)
                 sums[label].add(part)
         except FailedError as error:
@@ -152,30 +153,30 @@ def _has_leaf(batch: Batch, label: str) -> bool:
     return envelope is not None and envelope.key == _leaf_key(batch, label)
 
 
-def _run_parts(batch: Batch, run: Plain, labels: tuple[str, ...]) -> dict[str, tuple[Stack, Row]]:
-    """Contribution of one run to each label and its row; an empty one if the run is left out."""
+def _run_parts(batch: Batch, plain: Plain, labels: tuple[str, ...]) -> Iterator[tuple[str, Stack, Row]]:
+    """Contribution of a run, or of each of its pieces, to each label, and its row; empty if it is left out."""
+    obs_id = plain["obs_id"]
+    run = Run(plain, batch.entries[obs_id], batch.status[obs_id], batch.setup)
     try:
-        reduced = batch.keeper.reduced(run, lambda: _reduce(batch, run))
-    except (RunRefused, RunSkipped, NoOverlap) as error:
-        status = "refused" if isinstance(error, RunRefused) else "skipped"
-        batch.say(f"run {run['obs_id']}: {status}: {error}")
-        row = {"obs_id": run["obs_id"], "status": status, "reason": str(error)}
-        return {label: (empty_stack(), row) for label in labels}
-    return {label: _label_part(batch, run, label, reduced) for label in labels}
+        pieces = run.pieces(batch.folder / "obs" / str(obs_id))
+    except (RunRefused, RunSkipped) as error:
+        pieces = []
+        yield from _left_out(batch, plain, labels, error)
+    for piece in pieces:
+        try:
+            reduced = batch.keeper.reduced(piece, partial(run.reduce, piece))
+        except (RunRefused, RunSkipped, NoOverlap) as error:
+            yield from _left_out(batch, piece, labels, error)
+        else:
+            yield from ((label, *_label_part(batch, piece, label, reduced)) for label in labels)
 
 
-def _reduce(batch: Batch, run: Plain) -> Reduced:
-    """Read a run and reduce it; what was read must be what its key stands for."""
-    entry, status = batch.entries[run["obs_id"]], batch.status[run["obs_id"]]
-    try:
-        observation = read_observation(entry, ReadOptions(duplicates=batch.setup.duplicates))
-    except RunRefused as error:
-        require_unchanged(entry, run["inputs"], status)
-        if is_of_the_disk(error):
-            raise FailedError(str(error)) from error
-        raise RunRefused(without_folders(str(error), entry)) from error
-    require_unchanged(entry, run["inputs"], status)
-    return reduce_observation(observation, batch.setup)
+def _left_out(batch: Batch, run: Plain, labels: tuple[str, ...], error: Exception) -> Iterator[tuple[str, Stack, Row]]:
+    """Empty contributions of a run that is left out, with the reason."""
+    status = "refused" if isinstance(error, RunRefused) else "skipped"
+    batch.say(f"run {run['obs_id']}: {status}: {error}")
+    row = {"obs_id": run["obs_id"], "status": status, "reason": str(error)}
+    yield from ((label, empty_stack(), row) for label in labels)
 
 
 def _label_part(batch: Batch, run: Plain, label: str, reduced: Reduced) -> tuple[Stack, Row]:

@@ -44,6 +44,9 @@ def needed_files(folder: Path, target: TargetPlan) -> Iterator[Path]:
         yield folder / "plan" / f"{batch.name}.files.json"
         for run in batch.runs:
             obs = folder / "obs" / str(run.obs_id)
+            if target.spec.reduce["split"] is not None:
+                yield from (obs / "pieces.json", *obs.glob("piece-*/*"))
+                continue
             yield from (obs / "reduced.h5", obs / "left-out.json")
             yield from (obs / f"background-{label}.h5" for label in labels)
         yield from (folder / "stack" / label / f"{leaf}.h5" for label, leaf in batch.leaves.items())

@@ -57,7 +57,7 @@ class Keeper:
         A run that was left out before, for the same inputs and configuration, is left out again
         without being read: the reason lies beside the artifacts.
         """
-        folder, key = self.folder / "obs" / str(run["obs_id"]), run["reduced_key"]
+        folder, key = self.run_folder(run), run["reduced_key"]
         path, verdict = folder / "reduced.h5", folder / "left-out.json"
         kept = self._read(path, "reduced", key)
         if kept is not None:
@@ -77,7 +77,7 @@ class Keeper:
 
     def background(self, run: Plain, label: str, make: Callable[[], Background]) -> Background:
         """Background of a run, from its ``background-<label>.h5`` if that holds the key of `run`."""
-        path = self.folder / "obs" / str(run["obs_id"]) / f"background-{label}.h5"
+        path = self.run_folder(run) / f"background-{label}.h5"
         key = run["background_keys"][label]
         kept = self._read(path, "background", key)
         if kept is not None:
@@ -88,6 +88,11 @@ class Keeper:
         datasets: Datasets = {**made.maps, "usable": made.usable}
         self._write(path, Artifact("background", key, versions.BACKGROUND, datasets, about))
         return made
+
+    def run_folder(self, run: Plain) -> Path:
+        """Where the artifacts of a run, or of a piece of it, lie."""
+        folder = self.folder / "obs" / str(run["obs_id"])
+        return folder / f"piece-{run['piece']}" if "piece" in run else folder
 
     def _repeat_verdict(self, path: Path, key: str) -> None:
         """Raise again what was raised for the same key before."""

@@ -70,7 +70,6 @@ def reduce_observation(observation: Observation, setup: ReduceSetup) -> Reduced:
     """
     pointing = observation.pointing
     geom = make_cutout(setup.geometry, pointing.ra_deg, pointing.dec_deg, setup.offset_max_deg, trim=setup.trim)
-    observation = in_selected_time(observation, setup)
     events = observation.events
     if setup.gti_filter:
         events = events.select(observation.gti.contains(events.time_s))

@@ -31,6 +31,8 @@ class ReduceSetup:
         What to do with event rows that appear twice.
     time_mjd : tuple of (float, float) or None
         Intervals of time that are used, MJD (TT); None for all.
+    split : {"gti", "night"}, float or None
+        Reduce a run in pieces: each interval, each night, or so many s; None for whole runs.
     safe_mask : mapping
         Methods of the safe mask and their parameters.
     spectrum : mapping
@@ -47,6 +49,7 @@ class ReduceSetup:
     trim: bool
     duplicates: str
     time_mjd: tuple[tuple[float, float], ...] | None
+    split: str | float | None
     safe_mask: Mapping[str, Any]
     spectrum: Mapping[str, Any]
 

@@ -69,6 +69,7 @@ def reduce_setup(target: TargetConfig) -> ReduceSetup:
         trim=target.reach_deg == 0.0,
         duplicates=target.observations.duplicates,
         time_mjd=target.observations.time_mjd,
+        split=target.observations.split_s,
         safe_mask=target.to_plain("safe_mask"),
         spectrum=target.to_plain("spectrum"),
     )

@@ -52,16 +52,17 @@ def run_rows(manifest: Mapping[str, Any], folder: Path) -> list[Row]:
     list of dict
         Columns of the run by their names, those of a background as ``<label>_<name>``.
     """
-    rows: dict[int, Row] = {
-        int(obs_id): {"obs_id": int(obs_id), "status": "refused", "reason": reason}
+    rows: dict[tuple[int, int], Row] = {
+        (int(obs_id), -1): {"obs_id": int(obs_id), "status": "refused", "reason": reason}
         for obs_id, reason in manifest["refused"].items()
     }
     for label, leaves in manifest["leaves"].items():
         for leaf in leaves:
             attributes = read_artifact(folder / "stack" / label / f"{leaf}.h5", names=[]).attributes
             for row in attributes["rows"]:
-                _merge(rows.setdefault(row["obs_id"], {}), row, label)
-    return [rows[obs_id] for obs_id in sorted(rows)]
+                piece = row.get("run", {}).get("piece", -1)
+                _merge(rows.setdefault((row["obs_id"], piece), {}), row, label)
+    return [rows[name] for name in sorted(rows)]
 
 
 def _merge(merged: Row, row: Row, label: str) -> None:
