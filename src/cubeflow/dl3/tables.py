@@ -157,7 +157,10 @@ def read_array(
     where = f"{table.hdu}: column {column}"
     values = read_cell(table, column, unit, notes)
     order = file_order or _file_order(table, column, axes, notes)
-    values = _with_shape(values, tuple(len(axes[name].lo) for name in order), where, notes)
+    shape = tuple(len(axes[name].lo) for name in order)
+    if values.shape != shape and values.shape == (int(np.prod(shape)),):
+        _require_no_tdim(table, column, shape, notes)
+    values = _with_shape(values, shape, where)
     checks.require_finite(values, where)
     values = values[tuple(slice(None, None, -1 if axes[name].descending else 1) for name in order)]
     return np.ascontiguousarray(values.transpose([order.index(name) for name in axes]))
@@ -176,12 +179,18 @@ def _file_order(table: Table, column: str, axes: dict[str, Axis], notes: Notes) 
     return tuple(by_column[::-1])
 
 
-def _with_shape(values: FloatArray, shape: tuple[int, ...], where: str, notes: Notes) -> FloatArray:
-    """Values in the shape of the axes; axes of length 1 and TDIM may be left out in the file."""
-    if values.shape == shape:
-        return values
-    if values.ndim == 1 and values.size == int(np.prod(shape)):
+def _require_no_tdim(table: Table, column: str, shape: tuple[int, ...], notes: Notes) -> None:
+    """Flat values are shaped by the axes only where the file says nothing of their shape."""
+    tdim = table.header.get(f"TDIM{table.fields[column].number}")
+    if tdim is not None and len([n for n in shape if n > 1]) > 1:
+        raise RunRefused(f"{table.hdu}: column {column}: TDIM = {tdim!r}, but its axes have {shape}")
+    if tdim is None:
         notes.quirk("tdim-missing")
+
+
+def _with_shape(values: FloatArray, shape: tuple[int, ...], where: str) -> FloatArray:
+    """Values in the shape of the axes; axes of length 1 and TDIM may be left out in the file."""
+    if values.ndim == 1 and values.size == int(np.prod(shape)):
         return values.reshape(shape)
     if [n for n in values.shape if n > 1] == [n for n in shape if n > 1]:
         return values.reshape(shape)

@@ -165,7 +165,10 @@ def with_values(cube: Cube, data: NDArray[np.float64]) -> Cube:
 
 
 def norm_row(norms: NormTable) -> dict[str, Any]:
-    """Columns of the run table about norms, one list entry per energy group; None where there is no number."""
+    """Columns of the run table about norms, one list entry per energy group.
+
+    None where there is no number; a norm without a single count is none, whatever the formula gives.
+    """
     names = (
         "energy_min_tev",
         "energy_max_tev",
@@ -177,7 +180,10 @@ def norm_row(norms: NormTable) -> dict[str, Any]:
         "acceptance",
         "flags",
     )
-    return {name: _finite(getattr(norms, name)) for name in names}
+    row = {name: _finite(getattr(norms, name)) for name in names}
+    for name in ("norm", "norm_err", "tilt", "tilt_err"):
+        row[name] = [value if count else None for value, count in zip(row[name], row["counts"], strict=True)]
+    return row
 
 
 def _finite(values: NDArray[Any]) -> list[Any]:

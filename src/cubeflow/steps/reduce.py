@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps import Cube, Geometry, make_cutout
-from cubeflow.observation import EventList, Gti, Observation, RunSkipped
-from cubeflow.products.acceptance import make_map_hadron_acceptance
+from cubeflow.observation import EventList, Gti, Observation, RunRefused, RunSkipped
+from cubeflow.products.acceptance import FieldRotation, make_field_rotation, make_map_hadron_acceptance
 from cubeflow.products.counts import make_map_counts
 from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_exposure_true_energy
 from cubeflow.products.kernels import make_edisp_map, make_psf_map
@@ -98,7 +98,13 @@ def _sky_maps(observation: Observation, events: EventList, setup: ReduceSetup, g
     maps = {"counts": make_map_counts(events, geom, setup.energy, pointing, offset_max)}
     if observation.background is not None:
         maps["acceptance"] = make_map_hadron_acceptance(
-            pointing, observation.ontime_s, observation.background, geom, setup.energy, offset_max
+            pointing,
+            observation.ontime_s,
+            observation.background,
+            geom,
+            setup.energy,
+            offset_max,
+            _field_rotation(observation),
         )
     if observation.aeff is not None:
         maps["exposure"] = make_map_exposure_true_energy(
@@ -110,6 +116,18 @@ def _sky_maps(observation: Observation, events: EventList, setup: ReduceSetup, g
         )
     maps["mask_safe"] = make_run_mask(observation, geom, setup)
     return maps
+
+
+def _field_rotation(observation: Observation) -> FieldRotation | None:
+    """How the field turns, for a background aligned with the horizon; RunRefused without a site."""
+    if observation.background is None or observation.background.alignment != "ALTAZ":
+        return None
+    if observation.site is None:
+        raise RunRefused(
+            f"run {observation.obs_id}: FOVALIGN = 'ALTAZ' needs the position of the observatory: "
+            "expected GEOLON and GEOLAT in the header of EVENTS"
+        )
+    return make_field_rotation(observation.gti, observation.site, observation.pointing)
 
 
 def _response_maps(observation: Observation, setup: ReduceSetup) -> dict[str, Cube]:
