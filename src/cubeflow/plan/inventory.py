@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cubeflow.plan.build import node_key
 from cubeflow.plan.model import BatchPlan, TargetPlan
 from cubeflow.storage.atomic import StorageError
 from cubeflow.storage.envelope import (
@@ -38,7 +39,7 @@ class Inventory:
     table : bool
         Whether the run table is missing or was made from something else.
     damaged : tuple of Path
-        Stacks that are cut, empty or something else; they count as missing.
+        Stacks that are cut, empty or something else; they count as missing. Their content is not looked at.
     """
 
     leaves: Mapping[str, tuple[str, ...]]
@@ -67,11 +68,12 @@ def take_inventory(results: Path, target: TargetPlan, keys: Mapping[str, str], t
     folder = results / target.spec.name
     stacks = {label: _Stacks(folder / "stack" / label) for label in target.spec.backgrounds}
     leaves = {
-        label: tuple(b.leaves[label] for b in target.batches if not found.holds(b.leaves[label]))
+        label: tuple(b.leaves[label] for b in target.batches if not found.holds(b.leaves[label], leaf_key(b, label)))
         for label, found in stacks.items()
     }
     nodes = {
-        label: tuple(node for node in target.nodes[label] if not found.holds(node)) for label, found in stacks.items()
+        label: tuple(node for node in target.nodes[label] if not found.holds(node, node))
+        for label, found in stacks.items()
     }
     missing = {leaf for names in leaves.values() for leaf in names}
     unmade = tuple(batch.name for batch in target.batches if missing.intersection(batch.leaves.values()))
@@ -82,6 +84,11 @@ def take_inventory(results: Path, target: TargetPlan, keys: Mapping[str, str], t
     return Inventory(leaves, nodes, unmade, again, finals, table, tuple(p for s in stacks.values() for p in s.damaged))
 
 
+def leaf_key(batch: BatchPlan, label: str) -> str:
+    """Key that the runs of a batch give to its leaf stack."""
+    return node_key("leaf", (run.background_keys[label] for run in batch.runs))
+
+
 class _Stacks:
     """Stacks in one folder; what is no whole artifact does not count."""
 
@@ -90,12 +97,13 @@ class _Stacks:
         self.names = names_in(folder)
         self.damaged: list[Path] = []
 
-    def holds(self, name: str) -> bool:
-        """Whether the folder has a whole stack of that name."""
+    def holds(self, name: str, key: str) -> bool:
+        """Whether the folder has a whole stack of that name, whose key begins with `key`."""
         if f"{name}.h5" not in self.names:
             return False
         path = self.folder / f"{name}.h5"
-        if envelope_of(path) is not None:
+        envelope = envelope_of(path)
+        if envelope is not None and envelope.key.startswith(key):
             return True
         self.damaged.append(path)
         return False

@@ -199,7 +199,14 @@ def final_manifest(target: TargetPlan, label: str) -> dict[str, Any]:
         "settings": spec.settings,
     }
     key = make_key("export", versions.EXPORT, {**content, "settings": {}}, {})
-    return {**content, "key": key}
+    return {**content, **made_of(target, label), "key": key}
+
+
+def made_of(target: TargetPlan, label: str) -> dict[str, Any]:
+    """What stands behind the root of a label, for those who ask why a result changed: no part of its key."""
+    runs = {str(run.obs_id): short(run.background_keys[label]) for batch in target.batches for run in batch.runs}
+    steps = {"reduce": versions.REDUCE, "background": versions.BACKGROUND, "stack": versions.STACK}
+    return {"reduce": target.spec.reduce, "runs": runs, "versions": steps}
 
 
 def read_json(path: Path) -> Any:

@@ -20,6 +20,7 @@ from cubeflow.steps.demo import make_demo_store
 from cubeflow.steps.lock import holder_of
 from cubeflow.steps.specify import target_specs
 from cubeflow.steps.workflow_plan import WorkflowPlan
+from cubeflow.storage.artifact import set_aside
 
 Say = Callable[[str], None]
 PLAN_VARIABLE = "CUBEFLOW_PLAN"  # names the plan to the jobs of a workflow
@@ -55,6 +56,8 @@ def make_plan(config: Config, say: Say) -> Planned:
     cache.save()
     entries = {entry.obs_id: entry for entry in store.runs}
     parts = [write_target(results, target, (entries, cache)) for target in targets]
+    for path in (path for _, found in parts for path in found.damaged):
+        say(f"{path}: not what was written; set aside as {set_aside(path).name}, to be made again")
     index = {target.spec.name: part for target, (part, _) in zip(targets, parts, strict=True)}
     path = write_index(results, index, is_current=holder_of(results) is None)
     workflow = WorkflowPlan(config.results, config.on_refused == "continue", index, str(path))
