@@ -92,7 +92,7 @@ def open_batch(manifest_path: Path, say: Say) -> Batch:
         {int(obs_id): entry_from_plain(plain) for obs_id, plain in files.items()},
         reduce_setup_from_plain(manifest["reduce"]),
         status_from_plain(files),
-        Keeper(folder, manifest["settings"]["compression"], say),
+        Keeper(folder, manifest["settings"]["compression"], say, manifest),
         ExclusionMasks(manifest["settings"]["exclusion_paths"]),
         say,
         progress_of(manifest_path, len(manifest["runs"])),
@@ -198,6 +198,8 @@ def _label_part(batch: Batch, run: Plain, label: str, reduced: Reduced) -> tuple
 def run_stack(reduced: Reduced, background: Background) -> Stack:
     """Contribution of one run to the stack of a label."""
     maps = {name: cube for name, cube in reduced.maps.items() if name not in ("mask_safe", "irf_exposure")}
+    if not background.maps:  # counts and exposure only: what not every run has is left out of all
+        maps = {name: cube for name, cube in maps.items() if name not in ("acceptance", "psf")}
     maps |= background.maps
     mask = reduced.maps["mask_safe"].data & background.usable
     return make_run_stack(maps, mask, reduced.maps["irf_exposure"], reduced.gti_s, reduced.livetime_s)

@@ -67,7 +67,7 @@ def write_cube(path: Path, final: Final, stacked: Stack, manifest: Mapping[str, 
         datasets[f"disc_{name}"] = getattr(final.significance, name).to_float32()
     datasets["gti_s"] = stacked.gti_s
     about = {"target": manifest["target"], "label": manifest["label"], **final.summary}
-    made_of = {name: manifest[name] for name in ("root", "background", "export")}
+    made_of = {name: manifest[name] for name in ("reduce", "background", "export", "runs", "versions")}
     artifact = Artifact("cube", manifest["key"], versions.EXPORT, datasets, about, made_of)
     write_artifact(path, artifact, manifest["settings"]["compression"])
 

@@ -45,11 +45,14 @@ class Keeper:
         Filter of new artifacts.
     say : callable
         Takes one line for the log.
+    config : mapping
+        Configuration ``reduce`` and ``backgrounds`` by label, kept beside what was made with it.
     """
 
     folder: Path
     compression: str
     say: Callable[[str], None]
+    config: Plain
 
     def reduced(self, run: Plain, make: Callable[[], Reduced]) -> Reduced:
         """Maps of a run, from its ``reduced.h5`` if that holds the key of `run`.
@@ -70,9 +73,9 @@ class Keeper:
             kind = "refused" if isinstance(error, RunRefused) else "skipped"
             write_json(verdict, {"key": key, "kind": kind, "reason": str(error)})
             raise
-        attributes = {"row": dict(reduced.row), "inputs": dict(run["inputs"])}
+        made_of = {"config": self.config["reduce"], "inputs": dict(run["inputs"])}
         datasets: Datasets = {**reduced.maps, "gti_s": reduced.gti_s}
-        self._write(path, Artifact("reduced", key, versions.REDUCE, datasets, attributes))
+        self._write(path, Artifact("reduced", key, versions.REDUCE, datasets, {"row": dict(reduced.row)}, made_of))
         return reduced
 
     def background(self, run: Plain, label: str, make: Callable[[], Background]) -> Background:
@@ -84,9 +87,10 @@ class Keeper:
             usable, attributes = np.asarray(kept.datasets["usable"]), kept.attributes
             return Background(_cubes(kept), usable, attributes["row"], attributes["failed"])
         made = make()
-        about = {"row": dict(made.row), "failed": made.failed, "label": label, "reduced": run["reduced_key"]}
+        about = {"row": dict(made.row), "failed": made.failed, "label": label}
+        made_of = {"config": self.config["backgrounds"][label], "inputs": {"reduced": run["reduced_key"]}}
         datasets: Datasets = {**made.maps, "usable": made.usable}
-        self._write(path, Artifact("background", key, versions.BACKGROUND, datasets, about))
+        self._write(path, Artifact("background", key, versions.BACKGROUND, datasets, about, made_of))
         return made
 
     def run_folder(self, run: Plain) -> Path:
