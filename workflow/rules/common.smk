@@ -45,7 +45,7 @@ def all_products():
         for name in ("cube.h5", "dataset.fits.gz", "significance.fits.gz")
     ]
     tables = [f"{RESULTS}/{target}/runs.ecsv" for target in PLAN.tables]
-    return products + tables + PLAN.missing_stacks()
+    return products + tables + report_products() + PLAN.missing_stacks()
 
 
 def begin():

@@ -20,5 +20,6 @@ main.add_section(
     workflow.stack,
     workflow.export,
     workflow.table,
+    workflow.report,
     workflow.simulate,
 )

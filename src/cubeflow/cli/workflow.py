@@ -79,6 +79,19 @@ def table(manifest: Path) -> None:
 
 
 @click.command()
+@click.argument("results", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path("results"))
+@click.option("--manifest", type=FILE, help="Manifest of the report; by default the report is that of the last plan.")
+def report(results: Path, manifest: Path | None) -> None:
+    """Write RESULTS/report.html, and PNG images and DS9 regions beside the cubes.
+
+    Example: cubeflow report results
+    """
+    from cubeflow.steps.report import write_report
+
+    write_report(results, manifest, say)
+
+
+@click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--runs", default=6, show_default=True, help="Number of runs.")
 @click.option("--seed", default=1, show_default=True, help="Seed of the random numbers.")

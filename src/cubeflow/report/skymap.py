@@ -97,7 +97,8 @@ def _draw(figure: Figure, image: Image, field: Field) -> None:
     bar = figure.colorbar(shown, cax=bar_axes, extend="max" if _is_cut(image) else "neither", extendfrac=0.02)
     bar.set_label(image.unit)
     if image.style == "excess":
-        bar.set_ticks(_powers(*shown.get_clim()), format="%g")
+        ticks = _powers(*shown.get_clim())
+        bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     bar.outline.set_edgecolor(SOFT)
     axes.set_title(f"{plain_text(field.title)}: {image.title}", fontsize=11, loc="left")
     _decorate(axes, field, step, image.style)

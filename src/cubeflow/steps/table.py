@@ -52,16 +52,28 @@ def run_rows(manifest: Mapping[str, Any], folder: Path) -> list[Row]:
     list of dict
         Columns of the run by their names, those of a background as ``<label>_<name>``.
     """
+    return merge_rows(manifest, leaf_rows(manifest, folder))
+
+
+def leaf_rows(manifest: Mapping[str, Any], folder: Path) -> dict[str, list[Row]]:
+    """Rows of the leaf stacks of each label, as the step ``reduce`` wrote them; parameters as for `run_rows`."""
+    rows: dict[str, list[Row]] = {label: [] for label in manifest["leaves"]}
+    for label, leaves in manifest["leaves"].items():
+        for leaf in leaves:
+            rows[label] += read_artifact(folder / "stack" / label / f"{leaf}.h5", names=[]).attributes["rows"]
+    return rows
+
+
+def merge_rows(manifest: Mapping[str, Any], leaves: Mapping[str, list[Row]]) -> list[Row]:
+    """Rows of `run_rows` from those of `leaf_rows`."""
     rows: dict[tuple[int, int], Row] = {
         (int(obs_id), -1): {"obs_id": int(obs_id), "status": "refused", "reason": reason}
         for obs_id, reason in manifest["refused"].items()
     }
-    for label, leaves in manifest["leaves"].items():
-        for leaf in leaves:
-            attributes = read_artifact(folder / "stack" / label / f"{leaf}.h5", names=[]).attributes
-            for row in attributes["rows"]:
-                piece = row.get("run", {}).get("piece", -1)
-                _merge(rows.setdefault((row["obs_id"], piece), {}), row, label)
+    for label, parts in leaves.items():
+        for row in parts:
+            piece = row.get("run", {}).get("piece", -1)
+            _merge(rows.setdefault((row["obs_id"], piece), {}), row, label)
     return [rows[name] for name in sorted(rows)]
 
 

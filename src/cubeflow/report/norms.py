@@ -1,0 +1,122 @@
+"""Norms of the runs against run, time and zenith angle, with those that stand out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cubeflow.observation import TIME_REFERENCE_MJD
+from cubeflow.report.figures import ALERT, MANY_POINTS, SERIES, SOFT, drawing, grid, to_svg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FloatArray = NDArray[np.float64]
+MAX_NAMES = 8
+OUTLIER_SIGMAS = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Norms:
+    """Norms of all runs of a label.
+
+    Parameters
+    ----------
+    obs_id : array of int, shape (n_runs,)
+        Runs that have a norm in any group, in order.
+    norm, norm_err : array, shape (n_runs, n_groups)
+        NaN where there is none.
+    mjd, zenith_deg : array, shape (n_runs,)
+        Start of the run and its zenith angle; NaN where unknown.
+    outlier : array of bool, shape (n_runs, n_groups)
+        Norms far from the median of their group.
+    """
+
+    obs_id: NDArray[np.int64]
+    norm: FloatArray
+    norm_err: FloatArray
+    mjd: FloatArray
+    zenith_deg: FloatArray
+    outlier: NDArray[np.bool_]
+
+
+def collect_norms(rows: Sequence[Mapping[str, Any]], label: str) -> Norms | None:
+    """Norms of a label from the rows of the run table; None for a method without norms."""
+    groups = 0
+    while any(f"{label}_norm_{groups}" in row for row in rows):
+        groups += 1
+    names = [f"{label}_norm_{group}" for group in range(groups)]
+    found = [row for row in rows if any(row.get(name) is not None for name in names)]
+    if not found:
+        return None
+    norm = _numbers(found, names)
+    error = _numbers(found, [name.replace(f"{label}_norm_", f"{label}_norm_err_") for name in names])
+    start_s, zenith_deg = _numbers(found, ["tstart_s", "zenith_deg"]).T
+    outlier = np.stack([find_outliers(*pair) for pair in zip(norm.T, error.T, strict=True)], axis=1)
+    obs_id = np.array([row["obs_id"] for row in found])
+    return Norms(obs_id, norm, error, TIME_REFERENCE_MJD + start_s / 86400.0, zenith_deg, outlier)
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> FloatArray:
+    """Values of shape (n_rows, n_names); NaN where a row has none."""
+    found = [[row.get(name) for name in names] for row in rows]
+    return np.array([[np.nan if value is None else float(value) for value in line] for line in found])
+
+
+def find_outliers(norm: FloatArray, error: FloatArray) -> NDArray[np.bool_]:
+    """Whether each norm, shape (n,), is further from the median than five times its error and the usual scatter.
+
+    The scatter is 1.4826 times the median distance from the median, which outliers do not enlarge.
+    """
+    if not np.isfinite(norm).any():
+        return np.zeros(norm.shape, bool)
+    distance = np.abs(norm - np.nanmedian(norm))
+    scatter = 1.4826 * np.nanmedian(distance)
+    return distance > OUTLIER_SIGMAS * np.fmax(np.nan_to_num(error), scatter)
+
+
+def draw_norms(norms: Norms, svg_name: str, alt: str) -> str:
+    """SVG with one panel each for run, time and zenith angle."""
+    order = np.arange(1, norms.obs_id.size + 1, dtype=float)
+    panels = [("run, in order of its number", order), ("start (MJD)", norms.mjd), ("zenith (°)", norms.zenith_deg)]
+    with drawing(7.2, 6.6) as figure:
+        for index, (title, x) in enumerate(panels):
+            axes = figure.add_subplot(3, 1, index + 1)
+            _draw_panel(axes, x, norms)
+            axes.set_xlabel(title)
+            axes.set_ylabel("norm")
+            if index == 0:
+                _name_outliers(axes, x, norms)
+                if norms.norm.shape[1] > 1 or norms.outlier.any():
+                    axes.legend(fontsize=8, ncols=5, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1)
+        return to_svg(figure, svg_name, alt)
+
+
+def _draw_panel(axes: Axes, x: FloatArray, norms: Norms) -> None:
+    grid(axes)
+    many = norms.norm.size > MANY_POINTS
+    axes.axhline(1.0, color=SOFT, linewidth=1.0)
+    for group, colour in zip(range(norms.norm.shape[1]), SERIES * 9, strict=False):
+        y, error = norms.norm[:, group], norms.norm_err[:, group]
+        label = "norm" if norms.norm.shape[1] == 1 else f"group {group}"
+        if many:
+            axes.plot(x, y, ".", color=colour, markersize=2, alpha=0.5, rasterized=True, label=label)
+        else:
+            axes.errorbar(x, y, error, fmt="o", color=colour, elinewidth=0.8, label=label, rasterized=x.size > 300)
+        out = norms.outlier[:, group]
+        if out.any():
+            name = "outlier" if group == np.flatnonzero(norms.outlier.any(axis=0))[0] else None
+            axes.plot(x[out], y[out], "o", markersize=9, fillstyle="none", color=ALERT, rasterized=many, label=name)
+    axes.margins(x=0.03, y=0.12)
+
+
+def _name_outliers(axes: Axes, x: FloatArray, norms: Norms) -> None:
+    """Write the run beside the first few outliers."""
+    runs, groups = np.nonzero(norms.outlier)
+    for run, group in list(zip(runs, groups, strict=True))[:MAX_NAMES]:
+        place = x[run], norms.norm[run, group]
+        axes.annotate(str(norms.obs_id[run]), place, (7, 0), textcoords="offset points", fontsize=8, va="center")

@@ -1,0 +1,106 @@
+"""Counts and exposure against energy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cubeflow.report.acceptance import residual_sigma
+from cubeflow.report.figures import ALERT, DATA, MODEL, SOFT, THIRD, drawing, grid, to_svg
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Spectra:
+    """Totals of a final cube by energy.
+
+    Parameters
+    ----------
+    edges_tev : array, shape (n_energy + 1,)
+        Reconstructed energy.
+    counts, background : array, shape (n_energy,)
+        Sums over the safe bins of the map.
+    true_tev, exposure_target, exposure_largest : array, shape (n_energy_true,)
+        True energy; exposure at the target and where it is largest, m2 s. Empty without an exposure.
+    """
+
+    edges_tev: FloatArray
+    counts: FloatArray
+    background: FloatArray
+    true_tev: FloatArray
+    exposure_target: FloatArray
+    exposure_largest: FloatArray
+
+
+def collect_spectra(maps: Mapping[str, Any], target_deg: tuple[float, float]) -> Spectra:
+    """Totals of the maps ``counts``, ``background``, ``mask_safe``, ``exposure`` of a final cube."""
+    counts = maps["counts"]
+    sums = [np.sum(maps[name].data, axis=(1, 2), where=maps["mask_safe"].data) for name in ("counts", "background")]
+    nothing = np.zeros(0)
+    edges = counts.axis("energy").edges_array
+    if "exposure" not in maps:
+        return Spectra(edges, sums[0], sums[1], nothing, nothing, nothing)
+    exposure = maps["exposure"]
+    ix, iy = (int(index) for index in exposure.geom.pixel_index(*target_deg))
+    centers = exposure.axis("energy_true").centers
+    at_target = exposure.data[:, iy, ix] if ix >= 0 else np.full(centers.size, np.nan)
+    return Spectra(edges, sums[0], sums[1], centers, at_target, exposure.data.max(axis=(1, 2)))
+
+
+def draw_counts(spectra: Spectra, thresholds_tev: FloatArray, svg_name: str, alt: str) -> str:
+    """SVG of counts and background by energy, their residual, and the energy thresholds of the runs."""
+    edges = spectra.edges_tev
+    centres = np.sqrt(edges[1:] * edges[:-1])
+    with drawing(7.2, 4.6) as figure:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 1.0])
+        for axes in (upper, lower):
+            grid(axes)
+            if thresholds_tev.size:
+                axes.axvspan(thresholds_tev.min(), thresholds_tev.max(), color=THIRD, alpha=0.15, linewidth=0)
+                name = "threshold: range and median of the runs"
+                axes.axvline(float(np.median(thresholds_tev)), color=THIRD, linestyle="--", label=name)
+        upper.stairs(spectra.background, edges, color=MODEL, linewidth=1.6, label="background", baseline=None)
+        upper.errorbar(centres, spectra.counts, np.sqrt(spectra.counts), fmt="o", color=DATA, label="counts")
+        upper.set_xscale("log")
+        upper.set_yscale("log", nonpositive="clip")
+        upper.set_ylim(bottom=0.5)
+        upper.set_ylabel("events per bin")
+        upper.legend(fontsize=8)
+        lower.axhline(0.0, color=SOFT, linewidth=1.0)
+        lower.plot(centres, residual_sigma(spectra.counts, spectra.background), "o", color=DATA)
+        lower.set_ylabel("residual (σ)")
+        lower.set_xlabel("reconstructed energy (TeV)")
+        _plain_energies(lower)
+        return to_svg(figure, svg_name, alt)
+
+
+def draw_exposure(spectra: Spectra, svg_name: str, alt: str) -> str:
+    """SVG of the exposure by true energy."""
+    with drawing(7.2, 3.6) as figure:
+        axes = figure.add_subplot()
+        grid(axes)
+        axes.plot(spectra.true_tev, spectra.exposure_largest, color=SOFT, label="largest of the map")
+        axes.plot(spectra.true_tev, spectra.exposure_target, "o-", color=ALERT, label="at the target")
+        axes.set_xscale("log")
+        axes.set_yscale("log", nonpositive="mask")
+        axes.set_xlabel("true energy (TeV)")
+        axes.set_ylabel("exposure (m² s)")
+        axes.legend(fontsize=8)
+        _plain_energies(axes)
+        return to_svg(figure, svg_name, alt)
+
+
+def _plain_energies(axes: Any) -> None:
+    """Write energies as numbers, not as powers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axes.get_xlim()
+    several = (1.0, 2.0, 5.0) if high / low < 500 else (1.0,)
+    axes.xaxis.set_major_locator(LogLocator(subs=several))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,207 @@
+"""The rule ``report``: pictures and regions of every target, and the page that shows all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cubeflow.maps import geometry_from_plain
+from cubeflow.plan.write import read_json
+from cubeflow.products.exclusion import read_exclusion
+from cubeflow.report.ds9 import exclusion_regions, pointing_regions
+from cubeflow.report.page import LabelSection, Page, TargetSection, make_page, table_data
+from cubeflow.report.skymap import Field
+from cubeflow.steps.exclusion import ExclusionMasks
+from cubeflow.steps.report_label import LabelInput, make_label, summary_line
+from cubeflow.steps.report_plan import report_content
+from cubeflow.steps.table import Row, leaf_rows, make_table, merge_rows
+from cubeflow.steps.timing import read_timing
+from cubeflow.storage.atomic import write_atomic
+
+Say = Callable[[str], None]
+MAX_LEFT_OUT = 300
+SHOWN = (
+    "obs_id",
+    "status",
+    "object",
+    "zenith",
+    "offset",
+    "livetime",
+    "energy_threshold",
+    "counts_safe",
+    "excess",
+    "significance",
+)
+SHOWN_OF_LABEL = ("norm_0", "norm_err_0", "excess", "significance")
+LIBRARIES = ("cubeflow", "snakemake", "numpy", "scipy", "astropy", "h5py")
+
+
+@dataclass(frozen=True, eq=False)
+class TargetInput:
+    """What is read of a target before its cubes.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    folder : Path
+        Its results.
+    finals : mapping of str to mapping
+        Manifest of the final products of each label.
+    rows : list of dict
+        Run table.
+    leaves : mapping of str to list
+        Rows of each label, with their profiles.
+    """
+
+    name: str
+    folder: Path
+    finals: Mapping[str, Mapping[str, Any]]
+    rows: list[Row]
+    leaves: Mapping[str, list[Row]]
+
+
+def write_report(results: Path, manifest_path: Path | None, say: Say) -> Path:
+    """Write ``report.html``, and beside each cube its pictures and regions.
+
+    Parameters
+    ----------
+    results : Path
+        Results folder.
+    manifest_path : Path or None
+        Manifest of the report; None for the current plan.
+    say : callable
+        Takes one line.
+
+    Returns
+    -------
+    Path
+        The page, which is written last.
+    """
+    index = read_json(manifest_path or results / "plan.json")["targets"]
+    content = report_content({name: part for name, part in index.items() if part["finals"] or part.get("refused", 1)})
+    n_finals = sum(len(part["finals"]) for part in content["targets"].values())
+    sections, lines, keys = [], [], []
+    for name, part in content["targets"].items():
+        target = read_target(results, name, part)
+        section, made = make_target(target, n_finals)
+        sections.append(section)
+        lines += made
+        keys += [(f"{name}, {label}", str(final["key"])) for label, final in target.finals.items()]
+        say(f"{name}: {len(target.finals)} backgrounds, {len(target.rows)} runs; {target.folder}")
+    timing = read_timing(results / "benchmarks")
+    page = Page("cubeflow report", content["key"], lines, sections, versions_of(LIBRARIES), keys, timing)
+    path = results / "report.html"
+    write_atomic(path, make_page(page).encode())
+    say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    return path
+
+
+def read_target(results: Path, name: str, part: Mapping[str, Any]) -> TargetInput:
+    """Read manifests and rows of a target."""
+    folder = results / name
+    table = read_json(folder / "plan" / part["table"])
+    leaves = leaf_rows(table, folder)
+    finals = {label: read_json(folder / "plan" / final) for label, final in part["finals"].items()}
+    return TargetInput(name, folder, finals, merge_rows(table, leaves), leaves)
+
+
+def make_target(target: TargetInput, n_finals: int) -> tuple[TargetSection, list[dict[str, str]]]:
+    """Section of a target and its lines of the summary; writes its regions and pictures."""
+    labels: list[LabelSection] = []
+    lines = []
+    links = [(f"runs.{ending}", f"{target.name}/runs.{ending}") for ending in ("ecsv", "csv")]
+    if target.finals:
+        field = write_regions(target)
+        links += [(region, f"{target.name}/{region}") for region in ("exclusion.reg", "pointings.reg")]
+        for label, manifest in target.finals.items():
+            given = LabelInput(target.name, label, manifest, target.folder, target.rows, target.leaves[label])
+            section, summary = make_label(given, field, n_finals)
+            labels.append(section)
+            lines.append(summary_line(given, summary))
+    return target_section(target, labels, links), lines
+
+
+def target_section(
+    target: TargetInput, labels: Sequence[LabelSection], links: Sequence[tuple[str, str]]
+) -> TargetSection:
+    """Words and tables of a target around the sections of its labels."""
+    left_out = [row for row in target.rows if row["status"] != "ok"]
+    return TargetSection(
+        name=target.name,
+        facts=target_facts(target, len(left_out)),
+        table=run_table(target.rows, list(target.leaves)),
+        labels=labels,
+        left_out=[(row["obs_id"], row["status"], row["reason"]) for row in left_out[:MAX_LEFT_OUT]],
+        more_left_out=max(len(left_out) - MAX_LEFT_OUT, 0),
+        warnings=count_warnings(target.rows),
+        links=links,
+    )
+
+
+def write_regions(target: TargetInput) -> Field:
+    """Write the DS9 files of a target; return what its images share."""
+    final = next(iter(target.finals.values()))
+    geom, paths = geometry_from_plain(final["geometry"]), final["settings"]["exclusion_paths"]
+    keep = ExclusionMasks(paths).mask(geom)
+    regions = exclusion_regions([read_exclusion(path) for path in paths], keep, geom)
+    write_atomic(target.folder / "exclusion.reg", regions.encode())
+    write_atomic(target.folder / "pointings.reg", pointing_regions(target.rows).encode())
+    known = [row for row in target.rows if row["status"] == "ok" and row.get("ra_pnt_deg") is not None]
+    pointings = np.array([[row["ra_pnt_deg"], row["dec_pnt_deg"]] for row in known]).reshape(-1, 2)
+    position = final["export"]["ra_deg"], final["export"]["dec_deg"]
+    return Field(geom, keep, pointings, position, target.name)
+
+
+def target_facts(target: TargetInput, n_left_out: int) -> list[tuple[str, str]]:
+    """Position and numbers of runs."""
+    facts = [("runs selected", str(len(target.rows))), ("left out", str(n_left_out))]
+    for final in list(target.finals.values())[:1]:
+        position = final["export"]
+        facts.insert(0, ("position (ICRS)", f"{position['ra_deg']:.4f}° {position['dec_deg']:+.4f}°"))
+    return facts
+
+
+def run_table(rows: list[Row], labels: Sequence[str]) -> dict[str, Any]:
+    """Run table for the page: the columns of ``runs.ecsv``."""
+    columns = [
+        {
+            "name": column.name,
+            "unit": str(column.unit or ""),
+            "description": column.description or "",
+            "values": [None if value is np.ma.masked else value for value in column.tolist()],
+        }
+        for column in make_table(rows, list(labels)).columns.values()
+    ]
+    shown = [*SHOWN, *(f"{label}_{name}" for label in labels for name in SHOWN_OF_LABEL)]
+    if any(row["status"] != "ok" for row in rows):
+        shown.append("reason")
+    return table_data(columns, shown)
+
+
+def count_warnings(rows: Sequence[Row]) -> list[tuple[str, int, str]]:
+    """Deviations and repairs with the number of runs that have them, the most frequent first."""
+    found: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        found.update({(name, "deviation") for name in str(row.get("quirks") or "").split()})
+        found.update({(each.partition("=")[0], "repair") for each in str(row.get("repairs") or "").split()})
+    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    return [(name, number, kind) for (name, kind), number in ordered]
+
+
+def versions_of(packages: Sequence[str]) -> list[tuple[str, str]]:
+    """Installed version of each package that is there."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = []
+    for package in packages:
+        try:
+            found.append((package, version(package)))
+        except PackageNotFoundError:
+            continue
+    return found
