@@ -279,7 +279,7 @@ MISTAKES = [
     (
         "method: ring",
         "method: rings",
-        "12:backgrounds.ring.method: expected one of 'fov', 'ring', 'adaptive-ring', got",
+        "12:backgrounds.ring.method: expected one of 'fov', 'ring', 'adaptive-ring', 'none', got",
     ),
     ("method: ring, ", "", "12:backgrounds.ring.method: expected a value, got nothing"),
     ("r_in: 0.5 deg", "rin: 0.5 deg", "12:backgrounds.ring.rin: unknown key; did you mean 'r_in'?"),

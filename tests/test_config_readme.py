@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from cubeflow.config import Config, TargetConfig
-from cubeflow.config.backgrounds import AdaptiveRingSection, FovSection, RingSection
+from cubeflow.config.backgrounds import AdaptiveRingSection, FovSection, NoBackground, RingSection
 from cubeflow.config.spectrum import ExponentialCutoff, LogParabola, PowerLaw, TableSpectrum
 
 README = Path(__file__).parents[1] / "config" / "README.md"
@@ -19,6 +19,7 @@ KINDS = {
     "fov": FovSection,
     "ring": RingSection,
     "adaptive-ring": AdaptiveRingSection,
+    "none": NoBackground,
     "power-law": PowerLaw,
     "log-parabola": LogParabola,
     "exp-cutoff": ExponentialCutoff,

@@ -212,7 +212,6 @@ def test_images_open_where_viewers_look(tmp_path):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda maps: maps.pop("background"), r"missing: \['background'\]"),
         (lambda maps: maps.pop("irf_exposure"), r"missing: \['irf_exposure'\]"),
         (lambda maps: maps.update(acceptance=maps["background"]), r"missing: \['acceptance_off', 'counts_off'\]"),
         (lambda maps: maps.update(alpha=maps["background"]), "alpha: not a map of a dataset"),

@@ -64,6 +64,20 @@ class FovSection(Section):
         return 0.0
 
 
+class NoBackground(Section):
+    """Counts and exposure only, as for point-like data, which have no background response."""
+
+    method: Literal["none"]
+    """No background."""
+    on_failure: Literal["drop"] = "drop"
+    """There is nothing that could fail."""
+
+    @property
+    def reach_deg(self) -> float:
+        """How far around a pixel counts are needed: not at all."""
+        return 0.0
+
+
 class RingSection(Section):
     """Counts in a ring about each pixel."""
 
@@ -122,4 +136,4 @@ class AdaptiveRingSection(Section):
         return self.r_out_max_deg
 
 
-Background = Annotated[FovSection | RingSection | AdaptiveRingSection, Discriminator("method")]
+Background = Annotated[FovSection | RingSection | AdaptiveRingSection | NoBackground, Discriminator("method")]

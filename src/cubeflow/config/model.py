@@ -79,7 +79,7 @@ class TargetConfig(Section):
     @model_validator(mode="after")
     def _check_rings(self) -> TargetConfig:
         for label, section in self.backgrounds.items():
-            if section.method == "fov":
+            if section.method in ("fov", "none"):
                 continue
             if section.r_in_deg >= 2 * self.offset_max_deg:
                 limit = f"twice offset_max = {self.offset_max_deg:g} deg (the ring is larger than the field)"

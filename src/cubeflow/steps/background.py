@@ -59,13 +59,16 @@ def make_background(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Bac
     plain : mapping
         Configuration of the label; ``method`` chooses, ``on_failure`` is the policy for a run
         whose background cannot be had: ``drop`` or ``error`` leave it out, ``keep`` keeps the
-        energies that have one.
+        energies that have one. ``none`` makes no background.
     exclusion : array of bool, shape (ny, nx)
         True where counts may be used for the background.
     """
+    if plain["method"] == "none":
+        return Background({}, np.ones((1, 1, 1), bool), {})
     if "acceptance" not in reduced.maps:
         nowhere = np.zeros((1, 1, 1), bool)
-        return Background({}, nowhere, {}, "no background response: counts and exposure only")
+        reason = "no background response, as for point-like data: counts and exposure only (method: none)"
+        return Background({}, nowhere, {}, reason)
     made = METHODS[plain["method"]](reduced, plain, exclusion)
     if made.failed:
         return made

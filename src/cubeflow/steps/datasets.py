@@ -50,6 +50,8 @@ def dataset_maps(maps: Mapping[str, Cube]) -> dict[str, Cube]:
     chosen = {name: maps[name] for name in COMMON if name in maps}
     if "psf" not in chosen and "edisp" not in chosen:
         chosen.pop("irf_exposure", None)
+    if "background" not in maps:
+        return chosen
     if "alpha" not in maps:
         chosen["background"] = maps["background"]
     else:

@@ -83,7 +83,7 @@ def make_final(
         )
     radius = export["significance"]["radius_deg"]
     significance = make_significance(maps, radius)
-    if "exposure_reco" in maps:
+    if "exposure_reco" in maps and "background" in maps:
         weights = make_spectrum(export["spectrum"]).integral(maps["exposure_reco"].axes[0].edges_array)
         used = maps["mask_safe"].data
         maps["disc_flux"] = make_map_flux(significance.excess, maps["exposure_reco"], used, radius, weights)
@@ -95,12 +95,23 @@ def make_final(
 
 
 def make_significance(maps: Mapping[str, Cube], radius_deg: float) -> SignificanceMaps:
-    """Cash over a normalised acceptance, Li & Ma over rings; summed over energy."""
+    """Cash over a normalised acceptance, Li & Ma over rings; summed over energy. NaN without a background."""
     mask = maps["mask_safe"].data
+    if "background" not in maps:
+        counts = maps["counts"]
+        nothing = Cube(np.zeros(counts.data.shape), "", counts.geom, counts.axes)
+        found = make_map_significance_cash(counts, nothing, mask, radius_deg)
+        unknown = replace_values(found.significance, np.nan)
+        return SignificanceMaps(found.counts, unknown, unknown, unknown)
     if "alpha" not in maps:
         return make_map_significance_cash(maps["counts"], maps["background"], mask, radius_deg)
     off = maps["counts_off"], maps["alpha"]
     return make_map_significance_li_ma(maps["counts"], maps["acceptance"], *off, mask, radius_deg)
+
+
+def replace_values(cube: Cube, value: float) -> Cube:
+    """Cube of the same grid with one value everywhere."""
+    return Cube(np.full(cube.data.shape, value), cube.unit, cube.geom, cube.axes)
 
 
 def _summary(
@@ -114,7 +125,7 @@ def _summary(
         "ontime_s": stacked.ontime_s,
         "livetime_s": stacked.livetime_s,
         "counts": int(maps["counts"].data.sum()),
-        "background": float(maps["background"].data.sum()),
+        "background": float(maps["background"].data.sum()) if "background" in maps else None,
         "ra_deg": export["ra_deg"],
         "dec_deg": export["dec_deg"],
         "radius_deg": export["significance"]["radius_deg"],

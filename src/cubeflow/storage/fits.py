@@ -49,9 +49,9 @@ class FitsDataset:
     Parameters
     ----------
     maps : mapping of str to Cube
-        ``counts``, ``mask_safe`` (energy, lat, lon), ``exposure`` (energy_true, lat, lon; m2 s), and either
-        ``background`` or ``counts_off``, ``acceptance``, ``acceptance_off``. Optional: ``mask_fit``, and, on a
-        grid of their own, ``psf`` (energy_true, rad, lat, lon; sr-1), ``edisp`` (energy_true, energy, lat, lon) with
+        ``counts``, ``mask_safe`` (energy, lat, lon), ``exposure`` (energy_true, lat, lon; m2 s), and
+        ``background``, or ``counts_off``, ``acceptance``, ``acceptance_off``, or neither. Optional: ``mask_fit``,
+        and, on a grid of their own, ``psf`` (energy_true, rad, lat, lon; sr-1), ``edisp`` (energy_true, energy, lat, lon) with
         ``irf_exposure`` (energy_true, lat, lon; m2 s), the exposure by which they were averaged.
     gti_s : array, shape (n, 2)
         Start and stop of the good time intervals, TT seconds since `reference_mjd`.
@@ -160,7 +160,7 @@ def _image_hdus(images: Mapping[str, Cube], keywords: Mapping[str, Keyword]) -> 
 def _check_maps(maps: Mapping[str, Cube]) -> None:
     """Refuse maps that do not fit each other."""
     off = [name for name in _ON_OFF if name in maps]
-    needed = {"counts", "exposure", "mask_safe", *(_ON_OFF if off else ("background",))}
+    needed = {"counts", "exposure", "mask_safe", *(_ON_OFF if off else ())}
     if any(name in maps for name in _RESPONSES):
         needed.add("irf_exposure")
     if missing := sorted(needed - set(maps)):
