@@ -64,4 +64,6 @@ class EffectiveArea:
         weights = self.offset.weights(offset_deg)
         on_nodes = self.energy_true.weights(np.atleast_1d(energy_tev)) @ self.area_m2
         area = on_nodes @ weights.reshape(-1, len(self.offset)).T  # (k, pixels)
-        return np.maximum(area, 0.0, out=area).reshape(-1, *weights.shape[:-1])
+        if on_nodes.min() < 0 or weights.min(initial=0.0) < 0:
+            np.maximum(area, 0.0, out=area)
+        return area.reshape(-1, *weights.shape[:-1])

@@ -26,6 +26,7 @@ FloatArray = NDArray[np.float64]
 
 # Stand-in for a rate of zero where logarithms are interpolated: the smallest normal float32, per MeV.
 FLOOR_PER_TEV = float(np.finfo(np.float32).tiny) * 1e6
+CHUNK = 4096  # positions at a time: their arrays stay in the cache, and out of fresh memory
 LOG_ZERO = float(np.log(2.0 * FLOOR_PER_TEV))  # what interpolation gives below this is no rate
 
 
@@ -108,13 +109,15 @@ class Background3D:
         """
         energy, lon, lat = self.axes
         edges = np.asarray(energy_edges_tev, dtype=float)
-        inside = lon.inside(lon_deg) & lat.inside(lat_deg)
-        corners = _Corners.at(lon, lat, np.asarray(lon_deg)[inside], np.asarray(lat_deg)[inside])
+        at_lon, at_lat = np.ravel(lon_deg), np.ravel(lat_deg)
+        inside = np.flatnonzero(lon.inside(at_lon) & lat.inside(at_lat))
         breaks = _breaks(energy, edges)
         on_nodes = energy.weights(breaks) @ self.log_rate.reshape(len(energy), -1)
-        out = np.zeros((len(edges) - 1, *inside.shape))
-        out[:, inside] = _integrate(map(corners.interpolate, on_nodes), breaks, edges, int(inside.sum()))
-        return out
+        out = np.zeros((len(edges) - 1, at_lon.size))
+        for part in np.array_split(inside, len(inside) // CHUNK + 1):
+            corners = _Corners.at(lon, lat, at_lon[part], at_lat[part])
+            out[:, part] = _integrate(map(corners.interpolate, on_nodes), breaks, edges, len(part))
+        return out.reshape(-1, *np.shape(lon_deg))
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,9 +184,12 @@ class _Corners:
 
     def interpolate(self, plane: FloatArray) -> FloatArray:
         """Bilinear values, shape (p,), of a table flattened from (n_lon, n_lat)."""
-        value = plane[self.index[0]] * self.weight[0]
+        value = plane.take(self.index[0], mode="clip")
+        value *= self.weight[0]
         for index, weight in zip(self.index[1:], self.weight[1:], strict=True):
-            value += plane[index] * weight
+            part = plane.take(index, mode="clip")
+            part *= weight
+            value += part
         return value
 
 
@@ -226,5 +232,8 @@ def _integrate(planes: Iterator[FloatArray], breaks: FloatArray, edges: FloatArr
 def _log_mean(log_a: FloatArray, a: FloatArray, log_b: FloatArray, b: FloatArray) -> FloatArray:
     """Logarithmic mean (b - a) / (ln b - ln a), the plain mean where both are nearly equal."""
     step = log_b - log_a
-    near = np.abs(step) < 1e-5
-    return np.where(near, 0.5 * (a + b), (b - a) / np.where(near, 1.0, step))
+    near = np.flatnonzero(np.abs(step) < 1e-5)
+    step[near] = 1.0
+    mean = (b - a) / step
+    mean[near] = 0.5 * (a + b)[near]
+    return mean

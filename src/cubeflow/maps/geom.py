@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cubeflow.maps import sphere
+from cubeflow.maps.projection import has_closed_form, native_to_vectors
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -101,15 +102,20 @@ class Geometry:
 
     def pixel_to_vectors(self, x: ArrayLike, y: ArrayLike) -> FloatArray:
         """ICRS unit vectors, shape (..., 3), at 0-based pixel positions; NaN outside the projection."""
-        lon, lat = self.wcs().wcs_pix2world(np.ravel(x), np.ravel(y), 0)
+        x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+        if has_closed_form(self.projection, self.lat_deg):
+            u, v = (self.crpix_x - 1 - x) * self.pixel_deg, (y + 1 - self.crpix_y) * self.pixel_deg
+            return native_to_vectors(self.projection, self.lon_deg, self.lat_deg, self.frame, u, v)
+        x, y = np.broadcast_arrays(x, y)
+        lon, lat = self.wcs().wcs_pix2world(x.ravel(), y.ravel(), 0)
         # A position beyond the edge of an all-sky projection is no position, whatever wcslib made of it.
         back_x, back_y = self.wcs().wcs_world2pix(lon, lat, 0)
         period = 360.0 / self.pixel_deg
-        shift_x = np.abs(back_x - np.ravel(x))
-        beyond = ~((np.minimum(shift_x, np.abs(shift_x - period)) < 1e-3) & (np.abs(back_y - np.ravel(y)) < 1e-3))
+        shift_x = np.abs(back_x - x.ravel())
+        beyond = ~((np.minimum(shift_x, np.abs(shift_x - period)) < 1e-3) & (np.abs(back_y - y.ravel()) < 1e-3))
         vectors = sphere.frame_to_icrs(sphere.unit_vectors(lon, lat), self.frame)
         vectors[beyond] = np.nan
-        return vectors.reshape(*np.shape(x), 3)
+        return vectors.reshape(*x.shape, 3)
 
     def vectors_to_pixel(self, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
         """0-based pixel positions (x, y), shape (...), of ICRS vectors (..., 3); NaN where there are none."""
@@ -120,19 +126,14 @@ class Geometry:
     @cached_property
     def center_vectors(self) -> FloatArray:
         """ICRS unit vectors of the pixel centres, shape (ny, nx, 3)."""
-        y, x = np.mgrid[: self.ny, : self.nx].astype(float)
+        y, x = np.ogrid[: self.ny, : self.nx]
         return self.pixel_to_vectors(x, y)
 
     @cached_property
     def solid_angle_sr(self) -> FloatArray:
         """Exact solid angle of each pixel, shape (ny, nx), sr; 0 where a corner has no position."""
-        y, x = np.mgrid[: self.ny + 1, : self.nx + 1] - 0.5
-        corner = self.pixel_to_vectors(x, y)
-        low_left, low_right = corner[:-1, :-1], corner[:-1, 1:]
-        up_left, up_right = corner[1:, :-1], corner[1:, 1:]
-        area = sphere.triangle_solid_angle(low_left, low_right, up_right)
-        area += sphere.triangle_solid_angle(low_left, up_right, up_left)
-        return np.where(np.isfinite(area), area, 0.0)
+        y, x = np.ogrid[: self.ny + 1, : self.nx + 1]
+        return sphere.grid_solid_angles(self.pixel_to_vectors(x - 0.5, y - 0.5))
 
     def offset_deg(self, lon_deg: float, lat_deg: float) -> FloatArray:
         """Separation of each pixel centre from an ICRS position, shape (ny, nx), deg; NaN off the sky."""
@@ -198,9 +199,7 @@ def make_geometry(
     if not (np.isfinite(pixel_deg) and pixel_deg > 0):
         raise GeometryError(f"pixel: expected a size above 0 deg, got {pixel_deg}")
     nx, ny = (int(np.rint(width / pixel_deg)) for width in width_deg)
-    return Geometry(
-        frame, projection, lon_deg, lat_deg, pixel_deg, nx, ny, crpix_x=(nx + 1) / 2, crpix_y=(ny + 1) / 2
-    )
+    return Geometry(frame, projection, lon_deg, lat_deg, pixel_deg, nx, ny, crpix_x=(nx + 1) / 2, crpix_y=(ny + 1) / 2)
 
 
 def geometry_from_plain(plain: dict[str, Any]) -> Geometry:

@@ -23,11 +23,12 @@ ICRS_TO_GALACTIC = np.array(
 
 
 def unit_vectors(lon_deg: ArrayLike, lat_deg: ArrayLike) -> FloatArray:
-    """Unit vectors of shape (..., 3) for longitudes and latitudes in deg; NaN stays NaN."""
+    """Unit vectors of shape (..., 3) for longitudes and latitudes in deg, which broadcast; NaN stays NaN."""
     # Files hold float32 positions: without the conversion their pixels would be computed in float32.
     lon, lat = np.deg2rad(np.asarray(lon_deg, dtype=float)), np.deg2rad(np.asarray(lat_deg, dtype=float))
     cos_lat = np.cos(lat)
-    return np.stack([cos_lat * np.cos(lon), cos_lat * np.sin(lon), np.broadcast_to(np.sin(lat), cos_lat.shape)], -1)
+    x, y = cos_lat * np.cos(lon), cos_lat * np.sin(lon)
+    return np.stack([x, y, np.broadcast_to(np.sin(lat), x.shape)], -1)
 
 
 def lon_lat(vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -100,3 +101,33 @@ def triangle_solid_angle(a: FloatArray, b: FloatArray, c: FloatArray) -> FloatAr
     triple = np.einsum("...i,...i", a, np.cross(b - a, c - a))
     denominator = 1.0 + np.einsum("...i,...i", a, b) + np.einsum("...i,...i", b, c) + np.einsum("...i,...i", c, a)
     return np.abs(2.0 * np.arctan2(triple, denominator))
+
+
+def grid_solid_angles(corners: FloatArray) -> FloatArray:
+    """Solid angle in sr of the cells of a grid, shape (ny, nx), from its corners, shape (ny + 1, nx + 1, 3).
+
+    Each cell is two spherical triangles, as in `triangle_solid_angle`, with components kept apart for speed
+    and both angles in one arctangent. A cell with a corner that is NaN has no solid angle: 0.
+    """
+    planes = [np.ascontiguousarray(corners[..., k]) for k in range(3)]
+    a = [plane[:-1, :-1] for plane in planes]
+    b, c, d = ([plane[cut] for plane in planes] for cut in _OTHER_CORNERS)
+    to_b, to_c, to_d = ([q - p for p, q in zip(a, other, strict=True)] for other in (b, c, d))
+    a_c = _dot(a, c)
+    below = 1.0 + _dot(a, b) + _dot(b, c) + a_c, _triple(a, to_b, to_c)
+    above = 1.0 + _dot(a, d) + _dot(d, c) + a_c, _triple(a, to_c, to_d)
+    imaginary = below[0] * above[1] + below[1] * above[0]
+    area = np.abs(2.0 * np.arctan2(imaginary, below[0] * above[0] - below[1] * above[1]))
+    return np.where(np.isfinite(area), area, 0.0)
+
+
+# Lower right, upper right and upper left corner of each cell.
+_OTHER_CORNERS = (np.s_[:-1, 1:], np.s_[1:, 1:], np.s_[1:, :-1])
+
+
+def _dot(p: list[FloatArray], q: list[FloatArray]) -> FloatArray:
+    return p[0] * q[0] + p[1] * q[1] + p[2] * q[2]
+
+
+def _triple(p: list[FloatArray], q: list[FloatArray], r: list[FloatArray]) -> FloatArray:
+    return p[0] * (q[1] * r[2] - q[2] * r[1]) + p[1] * (q[2] * r[0] - q[0] * r[2]) + p[2] * (q[0] * r[1] - q[1] * r[0])

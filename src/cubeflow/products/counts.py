@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cubeflow.maps import sphere
 from cubeflow.maps.axis import Axis
 from cubeflow.maps.cube import Cube
 from cubeflow.maps.geom import Geometry
@@ -49,9 +50,9 @@ def make_map_counts(
     keep = np.flatnonzero(bin_index >= 0)
     ix, iy = geom.pixel_index(events.ra_deg[keep], events.dec_deg[keep])
     inside = ix >= 0
-    flat = (bin_index[keep][inside] * geom.ny + iy[inside]) * geom.nx + ix[inside]
-    counts = np.bincount(flat, minlength=energy.n_bins * geom.ny * geom.nx)
-    counts = counts.reshape(energy.n_bins, *geom.shape).astype(np.int64, copy=False)
     if pointing is not None and offset_max_deg is not None:
-        counts *= geom.offset_deg(pointing.ra_deg, pointing.dec_deg) < offset_max_deg
-    return Cube(counts, "", geom, (energy,))
+        origin = sphere.unit_vectors(pointing.ra_deg, pointing.dec_deg)
+        inside &= sphere.separation_deg(geom.center_vectors[iy, ix], origin) < offset_max_deg
+    flat = (bin_index[keep][inside] * geom.ny + iy[inside]) * geom.nx + ix[inside]
+    counts = np.bincount(flat, minlength=energy.n_bins * geom.ny * geom.nx).astype(np.int64, copy=False)
+    return Cube(counts.reshape(energy.n_bins, *geom.shape), "", geom, (energy,))

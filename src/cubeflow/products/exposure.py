@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,10 +51,10 @@ def make_map_exposure_true_energy(
         In m2 s; zero outside the table's edges.
     """
     offset = geom.offset_deg(pointing.ra_deg, pointing.dec_deg)
-    exposure = aeff.evaluate(energy_true.centers, offset)
-    exposure *= livetime_s
     if offset_max_deg is not None:
-        exposure *= offset < offset_max_deg
+        offset = np.where(offset < offset_max_deg, offset, np.nan)
+    # Livetime goes into the small table, not into the large map; NaN offsets have no area.
+    exposure = replace(aeff, area_m2=aeff.area_m2 * livetime_s).evaluate(energy_true.centers, offset)
     return Cube(exposure, "m2 s", geom, (energy_true,))
 
 
@@ -85,30 +87,35 @@ def make_map_exposure_reco_energy(
     energy_true = exposure.axis("energy_true")
     flux, flux_reco = spectrum.integral(energy_true.edges_array), spectrum.integral(energy.edges_array)
     offset = exposure.geom.offset_deg(pointing.ra_deg, pointing.dec_deg).ravel()
-    seen = np.any(exposure.data > 0, axis=0).ravel() & edisp.offset.inside(offset)
-    flux_exposure = exposure.data.reshape(energy_true.n_bins, -1)[:, seen] * flux[:, None]  # (energy_true, pixels)
+    by_pixel = exposure.data.reshape(energy_true.n_bins, -1)
+    pixels = np.flatnonzero(by_pixel.any(axis=0) & edisp.offset.inside(offset))
+    pixels = pixels[np.argsort(edisp.offset.bracket(offset[pixels])[0], kind="stable")]  # interval after interval
     reco = np.zeros((energy.n_bins, offset.size))
-    reco[:, seen] = _disperse(flux_exposure, edisp, energy_true.centers, energy.edges_array, offset[seen])
-    reco /= flux_reco[:, None]
+    values = by_pixel[:, pixels] * flux[:, None]
+    folded = _disperse(values, edisp, energy_true.centers, energy.edges_array, offset[pixels])
+    reco[:, pixels] = folded / flux_reco[:, None]
     return Cube(reco.reshape(energy.n_bins, *exposure.geom.shape), "m2 s", exposure.geom, (energy,))
 
 
 def _disperse(
     values: FloatArray, edisp: EnergyDispersion, energy_true: FloatArray, edges: FloatArray, offset: FloatArray
 ) -> FloatArray:
-    """Fold values, shape (k, p), with the energy dispersion at offsets, shape (p,); returns (r, p)."""
+    """Fold values, shape (k, p), with the energy dispersion at offsets, shape (p,); returns (r, p).
+
+    Offsets are sorted by the interval of nodes they lie in; within one the kernel is linear in the offset.
+    """
     kernel, norm = edisp.node_kernels(energy_true, edges)  # (k, r, n_offset), (k, n_offset)
-    weights = edisp.offset.weights(offset).T  # (n_offset, p)
-    between = np.all(weights >= 0, axis=0)
+    index, fraction = edisp.offset.bracket(offset)
     out = np.zeros((len(edges) - 1, offset.size))
-    share = norm @ weights
-    normed = np.divide(values, share, out=np.zeros_like(values), where=share > 0)
-    for node, weight in enumerate(weights):
-        near = np.flatnonzero(between & (weight > 0))
-        out[:, near] += (kernel[..., node].T @ normed[:, near]) * weight[near]
-    beyond = np.flatnonzero(~between)
-    for part in np.array_split(beyond, len(beyond) // CHUNK + 1):
-        # Beyond the outermost nodes the density is clipped, and no longer linear in the weights.
-        exact = edisp.kernel(energy_true, edges, offset[part])
-        out[:, part] = np.einsum("krp,kp->rp", exact, values[:, part])
+    for node in range(len(edisp.offset)):
+        part = slice(*np.searchsorted(index, [node, node + 1]))
+        upper = min(node + 1, len(edisp.offset) - 1)
+        f = fraction[part]
+        share = norm[:, node, None] * (1.0 - f) + norm[:, upper, None] * f
+        normed = np.divide(values[:, part], share, out=np.zeros_like(share), where=share > 0)
+        out[:, part] = (kernel[..., node].T @ normed) * (1.0 - f) + (kernel[..., upper].T @ normed) * f
+    beyond = np.flatnonzero((fraction < 0) | (fraction > 1))
+    for chunk in np.array_split(beyond, len(beyond) // CHUNK + 1):
+        # Beyond the outermost nodes the density is clipped, and no longer linear in the offset.
+        out[:, chunk] = np.einsum("krp,kp->rp", edisp.kernel(energy_true, edges, offset[chunk]), values[:, chunk])
     return out
