@@ -29,7 +29,7 @@ class Verbs(click.Group):
         except MistakeError as error:
             click.echo(str(error), err=True)
             sys.exit(CONFIGURATION)
-        except (FailedError, OSError, MemoryError) as error:
+        except failures() as error:
             click.echo(f"cubeflow: {error}", err=True)
             sys.exit(FAILED)
 
@@ -40,6 +40,14 @@ class Verbs(click.Group):
             found = [(f"{name:{width}}", self.get_command(ctx, name)) for name in names]
             with formatter.section(title):
                 formatter.write_dl([(name, verb.get_short_help_str(76 - width)) for name, verb in found if verb])
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What is no mistake of the user and no bug; imported when something was raised."""
+    from cubeflow.storage.atomic import StorageError
+    from cubeflow.storage.envelope import ArtifactDamaged, ArtifactMismatch
+
+    return FailedError, OSError, MemoryError, StorageError, ArtifactDamaged, ArtifactMismatch
 
 
 def quiet_option() -> click.Option:

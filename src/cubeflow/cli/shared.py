@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 FAILED, CONFIGURATION, REFUSED = 1, 2, 3
+DIFFERENT = 1
 QUIET = "cubeflow.quiet"
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 CONFIGFILE = click.option(
@@ -24,6 +26,8 @@ COMPRESSION = click.option(
     "--compression", type=click.Choice(["blosc", "gzip", "none"]), default="blosc", show_default=True
 )
 
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
 
 def be_quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     """Remember ``--quiet``."""
@@ -35,3 +39,8 @@ def say(line: str) -> None:
     ctx: Any = click.get_current_context(silent=True)
     if ctx is None or not ctx.meta.get(QUIET):
         click.echo(line, err=True)
+
+
+def print_json(content: object) -> None:
+    """Print plain content as JSON to standard output."""
+    click.echo(json.dumps(content, indent=1, sort_keys=True))
