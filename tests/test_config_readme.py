@@ -14,7 +14,7 @@ from cubeflow.config.backgrounds import AdaptiveRingSection, FovSection, NoBackg
 from cubeflow.config.spectrum import ExponentialCutoff, LogParabola, PowerLaw, TableSpectrum
 
 README = Path(__file__).parents[1] / "config" / "README.md"
-UNITS = {"_deg": "deg", "_tev": "TeV", "_s": "s", "_mjd": "MJD (TT)"}
+UNITS = {"_deg": "deg", "_tev": "TeV", "_s": "s", "_mjd": "MJD (TT)", "_mb": "MB"}
 KINDS = {
     "fov": FovSection,
     "ring": RingSection,

@@ -13,7 +13,7 @@ from cubeflow.storage import described, envelope
 from cubeflow.storage.artifact import (
     Artifact,
     ArtifactDamaged,
-    ArtifactMismatch,
+    ArtifactNewer,
     check_artifact,
     read_artifact,
     read_key,
@@ -261,7 +261,7 @@ def test_fault_56_newer_schema(path, monkeypatch):
         patch.setattr(envelope, "SCHEMA", 2)
         forge(path, put)
     for read in (read_artifact, check_artifact, read_summary):
-        with pytest.raises(ArtifactMismatch, match=r"a\.h5: has schema 2, this version reads 1"):
+        with pytest.raises(ArtifactNewer, match=r"a\.h5: has schema 2, this version reads 1"):
             read(path)
     assert read_key(path) is None
 

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from cubeflow.cli.ending import ending_in_order
 from cubeflow.cli.shared import CONFIGURATION, FAILED, be_quiet
 from cubeflow.errors import FailedError, MistakeError
 
@@ -25,7 +26,8 @@ class Verbs(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         """Run a verb."""
         try:
-            return super().invoke(ctx)
+            with ending_in_order():
+                return super().invoke(ctx)
         except MistakeError as error:
             click.echo(str(error), err=True)
             sys.exit(CONFIGURATION)

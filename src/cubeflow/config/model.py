@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cubeflow.config.backgrounds import Background, FovSection
-from cubeflow.config.quantity import Angle, FilePath, Name
+from cubeflow.config.quantity import Angle, FilePath, Memory, Name
 from cubeflow.config.section import Section, key_error
 from cubeflow.config.sections import (
     Artifacts,
@@ -192,6 +192,8 @@ class Config(Section):
     """How artifacts are kept."""
     results: FilePath = "results"
     """Folder of the results."""
+    memory_mb: Memory | None = Field(default=None, alias="memory")
+    """Most memory that a job may need; null for what this machine has."""
     on_refused: Literal["continue", "fail"] = "continue"
     """Go on without refused runs, or fail at the end of their batch."""
     simulate: Simulate | None = None

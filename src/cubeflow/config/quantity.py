@@ -15,7 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-zµ]{1,16})\s*", re.ASCII)
 _VARIABLE = re.compile(r"\$\{([^}:]*)(?::-([^}]*))?\}")
 _NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]{0,63}")
-_EXAMPLES = {"deg": "0.5 deg", "TeV": "1 TeV", "s": "28 min"}
+_EXAMPLES = {"deg": "0.5 deg", "TeV": "1 TeV", "s": "28 min", "MB": "16 GB"}
 _ORDINAL_OF_MJD_0 = 678_576  # date(1858, 11, 17).toordinal()
 
 
@@ -153,6 +153,7 @@ Angle = Annotated[float, Quantity("deg", above=0.0, most=180.0)]
 Longitude = Annotated[float, Quantity("deg", least=-360.0, most=360.0)]
 Latitude = Annotated[float, Quantity("deg", least=-90.0, most=90.0)]
 Energy = Annotated[float, Quantity("TeV", above=0.0, most=1e6)]
+Memory = Annotated[float, Quantity("MB", least=1.0)]
 Duration = Annotated[float, Quantity("s", above=0.0)]
 Time = Annotated[float, BeforeValidator(parse_time, json_schema_input_type=str | float)]
 FilePath = Annotated[str, AfterValidator(check_path)]

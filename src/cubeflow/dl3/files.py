@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 import zlib
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 MAX_FILE_BYTES = 2**30
 MAX_CONTENT_BYTES = 2**30
+READ_LIMIT_S = 120.0
 GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31
 _CHUNK = 2**24
@@ -43,12 +47,13 @@ def read_content(path: Path, max_content: int = MAX_CONTENT_BYTES, md5: str | No
     Raises
     ------
     FileRefused
-        If it is missing, unreadable, no regular file, too large, changing, or a gzip file that is
-        truncated or damaged (its CRC and length are checked); or if its MD5 is another.
+        If it is missing, unreadable, not read within `READ_LIMIT_S`, no regular file, too large,
+        changing, or a gzip file that is truncated or damaged (its CRC and length are checked); or if
+        its MD5 is another.
     """
     for _ in range(2):
         try:
-            raw = _read_regular(path)
+            raw = _read_within_limit(path)
         except OSError as error:
             raise FileRefused(f"{path}: {error.strerror or error}") from error
         except ValueError as error:
@@ -59,6 +64,32 @@ def read_content(path: Path, max_content: int = MAX_CONTENT_BYTES, md5: str | No
             raise FileRefused(f"{path}: its MD5 is not {md5}, as the index has it")
         return gunzip(raw, path, max_content) if raw[:2] == GZIP_MAGIC else raw
     raise FileRefused(f"{path}: changed while it was read, twice")
+
+
+def _read_within_limit(path: Path) -> bytes:
+    """Bytes of a regular file, read beside: a file system that hangs cannot be interrupted, only left behind.
+
+    Raises
+    ------
+    TimeoutError
+        If they are not there after `READ_LIMIT_S`.
+    """
+    answers: SimpleQueue[bytes | Exception] = SimpleQueue()
+
+    def read() -> None:
+        try:
+            answers.put(_read_regular(path))
+        except (OSError, ValueError, MemoryError, _Changed) as error:
+            answers.put(error)
+
+    Thread(target=read, daemon=True).start()
+    try:
+        answer = answers.get(timeout=READ_LIMIT_S)
+    except Empty:
+        raise TimeoutError(errno.ETIMEDOUT, f"not read within {READ_LIMIT_S:g} s: the disk does not answer") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _read_regular(path: Path) -> bytes:

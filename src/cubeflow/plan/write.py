@@ -149,6 +149,7 @@ def batch_manifest(target: TargetPlan, batch: BatchPlan) -> dict[str, Any]:
         "reduce": spec.reduce,
         "backgrounds": spec.backgrounds,
         "settings": spec.settings,
+        "memory_mb": estimate(spec)["reduce"].memory_mb,
         "runs": runs,
         "leaves": dict(batch.leaves),
     }

@@ -19,6 +19,7 @@ from cubeflow.products.stack import Stack, StackSum, empty_stack, make_run_stack
 from cubeflow.steps.background import Background, make_background
 from cubeflow.steps.exclusion import ExclusionMasks
 from cubeflow.steps.kept import Keeper, write_stack
+from cubeflow.steps.memory import memory_message
 from cubeflow.steps.progress import Progress, progress_of
 from cubeflow.steps.reduce import Reduced
 from cubeflow.steps.run import Run
@@ -130,6 +131,8 @@ def reduce_batch(batch: Batch, labels: tuple[str, ...] | None = None) -> BatchRe
                 sums[label].add(part)
         except FailedError as error:
             result.failed.append(str(error))
+        except MemoryError:
+            result.failed.append(f"run {run['obs_id']}: {memory_message(batch.manifest['memory_mb'])}")
         batch.progress.step(result.refused, result.failed)
     if result.failed:
         raise FailedError("\n".join(result.failed))

@@ -17,7 +17,9 @@ from cubeflow.plan.inventory import Inventory
 from cubeflow.plan.model import TargetPlan
 from cubeflow.plan.write import read_json, write_index, write_target
 from cubeflow.steps.demo import make_demo_store
+from cubeflow.steps.exclusion import check_exclusion
 from cubeflow.steps.lock import holder_of
+from cubeflow.steps.memory import check_memory
 from cubeflow.steps.specify import target_specs
 from cubeflow.steps.workflow_plan import WorkflowPlan
 from cubeflow.storage.artifact import set_aside
@@ -46,6 +48,7 @@ def make_plan(config: Config, say: Say) -> Planned:
         If there is no store, or a file the configuration names is missing.
     """
     specs = target_specs(config)
+    check_memory(specs, config.memory_mb)
     make_demo_store(config, say)
     pattern = config.data.pattern
     source = str(Path(config.data.store) / pattern) if pattern else config.data.store
@@ -56,12 +59,20 @@ def make_plan(config: Config, say: Say) -> Planned:
     cache.save()
     entries = {entry.obs_id: entry for entry in store.runs}
     parts = [write_target(results, target, (entries, cache)) for target in targets]
-    for path in (path for _, found in parts for path in found.damaged):
-        say(f"{path}: not what was written; set aside as {set_aside(path).name}, to be made again")
+    _look_ahead(targets, parts, say)
     index = {target.spec.name: part for target, (part, _) in zip(targets, parts, strict=True)}
     path = write_index(results, index, is_current=holder_of(results) is None)
     workflow = WorkflowPlan(config.results, config.on_refused == "continue", index, str(path))
     return Planned(config, store, targets, tuple(found for _, found in parts), workflow)
+
+
+def _look_ahead(targets: Sequence[TargetPlan], parts: Sequence[tuple[dict[str, Any], Inventory]], say: Say) -> None:
+    """Put damaged stacks aside, and read the exclusion files of targets that have runs to reduce."""
+    for target, (part, found) in zip(targets, parts, strict=True):
+        for path in found.damaged:
+            say(f"{path}: not what was written; set aside as {set_aside(path).name}, to be made again")
+        if part["to_make"]:
+            check_exclusion(target.spec.name, target.spec.reduce, target.spec.settings["exclusion_paths"])
 
 
 def digest_file(path: Path) -> HduDigests:

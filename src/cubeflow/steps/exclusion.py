@@ -2,13 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps import Geometry
+from cubeflow.errors import MistakeError
+from cubeflow.maps import Geometry, geometry_from_plain
 from cubeflow.products.exclusion import Exclusion, ExclusionError, make_mask_exclusion, read_exclusion
+
+LEAST_KEPT = 0.05
+
+
+class ExclusionMistake(MistakeError):
+    """The exclusion of a target cannot be meant; the message names the key."""
+
+
+def check_exclusion(name: str, plain: Mapping[str, Any], paths: Sequence[str]) -> None:
+    """Read the exclusion files of a target and see that they leave something, before any job needs them.
+
+    Parameters
+    ----------
+    name : str
+        Target.
+    plain : mapping
+        Configuration of the step ``reduce``.
+    paths : sequence of str
+        Exclusion files.
+
+    Raises
+    ------
+    ExclusionMistake
+        If a file cannot be used, or all but 5 % of the field from which background is taken are excluded.
+    """
+    try:
+        keep = ExclusionMasks(paths).mask(_field(plain))
+    except ExclusionError as error:
+        raise ExclusionMistake(f"targets.{name}.exclusion: {error}") from error
+    kept = float(keep.mean())
+    if kept < LEAST_KEPT:
+        raise ExclusionMistake(
+            f"targets.{name}.exclusion: {', '.join(paths)}: {kept:.1%} of the field is left, expected at least "
+            f"{LEAST_KEPT:.0%}. In an exclusion image 1 means keep and 0 excluded; regions are the excluded areas"
+        )
+
+
+def _field(plain: Mapping[str, Any]) -> Geometry:
+    """Coarse grid of the map, and of what lies around it where whole runs are used."""
+    geom = geometry_from_plain(plain["irf_geometry"])
+    margin = 0 if plain["trim"] else int(np.ceil(plain["offset_max_deg"] / geom.pixel_deg))
+    nx, ny = geom.nx + 2 * margin, geom.ny + 2 * margin
+    return replace(geom, nx=nx, ny=ny, crpix_x=geom.crpix_x + margin, crpix_y=geom.crpix_y + margin)
 
 
 class ExclusionMasks:

@@ -16,8 +16,8 @@ from cubeflow.products.stack import Stack
 from cubeflow.steps.datasets import make_fits_dataset
 from cubeflow.steps.exclusion import ExclusionMasks
 from cubeflow.steps.final import Final, make_final
-from cubeflow.steps.kept import stack_from_artifact
-from cubeflow.storage.artifact import Artifact, read_artifact, write_artifact
+from cubeflow.steps.kept import read_stack, stack_from_artifact
+from cubeflow.storage.artifact import Artifact, write_artifact
 from cubeflow.storage.fits import write_dataset_fits, write_image_fits
 
 
@@ -44,7 +44,7 @@ def export_label(final_path: Path, say: Callable[[str], None]) -> list[Path]:
     manifest = read_json(final_path)
     folder = final_path.parents[1]
     root = folder / "stack" / manifest["label"] / f"{manifest['root']}.h5"
-    stacked = stack_from_artifact(read_artifact(root, expect_kind="stack"))
+    stacked = stack_from_artifact(read_stack(root))
     if stacked.n_runs == 0:
         raise FailedError(f"{manifest['target']}: {manifest['label']}: no run is left; see {folder / 'runs.ecsv'}")
     geometries = geometry_from_plain(manifest["geometry"]), geometry_from_plain(manifest["irf_geometry"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cubeflow.errors import FailedError
 from cubeflow.maps import Cube, NoOverlap
 from cubeflow.observation import RunRefused, RunSkipped
 from cubeflow.plan import versions
@@ -129,6 +130,21 @@ def read_kept(path: Path, kind: str, key: str | None, say: Callable[[str], None]
     except ArtifactDamaged as error:
         say(f"{path}: damaged ({error}); set aside as {set_aside(path).name} and made again")
         return None
+
+
+def read_stack(path: Path, names: Sequence[str] | None = None) -> Artifact:
+    """Read a stack, or only some of its datasets; a damaged one is set aside.
+
+    Raises
+    ------
+    FailedError
+        If it is damaged; it is then missing, and the next start makes it again.
+    """
+    try:
+        return read_artifact(path, names=names, expect_kind="stack")
+    except ArtifactDamaged as error:
+        aside = set_aside(path).name
+        raise FailedError(f"{path}: damaged ({error.reason}); set aside as {aside}, start again to make it") from error
 
 
 def _cubes(artifact: Artifact) -> dict[str, Cube]:

@@ -32,15 +32,14 @@ def target_spec(config: Config, name: str) -> TargetSpec:
     ra_deg, dec_deg = target.icrs_deg
     observations = target.observations
     exclusion = [_digest_exclusion(name, path) for path in target.exclusion]
+    backgrounds = {label: {**plain, "exclusion": exclusion} for label, plain in target.to_plain("backgrounds").items()}
     return TargetSpec(
         name=name,
         ra_deg=ra_deg,
         dec_deg=dec_deg,
         selection=Selection(observations.ids, observations.exclude, observations.within_deg, observations.where),
         reduce=reduce_setup(target).to_plain(),
-        backgrounds={
-            label: {**plain, "exclusion": exclusion} for label, plain in target.to_plain("backgrounds").items()
-        },
+        backgrounds=backgrounds,
         export={
             "significance": target.to_plain("significance"),
             "ra_deg": ra_deg,
@@ -77,6 +76,8 @@ def reduce_setup(target: TargetConfig) -> ReduceSetup:
 
 def _digest_exclusion(name: str, path: str) -> str:
     """Digest of the content of an exclusion file."""
+    if not Path(path).is_file():
+        raise SpecificationError(f"targets.{name}.exclusion: {path}: expected a regular file, found none")
     try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cubeflow.plan.write import read_json
-from cubeflow.storage.artifact import read_artifact
+from cubeflow.steps.kept import read_stack
 from cubeflow.storage.atomic import write_atomic
 
 Row = dict[str, Any]
@@ -60,7 +60,7 @@ def leaf_rows(manifest: Mapping[str, Any], folder: Path) -> dict[str, list[Row]]
     rows: dict[str, list[Row]] = {label: [] for label in manifest["leaves"]}
     for label, leaves in manifest["leaves"].items():
         for leaf in leaves:
-            rows[label] += read_artifact(folder / "stack" / label / f"{leaf}.h5", names=[]).attributes["rows"]
+            rows[label] += read_stack(folder / "stack" / label / f"{leaf}.h5", names=[]).attributes["rows"]
     return rows
 
 

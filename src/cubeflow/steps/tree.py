@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from cubeflow.errors import MistakeError
 from cubeflow.plan.build import node_key
 from cubeflow.products.stack import Stack, stack
-from cubeflow.steps.kept import stack_from_artifact, write_stack
-from cubeflow.storage.artifact import read_artifact
+from cubeflow.steps.kept import read_stack, stack_from_artifact, write_stack
 from cubeflow.storage.keys import short
 
 
-class StackError(ValueError):
+class StackError(MistakeError):
     """A node cannot be stacked; the message names the file."""
 
 
@@ -42,7 +42,7 @@ def stack_node(output: Path, children: Sequence[Path], compression: str, say: Ca
 
     def parts() -> Iterator[Stack]:
         for child in children:
-            yield stack_from_artifact(read_artifact(child, expect_kind="stack"))
+            yield stack_from_artifact(read_stack(child))
 
     stacked = stack(parts())
     write_stack(output, stacked, key, {"children": names}, compression)

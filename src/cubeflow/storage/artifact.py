@@ -18,6 +18,7 @@ from cubeflow.storage.envelope import (
     SCHEMA,
     ArtifactDamaged,
     ArtifactMismatch,
+    ArtifactNewer,
     Envelope,
     digest,
     open_regular,
@@ -32,6 +33,7 @@ __all__ = [
     "Artifact",
     "ArtifactDamaged",
     "ArtifactMismatch",
+    "ArtifactNewer",
     "CubeStream",
     "StorageError",
     "check_artifact",
@@ -145,7 +147,7 @@ def read_key(path: PathLike) -> str | None:
         return None
     try:
         return read_envelope(path, descriptor).key
-    except (ArtifactDamaged, ArtifactMismatch, OSError):
+    except (ArtifactDamaged, ArtifactMismatch, ArtifactNewer, OSError):
         return None
     finally:
         os.close(descriptor)

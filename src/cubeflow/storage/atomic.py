@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cubeflow.errors import FailedError
+
 Payload = bytes | bytearray | memoryview
 WRITE_STEP = 1 << 24
 _TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{16}\.tmp")
@@ -33,7 +35,7 @@ _REASONS = {
 }
 
 
-class StorageError(Exception):
+class StorageError(FailedError):
     """A file could not be written or read; the message names it and says why."""
 
 

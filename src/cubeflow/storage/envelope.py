@@ -15,6 +15,7 @@ import stat
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
+from cubeflow.errors import FailedError
 from cubeflow.storage.atomic import storage_error
 from cubeflow.storage.keys import canonical_json
 
@@ -31,7 +32,7 @@ _FORMS = {
 }
 
 
-class ArtifactDamaged(Exception):
+class ArtifactDamaged(FailedError):
     """A file is not the artifact that was written: cut, changed, or never one."""
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
@@ -39,12 +40,16 @@ class ArtifactDamaged(Exception):
         self.path, self.reason = path, reason
 
 
-class ArtifactMismatch(Exception):
-    """A sound artifact, but not the one asked for: another key, kind or schema, or without a dataset."""
+class ArtifactMismatch(FailedError):
+    """A sound artifact, but not the one asked for: another key, kind or older schema, or without a dataset."""
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         super().__init__(f"{os.fspath(path)}: {reason}")
         self.path, self.reason = path, reason
+
+
+class ArtifactNewer(FailedError):
+    """An artifact of a newer version of this program: it is neither read nor replaced."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,8 @@ def open_block(path: str | os.PathLike[str], block: bytes) -> Envelope:
     ArtifactDamaged
         If it is not what was written.
     ArtifactMismatch
+        If the file was written by an older version.
+    ArtifactNewer
         If the file was written by a newer version.
     """
     if len(block) < BLOCK or not block.startswith(_MAGIC):
@@ -104,6 +111,11 @@ def open_block(path: str | os.PathLike[str], block: bytes) -> Envelope:
     if block[_SEALED:] != hashlib.sha256(block[:_SEALED]).hexdigest().encode() + b"\n":
         raise ArtifactDamaged(path, "the first block is damaged")
     schema, content = block[len(_MAGIC) : _SEALED].split(b"\n", 1)
+    if schema.isdigit() and int(schema[:9]) > SCHEMA:
+        raise ArtifactNewer(
+            f"{os.fspath(path)}: has schema {schema[:9].decode()}, this version reads {SCHEMA};"
+            " use the newer version, or another results folder"
+        )
     if schema != b"%d" % SCHEMA:
         raise ArtifactMismatch(path, f"has schema {schema.decode('ascii', 'replace')}, this version reads {SCHEMA}")
     try:
