@@ -100,7 +100,8 @@ def compare_artifacts(first: Path, second: Path, rtol: float = 0.0) -> Plain:
     -------
     dict
         ``names``, ``key``: a pair each; ``kind``: of the first; ``same``, ``same_values``; ``causes``: differences
-        of kind, algorithm and provenance; ``results``: of the attributes; ``datasets``: of the values, as from `compare_values`.
+        of kind, algorithm and provenance; ``results``: of the attributes; ``datasets``: of the values, as from
+        `compare_values`.
     """
     one, other = read_artifact(first), read_artifact(second)
     made = [{"kind": each.kind, "algorithm": each.algorithm, **each.provenance} for each in (one, other)]
