@@ -24,7 +24,7 @@ def draw_radial(profiles: Profiles, bands_tev: Bands, svg_name: str, alt: str) -
     """SVG with a panel per energy band: density by offset, and the residual in sigma below it."""
     n_bands = len(bands_tev)
     rows = -(-n_bands // 2)
-    with drawing(7.2, 3.6 * rows) as figure:
+    with drawing(5.8, 3.2 * rows) as figure:
         cells = figure.add_gridspec(2 * rows, min(n_bands, 2), height_ratios=[2.4, 1.0] * rows)
         for band, (low, high) in enumerate(bands_tev):
             row, column = divmod(band, 2)
@@ -67,7 +67,7 @@ def _draw_residual(axes: Axes, profiles: Profiles, band: int) -> None:
 
 def residual_sigma(counts: FloatArray, background: FloatArray) -> FloatArray:
     """(counts - background) / sqrt(background); NaN without background."""
-    known = background > 0
+    known = np.nan_to_num(background) > 0
     root = np.sqrt(np.where(known, background, 1.0))
     return np.where(known, (counts - background) / root, np.nan)
 
@@ -75,7 +75,7 @@ def residual_sigma(counts: FloatArray, background: FloatArray) -> FloatArray:
 def draw_sectors(profiles: Profiles, bands_tev: Bands, svg_name: str, alt: str) -> str:
     """SVG with a panel per energy band: counts over background in eight sectors about the pointings."""
     n_bands = len(bands_tev)
-    with drawing(7.2, 2.5 * -(-n_bands // 2) + 0.2) as figure:
+    with drawing(5.8, 2.3 * -(-n_bands // 2) + 0.2) as figure:
         for band, limits in enumerate(bands_tev):
             _draw_sector_band(figure, profiles, band, limits, n_bands)
         return to_svg(figure, svg_name, alt)

@@ -33,7 +33,6 @@ STYLE: dict[Any, Any] = {
     "grid.alpha": 0.25,
     "legend.frameon": False,
     "lines.markersize": 4.0,
-    "savefig.transparent": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "cubeflow",
     "text.color": INK,
@@ -49,26 +48,28 @@ def drawing(width_in: float, height_in: float, constrained: bool = True) -> Iter
     With `constrained` matplotlib arranges the axes, otherwise they stay where they are put.
     """
     import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         figure = Figure(figsize=(width_in, height_in), layout="constrained" if constrained else None)
-        FigureCanvasAgg(figure)
         yield figure
 
 
-def to_png(figure: Figure, dpi: int = 150) -> bytes:
+def to_png(figure: Figure, dpi: int = 200) -> bytes:
     """PNG of a figure; no time and no version of a program is inside. Call it inside `drawing`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    figure.set_dpi(dpi)
+    # The canvas' own method draws once, where savefig would draw twice.
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def to_svg(figure: Figure, name: str, alt: str, dpi: int = 150) -> str:
-    """SVG element for a page. Call it inside `drawing`.
+    """SVG element for a page. Call it inside `drawing`, and last: the figure loses its background.
 
     Parameters
     ----------
@@ -86,9 +87,14 @@ def to_svg(figure: Figure, name: str, alt: str, dpi: int = 150) -> str:
     str
         ``<svg>``, which follows the colours of the page through its variables ``--ink`` and ``--soft``.
     """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     buffer = io.StringIO()
+    figure.set_dpi(dpi)
+    for background in (figure.patch, *(axes.patch for axes in figure.axes)):
+        background.set_visible(False)
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", dpi=dpi, transparent=True, metadata=nothing)
+    FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

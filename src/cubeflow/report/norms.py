@@ -83,7 +83,7 @@ def draw_norms(norms: Norms, svg_name: str, alt: str) -> str:
     """SVG with one panel each for run, time and zenith angle."""
     order = np.arange(1, norms.obs_id.size + 1, dtype=float)
     panels = [("run, in order of its number", order), ("start (MJD)", norms.mjd), ("zenith (°)", norms.zenith_deg)]
-    with drawing(7.2, 6.6) as figure:
+    with drawing(5.8, 6.2) as figure:
         for index, (title, x) in enumerate(panels):
             axes = figure.add_subplot(3, 1, index + 1)
             _draw_panel(axes, x, norms)
@@ -112,6 +112,7 @@ def _draw_panel(axes: Axes, x: FloatArray, norms: Norms) -> None:
             name = "outlier" if group == np.flatnonzero(norms.outlier.any(axis=0))[0] else None
             axes.plot(x[out], y[out], "o", markersize=9, fillstyle="none", color=ALERT, rasterized=many, label=name)
     axes.margins(x=0.03, y=0.12)
+    axes.ticklabel_format(useOffset=False)
 
 
 def _name_outliers(axes: Axes, x: FloatArray, norms: Norms) -> None:

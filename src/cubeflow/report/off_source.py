@@ -29,7 +29,7 @@ def draw_off_source(off_source: Mapping[str, Any], significance: FloatArray, svg
     edges, histogram = np.asarray(off_source["edges"]), np.asarray(off_source["histogram"])
     step, n_pixels = edges[1] - edges[0], float(histogram.sum())
     everything = significance[np.isfinite(significance)]
-    with drawing(7.2, 4.2) as figure:
+    with drawing(5.8, 3.8) as figure:
         axes = figure.add_subplot()
         grid(axes)
         reach = np.concatenate([edges, np.arange(edges[-1] + step, everything.max(initial=0.0) + 2 * step, step)])
@@ -63,4 +63,4 @@ def describe(off_source: Mapping[str, Any]) -> str:
         if mean is not None and width is not None:
             errors = off_source.get(f"{name}mean_err") or 0.0, off_source.get(f"{name}width_err") or 0.0
             parts.append(f"{title}: mean {mean:.2f} ± {errors[0]:.2f}, width {width:.2f} ± {errors[1]:.2f}")
-    return "; ".join(parts) or "too few pixels for a mean and a width"
+    return "; ".join(parts).replace("-", "−") or "too few pixels for a mean and a width"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps import Geometry, sphere
-from cubeflow.report.figures import DATA, INK, SOFT, drawing, plain_text, to_png, to_svg
+from cubeflow.report.figures import SOFT, drawing, plain_text, to_png, to_svg
 
 if TYPE_CHECKING:
     from astropy.visualization.wcsaxes import WCSAxes
@@ -20,7 +20,8 @@ FloatArray = NDArray[np.float64]
 LABELS = {"icrs": ("Right ascension", "Declination"), "galactic": ("Galactic longitude", "Galactic latitude")}
 MAX_SIDE_PIXELS = 1200
 SIGNIFICANCE_LIMITS = 5.0, 15.0
-LEFT_IN, RIGHT_IN, BOTTOM_IN, TOP_IN = 0.85, 1.0, 0.6, 0.4
+LINE_COLOURS = "white", "#20242a"  # on images that are mostly dark, and on those that are mostly white
+LEFT_IN, RIGHT_IN, BOTTOM_IN, TOP_IN = 0.8, 0.95, 0.6, 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +83,7 @@ def draw_image(image: Image, field: Field, svg_name: str, alt: str, dpi: int = 1
 
 def figure_size(geom: Geometry) -> tuple[float, float]:
     """Width and height of the figure in inches: square pixels, and margins for the labels."""
-    scale = min((7.2 if geom.nx < 2.2 * geom.ny else 12.0) / geom.nx, 8.0 / geom.ny)
+    scale = min((4.3 if geom.nx < 2.2 * geom.ny else 9.0) / geom.nx, 5.5 / geom.ny)
     return max(scale * geom.nx, 2.0) + LEFT_IN + RIGHT_IN, max(scale * geom.ny, 1.2) + BOTTOM_IN + TOP_IN
 
 
@@ -100,6 +101,8 @@ def _draw(figure: Figure, image: Image, field: Field) -> None:
         ticks = _powers(*shown.get_clim())
         bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     bar.outline.set_edgecolor(SOFT)
+    if not np.isfinite(data).any():
+        axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", color=SOFT)
     axes.set_title(f"{plain_text(field.title)}: {image.title}", fontsize=11, loc="left")
     _decorate(axes, field, step, image.style)
     axes.set_xlim(-0.5, data.shape[1] - 0.5)
@@ -170,13 +173,13 @@ def _decorate(axes: WCSAxes, field: Field, step: int, style: str) -> None:
     """Axes, exclusion regions, pointings and target."""
     from matplotlib.patheffects import withStroke
 
-    line = INK if style == "signed" else "white"
+    line = LINE_COLOURS[style == "signed"]
     _label_axes(axes, field.geom.frame, line)
     handles = [] if field.keep.all() else [_draw_exclusions(axes, field, step, line)]
     x, y = _pixels(field, field.pointings_deg[:, 0], field.pointings_deg[:, 1], step)
     if x.size:
         many = {"alpha": 0.35, "markersize": 4} if x.size > 200 else {"markersize": 8}
-        handles += axes.plot(x, y, "+", color=DATA if style == "signed" else "#7fd4ff", label="pointings", **many)
+        handles += axes.plot(x, y, "+", color="#0b5cad" if style == "signed" else "#7fd4ff", label="pointings", **many)
     x, y = _pixels(field, [field.target_deg[0]], [field.target_deg[1]], step)
     halo = [withStroke(linewidth=2.6, foreground="white" if style == "signed" else "black")]
     handles += axes.plot(x, y, "x", color=line, markersize=7, path_effects=halo, label="target")
@@ -193,10 +196,10 @@ def _label_axes(axes: WCSAxes, frame: str, line: str) -> None:
 
 def _draw_legend(axes: WCSAxes, handles: list[Any], style: str) -> None:
     """Legend that can be read on the colours of the image."""
-    legend = axes.legend(handles=handles, loc="upper right", fontsize=8, frameon=True, framealpha=0.6, edgecolor="none")
+    legend = axes.legend(handles=handles, loc="upper right", fontsize=8, frameon=True, framealpha=0.8, edgecolor="none")
     legend.get_frame().set_facecolor("white" if style == "signed" else "black")
     for text in legend.get_texts():
-        text.set_color("#15181e" if style == "signed" else "white")
+        text.set_color(LINE_COLOURS[style == "signed"])
 
 
 def _draw_exclusions(axes: WCSAxes, field: Field, step: int, line: str) -> Any:
@@ -224,7 +227,7 @@ def final_images(maps: Mapping[str, Any], radius_deg: float, energy_tev: Sequenc
     ----------
     maps : mapping of str to Cube
         ``disc_significance``, ``disc_excess``, ``disc_counts``, ``disc_background`` (1, lat, lon), ``exposure``
-        (energy_true, lat, lon).
+        (energy_true, lat, lon) if there is one.
     radius_deg : float
         Radius of the discs.
     energy_tev : sequence of float
@@ -237,10 +240,28 @@ def final_images(maps: Mapping[str, Any], radius_deg: float, energy_tev: Sequenc
         Image("counts", f"counts {disc}", f"events {disc}", maps["disc_counts"].data[0], "counts"),
         Image("background", f"background {disc}", f"background events {disc}", maps["disc_background"].data[0]),
     ]
-    if "exposure" in maps:
-        cube = maps["exposure"]
-        axis = cube.axis("energy_true")
-        index = int(np.argmin(np.abs(np.log(axis.centers) - np.log(np.sqrt(energy_tev[0] * energy_tev[-1])))))
-        plane = np.where(cube.data[index] > 0, cube.data[index], np.nan)
-        images.append(Image("exposure", f"exposure at {axis.centers[index]:.3g} TeV", "exposure (m² s)", plane))
-    return images
+    return [*images, _exposure_image(maps, float(np.sqrt(energy_tev[0] * energy_tev[-1])))]
+
+
+def _exposure_image(maps: Mapping[str, Any], energy_tev: float) -> Image:
+    """Exposure in the bin of true energy whose centre is nearest; NaN everywhere if there is no exposure."""
+    if "exposure" not in maps:
+        nothing = np.full(maps["disc_counts"].geom.shape, np.nan)
+        return Image("exposure", "exposure", "exposure (m² s)", nothing)
+    cube = maps["exposure"]
+    centers = cube.axis("energy_true").centers
+    index = int(np.argmin(np.abs(np.log(centers / energy_tev))))
+    plane, power = cube.data[index], _power(cube.data[index])
+    shown = np.where(plane > 0, plane / 10.0**power, np.nan)
+    return Image("exposure", f"exposure at {centers[index]:.3g} TeV", f"exposure (10{superscript(power)} m² s)", shown)
+
+
+def _power(data: FloatArray) -> int:
+    """Power of ten of the largest value."""
+    largest = float(data.max(initial=0.0))
+    return int(np.floor(np.log10(largest))) if largest > 0 else 0
+
+
+def superscript(number: int) -> str:
+    """Whole number in superscript digits."""
+    return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

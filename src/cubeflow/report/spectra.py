@@ -24,7 +24,7 @@ class Spectra:
     edges_tev : array, shape (n_energy + 1,)
         Reconstructed energy.
     counts, background : array, shape (n_energy,)
-        Sums over the safe bins of the map.
+        Sums over the safe bins of the map; the background is NaN if there is none.
     true_tev, exposure_target, exposure_largest : array, shape (n_energy_true,)
         True energy; exposure at the target and where it is largest, m2 s. Empty without an exposure.
     """
@@ -40,8 +40,12 @@ class Spectra:
 def collect_spectra(maps: Mapping[str, Any], target_deg: tuple[float, float]) -> Spectra:
     """Totals of the maps ``counts``, ``background``, ``mask_safe``, ``exposure`` of a final cube."""
     counts = maps["counts"]
-    sums = [np.sum(maps[name].data, axis=(1, 2), where=maps["mask_safe"].data) for name in ("counts", "background")]
     nothing = np.zeros(0)
+    unknown = np.full(counts.data.shape[0], np.nan)
+    sums = [
+        np.sum(maps[name].data, axis=(1, 2), where=maps["mask_safe"].data, dtype=float) if name in maps else unknown
+        for name in ("counts", "background")
+    ]
     edges = counts.axis("energy").edges_array
     if "exposure" not in maps:
         return Spectra(edges, sums[0], sums[1], nothing, nothing, nothing)
@@ -56,15 +60,13 @@ def draw_counts(spectra: Spectra, thresholds_tev: FloatArray, svg_name: str, alt
     """SVG of counts and background by energy, their residual, and the energy thresholds of the runs."""
     edges = spectra.edges_tev
     centres = np.sqrt(edges[1:] * edges[:-1])
-    with drawing(7.2, 4.6) as figure:
+    with drawing(5.8, 4.4) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 1.0])
         for axes in (upper, lower):
             grid(axes)
-            if thresholds_tev.size:
-                axes.axvspan(thresholds_tev.min(), thresholds_tev.max(), color=THIRD, alpha=0.15, linewidth=0)
-                name = "threshold: range and median of the runs"
-                axes.axvline(float(np.median(thresholds_tev)), color=THIRD, linestyle="--", label=name)
-        upper.stairs(spectra.background, edges, color=MODEL, linewidth=1.6, label="background", baseline=None)
+            _draw_thresholds(axes, thresholds_tev)
+        if np.isfinite(spectra.background).any():
+            upper.stairs(spectra.background, edges, color=MODEL, linewidth=1.6, label="background", baseline=None)
         upper.errorbar(centres, spectra.counts, np.sqrt(spectra.counts), fmt="o", color=DATA, label="counts")
         upper.set_xscale("log")
         upper.set_yscale("log", nonpositive="clip")
@@ -79,9 +81,17 @@ def draw_counts(spectra: Spectra, thresholds_tev: FloatArray, svg_name: str, alt
         return to_svg(figure, svg_name, alt)
 
 
+def _draw_thresholds(axes: Any, thresholds_tev: FloatArray) -> None:
+    """Range and median of the energy thresholds of the runs."""
+    if thresholds_tev.size:
+        axes.axvspan(thresholds_tev.min(), thresholds_tev.max(), color=THIRD, alpha=0.15, linewidth=0)
+        name = "threshold: range and median of the runs"
+        axes.axvline(float(np.median(thresholds_tev)), color=THIRD, linestyle="--", label=name)
+
+
 def draw_exposure(spectra: Spectra, svg_name: str, alt: str) -> str:
     """SVG of the exposure by true energy."""
-    with drawing(7.2, 3.6) as figure:
+    with drawing(5.8, 3.4) as figure:
         axes = figure.add_subplot()
         grid(axes)
         axes.plot(spectra.true_tev, spectra.exposure_largest, color=SOFT, label="largest of the map")

@@ -91,7 +91,7 @@ def draw_maps(given: LabelInput, cube: Artifact, field: Field, energy: Axis, n_f
         name = f"{given.name}-{image.name}"
         png, svg = draw_image(image, named, name, describe_image(given, image), dpi)
         write_atomic(given.folder / given.label / f"{image.name}.png", png)
-        if is_all or image.name == "significance":
+        if np.isfinite(image.data).any() and (is_all or image.name == "significance"):
             title = image.title[0].upper() + image.title[1:]
             path = f"{given.target}/{given.label}/{image.name}.png"
             figures.append(Figure(name, title, CAPTIONS[image.name], svg, path, field.geom.nx > 2.2 * field.geom.ny))
