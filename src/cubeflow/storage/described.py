@@ -183,10 +183,18 @@ def _parts(dataset: Dataset) -> Iterable[Array]:
 
 def _stored(name: str, block: Array, description: Description) -> Array:
     """Turn a block into the stored type; ValueError if a value has no place there."""
+    if description.dtype == "b1":
+        return np.ascontiguousarray(block).view("u1")
     stored = np.ascontiguousarray(block.astype(description.stored, copy=False))
-    if description.stored != description.dtype and not np.array_equal(stored, block):
+    if description.stored != description.dtype and not _fits(block, description.stored):
         raise ValueError(f"{name}: values of type {description.dtype} above the maximum for {description.stored}")
     return stored
+
+
+def _fits(block: Array, stored: str) -> bool:
+    """Whether all integers of a block that is not empty have a place in a smaller type."""
+    limits = np.iinfo(stored)
+    return bool(block.min() >= limits.min and block.max() <= limits.max)
 
 
 def _largest(data: Array) -> int:

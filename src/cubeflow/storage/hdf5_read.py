@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from cubeflow.storage.described import (
     description_from_text,
 )
 from cubeflow.storage.hdf5_write import COMPRESSIONS, MAX_DATASETS
+from cubeflow.storage.sums import byte_sum
 
 if TYPE_CHECKING:
     import h5py
@@ -84,10 +84,10 @@ def read_values(content: h5py.File, name: str, description: Description) -> Arra
 
 
 def checksum(content: h5py.File, name: str, description: Description) -> int:
-    """CRC-32 of the stored values of a checked dataset."""
+    """`byte_sum` of the stored values of a checked dataset."""
     total = 0
     for slab in read_slabs(content, name, description):
-        total = zlib.crc32(slab.data, total)
+        total = byte_sum(slab, total)
     return total
 
 
