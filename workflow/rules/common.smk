@@ -9,7 +9,6 @@ from cubeflow.steps.session import Session
 CONFIG_FILES = list(workflow.config_settings.configfiles) or ["config/config.yaml"]
 
 
-
 def say(line):
     """Print one line beside Snakemake's own; standard output belongs to --dag and --report."""
     print(line, file=sys.stderr)
@@ -45,7 +44,7 @@ def all_products():
         for name in ("cube.h5", "dataset.fits.gz", "significance.fits.gz")
     ]
     tables = [f"{RESULTS}/{target}/runs.ecsv" for target in PLAN.tables]
-    return products + tables + report_products() + PLAN.missing_stacks()
+    return products + tables + report_products() + PLAN.missing_stacks() + PLAN.restored()
 
 
 def begin():
@@ -69,6 +68,13 @@ def unless_current(manifest):
     """A manifest as input: what it leads to is made again if the plan says so, and never because of a time."""
     path, is_outdated = manifest
     return path if is_outdated else ancient(path)
+
+
+def product(target, path):
+    """A final product as input. One that exists and is made again must not be ancient: Snakemake (9.27)
+    forgets why a job must run if all that comes before it is ancient, exists, and is made again."""
+    path = f"{RESULTS}/{target}/{path}"
+    return path if PLAN.is_at_work(target) else ancient(path)
 
 
 def node_children(wildcards):

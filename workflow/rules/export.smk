@@ -4,9 +4,7 @@
 
 rule export:
     input:
-        final=lambda wildcards: unless_current(
-            PLAN.final(wildcards.target, wildcards.label)
-        ),
+        final=lambda wildcards: unless_current(PLAN.final(wildcards.target, wildcards.label)),
         root=ancient(lambda wildcards: PLAN.root(wildcards.target, wildcards.label)),
     output:
         cube=f"{RESULTS}/{{target}}/{{label}}/cube.h5",
@@ -17,8 +15,8 @@ rule export:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=lambda wildcards: PLAN.memory_mb(wildcards.target, "export"),
-        runtime=lambda wildcards: PLAN.minutes(wildcards.target, "export"),
+        mem_mb=lambda wildcards, attempt: PLAN.memory_mb(wildcards.target, "export", attempt),
+        runtime=lambda wildcards, attempt: PLAN.minutes(wildcards.target, "export", attempt),
     message:
         "{wildcards.target}: final products of {wildcards.label}"
     shell:
@@ -35,6 +33,9 @@ rule table:
         f"{RESULTS}/logs/{{target}}/table.log",
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=lambda wildcards, attempt: PLAN.memory_mb(wildcards.target, "table", attempt),
+        runtime=lambda wildcards, attempt: PLAN.minutes(wildcards.target, "table", attempt),
     message:
         "{wildcards.target}: run table"
     shell:

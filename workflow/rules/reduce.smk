@@ -1,33 +1,50 @@
 # One job per batch of runs and one process: every run's reduced.h5 and background-<label>.h5 are
 # written by the step under their own keys, and the batch's leaf stacks are what Snakemake sees.
-# A leaf is named by its content, so that one that exists is never stale. Batches with nothing to do
-# have no job: their leaves are plain files.
+# A leaf is named by its content, so that one that exists is never stale: it is a plain file.
 
-for _target in PLAN.targets:
+for _rule in PLAN.reduce_rules():
 
-    if PLAN.leaf_patterns(_target):
+    rule:
+        name:
+            f"reduce_{_rule.target}_{_rule.number}"
+        input:
+            manifest=ancient(f"{RESULTS}/{_rule.target}/plan/{{batch}}.json"),
+        output:
+            leaves=_rule.leaves,
+        log:
+            f"{RESULTS}/logs/{_rule.target}/reduce-{{batch}}.log",
+        wildcard_constraints:
+            batch=_rule.batches,
+        conda:
+            "../../environment.yml"
+        resources:
+            mem_mb=lambda wildcards, attempt, target=_rule.target: PLAN.memory_mb(target, "reduce", attempt),
+            runtime=lambda wildcards, attempt, target=_rule.target: PLAN.minutes(target, "reduce", attempt),
+        params:
+            options=PLAN.reduce_options,
+        message:
+            f"{_rule.target}: reduce batch {{wildcards.batch}}"
+        shell:
+            "cubeflow reduce {params.options} {input.manifest:q} > {log:q} 2>&1"
 
-        rule:
-            name:
-                f"reduce_{_target}"
-            input:
-                manifest=lambda wildcards, target=_target: unless_current(
-                    PLAN.manifest(target, wildcards.batch)
-                ),
-            output:
-                leaves=PLAN.leaf_patterns(_target),
-            wildcard_constraints:
-                batch=PLAN.batch_pattern(_target),
-            log:
-                f"{RESULTS}/logs/{_target}/reduce-{{batch}}.log",
-            conda:
-                "../../environment.yml"
-            resources:
-                mem_mb=PLAN.memory_mb(_target, "reduce"),
-                runtime=PLAN.minutes(_target, "reduce"),
-            params:
-                options=PLAN.reduce_options,
-            message:
-                f"{_target}: reduce batch {{wildcards.batch}}"
-            shell:
-                "cubeflow reduce {params.options} {input.manifest:q} > {log:q} 2>&1"
+
+# Artifacts of runs that were deleted while the stacks made from them are there.
+rule restore:
+    input:
+        manifest=ancient(f"{RESULTS}/{{target}}/plan/{{batch}}.json"),
+    output:
+        touch(f"{RESULTS}/.cubeflow/restored/{{target}}/{{batch}}"),
+    log:
+        f"{RESULTS}/logs/{{target}}/restore-{{batch}}.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=lambda wildcards, attempt: PLAN.memory_mb(wildcards.target, "reduce", attempt),
+        runtime=lambda wildcards, attempt: PLAN.minutes(wildcards.target, "reduce", attempt),
+    params:
+        options=PLAN.reduce_options,
+        labels=lambda wildcards: PLAN.label_options(wildcards.target),
+    message:
+        "{wildcards.target}: restore the artifacts of batch {wildcards.batch}"
+    shell:
+        "cubeflow background {params.options} {params.labels} {input.manifest:q} > {log:q} 2>&1"

@@ -4,15 +4,8 @@
 from cubeflow.steps.report_plan import IMAGES, plan_report
 
 REPORT = plan_report(PLAN)
-PICTURES = {
-    image: [f"{RESULTS}/{target}/{label}/{image}.png" for target, label in PLAN.finals()]
-    for image in IMAGES
-}
-REGIONS = [
-    f"{RESULTS}/{target}/{name}.reg"
-    for target in PLAN.targets
-    for name in ("exclusion", "pointings")
-]
+PICTURES = {image: [f"{RESULTS}/{target}/{label}/{image}.png" for target, label in PLAN.finals()] for image in IMAGES}
+REGIONS = [f"{RESULTS}/{target}/{name}.reg" for target in PLAN.targets for name in ("exclusion", "pointings")]
 
 
 def report_products():
@@ -37,10 +30,8 @@ def marked_one(picture, target, label, image, about):
 rule report:
     input:
         manifest=unless_current(REPORT),
-        cubes=ancient(
-            [f"{RESULTS}/{target}/{label}/cube.h5" for target, label in PLAN.finals()]
-        ),
-        tables=ancient([f"{RESULTS}/{target}/runs.ecsv" for target in PLAN.tables]),
+        cubes=[product(target, f"{label}/cube.h5") for target, label in PLAN.finals()],
+        tables=[product(target, "runs.ecsv") for target in PLAN.tables],
     output:
         page=f"{RESULTS}/report.html",
         regions=REGIONS,
@@ -49,15 +40,15 @@ rule report:
         counts=marked("counts"),
         background=marked("background"),
         exposure=marked("exposure"),
-    params:
-        results=RESULTS,
     log:
         f"{RESULTS}/logs/report.log",
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=max(PLAN.memory_mb(target, "export") for target in PLAN.targets),
-        runtime=5 + len(PLAN.finals()) // 4,
+        mem_mb=lambda wildcards, attempt: max(PLAN.memory_mb(target, "report", attempt) for target in PLAN.targets),
+        runtime=lambda wildcards, attempt: (10 + len(PLAN.finals()) // 4) * attempt,
+    params:
+        results=RESULTS,
     message:
         "report"
     shell:

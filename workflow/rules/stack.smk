@@ -8,15 +8,15 @@ if PLAN.node_pattern():
             children=ancient(node_children),
         output:
             node=f"{RESULTS}/{{target}}/stack/{{label}}/{{node}}.h5",
-        wildcard_constraints:
-            node=PLAN.node_pattern(),
         log:
             f"{RESULTS}/logs/{{target}}/stack-{{label}}-{{node}}.log",
+        wildcard_constraints:
+            node=PLAN.node_pattern(),
         conda:
             "../../environment.yml"
         resources:
-            mem_mb=lambda wildcards: PLAN.memory_mb(wildcards.target, "stack"),
-            runtime=lambda wildcards: PLAN.minutes(wildcards.target, "stack"),
+            mem_mb=lambda wildcards, attempt: PLAN.memory_mb(wildcards.target, "stack", attempt),
+            runtime=lambda wildcards, attempt: PLAN.minutes(wildcards.target, "stack", attempt),
         params:
             compression=lambda wildcards: PLAN.compression(wildcards.target),
         message:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cubeflow.plan.model import TargetSpec
+from cubeflow.plan.model import Plain, TargetSpec
+from cubeflow.plan.tree import LONGEST
 
-PROCESS_MB = 250  # Python with its libraries
-SECONDS_PER_VOXEL = 3e-8  # of one run's maps, generous
+PROCESS_MB = 150  # Python with its libraries
+SNAKEMAKE_MB = 350  # of the two Snakemake that a cluster job consists of, beside the command that they start
+START_MINUTES = 5  # the same for time: imports from a busy shared file system, twice
+SECONDS_PER_VOXEL = 3e-7  # of one run's maps, generous
 SECONDS_PER_RUN = 1.0
+BYTES_PER_VOXEL = 40  # of one run: its maps, their float32 copies, and what a background needs meanwhile
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,19 @@ class Sizes:
 
 
 def sizes(spec: TargetSpec) -> Sizes:
-    """Numbers of voxels of a target's maps."""
+    """Numbers of voxels of a target's maps, those of its largest label."""
     reduce = spec.reduce
     n_energy, n_true, n_rad = (len(reduce[name]["edges"]) - 1 for name in ("energy", "energy_true", "rad"))
-    per_pixel = 5 * n_energy + n_true
+    per_pixel = max((_layers(plain) for plain in spec.backgrounds.values()), default=5) * n_energy + n_true
     per_irf_pixel = n_true * (n_rad + n_energy + 1)
     run, total = _pixels(reduce["geometry"], reduce["offset_max_deg"], reduce["trim"])
     run_irf, total_irf = _pixels(reduce["irf_geometry"], reduce["offset_max_deg"], reduce["trim"])
     return Sizes(run * per_pixel, total * per_pixel, run_irf * per_irf_pixel, total_irf * per_irf_pixel)
+
+
+def _layers(background: Plain) -> int:
+    """Maps over energy in a stack of a label: rings at each energy have two more, OFF counts and acceptance."""
+    return 7 if background.get("per_energy") else 5
 
 
 def _pixels(geometry: dict[str, Any], offset_max_deg: float, trim: bool) -> tuple[int, int]:
@@ -62,24 +71,43 @@ def _pixels(geometry: dict[str, Any], offset_max_deg: float, trim: bool) -> tupl
 
 
 def estimate(spec: TargetSpec) -> dict[str, Estimate]:
-    """Need of a job of each rule.
+    """Need of the command of each rule; an upper bound where runs cover only part of a map.
 
     ``reduce`` holds the maps of one run and, for each label, the sum of the batch; ``stack`` the sum
-    and one child; ``export`` the final cube and what is written from it.
+    and one child; ``export`` the final cube and what is written from it; ``table`` next to nothing;
+    ``report`` a library that draws, and one label at a time.
+    The factors are measured: the estimate is 1.1 to 3 times the need.
+
+    Returns
+    -------
+    dict of str to Estimate
+        By the name of the rule, without what a cluster job needs beside the command (`ask_memory_mb`).
     """
     n = sizes(spec)
     labels = max(1, len(spec.backgrounds))
     one_stack = 8 * (n.total + n.total_irf)
-    seconds = spec.batch * 4 * (SECONDS_PER_RUN + SECONDS_PER_VOXEL * (n.run + n.run_irf) * 10)
+    seconds = LONGEST * spec.batch * (SECONDS_PER_RUN + SECONDS_PER_VOXEL * (n.run + n.run_irf))
     return {
-        "reduce": _need(24 * (n.run + n.run_irf) + labels * one_stack, seconds),
-        "stack": _need(3 * one_stack, 60 + spec.fanout * one_stack / 1e8),
-        "export": _need(5 * one_stack, 120 + one_stack / 1e7),
+        "reduce": _need(BYTES_PER_VOXEL * (n.run + n.run_irf) + labels * one_stack, seconds),
+        "stack": _need(2.5 * one_stack, LONGEST * spec.fanout * one_stack / 1e8),
+        "export": _need(3 * one_stack, one_stack / 1e7),
+        "table": _need(50 * 2**20, 60),
+        "report": _need(PROCESS_MB * 2**20 + 2 * one_stack, 60),
     }
 
 
+def ask_memory_mb(need_mb: int, attempt: int) -> int:
+    """Memory to ask for in MB, half as much again with every further attempt."""
+    return int((need_mb + SNAKEMAKE_MB) * (1 + 0.5 * (attempt - 1)))
+
+
+def ask_minutes(need_minutes: int, attempt: int) -> int:
+    """Time to ask for in minutes, as much again with every further attempt."""
+    return (need_minutes + START_MINUTES) * attempt
+
+
 def _need(memory_bytes: float, seconds: float) -> Estimate:
-    return Estimate(int(PROCESS_MB + memory_bytes / 2**20), 2 + int(seconds / 60))
+    return Estimate(int(PROCESS_MB + memory_bytes / 2**20), 1 + int(seconds / 60))
 
 
 def disk_mb(spec: TargetSpec, n_runs: int) -> int:

@@ -6,8 +6,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-FEW = 64  # names that a regular expression may list
+from cubeflow.plan.estimate import ask_memory_mb, ask_minutes
+
 ANY_NAME = "[0-9a-f]{16}"
+
+
+@dataclass(frozen=True)
+class ReduceRule:
+    """A rule that reduces batches.
+
+    Parameters
+    ----------
+    number : int
+        Number among the rules of its kind.
+    target : str
+        Target of its batches.
+    leaves : list of str
+        Output patterns, with the wildcard ``batch``.
+    batches : str
+        Regular expression of its batches.
+    """
+
+    number: int
+    target: str
+    leaves: list[str]
+    batches: str
 
 
 @dataclass(frozen=True)
@@ -64,25 +87,45 @@ class WorkflowPlan:
             for name in names
         ]
 
-    def leaf_patterns(self, target: str) -> list[str]:
-        """Output patterns of the job of a batch: the labels of which any leaf is to be made."""
-        entry = self.index[target]
+    def reduce_rules(self) -> list[ReduceRule]:
+        """One rule for all batches of a target of which the same leaves are missing.
+
+        Snakemake (9.27) forgets why a job must run if it comes after a job whose output is there and must be
+        made again: no rule has an output that exists.
+        """
+        groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+        for target in self.targets:
+            for batch, labels in self.index[target]["unmade"].items():
+                groups.setdefault((target, tuple(labels)), []).append(batch)
         return [
-            f"{self.results}/{target}/stack/{label}/{{batch}}-{entry['labels'][label]}.h5" for label in entry["to_make"]
+            ReduceRule(number, target, self._leaf_patterns(target, labels), one_of(batches, self._n_batches(target)))
+            for number, ((target, labels), batches) in enumerate(groups.items(), start=1)
         ]
 
-    def batch_pattern(self, target: str) -> str:
-        """Regular expression of the batches that have a job."""
-        return one_of([*self.index[target]["unmade"], *self.index[target]["again"]])
+    def _leaf_patterns(self, target: str, labels: Sequence[str]) -> list[str]:
+        tags = self.index[target]["labels"]
+        return [f"{self.results}/{target}/stack/{label}/{{batch}}-{tags[label]}.h5" for label in labels]
+
+    def _n_batches(self, target: str) -> int:
+        return len(self.index[target]["batches"])
 
     def node_pattern(self) -> str:
         """Regular expression of the inner nodes that have a job; empty if there is none."""
-        nodes = [node for target in self.targets for node in self.index[target]["missing_nodes"]]
-        return one_of(nodes) if nodes else ""
+        missing = [node for target in self.targets for node in self.index[target]["missing_nodes"]]
+        n_nodes = sum(len(nodes) for target in self.targets for nodes in self.index[target]["nodes"].values())
+        return one_of(missing, n_nodes) if missing else ""
 
-    def manifest(self, target: str, batch: str) -> tuple[str, bool]:
-        """Path of the manifest of a batch, and whether all of it is there and must be made again."""
-        return f"{self.results}/{target}/plan/{batch}.json", batch in self.index[target]["again"]
+    def restored(self) -> list[str]:
+        """Marks of the batches whose leaves are there while an artifact of one of their runs is not."""
+        return [
+            f"{self.results}/.cubeflow/restored/{target}/{batch}"
+            for target in self.targets
+            for batch in self.index[target]["again"]
+        ]
+
+    def label_options(self, target: str) -> str:
+        """Options of ``cubeflow background`` for all labels."""
+        return " ".join(f"--label {label}" for label in self.index[target]["labels"])
 
     def final(self, target: str, label: str) -> tuple[str, bool]:
         """Path of the manifest of final products, and whether they must be made again."""
@@ -93,6 +136,11 @@ class WorkflowPlan:
         """Path of the manifest of the run table, and whether it must be made again."""
         entry = self.index[target]
         return f"{self.results}/{target}/plan/{entry['table']}", entry["stale_table"]
+
+    def is_at_work(self, target: str) -> bool:
+        """Whether anything of a target is missing or made again."""
+        entry = self.index[target]
+        return bool(any(entry["missing"].values()) or entry["stale"] or entry["stale_table"])
 
     def leaf(self, target: str, label: str, batch: str) -> str:
         """Path of the leaf stack of a batch."""
@@ -117,13 +165,13 @@ class WorkflowPlan:
 
     def memory_mb(self, target: str, step: str, attempt: int = 1) -> int:
         """Memory to ask for, growing with the attempt."""
-        return int(self.index[target]["resources"][step]["memory_mb"] * (1 + 0.5 * (attempt - 1)))
+        return ask_memory_mb(self.index[target]["resources"][step]["memory_mb"], attempt)
 
     def minutes(self, target: str, step: str, attempt: int = 1) -> int:
         """Time to ask for, growing with the attempt."""
-        return int(self.index[target]["resources"][step]["minutes"] * attempt)
+        return ask_minutes(self.index[target]["resources"][step]["minutes"], attempt)
 
 
-def one_of(names: Sequence[str]) -> str:
-    """Regular expression of these names; of any such name if they are many."""
-    return f"(?:{'|'.join(names)})" if len(names) <= FEW else ANY_NAME
+def one_of(names: Sequence[str], n_all: int) -> str:
+    """Regular expression of these names; of any such name if they are all there are."""
+    return f"(?:{'|'.join(names)})" if len(names) < n_all else ANY_NAME
