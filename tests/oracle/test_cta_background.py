@@ -24,9 +24,10 @@ def test_acceptance_is_the_true_background(cta_store, data_root, obs_id, offset_
     geom = make_geometry("icrs", "TAN", pointing.ra_deg, pointing.dec_deg, (10.0, 10.0), 0.05)
     events = observation.events.select(observation.events.mc_id == TRUE_BACKGROUND)
     counts = make_map_counts(events, geom, energy, pointing, offset_max_deg).data.sum((1, 2))
-    # ctools simulates background with dead time: its rates are per livetime, against the standard.
+    # ctobssim draws the background for the livetime, against the standard: the reader knows the quirk.
+    assert "ctobssim-background-per-livetime" in observation.quirks
     acceptance = make_map_hadron_acceptance(
-        pointing, observation.livetime_s, observation.background, geom, energy, offset_max_deg
+        pointing, observation.ontime_s, observation.background, geom, energy, offset_max_deg
     ).data.sum((1, 2))
     assert counts.sum() > 20_000
     assert acceptance.sum() == pytest.approx(counts.sum(), rel=0.015)

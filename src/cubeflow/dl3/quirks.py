@@ -70,6 +70,11 @@ def is_hess_dr1(events: Facts) -> bool:
     return events.text("CREATOR") == "SASH FITS::EventListWriter" and events.text("HDUVERS") == "0.2"
 
 
+def is_ctobssim(events: Facts) -> bool:
+    """Whether events were simulated by ctobssim of ctools."""
+    return events.text("CREATOR").startswith("ctobssim")
+
+
 def _is_cut_class(facts: Facts) -> bool:
     return facts.text("HDUCLAS4") in ("2D", "3D", "3GAUSS", "KING", "TABLE")
 
@@ -127,6 +132,12 @@ _TABLE = (
     Quirk("gti-without-unit", "START and STOP without unit: TIMEUNIT, else seconds", ("gti",), _lacks_time_unit),
     Quirk("telapse-zero", "TELAPSE = 0", ("events",), lambda f: f.header.get("TELAPSE") == 0),
     Quirk("radecsys-key", "RADECSYS instead of RADESYS", ("events",), lambda f: "RADECSYS" in f.header),
+    Quirk(
+        "ctobssim-background-per-livetime",
+        "ctobssim draws the background for the livetime: the rate is multiplied by DEADC",
+        ("events",),
+        is_ctobssim,
+    ),
     Quirk("fk5-as-icrs", "FK5 J2000 read as ICRS (0.02 arcsec)", ("events",), lambda f: _frame(f) == "FK5"),
     Quirk("obs-mode-wobble", "OBS_MODE is WOBBLE", ("events",), lambda f: f.text("OBS_MODE").upper() == "WOBBLE"),
     Quirk("altitude-in-km", "ALTITUDE in km", ("events",), _has_altitude_in_km),

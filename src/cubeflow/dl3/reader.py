@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from cubeflow.dl3.files import FileRefused
 from cubeflow.dl3.index import whole_number
 from cubeflow.dl3.meta import run_meta
 from cubeflow.dl3.opened import OpenedFiles, facts_of
-from cubeflow.dl3.quirks import Notes, is_hess_dr1
+from cubeflow.dl3.quirks import Notes, is_ctobssim, is_hess_dr1
 from cubeflow.dl3.response_cache import Response, read_response
+from cubeflow.irf.background import Background2D, Background3D, BackgroundRate
 from cubeflow.observation import EventList, Gti, Observation, Pointing, RunRefused
 
 ALWAYS = ("events", "gti", "aeff")
@@ -55,6 +56,7 @@ class _Run:
     header: dict[str, Any]
     where: str
     hess_dr1: bool
+    ctobssim: bool
     n_rows: int
 
 
@@ -116,8 +118,15 @@ def _read_run(obs_id: int, refs: dict[str, HduRef], files: OpenedFiles, options:
         raise RunRefused(f"{where}: none of the {outside} events lies in a good time interval")
     notes.repair("events_outside_gti", outside)
     tables.note_far_events(events, pointing, notes)
-    hess_dr1 = is_hess_dr1(facts_of("events", table))
-    return _Run(events, gti, pointing, deadc, header, where, hess_dr1, table.n_rows)
+    facts = facts_of("events", table)
+    return _Run(events, gti, pointing, deadc, header, where, is_hess_dr1(facts), is_ctobssim(facts), table.n_rows)
+
+
+def _per_ontime(background: BackgroundRate | None, run: _Run) -> BackgroundRate | None:
+    """Background rate per ontime; that of ctobssim is per livetime."""
+    if not run.ctobssim or not isinstance(background, Background2D | Background3D):
+        return background
+    return replace(background, rate=background.rate * run.deadc)
 
 
 def _check_obs_id(header: dict[str, Any], obs_id: int, where: str, notes: Notes) -> None:
@@ -161,7 +170,7 @@ def _assemble(obs_id: int, run: _Run, responses: dict[str, Response], notes: Not
         aeff=aeff.value,
         edisp=values.get("edisp"),
         psf=values.get("psf"),
-        background=values.get("bkg"),
+        background=_per_ontime(values.get("bkg"), run),
         rad_max=rad_max,
         point_like=aeff.point_like,
         site=tables.read_site(run.header, run.where),
