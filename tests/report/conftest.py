@@ -1,0 +1,218 @@
+"""A report page with ten thousand runs, and a browser to look at it."""
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cubeflow.report.norms import collect_norms, draw_norms
+from cubeflow.report.page import Figure, LabelSection, Page, TargetSection, make_page, table_data
+
+EVIL = "</script><script>window.stolen=1</script><img src=x onerror=window.stolen=1> & \u2028 'quoted' \"twice\""
+N_ROWS = 10_000
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-dev-shm-usage",
+    "--disable-extensions",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--remote-debugging-pipe",
+)
+
+
+def make_rows(number: int = N_ROWS) -> list[dict]:
+    """Rows as of the run table; every hundredth run is refused."""
+    rng = np.random.default_rng(11)
+    zenith, norm = rng.uniform(5, 60, number), rng.normal(1.0, 0.05, number)
+    norm[7] = 3.0
+    rows = []
+    for index in range(number):
+        row = {"obs_id": 20000 + index, "status": "ok", "reason": "", "object": "Crab Nebula"}
+        if index % 100 == 50:
+            rows.append({**row, "status": "refused", "reason": f"run {20000 + index}: EVENTS: no TIME column"})
+            continue
+        row |= {"zenith_deg": float(zenith[index]), "tstart_s": 1e8 + 2000.0 * index, "livetime_s": 1600.0}
+        row |= {"fov_norm_0": float(norm[index]), "fov_norm_err_0": 0.02, "quirks": "no_deadc", "repairs": ""}
+        rows.append(row)
+    rows[3]["object"] = EVIL
+    return rows
+
+
+@pytest.fixture(scope="session")
+def rows():
+    return make_rows()
+
+
+@pytest.fixture(scope="session")
+def page(rows) -> Page:
+    """Page of one target with an evil name in a file."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = [
+        {"name": name, "unit": "", "description": f"{name} of a run", "values": [row.get(name) for row in rows]}
+        for name in names
+    ]
+    shown = ("obs_id", "status", "object", "zenith_deg", "fov_norm_0")
+    norms = collect_norms(rows, "fov")
+    svg = draw_norms(norms, "crab-norms", "Norms of all runs")
+    figures = [Figure("crab-norms", "Norms", f"Norms of {EVIL}", svg)]
+    label = LabelSection("fov", "fov", [("significance", "29.0 σ")], figures, [("cube.h5", "crab/fov/cube.h5")])
+    left_out = [(row["obs_id"], row["status"], row["reason"]) for row in rows if row["status"] != "ok"]
+    target = TargetSection(
+        "crab", [("runs", "10000")], table_data(columns, shown), [label], left_out, 0, [(EVIL, 1, "x")]
+    )
+    line = dict.fromkeys(("target", "label", "method", "excess", "counts", "background", "hours", "used"), "1")
+    summary = [{**line, "significance": "29.0 σ", "left_out": "100"}]
+    timing = [dict.fromkeys(("rule", "jobs", "seconds", "longest", "cpu", "memory"), "2")]
+    return Page("cubeflow report", "ab12", summary, [target], [("cubeflow", "1.0")], [("crab, fov", "f" * 64)], timing)
+
+
+@pytest.fixture(scope="session")
+def page_path(page, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(make_page(page), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of Chromium; installed from Debian where that is possible."""
+    found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        subprocess.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", "chromium"], capture_output=True)
+        found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("no Chromium, and it cannot be installed (needs root and apt-get)")
+    return found
+
+
+class Browser:
+    """Chromium, driven through its own pipe: messages are JSON that ends with a zero byte."""
+
+    def __init__(self, command: str, profile: Path) -> None:
+        to_browser, from_us = os.pipe()
+        to_us, from_browser = os.pipe()
+
+        def as_three_and_four() -> None:
+            # Numbers above 4 first, so that neither overwrites the other.
+            ends = [os.dup2(end, number) for end, number in ((to_browser, 100), (from_browser, 101))]
+            for end, number in zip(ends, (3, 4), strict=True):
+                os.dup2(end, number)
+
+        self._process = subprocess.Popen(
+            [command, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            close_fds=False,
+            preexec_fn=as_three_and_four,
+        )
+        os.close(to_browser)
+        os.close(from_browser)
+        self._write, self._read = from_us, to_us
+        self._rest, self._number, self._session = b"", 0, None
+        self.events: list[dict] = []
+        targets = self.send("Target.getTargets")["targetInfos"]
+        target = next(each["targetId"] for each in targets if each["type"] == "page")
+        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.send(f"{domain}.enable")
+
+    def send(self, method: str, **parameters) -> dict:
+        """Send a command and wait for its answer."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def _next(self, seconds: float = 60.0) -> dict:
+        """Next message; what is no answer is kept as an event."""
+        end = time.monotonic() + seconds
+        while b"\0" not in self._rest:
+            ready = select.select([self._read], [], [], max(end - time.monotonic(), 0.0))[0]
+            assert ready, "Chromium does not answer"
+            part = os.read(self._read, 1 << 20)
+            assert part, f"Chromium ended with {self._process.poll()}"
+            self._rest += part
+        text, _, self._rest = self._rest.partition(b"\0")
+        message = json.loads(text)
+        if "method" in message:
+            self.events.append(message)
+        return message
+
+    def open(self, url: str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Load a page and wait until everything is there."""
+        self.events.clear()
+        mobile = width < 600
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.send("Emulation.setEmulatedMedia", features=[scheme])
+        self.send("Page.navigate", url=url)
+        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+            self._next()
+        self.run("void (globalThis.all = (selector) => [...document.querySelectorAll(selector)])")
+
+    def run(self, script: str):
+        """Value of an expression, or of the promise it is."""
+        answer = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def press(self, key: str) -> None:
+        """Press and release a key."""
+        codes = {"Tab": 9, "Enter": 13}
+        about = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
+        text = {"text": "\r"} if key == "Enter" else {}
+        self.send("Input.dispatchKeyEvent", type="keyDown", **about, **text)
+        self.send("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    def complaints(self) -> list[str]:
+        """Errors and warnings of the console, exceptions, and entries of the log."""
+        said = []
+        for event in self.events:
+            if event["method"] == "Runtime.exceptionThrown":
+                said.append(str(event["params"]["exceptionDetails"]))
+            elif event["method"] == "Runtime.consoleAPICalled" and event["params"]["type"] in ("error", "warning"):
+                said.append(str(event["params"]["args"]))
+            elif event["method"] == "Log.entryAdded":
+                said.append(event["params"]["entry"]["text"])
+        return said
+
+    def requests(self) -> list[str]:
+        """Addresses of everything that was asked for."""
+        sent = [event for event in self.events if event["method"] == "Network.requestWillBeSent"]
+        return [event["params"]["request"]["url"] for event in sent]
+
+    def close(self) -> None:
+        os.close(self._write)
+        os.close(self._read)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@pytest.fixture(scope="session")
+def browser(chromium, tmp_path_factory):
+    running = Browser(chromium, tmp_path_factory.mktemp("chromium"))
+    yield running
+    running.close()
