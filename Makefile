@@ -11,7 +11,7 @@ BIN := $(abspath $(VENV))/bin
 SNAKEFILES := workflow
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help demo test test-slow lint
+.PHONY: help demo test test-slow lint docs
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ lint: $(VENV)/.installed-lint  ## style, types and format of code and rules
 	mypy
 	snakefmt --check $(SNAKEFILES)
 	snakemake --lint
+
+docs: $(VENV)/.installed-docs  ## the documentation in build/docs/index.html; any warning is an error
+	python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs build/docs
 
 $(VENV)/.python:
 	@python=$${PYTHON:-}; \
@@ -61,3 +64,7 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/.python
 $(VENV)/.installed-lint: pyproject.toml | $(VENV)/.python
 	$(INSTALL) '.[test,lint]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
+
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/.python
+	$(INSTALL) '.[docs]'
+	@touch $@ $(VENV)/.installed

@@ -18,7 +18,7 @@ class Cube:
 
     Parameters
     ----------
-    data : array, shape (*axes bins, ny, nx)
+    data : array, shape (axes..., ny, nx)
         For most maps (energy, lat, lon); for PSF maps (energy_true, rad, lat, lon) and for
         energy-dispersion maps (energy_true, energy, lat, lon).
     unit : str

@@ -30,7 +30,7 @@ class CubeStream:
     Parameters
     ----------
     slabs : iterable of array
-        Consecutive blocks along the first dimension, of any lengths; together (*axes bins, ny, nx).
+        Consecutive blocks along the first dimension, of any lengths; together (axes..., ny, nx).
     dtype : str
         Type of the values, one of `DTYPES`.
     unit, geom, axes
