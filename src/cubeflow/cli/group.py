@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from inspect import cleandoc
 
 import click
 
@@ -21,6 +22,7 @@ class Verbs(click.Group):
         self.sections = {**getattr(self, "sections", {}), title: [str(verb.name) for verb in verbs]}
         for verb in verbs:
             verb.params.append(quiet_option())
+            verb.help = cleandoc(verb.help or "").replace("\nExample:", "\n\b\nExample:")  # its lines stay as they are
             self.add_command(verb)
 
     def invoke(self, ctx: click.Context) -> object:

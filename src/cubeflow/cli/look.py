@@ -16,12 +16,11 @@ PATH = click.Path(exists=True, path_type=Path)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @JSON
 def inspect(file: Path, as_json: bool) -> None:
-    r"""Show what FILE holds: an artifact, a FITS file or a run table.
+    """Show what FILE holds: an artifact, a FITS file or a run table.
 
     Of an artifact: kind, key, and of each map geometry, axes, unit, totals and size; its results, and what it was
     made of.
 
-    \b
     Example: cubeflow inspect results/crab/fov/cube.h5
              cubeflow inspect --json results/crab/runs.ecsv
     """
@@ -41,12 +40,11 @@ def inspect(file: Path, as_json: bool) -> None:
 @click.option("--rtol", default=0.0, show_default=True, help="Values this close, relative to the larger, are equal.")
 @JSON
 def diff(first: Path, second: Path, rtol: float, as_json: bool) -> None:
-    r"""Compare two artifacts or two folders of results, bin by bin and key by key.
+    """Compare two artifacts or two folders of results, bin by bin and key by key.
 
     Says how far the values differ and where, and what of configuration, inputs and versions differs, which is why.
     Exit status: 0 if they are the same, 1 if they differ.
 
-    \b
     Example: cubeflow diff old/results results
              cubeflow diff --rtol 1e-6 results/crab/fov/cube.h5 results/crab/ring/cube.h5
     """
