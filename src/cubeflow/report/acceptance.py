@@ -25,11 +25,12 @@ def draw_radial(profiles: Profiles, bands_tev: Bands, svg_name: str, alt: str) -
     n_bands = len(bands_tev)
     rows = -(-n_bands // 2)
     with drawing(5.8, 3.2 * rows) as figure:
-        cells = figure.add_gridspec(2 * rows, min(n_bands, 2), height_ratios=[2.4, 1.0] * rows)
+        cells = figure.add_gridspec(rows, min(n_bands, 2), hspace=0.35, wspace=0.28)
         for band, (low, high) in enumerate(bands_tev):
             row, column = divmod(band, 2)
-            upper = figure.add_subplot(cells[2 * row, column])
-            lower = figure.add_subplot(cells[2 * row + 1, column], sharex=upper)
+            pair = cells[row, column].subgridspec(2, 1, height_ratios=[2.4, 1.0], hspace=0.12)
+            upper = figure.add_subplot(pair[0])
+            lower = figure.add_subplot(pair[1], sharex=upper)
             _draw_density(upper, profiles, band)
             _draw_residual(lower, profiles, band)
             upper.set_title(f"{low:.3g} to {high:.3g} TeV", fontsize=10)
@@ -76,6 +77,7 @@ def draw_sectors(profiles: Profiles, bands_tev: Bands, svg_name: str, alt: str) 
     """SVG with a panel per energy band: counts over background in eight sectors about the pointings."""
     n_bands = len(bands_tev)
     with drawing(5.8, 2.3 * -(-n_bands // 2) + 0.2) as figure:
+        figure.subplots_adjust(hspace=0.4, wspace=0.28)
         for band, limits in enumerate(bands_tev):
             _draw_sector_band(figure, profiles, band, limits, n_bands)
         return to_svg(figure, svg_name, alt)

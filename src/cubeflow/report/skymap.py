@@ -76,7 +76,7 @@ class Image:
 
 def draw_image(image: Image, field: Field, svg_name: str, alt: str, dpi: int = 150) -> tuple[bytes, str]:
     """PNG and SVG (see `to_svg`) of an image, with the same content."""
-    with drawing(*figure_size(field.geom), constrained=False) as figure:
+    with drawing(*figure_size(field.geom)) as figure:
         _draw(figure, image, field)
         return to_png(figure), to_svg(figure, svg_name, alt, dpi)
 

@@ -62,6 +62,7 @@ def draw_counts(spectra: Spectra, thresholds_tev: FloatArray, svg_name: str, alt
     centres = np.sqrt(edges[1:] * edges[:-1])
     with drawing(5.8, 4.4) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 1.0])
+        figure.subplots_adjust(hspace=0.08)
         for axes in (upper, lower):
             grid(axes)
             _draw_thresholds(axes, thresholds_tev)
