@@ -15,7 +15,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
-    "sphinx_click",
+    "command_help",
     "mathml",
 ]
 source_suffix = {".md": "markdown"}
