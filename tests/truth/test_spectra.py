@@ -1,0 +1,119 @@
+"""Spectra of four sources, fitted by gammapy to our cubes and to its own reduction of the same runs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cubeflow.config import load_config
+from cubeflow.steps.whole import run_whole
+
+pytestmark = [
+    pytest.mark.truth,
+    pytest.mark.real_data,
+    pytest.mark.filterwarnings("default"),
+]
+REPOSITORY = Path(__file__).resolve().parents[2]
+SOURCES = {
+    # ra, dec, radius of a disc (0: point), radius excluded from the background, both deg; number of runs
+    "crab": (83.633, 22.014, 0.0, 0.4, 4),
+    "pks2155": (329.7169, -30.2256, 0.0, 0.4, 21),
+    "msh1552": (228.529, -59.175, 0.11, 0.6, 20),
+    "rxj1713": (258.35, -39.77, 0.55, 0.9, 15),
+}
+CONFIG = """
+data: {{store: {store}}}
+results: {results}
+observations: {{within: 2.5 deg}}
+targets:
+  {name}:
+    position: {{lon: {ra} deg, lat: {dec} deg}}
+    geometry: {{width: [4 deg, 4 deg], pixel: 0.04 deg}}
+energy: {{min: 0.7 TeV, max: 30 TeV, bins: 12}}
+energy_true: {{min: 0.3 TeV, max: 60 TeV, bins: 24}}
+offset_max: 2 deg
+gti_filter: false
+exclusion: {results}/exclusion.reg
+irf_grid: {{pixel: 0.2 deg, rad_max: 0.66 deg, rad_bins: 66}}
+backgrounds: {{fov: {{method: fov}}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def store(hess_store):
+    """Gammapy's data store of the same runs."""
+    from gammapy.data import DataStore
+
+    return DataStore.from_dir(hess_store)
+
+
+def our_dataset(name: str, hess_store: Path, folder: Path):
+    from gammapy.datasets import MapDataset
+
+    ra, dec, _, excluded, n_runs = SOURCES[name]
+    (folder / "exclusion.reg").write_text(f"icrs\ncircle({ra}, {dec}, {excluded})\n")
+    path = folder / "config.yaml"
+    path.write_text(CONFIG.format(store=hess_store, results=folder, name=name, ra=ra, dec=dec))
+    run_whole(load_config(path), lambda line: None)
+    dataset = MapDataset.read(folder / name / "fov" / "dataset.fits.gz", name="ours")
+    assert len(dataset.gti.table) >= n_runs
+    return dataset
+
+
+def their_dataset(name: str, store, obs_ids):
+    """Stack made by gammapy: its background integrated finely enough to be that of the model."""
+    from astropy.coordinates import SkyCoord
+    from gammapy.datasets import MapDataset
+    from gammapy.makers import DatasetsMaker, FoVBackgroundMaker, MapDatasetMaker, SafeMaskMaker
+    from gammapy.maps import MapAxis, WcsGeom
+
+    ra, dec, _, excluded, _ = SOURCES[name]
+    energy = MapAxis.from_energy_bounds(0.7, 30, 12, unit="TeV")
+    energy_true = MapAxis.from_energy_bounds(0.3, 60, 24, unit="TeV", name="energy_true")
+    center = SkyCoord(ra, dec, unit="deg")
+    geom = WcsGeom.create(skydir=center, width=4, binsz=0.04, proj="TAN", frame="icrs", axes=[energy])
+    empty = MapDataset.create(geom, energy_axis_true=energy_true, name="theirs")
+    keep = geom.to_image().region_mask(f"icrs;circle({ra}, {dec}, {excluded})", inside=False)
+    makers = [
+        MapDatasetMaker(background_oversampling=16),
+        SafeMaskMaker(methods=["aeff-default", "offset-max"], offset_max="2 deg"),
+        FoVBackgroundMaker(method="scale", exclusion_mask=keep),
+    ]
+    maker = DatasetsMaker(makers, stack_datasets=True, cutout_mode="trim", cutout_width="4.2 deg")
+    return maker.run(empty, store.get_observations(obs_ids))[0]
+
+
+def fit(dataset, name: str):
+    """Power law on a source of known place and size, beside a free norm of the background."""
+    from gammapy.modeling import Fit
+    from gammapy.modeling.models import (
+        DiskSpatialModel,
+        FoVBackgroundModel,
+        PointSpatialModel,
+        PowerLawSpectralModel,
+        SkyModel,
+    )
+
+    ra, dec, radius, _, _ = SOURCES[name]
+    place = {"lon_0": f"{ra} deg", "lat_0": f"{dec} deg", "frame": "icrs"}
+    spatial = DiskSpatialModel(r_0=f"{radius} deg", **place) if radius else PointSpatialModel(**place)
+    for parameter in spatial.parameters:
+        parameter.frozen = True
+    spectral = PowerLawSpectralModel(amplitude="5e-12 cm-2 s-1 TeV-1", index=2.5, reference="1.5 TeV")
+    dataset.models = [SkyModel(spectral, spatial, name="source"), FoVBackgroundModel(dataset_name=dataset.name)]
+    dataset.mask_fit = dataset.counts.geom.region_mask(f"icrs;circle({ra}, {dec}, {radius + 0.6})")
+    assert Fit().run([dataset]).success
+    return spectral
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_our_cube_and_theirs_give_one_spectrum(name, hess_store, store, tmp_path):
+    ours = our_dataset(name, hess_store, tmp_path)
+    runs = sorted(int(path.name) for path in (tmp_path / name / "obs").iterdir())
+    theirs = their_dataset(name, store, runs)
+    np.testing.assert_allclose(ours.counts.data.sum(), theirs.counts.data.sum(), rtol=2e-3)
+    first, second = fit(ours, name), fit(theirs, name)
+    for parameter in ("amplitude", "index"):
+        one, other = first.parameters[parameter], second.parameters[parameter]
+        print(name, parameter, one.value, other.value, other.error)
+        assert abs(one.value - other.value) < 0.3 * other.error, parameter
