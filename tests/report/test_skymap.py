@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cubeflow.maps import Cube, energy_axis, make_geometry
-from cubeflow.report.skymap import Field, Image, colours, draw_image, final_images, reduced, superscript
+from cubeflow.report.figures import power_of_ten, superscript
+from cubeflow.report.skymap import Field, Image, colours, draw_image, final_images, reduced
 
 GEOM = make_geometry("galactic", "CAR", 10.0, 1.0, (4.0, 2.6), 0.1)
 
@@ -85,5 +86,6 @@ def test_images_of_a_cube():
     assert np.isnan(final_images(maps, 0.1, energy.edges)[-1].data).all()
 
 
-def test_superscript():
+def test_powers_of_ten():
+    assert [power_of_ten(np.array(values)) for values in ([2.5e9, 1.0], [0.02], [0.0], [])] == [9, -2, 0, 0]
     assert superscript(-12) == "⁻¹²"

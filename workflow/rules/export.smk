@@ -12,6 +12,8 @@ rule export:
         significance=f"{RESULTS}/{{target}}/{{label}}/significance.fits.gz",
     log:
         f"{RESULTS}/logs/{{target}}/export-{{label}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/{{target}}/export-{{label}}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -31,6 +33,8 @@ rule table:
         f"{RESULTS}/{{target}}/runs.ecsv",
     log:
         f"{RESULTS}/logs/{{target}}/table.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/{{target}}/table.tsv"
     conda:
         "../../environment.yml"
     resources:

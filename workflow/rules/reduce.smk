@@ -13,6 +13,8 @@ for _rule in PLAN.reduce_rules():
             leaves=_rule.leaves,
         log:
             f"{RESULTS}/logs/{_rule.target}/reduce-{{batch}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/{_rule.target}/reduce-{{batch}}.tsv"
         wildcard_constraints:
             batch=_rule.batches,
         conda:

@@ -3,7 +3,7 @@
 
 from cubeflow.steps.report_plan import IMAGES, plan_report
 
-REPORT = plan_report(PLAN)
+REPORT = plan_report(PLAN, workflow.is_main_process)
 PICTURES = {image: [f"{RESULTS}/{target}/{label}/{image}.png" for target, label in PLAN.finals()] for image in IMAGES}
 REGIONS = [f"{RESULTS}/{target}/{name}.reg" for target in PLAN.targets for name in ("exclusion", "pointings")]
 

@@ -10,6 +10,8 @@ if PLAN.node_pattern():
             node=f"{RESULTS}/{{target}}/stack/{{label}}/{{node}}.h5",
         log:
             f"{RESULTS}/logs/{{target}}/stack-{{label}}-{{node}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/{{target}}/stack-{{label}}-{{node}}.tsv"
         wildcard_constraints:
             node=PLAN.node_pattern(),
         conda:

@@ -25,6 +25,7 @@ def draw_radial(profiles: Profiles, bands_tev: Bands, svg_name: str, alt: str) -
     n_bands = len(bands_tev)
     rows = -(-n_bands // 2)
     with drawing(5.8, 3.2 * rows) as figure:
+        figure.subplots_adjust(top=1 - 0.1 / rows)
         cells = figure.add_gridspec(rows, min(n_bands, 2), hspace=0.35, wspace=0.28)
         for band, (low, high) in enumerate(bands_tev):
             row, column = divmod(band, 2)
@@ -77,7 +78,7 @@ def draw_sectors(profiles: Profiles, bands_tev: Bands, svg_name: str, alt: str) 
     """SVG with a panel per energy band: counts over background in eight sectors about the pointings."""
     n_bands = len(bands_tev)
     with drawing(5.8, 2.3 * -(-n_bands // 2) + 0.2) as figure:
-        figure.subplots_adjust(hspace=0.4, wspace=0.28)
+        figure.subplots_adjust(hspace=0.4, wspace=0.28, top=1 - 0.13 / -(-n_bands // 2))
         for band, limits in enumerate(bands_tev):
             _draw_sector_band(figure, profiles, band, limits, n_bands)
         return to_svg(figure, svg_name, alt)

@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FloatArray = NDArray[np.float64]
 # Colours that stand out on white and on near-black. INK and SOFT become variables of the page in SVG.
 INK, SOFT = "#15181d", "#8b919a"
 DATA, MODEL, ALERT, THIRD = "#2f81d6", "#d9730d", "#d4337c", "#2a9d72"
@@ -53,7 +57,7 @@ def drawing(width_in: float, height_in: float) -> Iterator[Figure]:
         figure = Figure(figsize=(width_in, height_in))
         # Fixed margins in inches: to have them found would take as long as drawing.
         margins = {"left": 0.75 / width_in, "right": 1 - 0.15 / width_in}
-        figure.subplots_adjust(**margins, bottom=0.5 / height_in, top=1 - 0.3 / height_in)
+        figure.subplots_adjust(**margins, bottom=0.5 / height_in, top=1 - 0.12 / height_in)
         yield figure
 
 
@@ -123,3 +127,14 @@ def grid(axes: Axes) -> None:
     """Draw faint lines behind the data."""
     axes.grid(True)
     axes.tick_params(length=3)
+
+
+def power_of_ten(values: FloatArray) -> int:
+    """Power of ten of the largest value."""
+    largest = float(values.max(initial=0.0))
+    return int(np.floor(np.log10(largest))) if largest > 0 else 0
+
+
+def superscript(number: int) -> str:
+    """Whole number in superscript digits."""
+    return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

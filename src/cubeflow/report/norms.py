@@ -84,7 +84,7 @@ def draw_norms(norms: Norms, svg_name: str, alt: str) -> str:
     order = np.arange(1, norms.obs_id.size + 1, dtype=float)
     panels = [("run, in order of its number", order), ("start (MJD)", norms.mjd), ("zenith (°)", norms.zenith_deg)]
     with drawing(5.8, 6.2) as figure:
-        figure.subplots_adjust(hspace=0.5)
+        figure.subplots_adjust(hspace=0.5, top=0.95)
         for index, (title, x) in enumerate(panels):
             axes = figure.add_subplot(3, 1, index + 1)
             _draw_panel(axes, x, norms)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps import Geometry, sphere
-from cubeflow.report.figures import SOFT, drawing, plain_text, to_png, to_svg
+from cubeflow.report.figures import SOFT, drawing, plain_text, power_of_ten, superscript, to_png, to_svg
 
 if TYPE_CHECKING:
     from astropy.visualization.wcsaxes import WCSAxes
@@ -251,17 +251,6 @@ def _exposure_image(maps: Mapping[str, Any], energy_tev: float) -> Image:
     cube = maps["exposure"]
     centers = cube.axis("energy_true").centers
     index = int(np.argmin(np.abs(np.log(centers / energy_tev))))
-    plane, power = cube.data[index], _power(cube.data[index])
+    plane, power = cube.data[index], power_of_ten(cube.data[index])
     shown = np.where(plane > 0, plane / 10.0**power, np.nan)
     return Image("exposure", f"exposure at {centers[index]:.3g} TeV", f"exposure (10{superscript(power)} m² s)", shown)
-
-
-def _power(data: FloatArray) -> int:
-    """Power of ten of the largest value."""
-    largest = float(data.max(initial=0.0))
-    return int(np.floor(np.log10(largest))) if largest > 0 else 0
-
-
-def superscript(number: int) -> str:
-    """Whole number in superscript digits."""
-    return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.report.acceptance import residual_sigma
-from cubeflow.report.figures import ALERT, DATA, MODEL, SOFT, THIRD, drawing, grid, to_svg
+from cubeflow.report.figures import ALERT, DATA, MODEL, SOFT, THIRD, drawing, grid, power_of_ten, superscript, to_svg
 
 FloatArray = NDArray[np.float64]
 
@@ -78,7 +78,7 @@ def draw_counts(spectra: Spectra, thresholds_tev: FloatArray, svg_name: str, alt
         lower.plot(centres, residual_sigma(spectra.counts, spectra.background), "o", color=DATA)
         lower.set_ylabel("residual (σ)")
         lower.set_xlabel("reconstructed energy (TeV)")
-        _plain_energies(lower)
+        _plain_numbers(lower.xaxis, *lower.get_xlim())
         return to_svg(figure, svg_name, alt)
 
 
@@ -95,23 +95,25 @@ def draw_exposure(spectra: Spectra, svg_name: str, alt: str) -> str:
     with drawing(5.8, 3.4) as figure:
         axes = figure.add_subplot()
         grid(axes)
-        axes.plot(spectra.true_tev, spectra.exposure_largest, color=SOFT, label="largest of the map")
-        axes.plot(spectra.true_tev, spectra.exposure_target, "o-", color=ALERT, label="at the target")
+        power = power_of_ten(spectra.exposure_largest)
+        largest, target = (values / 10.0**power for values in (spectra.exposure_largest, spectra.exposure_target))
+        axes.plot(spectra.true_tev, largest, color=SOFT, linewidth=3, label="largest of the map")
+        axes.plot(spectra.true_tev, target, "o-", color=ALERT, label="at the target")
         axes.set_xscale("log")
         axes.set_yscale("log", nonpositive="mask")
         axes.set_xlabel("true energy (TeV)")
-        axes.set_ylabel("exposure (m² s)")
+        axes.set_ylabel(f"exposure (10{superscript(power)} m² s)")
         axes.legend(fontsize=8)
-        _plain_energies(axes)
+        _plain_numbers(axes.xaxis, *axes.get_xlim())
+        _plain_numbers(axes.yaxis, *axes.get_ylim())
         return to_svg(figure, svg_name, alt)
 
 
-def _plain_energies(axes: Any) -> None:
-    """Write energies as numbers, not as powers."""
+def _plain_numbers(axis: Any, low: float, high: float) -> None:
+    """Write numbers on a logarithmic axis, not powers, and as many as there is room for."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    low, high = axes.get_xlim()
     several = (1.0, 2.0, 5.0) if high / low < 500 else (1.0,)
-    axes.xaxis.set_major_locator(LogLocator(subs=several))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=several))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

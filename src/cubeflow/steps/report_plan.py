@@ -16,8 +16,15 @@ IMAGES = ("significance", "excess", "counts", "background", "exposure")
 REGIONS = ("exclusion.reg", "pointings.reg")
 
 
-def plan_report(plan: WorkflowPlan) -> tuple[str, bool]:
+def plan_report(plan: WorkflowPlan, is_first: bool = True) -> tuple[str, bool]:
     """Write the manifest of the report.
+
+    Parameters
+    ----------
+    plan : WorkflowPlan
+        What is carried out.
+    is_first : bool
+        Write it; false in a job that reads the rules again while the workflow runs.
 
     Returns
     -------
@@ -30,8 +37,9 @@ def plan_report(plan: WorkflowPlan) -> tuple[str, bool]:
     page = results / "report.html"
     is_outdated = read_key(page) != content["key"]
     made = [results / name for name in report_files(content)] if is_outdated else None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_manifest(path, content, made)
+    if is_first:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_manifest(path, content, made)
     return str(path), is_outdated
 
 

@@ -1,0 +1,163 @@
+"""The step ``report`` on a small simulated store."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cubeflow.config import load_config
+from cubeflow.dl3.simulate import simulate_store
+from cubeflow.dl3.simulate_plan import SimulationOptions
+from cubeflow.report.page import read_key
+from cubeflow.steps.report import count_warnings, write_report
+from cubeflow.steps.report_plan import plan_report, report_content, report_files
+from cubeflow.steps.timing import duration, read_timing
+from cubeflow.steps.whole import run_whole
+from cubeflow.storage.artifact import read_artifact
+
+CONFIG = """
+data: {{store: {store}}}
+results: {results}
+targets:
+  crab:
+    position: {{lon: 83.633 deg, lat: 22.014 deg}}
+    geometry: {{width: [4 deg, 3.6 deg], pixel: 0.1 deg}}
+energy: {{min: 1 TeV, max: 20 TeV, bins: 3}}
+energy_true: {{min: 0.3 TeV, max: 40 TeV, bins: 6}}
+offset_max: 1.6 deg
+irf_grid: {{pixel: 0.5 deg, rad_bins: 6}}
+exclusion: {exclusion}
+backgrounds: {{fov: {{method: fov}}, bare: {{method: none}}}}
+"""
+EVIL = "</script><b>x"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Results with a report, in the folder in which they were made."""
+    folder = tmp_path_factory.mktemp("report")
+    simulate_store(folder / "store", SimulationOptions(n_runs=3, tiny=True, duration_s=600.0))
+    (folder / "store" / "obs_100003.fits.gz").write_bytes(b"no FITS")
+    rename_object(folder / "store" / "obs_100002.fits.gz")
+    (folder / "x.reg").write_text("# Region file format: DS9\nicrs\ncircle(83.633,22.014,0.35)\n")
+    paths = {"store": folder / "store", "results": folder / "results", "exclusion": folder / "x.reg"}
+    (folder / "config.yaml").write_text(CONFIG.format(**paths))
+    workflow = run_whole(load_config([folder / "config.yaml"], {}), lambda line: None)
+    manifest, is_outdated = plan_report(workflow)
+    assert is_outdated
+    said: list[str] = []
+    path = write_report(folder / "results", Path(manifest), said.append)
+    assert said[-1].startswith(f"{path}: ")
+    return workflow, path
+
+
+def rename_object(path: Path) -> None:
+    from astropy.io import fits
+
+    with fits.open(path) as hdus:
+        hdus["EVENTS"].header["OBJECT"] = EVIL
+        hdus.writeto(path, overwrite=True, checksum=True)
+
+
+@pytest.fixture
+def text(made):
+    return made[1].read_text(encoding="utf-8")
+
+
+def test_every_file_is_there_and_the_plan_knows(made):
+    workflow, path = made
+    content = report_content(workflow.index)
+    assert all((path.parent / name).is_file() for name in report_files(content))
+    assert plan_report(workflow)[1] is False
+    assert read_key(path) == content["key"]
+    other = {**workflow.index, "crab": {**workflow.index["crab"], "table": "runs-0.table.json"}}
+    assert report_content(other)["key"] != content["key"]
+
+
+def test_numbers_are_those_of_the_cube(made, text):
+    cube = read_artifact(made[1].parent / "crab" / "fov" / "cube.h5", names=[]).attributes
+    assert f"{cube['source']['significance']:.1f} σ" in text
+    with (made[1].parent / "crab" / "runs.csv").open(newline="") as lines:
+        status = [row["status"] for row in csv.DictReader(lines)]
+    assert status.count("refused") == 1
+    assert "obs_100003" in text
+
+
+def test_names_in_files_are_escaped(text):
+    assert EVIL not in text
+    assert "\\u003c/script\\u003e\\u003cb\\u003ex" in text
+
+
+def test_figures_in_order(text):
+    kinds = ("significance", "excess", "counts", "background", "exposure", "off-source", "norms", "radial", "sectors")
+    names = [name.split('"')[0] for name in text.split('<figure id="')[1:]]
+    fov = [name for name in names if name.startswith("crab-fov-")]
+    assert [name.split("-", 3)[3] for name in fov] == [*kinds, "counts-spectrum", "exposure-spectrum"]
+    bare = [name for name in names if name.startswith("crab-bare-")]
+    assert [name.split("-", 3)[3] for name in bare] == ["counts", "exposure", "counts-spectrum", "exposure-spectrum"]
+
+
+def test_profiles_hold_every_count_outside_the_exclusion(made):
+    from cubeflow.plan.write import read_json
+    from cubeflow.steps.table import leaf_rows
+
+    workflow, path = made
+    folder = path.parent / "crab"
+    rows = leaf_rows(read_json(folder / "plan" / workflow.index["crab"]["table"]), folder)["fov"]
+    profiles = [row["background"]["profiles"] for row in rows if row["status"] == "ok"]
+    cube = read_artifact(folder / "fov" / "cube.h5", names=["counts", "mask_safe"]).datasets
+    keep = cube["counts"].geom.offset_deg(83.633, 22.014) >= 0.35
+    # Each run's own safe mask lies inside that of the stack.
+    assert sum(np.sum(each["offset_counts"]) for each in profiles) <= cube["counts"].data[:, keep].sum()
+    used = sum(row["background"]["counts"][0] for row in rows if row["status"] == "ok")
+    assert sum(np.sum(each["offset_counts"]) for each in profiles) == used
+    # The norm makes background and counts equal there.
+    assert sum(np.sum(each["offset_background"]) for each in profiles) == pytest.approx(used, rel=1e-5)
+    assert not any("profiles" in line for line in (folder / "runs.csv").read_text().splitlines()[:1])
+
+
+def test_same_bytes_by_hand_and_in_another_process(made):
+    path = made[1]
+    files = [path, *sorted(path.parent.glob("crab/**/*.png")), *sorted(path.parent.glob("crab/*.reg"))]
+    before = {file: file.read_bytes() for file in files}
+    assert len(before) == 1 + 10 + 2
+    command = [sys.executable, "-c", "from cubeflow.cli import main; main()", "report", str(path.parent)]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "5"}, capture_output=True)
+    assert {file: file.read_bytes() for file in files} == before
+
+
+def test_warnings_are_counted_by_run():
+    rows = [
+        {"obs_id": 1, "quirks": "no_deadc time_in_days", "repairs": "nan_energy=12"},
+        {"obs_id": 2, "quirks": "no_deadc", "repairs": None},
+        {"obs_id": 3},
+    ]
+    assert count_warnings(rows) == [
+        ("no_deadc", 2, "deviation"),
+        ("nan_energy", 1, "repair"),
+        ("time_in_days", 1, "deviation"),
+    ]
+
+
+def test_timing(tmp_path):
+    head = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+    (tmp_path / "crab").mkdir()
+    (tmp_path / "crab" / "reduce-aa.tsv").write_text(head + "10.5\t0:00:10\t200\t1\t1\t1\t0\t0\t90\t9.5\n")
+    (tmp_path / "crab" / "reduce-bb.tsv").write_text(head + "300.5\t0:05:00\t350.4\t1\t1\t1\t0\t0\t90\t290\n")
+    (tmp_path / "crab" / "table.tsv").write_text(head + "0.4\t0:00:00\t-\t-\t-\t-\t-\t-\t-\tNA\n")
+    first, second = read_timing(tmp_path)
+    assert first == {
+        "rule": "reduce",
+        "jobs": "2",
+        "seconds": "5.2 min",
+        "longest": "5.0 min",
+        "cpu": "5.0 min",
+        "memory": "350 MB",
+    }
+    assert (second["rule"], second["seconds"], second["memory"]) == ("table", "0.4 s", "")
+    assert read_timing(tmp_path / "absent") == []
+    assert duration(9000.0) == "2.5 h"
