@@ -14,10 +14,12 @@ from cubeflow.plan import versions
 from cubeflow.plan.write import read_json
 from cubeflow.products.stack import Stack
 from cubeflow.steps.datasets import make_fits_dataset
+from cubeflow.steps.datasets_yaml import datasets_yaml
 from cubeflow.steps.exclusion import ExclusionMasks
 from cubeflow.steps.final import Final, make_final
 from cubeflow.steps.kept import read_stack, stack_from_artifact
 from cubeflow.storage.artifact import Artifact, write_artifact
+from cubeflow.storage.atomic import write_atomic
 from cubeflow.storage.fits import write_dataset_fits, write_image_fits
 
 
@@ -34,7 +36,7 @@ def export_label(final_path: Path, say: Callable[[str], None]) -> list[Path]:
     Returns
     -------
     list of Path
-        ``cube.h5``, ``dataset.fits.gz`` and ``significance.fits.gz``.
+        ``cube.h5``, ``dataset.fits.gz``, ``significance.fits.gz`` and ``datasets.yaml``.
 
     Raises
     ------
@@ -52,8 +54,9 @@ def export_label(final_path: Path, say: Callable[[str], None]) -> list[Path]:
     final = make_final(stacked, *geometries, manifest["export"], keep)
     output = folder / manifest["label"]
     output.mkdir(parents=True, exist_ok=True)
-    paths = [output / name for name in ("cube.h5", "dataset.fits.gz", "significance.fits.gz")]
+    paths = [output / name for name in ("cube.h5", "dataset.fits.gz", "significance.fits.gz", "datasets.yaml")]
     write_dataset_fits(paths[1], make_fits_dataset(final.maps, stacked, manifest["key"]))
+    write_atomic(paths[3], _datasets_list(final, manifest, paths[1].name))
     write_image_fits(paths[2], _images(final), {"CFKEY": manifest["key"][:16]})
     write_cube(paths[0], final, stacked, manifest)  # the last: its key tells that all of them are made
     _say_summary(manifest, final, output, say)
@@ -70,6 +73,12 @@ def write_cube(path: Path, final: Final, stacked: Stack, manifest: Mapping[str, 
     made_of = {name: manifest[name] for name in ("reduce", "background", "export", "runs", "versions")}
     artifact = Artifact("cube", manifest["key"], versions.EXPORT, datasets, about, made_of)
     write_artifact(path, artifact, manifest["settings"]["compression"])
+
+
+def _datasets_list(final: Final, manifest: Mapping[str, Any], file: str) -> bytes:
+    """List for gammapy with the one dataset that lies beside it."""
+    kind = "MapDatasetOnOff" if "alpha" in final.maps else "MapDataset"
+    return datasets_yaml([(f"{manifest['target']}-{manifest['label']}", kind, file)])
 
 
 def _images(final: Final) -> dict[str, Cube]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from cubeflow.steps.datasets_yaml import FILE_NAME
 from cubeflow.steps.workflow_plan import WorkflowPlan
 from cubeflow.storage.artifact import read_artifact
 
@@ -37,7 +38,26 @@ def finish(plan: WorkflowPlan, say: Callable[[str], None] = print) -> int:
         refused += status["refused"]
         left_out = ", ".join(f"{number} {name}" for name, number in sorted(status.items()) if name != "ok")
         say(f"{target}: {status['ok']} runs used{', ' + left_out if left_out else ''}; see {folder / 'runs.ecsv'}")
+    for line in what_next(plan):
+        say(line)
     return REFUSED if refused else 0
+
+
+def what_next(plan: WorkflowPlan) -> list[str]:
+    """Where the report lies, and the lines that load the first of the cubes."""
+    results = Path(plan.results)
+    report = results / "report.html"
+    lines = [f"report: {report}"] if report.is_file() else []
+    for target, label in plan.finals()[:1]:
+        lines += [
+            "load it with gammapy:",
+            "    from gammapy.datasets import Datasets",
+            f"    dataset = Datasets.read({str(results / target / label / FILE_NAME)!r})[0]",
+            "or as plain arrays:",
+            "    import cubeflow",
+            f"    cube = cubeflow.load({str(results / target / label / 'cube.h5')!r})",
+        ]
+    return lines
 
 
 def describe(cube: Path) -> str:
