@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from cubeflow.config.backgrounds import Background, FovSection
+from cubeflow.config.backgrounds import AdaptiveRingSection, Background, FovSection, RingSection
 from cubeflow.config.quantity import Angle, FilePath, Memory, Name
 from cubeflow.config.section import Section, key_error
 from cubeflow.config.sections import (
@@ -79,7 +79,7 @@ class TargetConfig(Section):
     @model_validator(mode="after")
     def _check_rings(self) -> TargetConfig:
         for label, section in self.backgrounds.items():
-            if section.method in ("fov", "none"):
+            if not isinstance(section, RingSection | AdaptiveRingSection):
                 continue
             if section.r_in_deg >= 2 * self.offset_max_deg:
                 limit = f"twice offset_max = {self.offset_max_deg:g} deg (the ring is larger than the field)"
@@ -106,7 +106,7 @@ class TargetConfig(Section):
         from cubeflow.products.energy_groups import make_energy_groups
 
         section = self.backgrounds[label]
-        if section.method != "fov":
+        if not isinstance(section, FovSection):
             return None
         groups = make_energy_groups(self.energy_axis(), section.energy_groups)
         return section.energy_groups if isinstance(section.energy_groups, int) else [list(group) for group in groups]
