@@ -181,8 +181,10 @@ def environment() -> dict[str, str]:
 
 def build_target(folder: Path, index: dict[str, Any]) -> None:
     """Carry out the plan of one target."""
-    for batch in [*index["unmade"], *index["again"]]:
+    for batch in index["unmade"]:
         reduce_batch(open_batch(folder / "plan" / f"{batch}.json", lambda line: None))
+    for batch in index["again"]:
+        reduce_batch(open_batch(folder / "plan" / f"{batch}.json", lambda line: None), tuple(index["labels"]))
     for label, nodes in index["nodes"].items():
         stacks = folder / "stack" / label
         for node in [name for name in nodes if name in index["missing"][label]]:

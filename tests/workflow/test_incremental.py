@@ -196,7 +196,7 @@ def test_reverted_configuration(built):
     built.build()
     assert built.finals() != finals
     between = built.stamps()
-    built.config = {name: value for name, value in config.items()}
+    built.config = config
     built.build()
     assert not [name for name in changed(between, built.stamps()) if "/obs/" in name or "/stack/" in name]
     assert {name for name in before if "/stack/" in name} <= between.keys()

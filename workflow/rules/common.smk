@@ -41,7 +41,7 @@ def all_products():
     products = [
         f"{RESULTS}/{target}/{label}/{name}"
         for target, label in PLAN.finals()
-        for name in ("cube.h5", "dataset.fits.gz", "significance.fits.gz")
+        for name in ("cube.h5", "dataset.fits.gz", "datasets.yaml", "significance.fits.gz")
     ]
     tables = [f"{RESULTS}/{target}/runs.ecsv" for target in PLAN.tables]
     return products + tables + report_products() + PLAN.missing_stacks() + PLAN.restored()

@@ -9,6 +9,7 @@ rule export:
     output:
         cube=f"{RESULTS}/{{target}}/{{label}}/cube.h5",
         dataset=f"{RESULTS}/{{target}}/{{label}}/dataset.fits.gz",
+        datasets=f"{RESULTS}/{{target}}/{{label}}/datasets.yaml",
         significance=f"{RESULTS}/{{target}}/{{label}}/significance.fits.gz",
     log:
         f"{RESULTS}/logs/{{target}}/export-{{label}}.log",

@@ -28,7 +28,8 @@ def reduce(manifest: Path, accept_refusals: bool) -> None:
 @click.command()
 @click.argument("manifest", type=FILE)
 @click.option("--label", "-l", "labels", multiple=True, required=True, help="Label of a background; may be repeated.")
-def background(manifest: Path, labels: tuple[str, ...]) -> None:
+@click.option("--accept-refusals", is_flag=True, help="Exit with 0 although runs were refused.")
+def background(manifest: Path, labels: tuple[str, ...], accept_refusals: bool) -> None:
     """Make the backgrounds of some labels for the runs of a batch, and no stacks.
 
     Example: cubeflow background results/crab/plan/0123456789abcdef.json -l ring
@@ -36,7 +37,7 @@ def background(manifest: Path, labels: tuple[str, ...]) -> None:
     from cubeflow.steps.batch import open_batch, reduce_batch
 
     result = reduce_batch(open_batch(manifest, say), labels)
-    if result.refused:
+    if result.refused and not accept_refusals:
         sys.exit(REFUSED)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from cubeflow.storage.envelope import (
     read_envelope,
 )
 
-PRODUCTS = ("cube.h5", "dataset.fits.gz", "significance.fits.gz")
+PRODUCTS = ("cube.h5", "dataset.fits.gz", "datasets.yaml", "significance.fits.gz")
 KEY_LINE = "key: "
 
 
@@ -30,8 +30,8 @@ class Inventory:
     ----------
     leaves, nodes : mapping of str to tuple of str
         Names of the stacks that are missing, by label: leaves of batches, and inner nodes.
-    batches : tuple of str
-        Batches of which a leaf is missing.
+    batches : mapping of str to tuple of str
+        Labels of which the leaf is missing, by batch.
     again : tuple of str
         Batches whose leaves are all there while an artifact of one of their runs is not.
     finals : tuple of str
@@ -44,7 +44,7 @@ class Inventory:
 
     leaves: Mapping[str, tuple[str, ...]]
     nodes: Mapping[str, tuple[str, ...]]
-    batches: tuple[str, ...]
+    batches: Mapping[str, tuple[str, ...]]
     again: tuple[str, ...]
     finals: tuple[str, ...]
     table: bool
@@ -75,13 +75,20 @@ def take_inventory(results: Path, target: TargetPlan, keys: Mapping[str, str], t
         label: tuple(node for node in target.nodes[label] if not found.holds(node, node))
         for label, found in stacks.items()
     }
-    missing = {leaf for names in leaves.values() for leaf in names}
-    unmade = tuple(batch.name for batch in target.batches if missing.intersection(batch.leaves.values()))
-    made = (batch for batch in target.batches if not missing.intersection(batch.leaves.values()))
+    unmade = _unmade(target, {leaf for names in leaves.values() for leaf in names})
+    made = (batch for batch in target.batches if batch.name not in unmade)
     again = tuple(batch.name for batch in made if not _is_complete(folder / "obs", batch))
     finals = tuple(label for label, key in keys.items() if not _is_final(folder / label, key))
     table = table_key != key_of_table(folder / "runs.ecsv")
     return Inventory(leaves, nodes, unmade, again, finals, table, tuple(p for s in stacks.values() for p in s.damaged))
+
+
+def _unmade(target: TargetPlan, missing: Set[str]) -> dict[str, tuple[str, ...]]:
+    """Labels of which the leaf is missing, for each batch that has any."""
+    labels = {
+        batch.name: tuple(label for label, leaf in batch.leaves.items() if leaf in missing) for batch in target.batches
+    }
+    return {name: found for name, found in labels.items() if found}
 
 
 def leaf_key(batch: BatchPlan, label: str) -> str:

@@ -55,16 +55,18 @@ def write_target(results: Path, target: TargetPlan, sources: Sources) -> tuple[d
     finals = {label: final_manifest(target, label) for label in target.roots}
     table = table_manifest(target)
     found = take_inventory(results, target, {label: final["key"] for label, final in finals.items()}, table["key"])
-    again = set(found.again)
     for batch in target.batches:
-        if batch.name in again or batch.name in found.batches:
-            leaves = [results / leaf for leaf in leaf_paths(target, batch)] if batch.name in again else None
-            write_manifest(folder / "plan" / f"{batch.name}.json", batch_manifest(target, batch), leaves)
+        if batch.name in found.batches or batch.name in found.again:
+            write_json(folder / "plan" / f"{batch.name}.json", batch_manifest(target, batch))
             write_json(folder / "plan" / f"{batch.name}.files.json", batch_files(batch, sources))
+    for name in found.again:
+        (results / ".cubeflow" / "restored" / target.spec.name / name).unlink(missing_ok=True)
     for label, final in finals.items():
         made = [folder / label / name for name in PRODUCTS] if label in found.finals else None
         write_manifest(folder / "plan" / final_name(label, final["key"]), final, made)
     write_manifest(folder / "plan" / table_name(table["key"]), table, [folder / "runs.ecsv"] if found.table else None)
+    for part in ("", "plan", *finals, *(f"stack/{label}" for label in finals)):
+        bring_to_the_present(folder / part)
     names = {label: final_name(label, final["key"]) for label, final in finals.items()}
     return target_index(target, found) | {"finals": names, "table": table_name(table["key"])}, found
 
@@ -73,15 +75,28 @@ def write_manifest(path: Path, content: Mapping[str, Any], outdated: Iterable[Pa
     """Write a manifest; one whose products are `outdated` gets new content and a later time than they have.
 
     Times and checksums of small inputs are what Snakemake decides by, beside which files there are. Keys decide here,
-    and this is how it is told. Whatever the clock says, the manifest is newer than what must be made again.
+    and this is how it is told.
     """
     if outdated is None:
         write_json(path, content)
         return
     now = time.time_ns()
+    for product in outdated:
+        if product.exists() and product.stat().st_mtime_ns >= now:
+            os.utime(product, ns=(now - 10**9,) * 2)
     write_json(path, {**content, "again": now})
-    latest = max((path.stat().st_mtime_ns for path in outdated if path.exists()), default=0)
-    os.utime(path, ns=(max(now, latest + 10**9),) * 2)
+
+
+def bring_to_the_present(folder: Path) -> None:
+    """Give files of a folder that come from the future the time of today: as inputs of a job they are an error."""
+    now = time.time_ns()
+    try:
+        with os.scandir(folder) as entries:
+            late = [entry.path for entry in entries if entry.is_file() and entry.stat().st_mtime_ns > now]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for path in late:
+        os.utime(path, ns=(now, now))
 
 
 def final_name(label: str, key: str) -> str:
@@ -94,17 +109,10 @@ def table_name(key: str) -> str:
     return f"runs-{short(key)}.table.json"
 
 
-def leaf_paths(target: TargetPlan, batch: BatchPlan) -> list[str]:
-    """Paths, relative to the results folder, of the leaf stacks of a batch."""
-    return [f"{target.spec.name}/stack/{label}/{leaf}.h5" for label, leaf in batch.leaves.items()]
-
-
 def target_index(target: TargetPlan, found: Inventory) -> dict[str, Any]:
-    """Part of ``plan.json`` about one target; ``to_make`` are the labels of which leaves are made."""
-    to_make = {label for label, names in found.leaves.items() if names or found.again}
+    """Part of ``plan.json`` about one target."""
     return {
-        "to_make": sorted(to_make),
-        "unmade": list(found.batches),
+        "unmade": {name: list(labels) for name, labels in found.batches.items()},
         "again": list(found.again),
         "missing": {label: [*found.leaves[label], *found.nodes[label]] for label in found.leaves},
         "missing_nodes": sorted({node for nodes in found.nodes.values() for node in nodes}),

@@ -144,11 +144,8 @@ def reduce_batch(batch: Batch, labels: tuple[str, ...] | None = None) -> BatchRe
 
 
 def missing_labels(batch: Batch) -> tuple[str, ...]:
-    """Labels of which the leaf stack is not there; all, if the artifacts of the runs are to be made again."""
-    labels = tuple(batch.manifest["backgrounds"])
-    if "again" in batch.manifest:
-        return labels
-    return tuple(label for label in labels if not _has_leaf(batch, label))
+    """Labels of which the leaf stack is not there."""
+    return tuple(label for label in batch.manifest["backgrounds"] if not _has_leaf(batch, label))
 
 
 def _has_leaf(batch: Batch, label: str) -> bool:

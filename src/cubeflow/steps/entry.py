@@ -68,10 +68,10 @@ def make_plan(config: Config, say: Say) -> Planned:
 
 def _look_ahead(targets: Sequence[TargetPlan], parts: Sequence[tuple[dict[str, Any], Inventory]], say: Say) -> None:
     """Put damaged stacks aside, and read the exclusion files of targets that have runs to reduce."""
-    for target, (part, found) in zip(targets, parts, strict=True):
+    for target, (_, found) in zip(targets, parts, strict=True):
         for path in found.damaged:
             say(f"{path}: not what was written; set aside as {set_aside(path).name}, to be made again")
-        if part["to_make"]:
+        if found.batches:
             check_exclusion(target.spec.name, target.spec.reduce, target.spec.settings["exclusion_paths"])
 
 
