@@ -54,3 +54,14 @@ def test_far_pointings_do_not_overlap(pointing):
     distance = sphere.separation_deg(sphere.unit_vectors(83.6, 22.0), sphere.unit_vectors(*pointing))
     with pytest.raises(NoOverlap, match=f"which is {distance:.2f} deg from the map centre"):
         make_cutout(geom, *pointing, 2.0)
+
+
+def test_equal_cutouts_are_one_object_that_remembers():
+    geom = make_geometry("icrs", "TAN", 83.6, 22.0, (6.0, 4.0), 0.1)
+    first, second = (make_cutout(geom, 83.0, 22.4, RADIUS) for _ in range(2))
+    assert first is second
+    offset = first.offset_deg(83.0, 22.4)
+    assert second.offset_deg(83.0, 22.4) is offset and not offset.flags.writeable
+    expected = sphere.separation_deg(first.center_vectors, sphere.unit_vectors(83.0, 22.4))
+    np.testing.assert_array_equal(offset, expected)
+    assert not np.array_equal(first.offset_deg(83.0, 22.5), offset)

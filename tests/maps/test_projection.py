@@ -24,8 +24,29 @@ def test_closed_forms_are_those_of_wcslib(kind, lon, lat, positions):
     geom = make_geometry(*kind, lon, 0.0 if kind[1] == "CAR" else lat, (3.0, 2.0), 0.1)
     assert has_closed_form(geom.projection, geom.lat_deg)
     x, y = np.array(positions).T
-    separation = sphere.separation_deg(geom.pixel_to_vectors(x, y), wcs_vectors(geom, x, y))
-    assert separation.max() < 1e-9
+    vectors = geom.pixel_to_vectors(x, y)
+    assert sphere.separation_deg(vectors, wcs_vectors(geom, x, y)).max() < 1e-9
+    back_x, back_y = geom.vectors_to_pixel(vectors)
+    expected_x, expected_y = geom.wcs().wcs_world2pix(*sphere.lon_lat(sphere.icrs_to_frame(vectors, geom.frame)), 0)
+    np.testing.assert_allclose(back_x, expected_x, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(back_y, expected_y, rtol=0, atol=1e-8)
+
+
+@settings(max_examples=30)
+@given(st.floats(0, 360), st.floats(0, 359.9), st.floats(-89.9, 89.9))
+def test_pixels_of_the_whole_sky_in_car_are_those_of_wcslib(center, lon, lat):
+    geom = make_geometry("galactic", "CAR", center, 0.0, (20.0, 10.0), 0.1)
+    x, y = geom.vectors_to_pixel(sphere.frame_to_icrs(sphere.unit_vectors(lon, lat), "galactic"))
+    expected_x, expected_y = geom.wcs().wcs_world2pix(lon, lat, 0)
+    turn = (x - expected_x) * geom.pixel_deg  # on the border, 180 deg away, either end may be taken
+    assert abs(turn - 360.0 * round(float(turn) / 360.0)) < 1e-8 and abs(y - expected_y) < 1e-8
+
+
+def test_half_of_the_sky_has_no_place_in_a_tangent_plane():
+    geom = make_geometry("icrs", "TAN", 40.0, 30.0, (3.0, 2.0), 0.1)
+    x, y = geom.vectors_to_pixel(sphere.unit_vectors([40.0, 220.0, 40.0, 40.0], [30.0, -30.0, -60.5, -59.0]))
+    np.testing.assert_array_equal(np.isfinite(x), [True, False, False, True])
+    np.testing.assert_array_equal(np.isfinite(y), np.isfinite(x))
 
 
 @pytest.mark.parametrize("lat", [90.0, -90.0])

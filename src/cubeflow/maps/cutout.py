@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps import sphere
-from cubeflow.maps.geom import Geometry, GeometryError
+from cubeflow.maps.geom import Geometry, GeometryError, shared
 
 
 class NoOverlap(ValueError):
@@ -40,9 +40,9 @@ def make_cutout(geom: Geometry, ra_deg: float, dec_deg: float, radius_deg: float
     x0, y0, x1, y1 = _bounding_box(geom, ra_deg, dec_deg, radius_deg)
     inner = max(x0, 0), max(y0, 0), min(x1, geom.nx), min(y1, geom.ny)
     if inner[0] < inner[2] and inner[1] < inner[3]:
-        trimmed = geom.cutout(inner[0], inner[1], inner[2] - inner[0], inner[3] - inner[1])
+        trimmed = shared(geom.cutout(inner[0], inner[1], inner[2] - inner[0], inner[3] - inner[1]))
         if np.any(trimmed.offset_deg(ra_deg, dec_deg) < radius_deg):
-            return trimmed if trim else geom.cutout(x0, y0, x1 - x0, y1 - y0)
+            return trimmed if trim else shared(geom.cutout(x0, y0, x1 - x0, y1 - y0))
     center = geom.pixel_to_vectors((geom.nx - 1) / 2, (geom.ny - 1) / 2)
     distance = sphere.separation_deg(center, sphere.unit_vectors(ra_deg, dec_deg))
     raise NoOverlap(

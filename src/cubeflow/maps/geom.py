@@ -7,14 +7,14 @@ from the two reference pixels, and two geometries are aligned when their grids a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cubeflow.maps import sphere
-from cubeflow.maps.projection import has_closed_form, native_to_vectors
+from cubeflow.maps.projection import has_closed_form, native_to_vectors, vectors_to_native
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -119,6 +119,9 @@ class Geometry:
 
     def vectors_to_pixel(self, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
         """0-based pixel positions (x, y), shape (...), of ICRS vectors (..., 3); NaN where there are none."""
+        if has_closed_form(self.projection, self.lat_deg):
+            u, v = vectors_to_native(self.projection, self.lon_deg, self.lat_deg, self.frame, vectors)
+            return self.crpix_x - 1 - u / self.pixel_deg, self.crpix_y - 1 + v / self.pixel_deg
         lon, lat = sphere.lon_lat(sphere.icrs_to_frame(vectors, self.frame))
         x, y = self.wcs().wcs_world2pix(np.ravel(lon), np.ravel(lat), 0)
         return x.reshape(lon.shape), y.reshape(lon.shape)
@@ -136,8 +139,11 @@ class Geometry:
         return sphere.grid_solid_angles(self.pixel_to_vectors(x - 0.5, y - 0.5))
 
     def offset_deg(self, lon_deg: float, lat_deg: float) -> FloatArray:
-        """Separation of each pixel centre from an ICRS position, shape (ny, nx), deg; NaN off the sky."""
-        return sphere.separation_deg(self.center_vectors, sphere.unit_vectors(lon_deg, lat_deg))
+        """Separation of each pixel centre from an ICRS position, shape (ny, nx), deg; NaN off the sky.
+
+        The array is remembered for the next product of the same run: it must not be written to.
+        """
+        return _offset_deg(self, lon_deg, lat_deg)
 
     def pixel_index(self, ra_deg: ArrayLike, dec_deg: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Pixel (ix, iy) of ICRS positions, ``floor(pix + 0.5)``; -1 for both where outside the map."""
@@ -200,6 +206,22 @@ def make_geometry(
         raise GeometryError(f"pixel: expected a size above 0 deg, got {pixel_deg}")
     nx, ny = (int(np.rint(width / pixel_deg)) for width in width_deg)
     return Geometry(frame, projection, lon_deg, lat_deg, pixel_deg, nx, ny, crpix_x=(nx + 1) / 2, crpix_y=(ny + 1) / 2)
+
+
+@lru_cache(maxsize=3)
+def _offset_deg(geom: Geometry, lon_deg: float, lat_deg: float) -> FloatArray:
+    offset = sphere.separation_deg(geom.center_vectors, sphere.unit_vectors(lon_deg, lat_deg))
+    offset.flags.writeable = False
+    return offset
+
+
+@lru_cache(maxsize=4)
+def shared(geom: Geometry) -> Geometry:
+    """Geometry that is equal to `geom` and may already know the positions and solid angles of its pixels.
+
+    The runs of a batch often have one cutout in common; it is computed once.
+    """
+    return geom
 
 
 def geometry_from_plain(plain: dict[str, Any]) -> Geometry:

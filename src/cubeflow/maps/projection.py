@@ -1,5 +1,7 @@
 """Closed forms of the two projections that are used most: thirty times faster than going through a WCS.
 
+With them a worker need not import `astropy.wcs`, which takes longer than to reduce a run.
+
 References
 ----------
 Calabretta & Greisen 2002, A&A 395, 1077.
@@ -14,7 +16,7 @@ from cubeflow.maps.sphere import FloatArray
 
 
 def has_closed_form(projection: str, lat_deg: float) -> bool:
-    """Whether `native_to_vectors` knows the projection with this reference latitude.
+    """Whether this module knows the projection with this reference latitude.
 
     A tangent plane at a pole has another native orientation, and CAR away from the equator is oblique.
     """
@@ -43,7 +45,7 @@ def native_to_vectors(
         NaN beyond the poles of CAR.
     """
     if projection == "TAN":
-        return _tangent(sphere.frame_to_icrs(sphere.local_basis(lon_deg, lat_deg), frame), u_deg, v_deg)
+        return _tangent(_axes(lon_deg, lat_deg, frame), u_deg, v_deg)
     on_sky = np.abs(v_deg) <= 90.0 + 1e-9
     vectors = sphere.unit_vectors(lon_deg + u_deg, np.where(on_sky, v_deg, np.nan))
     return sphere.frame_to_icrs(vectors, frame)
@@ -57,3 +59,25 @@ def _tangent(basis: FloatArray, u_deg: FloatArray, v_deg: FloatArray) -> FloatAr
     for k, (outward, east, north) in enumerate(basis.T):
         vectors[..., k] = (outward + u * east + v * north) * norm
     return vectors
+
+
+def vectors_to_native(
+    projection: str, lon_deg: float, lat_deg: float, frame: str, vectors: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Undo `native_to_vectors`: plane coordinates, shape (...), in deg of ICRS unit vectors, shape (..., 3).
+
+    NaN where the tangent plane does not reach, a quarter of the sky from its centre and beyond; in CAR the first
+    coordinate is in [-180, 180] deg.
+    """
+    if projection == "TAN":
+        outward, east, north = (np.einsum("...i,i", vectors, axis) for axis in _axes(lon_deg, lat_deg, frame))
+        scale = np.rad2deg(1.0) / np.where(outward > 0, outward, np.nan)
+        return east * scale, north * scale
+    lon, lat = sphere.lon_lat(sphere.icrs_to_frame(vectors, frame))
+    turn = np.fmod(lon - lon_deg, 360.0)
+    return turn - 360.0 * (turn > 180.0) + 360.0 * (turn < -180.0), lat
+
+
+def _axes(lon_deg: float, lat_deg: float, frame: str) -> FloatArray:
+    """Rows are (outward, east, north) at a position in `frame`, as ICRS vectors."""
+    return sphere.frame_to_icrs(sphere.local_basis(lon_deg, lat_deg), frame)

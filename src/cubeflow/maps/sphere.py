@@ -49,7 +49,8 @@ def frame_to_icrs(vectors: FloatArray, frame: str) -> FloatArray:
 
 def separation_deg(first: FloatArray, second: FloatArray) -> FloatArray:
     """Great-circle separation in deg between unit vectors of shape (..., 3); exact at small angles."""
-    chord = np.sqrt(np.square(first - second).sum(-1))
+    step = first - second
+    chord = np.sqrt(np.einsum("...i,...i", step, step))
     return np.rad2deg(2.0 * np.arcsin(np.minimum(0.5 * chord, 1.0)))
 
 
