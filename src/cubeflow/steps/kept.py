@@ -128,7 +128,7 @@ def read_kept(path: Path, kind: str, key: str | None, say: Callable[[str], None]
     except ArtifactMismatch:
         return None
     except ArtifactDamaged as error:
-        say(f"{path}: damaged ({error}); set aside as {set_aside(path).name} and made again")
+        say(f"{path}: damaged ({error.reason}); set aside as {set_aside(path).name} and made again")
         return None
 
 
