@@ -7,7 +7,8 @@ import pytest
 
 from cubeflow.maps import Cube, energy_axis, make_geometry
 from cubeflow.report.figures import power_of_ten, superscript
-from cubeflow.report.skymap import Field, Image, colours, draw_image, final_images, reduced
+from cubeflow.report.images import Image, colours, final_images
+from cubeflow.report.skymap import Field, draw_image, reduced
 
 GEOM = make_geometry("galactic", "CAR", 10.0, 1.0, (4.0, 2.6), 0.1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps import Geometry, sphere
-from cubeflow.report.figures import SOFT, drawing, plain_text, power_of_ten, superscript, to_png, to_svg
+from cubeflow.report.figures import SOFT, drawing, plain_text, to_png, to_svg
+from cubeflow.report.images import Image, colours, is_cut, powers_about_zero
 
 if TYPE_CHECKING:
     from astropy.visualization.wcsaxes import WCSAxes
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 LABELS = {"icrs": ("Right ascension", "Declination"), "galactic": ("Galactic longitude", "Galactic latitude")}
 MAX_SIDE_PIXELS = 1200
-SIGNIFICANCE_LIMITS = 5.0, 15.0
 LINE_COLOURS = "white", "#20242a"  # on images that are mostly dark, and on those that are mostly white
 LEFT_IN, RIGHT_IN, BOTTOM_IN, TOP_IN = 0.8, 0.95, 0.6, 0.4
 
@@ -49,31 +48,6 @@ class Field:
     title: str
 
 
-@dataclass(frozen=True, eq=False)
-class Image:
-    """One image and how it is shown.
-
-    Parameters
-    ----------
-    name : str
-        Short name, which is also that of the file.
-    title : str
-        What it is, in words.
-    unit : str
-        Label of the colour bar.
-    data : array, shape (ny, nx)
-        Values; NaN for none.
-    style : {"signed", "excess", "counts", "smooth"}
-        Colours: around zero, stretched about the noise, counts of events, or a smooth quantity.
-    """
-
-    name: str
-    title: str
-    unit: str
-    data: FloatArray
-    style: str = "smooth"
-
-
 def draw_image(image: Image, field: Field, svg_name: str, alt: str, dpi: int = 150) -> tuple[bytes, str]:
     """PNG and SVG (see `to_svg`) of an image, with the same content."""
     with drawing(*figure_size(field.geom)) as figure:
@@ -95,10 +69,10 @@ def _draw(figure: Figure, image: Image, field: Field) -> None:
     axes = figure.add_axes((left, bottom, *inner), projection=_wcs(field.geom, step))
     bar_axes = figure.add_axes((left + inner[0] + 0.12 / width, bottom, 0.16 / width, inner[1]))
     shown = axes.imshow(data, origin="lower", interpolation="nearest", aspect="auto", **colours(image))
-    bar = figure.colorbar(shown, cax=bar_axes, extend="max" if _is_cut(image) else "neither", extendfrac=0.02)
+    bar = figure.colorbar(shown, cax=bar_axes, extend="max" if is_cut(image) else "neither", extendfrac=0.02)
     bar.set_label(image.unit)
     if image.style == "excess":
-        ticks = _powers(*shown.get_clim())
+        ticks = powers_about_zero(*shown.get_clim())
         bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     bar.outline.set_edgecolor(SOFT)
     if not np.isfinite(data).any():
@@ -118,55 +92,6 @@ def reduced(data: FloatArray) -> tuple[FloatArray, int]:
 def _wcs(geom: Geometry, step: int) -> Any:
     wcs = geom.wcs()
     return wcs if step == 1 else wcs[step // 2 :: step, step // 2 :: step]
-
-
-def colours(image: Image) -> dict[str, Any]:
-    """Colour map and limits for ``imshow``."""
-    from matplotlib.colors import AsinhNorm, Normalize
-
-    largest, smallest, noise = _range(image.data)
-    if image.style == "signed":
-        low, high = SIGNIFICANCE_LIMITS
-        top = float(np.clip(largest, low, high))
-        return {"cmap": _significance_colours(low, top), "norm": Normalize(-low, top)}
-    if image.style == "excess":
-        return {"cmap": "inferno", "norm": AsinhNorm(5.0 * noise, vmin=-5.0 * noise, vmax=max(largest, 5.0 * noise))}
-    limits = Normalize(smallest, largest if largest > smallest else smallest + 1.0)
-    return {"cmap": "inferno" if image.style == "counts" else "viridis", "norm": limits}
-
-
-def _powers(smallest: Any, largest: Any) -> list[float]:
-    """Zero, and the powers of ten of either sign that are not crowded about it."""
-    exponents = range(int(np.floor(np.log10(largest))) - 2, int(np.floor(np.log10(largest))) + 1)
-    sizes = [10.0**exponent for exponent in exponents if 10.0**exponent > 0.4 * abs(smallest)]
-    return [-size for size in sizes if -size >= smallest] + [0.0] + sizes
-
-
-def _is_cut(image: Image) -> bool:
-    """Whether values lie above the largest of the colour bar."""
-    return image.style == "signed" and _range(image.data)[0] > SIGNIFICANCE_LIMITS[1]
-
-
-def _range(data: FloatArray) -> tuple[float, float, float]:
-    """Largest value, smallest value (at most 0), and the scatter about the median (above 0)."""
-    finite = data[np.isfinite(data)]
-    if not finite.size:
-        return 1.0, 0.0, 1.0
-    scatter = 1.4826 * float(np.median(np.abs(finite - np.median(finite))))
-    return float(finite.max()), min(float(finite.min()), 0.0), scatter or 1.0
-
-
-def _significance_colours(low: float, top: float) -> Any:
-    """Blue below zero, white, red up to as much above; from there to a dark red. Equal steps look equal."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    stops = [(-1, "#1f5fa8"), (-0.5, "#86b9dc"), (0, "#f8f8f8"), (0.5, "#f2a481"), (1, "#c9242f")]
-    span = top + low
-    points = [((low + where * low) / span, colour) for where, colour in stops]
-    if top > low:
-        points.append((1.0, "#2c0513"))
-    points[-1] = 1.0, points[-1][1]
-    return LinearSegmentedColormap.from_list("significance", points, N=512)
 
 
 def _decorate(axes: WCSAxes, field: Field, step: int, style: str) -> None:
@@ -218,39 +143,3 @@ def _pixels(field: Field, ra_deg: Any, dec_deg: Any, step: int) -> tuple[FloatAr
     with np.errstate(invalid="ignore"):
         inside = (x > -0.5) & (x < field.geom.nx - 0.5) & (y > -0.5) & (y < field.geom.ny - 0.5)
     return (x[inside] - step // 2) / step, (y[inside] - step // 2) / step
-
-
-def final_images(maps: Mapping[str, Any], radius_deg: float, energy_tev: Sequence[float]) -> list[Image]:
-    """Images of a final cube, in the order in which people look.
-
-    Parameters
-    ----------
-    maps : mapping of str to Cube
-        ``disc_significance``, ``disc_excess``, ``disc_counts``, ``disc_background`` (1, lat, lon), ``exposure``
-        (energy_true, lat, lon) if there is one.
-    radius_deg : float
-        Radius of the discs.
-    energy_tev : sequence of float
-        First and last energy of the events; the exposure is shown at their geometric mean.
-    """
-    disc = f"within {radius_deg:g}°"
-    images = [
-        Image("significance", f"significance {disc}", "significance (σ)", maps["disc_significance"].data[0], "signed"),
-        Image("excess", f"excess {disc}", f"excess events {disc}", maps["disc_excess"].data[0], "excess"),
-        Image("counts", f"counts {disc}", f"events {disc}", maps["disc_counts"].data[0], "counts"),
-        Image("background", f"background {disc}", f"background events {disc}", maps["disc_background"].data[0]),
-    ]
-    return [*images, _exposure_image(maps, float(np.sqrt(energy_tev[0] * energy_tev[-1])))]
-
-
-def _exposure_image(maps: Mapping[str, Any], energy_tev: float) -> Image:
-    """Exposure in the bin of true energy whose centre is nearest; NaN everywhere if there is no exposure."""
-    if "exposure" not in maps:
-        nothing = np.full(maps["disc_counts"].geom.shape, np.nan)
-        return Image("exposure", "exposure", "exposure (m² s)", nothing)
-    cube = maps["exposure"]
-    centers = cube.axis("energy_true").centers
-    index = int(np.argmin(np.abs(np.log(centers / energy_tev))))
-    plane, power = cube.data[index], power_of_ten(cube.data[index])
-    shown = np.where(plane > 0, plane / 10.0**power, np.nan)
-    return Image("exposure", f"exposure at {centers[index]:.3g} TeV", f"exposure (10{superscript(power)} m² s)", shown)

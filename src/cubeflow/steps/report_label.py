@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from cubeflow.maps import Axis
+from cubeflow.report.images import Image, final_images
 from cubeflow.report.page import Figure, LabelSection
-from cubeflow.report.skymap import Field, Image, draw_image, final_images
+from cubeflow.report.skymap import Field, draw_image
 from cubeflow.steps.report_checks import LabelRows, draw_checks
 from cubeflow.steps.table import Row
 from cubeflow.storage.artifact import Artifact, open_artifact
