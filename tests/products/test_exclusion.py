@@ -145,7 +145,7 @@ def test_files_that_are_none_are_refused(tmp_path):
     with pytest.raises(ExclusionError, match=r"text\.fits"):
         read_exclusion(tmp_path / "text.fits")
     fits.PrimaryHDU().writeto(tmp_path / "empty.fits")
-    with pytest.raises(ExclusionError, match="no image"):
+    with pytest.raises(ExclusionError, match="No table found"):
         read_exclusion(tmp_path / "empty.fits")
     fits.PrimaryHDU(np.ones((3, 4, 5))).writeto(tmp_path / "cube.fits")
     with pytest.raises(ExclusionError, match="two celestial axes"):

@@ -116,7 +116,10 @@ def make_mask_exclusion(exclusion: Exclusion | None, geom: Geometry) -> BoolArra
 
 
 def read_exclusion(path: str | Path) -> Exclusion:
-    """Read a FITS image (``.fits``, ``.fits.gz``; 1 = keep) or DS9 regions (any other name; excluded areas).
+    """Read what is excluded.
+
+    A FITS image (``.fits``, ``.fits.gz``; 1 = keep), a table with a radius for each position (``.ecsv``, or a
+    FITS file without image), or DS9 regions (any other name; the excluded areas).
 
     Raises
     ------
@@ -126,8 +129,11 @@ def read_exclusion(path: str | Path) -> Exclusion:
     path = Path(path)
     if not path.is_file():
         raise ExclusionError(f"exclusion {path}: no such file")
+    if path.suffix.lower() == ".ecsv":
+        return Exclusion(str(path), _read_table(path))
     if path.name.lower().endswith(FITS_ENDINGS):
-        return Exclusion(str(path), (_read_image(path),))
+        image = _read_image(path)
+        return Exclusion(str(path), _read_table(path) if image is None else (image,))
     return _read_regions(path)
 
 
@@ -174,8 +180,18 @@ def _frame_lon_lat(wcs: WCS, vectors: NDArray[np.float64]) -> tuple[NDArray[np.f
     return lon, lat
 
 
-def _read_image(path: Path) -> Image:
-    """Read the first two-dimensional image of a FITS file."""
+def _read_table(path: Path) -> tuple[Disc, ...]:
+    """Read the discs of a catalogue."""
+    from cubeflow.products.exclusion_table import read_discs
+
+    try:
+        return tuple(Disc(*disc) for disc in read_discs(path))
+    except (OSError, ValueError, TypeError) as error:
+        raise ExclusionError(f"exclusion {path}: {error}") from error
+
+
+def _read_image(path: Path) -> Image | None:
+    """Read the first two-dimensional image of a FITS file; None if it holds none."""
     from astropy.io import fits
     from astropy.wcs import WCS
 
@@ -183,7 +199,7 @@ def _read_image(path: Path) -> Image:
         with fits.open(path, memmap=False) as hdus:
             found = next((hdu for hdu in hdus if hdu.is_image and hdu.data is not None), None)
             if found is None:
-                raise ExclusionError(f"exclusion {path}: no image in the file")
+                return None
             data, wcs = np.array(found.data).squeeze(), WCS(found.header).celestial
     except (OSError, ValueError) as error:
         raise ExclusionError(f"exclusion {path}: {error}") from error
