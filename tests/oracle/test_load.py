@@ -67,3 +67,14 @@ def test_maps_of_a_run(products):
     assert maps["counts"].data.sum() == loaded.attributes["row"]["counts"]
     assert maps["exposure"].unit == "m2 s"
     assert [axis.name for axis in maps["psf"].geom.axes] == ["rad", "energy_true"]
+
+
+@pytest.mark.filterwarnings("default::DeprecationWarning")
+@pytest.mark.parametrize("label", ["fov", "ring"])
+def test_the_list_of_datasets_opens(products, label):
+    from gammapy.datasets import Datasets
+
+    (dataset,) = Datasets.read(products / label / "datasets.yaml", lazy=False)
+    assert dataset.name == f"source-{label}"
+    assert type(dataset).__name__ == ("MapDataset" if label == "fov" else "MapDatasetOnOff")
+    assert dataset.counts.data.sum() == cubeflow.load(products / label / "cube.h5").maps["counts"].data.sum()

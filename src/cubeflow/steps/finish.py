@@ -52,7 +52,7 @@ def what_next(plan: WorkflowPlan) -> list[str]:
         lines += [
             "load it with gammapy:",
             "    from gammapy.datasets import Datasets",
-            f"    dataset = Datasets.read({str(results / target / label / FILE_NAME)!r})[0]",
+            f"    dataset = Datasets.read({str(results / target / label / FILE_NAME)!r}, lazy=False)[0]",
             "or as plain arrays:",
             "    import cubeflow",
             f"    cube = cubeflow.load({str(results / target / label / 'cube.h5')!r})",
