@@ -105,6 +105,30 @@ def test_mean_response_is_weighted_by_exposure():
     assert mean.unit == ""
 
 
+def test_stacked_responses_predict_the_counts_that_were_kept():
+    """Runs with other thresholds: the flux folded with the stack is the sum of the runs folded and masked."""
+    rng = np.random.default_rng(8)
+    fine, coarse = PARENT.cutout(1, 1, 4, 4), COARSE
+    flux = rng.random(3)
+    runs, expected = [], np.zeros(2)
+    for safe in ([False, True], [True, True], [True, False]):
+        exposure, edisp = rng.random(3) * 1e10, rng.random((3, 2))
+        mask = np.broadcast_to(np.array(safe)[:, None, None], (2, *fine.shape))
+        maps = {
+            "counts": Cube(np.zeros((2, *fine.shape), int), "", fine, (ENERGY,)),
+            "exposure": Cube(np.tile(exposure[:, None, None], (1, *fine.shape)), "m2 s", fine, (ENERGY_TRUE,)),
+            "edisp": Cube(np.tile(edisp[..., None, None], (1, 1, *coarse.shape)), "", coarse, (ENERGY_TRUE, ENERGY)),
+        }
+        weight = Cube(np.tile(exposure[:, None, None], (1, *coarse.shape)), "m2 s", coarse, (ENERGY_TRUE,))
+        runs.append(make_run_stack(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0))
+        expected += np.array(safe) * np.einsum("j,j,jk", flux, exposure, edisp)
+    stacked = stack(runs)
+    mean = mean_response(stacked, "edisp").data
+    for iy, ix in np.ndindex(coarse.shape):
+        predicted = np.einsum("j,j,jk", flux, stacked.layers["exposure"].data[:, 2, 2], mean[..., iy, ix])
+        np.testing.assert_allclose(predicted, expected, rtol=1e-12)
+
+
 def test_a_nan_is_refused():
     run = make_run(1)
     spoiled = run.layers["background"].data.copy()

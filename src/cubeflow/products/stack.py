@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps import Axis, Cube, Geometry
+from cubeflow.products.coarsen import safe_fraction
 
 FloatArray = NDArray[np.float64]
 
@@ -147,7 +148,9 @@ def make_run_stack(
         Maps with a reconstructed-energy axis are kept where `mask` holds, those with a single bin
         over all energies (OFF counts of a ring) where it holds at any. ``exposure`` (true energy)
         is kept in pixels that are safe at any energy. ``psf`` and ``edisp`` on the IRF grid are
-        weighted by `irf_weight`. Values that are no answer (NaN) outside the mask do not count.
+        weighted by `irf_weight`, and ``edisp`` by the safe fraction at each reconstructed energy: a run
+        must not predict counts where its own are masked. Values that are no answer (NaN) outside the
+        mask do not count.
     mask : array, shape (energy, lat, lon)
         Safe voxels of this run.
     irf_weight : Cube, shape (energy_true, lat, lon)
@@ -169,6 +172,8 @@ def make_run_stack(
     for name, cube in maps.items():
         if name in ("psf", "edisp"):
             weighted = cube.data * irf_weight.data[:, None]
+            if name == "edisp":
+                weighted *= safe_fraction(mask, geom, cube.geom)
             layers[f"irf_{name}"] = Cube(weighted, f"{cube.unit} m2 s".strip(), cube.geom, cube.axes)
         elif cube.axes[0].name == "energy_true":
             layers[name] = Cube(np.where(mask.any(axis=0), cube.data, 0), cube.unit, cube.geom, cube.axes)
@@ -197,7 +202,9 @@ def mean_response(stacked: Stack, name: str) -> Cube:
     Returns
     -------
     Cube
-        Shape (energy_true, rad or energy, lat, lon); zero where there is no exposure.
+        Shape (energy_true, rad or energy, lat, lon); zero where there is no exposure. The energy
+        dispersion is also lowered where runs with exposure have masked a reconstructed energy, so that
+        exposure times energy dispersion predicts the counts that were kept.
     """
     weighted, exposure = stacked.layers[f"irf_{name}"], stacked.layers["irf_exposure"].data[:, None]
     data = np.divide(weighted.data, exposure, out=np.zeros_like(weighted.data), where=exposure > 0)

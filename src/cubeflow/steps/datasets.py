@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cubeflow.maps import Axis, Cube
 from cubeflow.observation import TIME_REFERENCE_MJD
@@ -57,7 +56,7 @@ def dataset_maps(maps: Mapping[str, Cube]) -> dict[str, Cube]:
     else:
         chosen |= _on_off(maps)
         if len(maps["counts_off"].data) != len(maps["counts"].data):
-            chosen = {name: _in_one_bin(name, cube, maps["mask_safe"]) for name, cube in chosen.items()}
+            chosen = {name: _in_one_bin(name, cube) for name, cube in chosen.items()}
     return chosen
 
 
@@ -74,8 +73,8 @@ def _on_off(maps: Mapping[str, Cube]) -> dict[str, Cube]:
     }
 
 
-def _in_one_bin(name: str, cube: Cube, mask: Cube) -> Cube:
-    """Map on one bin over all reconstructed energies; the energy dispersion where the mask is safe."""
+def _in_one_bin(name: str, cube: Cube) -> Cube:
+    """Map on one bin over all reconstructed energies."""
     position = next((k for k, axis in enumerate(cube.axes) if axis.name == "energy"), None)
     if position is None or cube.axes[position].n_bins == 1:
         return cube
@@ -84,15 +83,4 @@ def _in_one_bin(name: str, cube: Cube, mask: Cube) -> Cube:
     axes = (*cube.axes[:position], whole, *cube.axes[position + 1 :])
     if name == "mask_safe":
         return Cube(np.asarray(cube.data.any(axis=0, keepdims=True)), cube.unit, cube.geom, axes)
-    data = cube.data * _mask_at(mask, cube) if name == "edisp" else cube.data
-    return Cube(data.sum(axis=position, keepdims=True), cube.unit, cube.geom, axes)
-
-
-def _mask_at(mask: Cube, coarse: Cube) -> NDArray[np.bool_]:
-    """Safe mask at the pixel centres of a coarser grid, shape (energy, lat, lon); False outside the map."""
-    x, y = mask.geom.vectors_to_pixel(coarse.geom.center_vectors)
-    x, y = np.floor(x + 0.5), np.floor(y + 0.5)
-    inside = (x >= 0) & (x < mask.geom.nx) & (y >= 0) & (y < mask.geom.ny)
-    ix, iy = (np.where(inside, values, 0).astype(int) for values in (x, y))
-    safe: NDArray[np.bool_] = mask.data[:, iy, ix] & inside
-    return safe
+    return Cube(cube.data.sum(axis=position, keepdims=True), cube.unit, cube.geom, axes)
