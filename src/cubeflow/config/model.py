@@ -58,7 +58,7 @@ class TargetConfig(Section):
     irf_grid: IrfGrid = IrfGrid()
     """Coarse grid of the PSF and energy-dispersion maps."""
     exclusion: Exclusion = ()
-    """DS9 region files or FITS masks (1 = keep) of what is not background; null for none."""
+    """DS9 regions, FITS masks (1 = keep) or tables (RA, DEC, RADIUS) of what is not background; null for none."""
     spectrum: Spectrum = PowerLaw()
     """Spectrum assumed for the exposure in reconstructed energy."""
     backgrounds: Annotated[dict[Name, Background], Field(min_length=1, default_factory=default_backgrounds)]
