@@ -18,7 +18,7 @@ class ReduceRule:
     Parameters
     ----------
     number : int
-        Number among the rules of its kind.
+        Number among the rules of its target.
     target : str
         Target of its batches.
     leaves : list of str
@@ -93,13 +93,16 @@ class WorkflowPlan:
         Snakemake (9.27) forgets why a job must run if it comes after a job whose output is there and must be
         made again: no rule has an output that exists.
         """
-        groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-        for target in self.targets:
-            for batch, labels in self.index[target]["unmade"].items():
-                groups.setdefault((target, tuple(labels)), []).append(batch)
+        return [rule for target in self.targets for rule in self._reduce_rules(target)]
+
+    def _reduce_rules(self, target: str) -> list[ReduceRule]:
+        """Rules of one target, numbered in an order that a plan read back from its file has, too."""
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for batch, labels in self.index[target]["unmade"].items():
+            groups.setdefault(tuple(labels), []).append(batch)
         return [
             ReduceRule(number, target, self._leaf_patterns(target, labels), one_of(batches, self._n_batches(target)))
-            for number, ((target, labels), batches) in enumerate(groups.items(), start=1)
+            for number, (labels, batches) in enumerate(sorted(groups.items()), start=1)
         ]
 
     def _leaf_patterns(self, target: str, labels: Sequence[str]) -> list[str]:
