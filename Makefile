@@ -11,7 +11,7 @@ BIN := $(abspath $(VENV))/bin
 SNAKEFILES := workflow
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help demo test test-slow lint docs
+.PHONY: help demo test test-slow fuzz lint docs
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ test: $(VENV)/.installed-test  ## all tests but the slow ones; real data from CU
 
 test-slow: $(VENV)/.installed-test  ## the slow tests: statistics on many simulations, validation on real data
 	python -m pytest -n $(CORES) --dist worksteal -m "(slow or truth) and not slurm"
+
+FUZZ_EXAMPLES ?= 20000
+fuzz: $(VENV)/.installed-test  ## change bytes of inputs and artifacts at random, FUZZ_EXAMPLES times for each reader
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) python -m pytest -n $(CORES) tests/faults/test_fuzz.py
 
 lint: $(VENV)/.installed-lint  ## style, types and format of code and rules
 	ruff check .

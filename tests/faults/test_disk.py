@@ -36,7 +36,7 @@ class Failing:
         return call
 
     def path(self, first):
-        return os.readlink(f"/proc/self/fd/{first}") if isinstance(first, int) else os.fspath(first)
+        return str(Path(f"/proc/self/fd/{first}").readlink()) if isinstance(first, int) else os.fspath(first)
 
     def concerns(self, first):
         if self.fail_at is None:

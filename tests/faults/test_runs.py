@@ -133,6 +133,7 @@ def undisturbed_workflow(bench):
     shutil.rmtree(bench.results)
     for name in ("workflow", "config"):
         shutil.copytree(REPOSITORY / name, bench.folder / name)
+    shutil.copy(REPOSITORY / "environment.yml", bench.folder)
     return products
 
 
