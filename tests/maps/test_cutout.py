@@ -61,7 +61,8 @@ def test_equal_cutouts_are_one_object_that_remembers():
     first, second = (make_cutout(geom, 83.0, 22.4, RADIUS) for _ in range(2))
     assert first is second
     offset = first.offset_deg(83.0, 22.4)
-    assert second.offset_deg(83.0, 22.4) is offset and not offset.flags.writeable
+    assert second.offset_deg(83.0, 22.4) is offset
+    assert not offset.flags.writeable
     expected = sphere.separation_deg(first.center_vectors, sphere.unit_vectors(83.0, 22.4))
     np.testing.assert_array_equal(offset, expected)
     assert not np.array_equal(first.offset_deg(83.0, 22.5), offset)

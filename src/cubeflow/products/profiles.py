@@ -68,13 +68,21 @@ def make_profiles(counts: Cube, background: Cube, allowed: BoolArray, pointing: 
     ring, sector = ring_index(geom, pointing), sector_index(geom, pointing)
     n_rings = 1 + int(ring[allowed.any(axis=0)].max(initial=-1))
     sums: list[list[FloatArray]] = []
+    deg2 = geom.solid_angle_sr * DEG2_PER_SR
     for band in energy_bands(counts.axis("energy")):
-        inside = allowed[band]
-        planes = [np.sum(cube.data[band] * inside, axis=0, dtype=float) for cube in (counts, background)]
-        area = np.where(inside.any(axis=0), geom.solid_angle_sr * DEG2_PER_SR, 0.0)
+        planes = [_allowed_sum(cube.data[band], allowed[band]) for cube in (counts, background)]
+        area = np.where(allowed[band].any(axis=0), deg2, 0.0)
         rings = [_sums(ring, plane, n_rings) for plane in (*planes, area)]
         sums.append(rings + [_sums(sector, plane, N_SECTORS) for plane in planes])
     return Profiles(*(np.array(parts) for parts in zip(*sums, strict=True)))
+
+
+def _allowed_sum(planes: NDArray[Any], allowed: BoolArray) -> FloatArray:
+    """Sum over energy of what is allowed, shape (ny, nx); plane by plane, which stays in the cache."""
+    total = np.zeros(planes.shape[1:])
+    for plane, inside in zip(planes, allowed, strict=True):
+        total += plane * inside
+    return total
 
 
 def _sums(index: NDArray[np.int64], plane: FloatArray, n_sums: int) -> FloatArray:

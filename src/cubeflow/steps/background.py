@@ -103,9 +103,9 @@ def _fov(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Background:
     failed = made.norms.failed
     if failed and (plain["on_failure"] != "keep" or not made.usable.any()):
         return Background({}, np.zeros((1, 1, 1), bool), row, f"background not normalised: {failed}")
-    usable = made.usable[:, None, None]
-    background = np.where(usable, made.background.data, 0.0)
-    return Background({"background": with_values(made.background, background)}, usable, {**row, "note": failed or ""})
+    background = made.background.to_float32()
+    background.data[~made.usable] = 0.0
+    return Background({"background": background}, made.usable[:, None, None], {**row, "note": failed or ""})
 
 
 def _ring(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Background:
