@@ -11,7 +11,7 @@ from astropy import units as u
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubeflow.storage.keys import KeyContentError, canonical_json, make_key, short
+from cubeflow.storage.keys import KeyContentError, KeyTemplate, canonical_json, make_key, short
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -90,3 +90,10 @@ def test_key_module_is_cheap_to_import():
     source = Path(__file__).resolve().parents[2] / "src"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(source)})
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_template_gives_the_keys_of_make_key():
+    config = {"a": [1, 2.5, None], "b": 'text with "quotes"'}
+    template = KeyTemplate("step", 3, config, "reduced")
+    for digest in ("0" * 64, "abcdef" * 10):
+        assert template.key(digest) == make_key("step", 3, config, {"reduced": digest})

@@ -12,7 +12,7 @@ from cubeflow.plan.inputs import InputError, index_content, input_digests
 from cubeflow.plan.model import BatchPlan, Plain, Refusal, RunPlan, Selection, TargetPlan, TargetSpec
 from cubeflow.plan.select import angular_distance_deg, parse_where
 from cubeflow.plan.tree import Group, make_batches, make_tree
-from cubeflow.storage.keys import make_key, short
+from cubeflow.storage.keys import KeyTemplate, make_key, short
 
 
 class PlanError(MistakeError):
@@ -75,7 +75,8 @@ def select_runs(
     if selection.ids is not None:
         absent = set(selection.ids) - {entry.obs_id for entry in entries} - set(refused)
         if absent:
-            raise PlanError(f"observations.ids: not in the store: {sorted(absent)}")
+            there = f"{len(entries)} runs" + (f", {entries[0].obs_id} to {entries[-1].obs_id}" if entries else "")
+            raise PlanError(f"observations.ids: not in the store: {sorted(absent)}; it has {there}")
     test = parse_where(selection.where) if selection.where else None
     chosen = [entry for entry in entries if _is_selected(entry, spec, test)]
     return chosen, len(entries) - len(chosen)
@@ -111,14 +112,15 @@ class _KeyContext:
             label: make_key("background-config", versions.BACKGROUND, plain, {})
             for label, plain in spec.backgrounds.items()
         }
+        self.backgrounds = {
+            label: KeyTemplate("background", versions.BACKGROUND, {"config": config}, "reduced")
+            for label, config in self.labels.items()
+        }
 
     def plan_run(self, entry: RunEntry, inputs: HduDigests) -> RunPlan:
         content = {"config": self.reduce, "obs_id": entry.obs_id, "index": index_content(entry)}
         reduced = make_key("reduce", versions.REDUCE, content, inputs)
-        backgrounds = {
-            label: make_key("background", versions.BACKGROUND, {"config": config}, {"reduced": reduced})
-            for label, config in self.labels.items()
-        }
+        backgrounds = {label: template.key(reduced) for label, template in self.backgrounds.items()}
         return RunPlan(entry.obs_id, inputs, reduced, backgrounds)
 
     def plan_batch(self, group: Group, runs: Mapping[int, RunPlan]) -> BatchPlan:

@@ -68,7 +68,7 @@ def take_inventory(results: Path, target: TargetPlan, keys: Mapping[str, str], t
     folder = results / target.spec.name
     stacks = {label: _Stacks(folder / "stack" / label) for label in target.spec.backgrounds}
     leaves = {
-        label: tuple(b.leaves[label] for b in target.batches if not found.holds(b.leaves[label], leaf_key(b, label)))
+        label: tuple(b.leaves[label] for b in target.batches if not found.holds_leaf(b, label))
         for label, found in stacks.items()
     }
     nodes = {
@@ -106,7 +106,7 @@ class _Stacks:
 
     def holds(self, name: str, key: str) -> bool:
         """Whether the folder has a whole stack of that name, whose key begins with `key`."""
-        if f"{name}.h5" not in self.names:
+        if not self.has_file(name):
             return False
         path = self.folder / f"{name}.h5"
         envelope = envelope_of(path)
@@ -114,6 +114,15 @@ class _Stacks:
             return True
         self.damaged.append(path)
         return False
+
+    def holds_leaf(self, batch: BatchPlan, label: str) -> bool:
+        """Whether the folder has the leaf stack of a batch."""
+        name = batch.leaves[label]
+        return self.has_file(name) and self.holds(name, leaf_key(batch, label))
+
+    def has_file(self, name: str) -> bool:
+        """Whether there is a file of that name at all."""
+        return f"{name}.h5" in self.names
 
 
 def names_in(folder: Path) -> frozenset[str]:

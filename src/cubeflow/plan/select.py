@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from cubeflow.errors import MistakeError
 from cubeflow.maps import sphere
 
+MAX_NAMED = 12
 _COMPARE: dict[type, Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
@@ -52,7 +54,8 @@ def parse_where(expression: str) -> Callable[[Mapping[str, Any]], bool]:
     try:
         tree = ast.parse(expression, mode="eval").body
     except (SyntaxError, ValueError, RecursionError) as error:
-        raise SelectionError(f"where: expected an expression such as 'ZEN_PNT < 60', got {expression!r}") from error
+        expected = "expected an expression such as 'ZEN_PNT < 60'"
+        raise SelectionError(f"observations.where: {expected}, got {expression!r}") from error
     _check(tree, expression)
     return lambda columns: bool(_evaluate(tree, columns, expression))
 
@@ -63,7 +66,7 @@ def _check(node: ast.AST, expression: str) -> None:
     allowed = (*known, ast.Constant, *_COMPARE, *_ARITHMETIC)
     for part in ast.walk(node):
         if not isinstance(part, allowed):
-            raise SelectionError(f"where: {type(part).__name__} is not allowed in {expression!r}")
+            raise SelectionError(f"observations.where: {type(part).__name__} is not allowed in {expression!r}")
 
 
 def _evaluate(node: ast.AST, columns: Mapping[str, Any], expression: str) -> Any:
@@ -90,10 +93,17 @@ def _evaluate(node: ast.AST, columns: Mapping[str, Any], expression: str) -> Any
                 pairs = zip(node.ops, parts, parts[1:], strict=False)
                 return all(_COMPARE[type(op)](left, right) for op, left, right in pairs)
     except KeyError as error:
-        raise SelectionError(f"where: the observation index has no column {error} (of {expression!r})") from error
+        raise SelectionError(_no_column(str(error.args[0]), columns, expression)) from error
     except (TypeError, ZeroDivisionError) as error:
-        raise SelectionError(f"where: {expression!r} cannot be evaluated: {error}") from error
-    raise SelectionError(f"where: {expression!r} cannot be evaluated")
+        raise SelectionError(f"observations.where: {expression!r} cannot be evaluated: {error}") from error
+    raise SelectionError(f"observations.where: {expression!r} cannot be evaluated")
+
+
+def _no_column(name: str, columns: Mapping[str, Any], expression: str) -> str:
+    """Message on a name that is no column, with what is alike or there."""
+    alike = difflib.get_close_matches(name, list(columns), n=1, cutoff=0.4)
+    hint = f"did you mean {alike[0]!r}?" if alike else f"it has {', '.join(sorted(columns)[:MAX_NAMED])}"
+    return f"observations.where: the observation index has no column {name!r} (of {expression!r}); {hint}"
 
 
 def angular_distance_deg(first: tuple[float, float], second: tuple[float, float]) -> float:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from cubeflow.dl3.index import HduRef, RunEntry
+from cubeflow.errors import MistakeError
 from cubeflow.plan import versions
 from cubeflow.plan.build import label_tag
 from cubeflow.plan.digests import DigestCache, write_json
@@ -219,5 +220,8 @@ def made_of(target: TargetPlan, label: str) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON written by `write_plan`."""
-    return json.loads(path.read_text())
+    """Read JSON that a plan has written; MistakeError for anything else."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise MistakeError(f"{path}: expected JSON as `cubeflow plan` writes it; make the plan again") from error
