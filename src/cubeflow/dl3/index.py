@@ -46,6 +46,8 @@ def open_store(source: str | Path | Sequence[str | Path], roots: Iterable[str | 
         return _from_files(", ".join(str(path) for path in source), [Path(path) for path in source])
     path = Path(source)
     if not path.exists():
+        if not set(str(path)) & set("*?["):
+            raise StoreError(f"{source}: no such folder or file, and so no DL3 file")
         return _from_files(str(source), sorted(_matches(path)))
     if path.is_file():
         return _from_index(path, roots) if path.name.startswith("hdu-index") else _from_files(str(source), [path])

@@ -10,7 +10,7 @@ from typing import Any
 
 from cubeflow.config import Config, load_config
 from cubeflow.dl3.blocks import digest_hdus
-from cubeflow.dl3.index import Store, open_store
+from cubeflow.dl3.index import Store, StoreError, open_store
 from cubeflow.plan.build import PlanError, plan_target
 from cubeflow.plan.digests import DigestCache, HduDigests
 from cubeflow.plan.inventory import Inventory
@@ -20,6 +20,7 @@ from cubeflow.steps.demo import make_demo_store
 from cubeflow.steps.exclusion import check_exclusion
 from cubeflow.steps.lock import holder_of
 from cubeflow.steps.memory import check_memory
+from cubeflow.steps.none_left import why_no_runs
 from cubeflow.steps.specify import target_specs
 from cubeflow.steps.workflow_plan import WorkflowPlan
 from cubeflow.storage.artifact import set_aside
@@ -50,9 +51,7 @@ def make_plan(config: Config, say: Say) -> Planned:
     specs = target_specs(config)
     check_memory(specs, config.memory_mb)
     make_demo_store(config, say)
-    pattern = config.data.pattern
-    source = str(Path(config.data.store) / pattern) if pattern else config.data.store
-    store = open_store(source, config.data.roots)
+    store = _open_store(config)
     results = Path(config.results)
     cache = DigestCache(results / ".cubeflow" / "digests.json", digest_file).load()
     targets = tuple(plan_target(spec, store.runs, cache, store.refused) for spec in specs)
@@ -64,6 +63,15 @@ def make_plan(config: Config, say: Say) -> Planned:
     path = write_index(results, index, is_current=holder_of(results) is None)
     workflow = WorkflowPlan(config.results, config.on_refused == "continue", index, str(path))
     return Planned(config, store, targets, tuple(found for _, found in parts), workflow)
+
+
+def _open_store(config: Config) -> Store:
+    """Open the store of a configuration; StoreError that names the key."""
+    pattern = config.data.pattern
+    try:
+        return open_store(str(Path(config.data.store) / pattern) if pattern else config.data.store, config.data.roots)
+    except StoreError as error:
+        raise StoreError(f"data.store: {error}") from error
 
 
 def _look_ahead(targets: Sequence[TargetPlan], parts: Sequence[tuple[dict[str, Any], Inventory]], say: Say) -> None:
@@ -89,7 +97,8 @@ def plan_workflow(paths: Sequence[str | Path], overrides: Mapping[str, Any], say
         for refusal in target.refused:
             say(f"{name}: run {refusal.obs_id}: refused: {refusal.reason}")
     if not planned.workflow.targets:
-        raise PlanError(f"data.store: {planned.store.path}: no run is left for any target; see observations")
+        reasons = [why_no_runs(planned.store, target) for target in planned.targets]
+        raise PlanError("\n".join([f"data.store: {planned.store.path}: no run is left for any target", *reasons]))
     return planned.workflow
 
 
