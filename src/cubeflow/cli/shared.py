@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,21 @@ def say(line: str) -> None:
     ctx: Any = click.get_current_context(silent=True)
     if ctx is None or not ctx.meta.get(QUIET):
         click.echo(line, err=True)
+
+
+def require_name(example: str) -> Callable[[click.Context, click.Parameter, Path], Path]:
+    """Callback that refuses a file which is not named like the manifests in the example."""
+    pattern = re.escape(example).replace("0123456789abcdef", "[0-9a-f]{16}").replace("<label>", "[^/]+")
+
+    def check(_: click.Context, __: click.Parameter, path: Path) -> Path:
+        if not re.fullmatch(pattern, path.name):
+            name = f"results/<target>/plan/{example}"
+            raise click.BadParameter(
+                f"expected a manifest named like {name}, as `cubeflow plan` writes them, got {path}"
+            )
+        return path
+
+    return check
 
 
 def print_json(content: object) -> None:

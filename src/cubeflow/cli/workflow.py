@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
-from cubeflow.cli.shared import COMPRESSION, FILE, REFUSED, say
+from cubeflow.cli.shared import COMPRESSION, FILE, REFUSED, require_name, say
+
+BATCH, FINAL, TABLE = "0123456789abcdef.json", "<label>-0123456789abcdef.final.json", "runs-0123456789abcdef.table.json"
 
 
 @click.command()
-@click.argument("manifest", type=FILE)
+@click.argument("manifest", type=FILE, callback=require_name(BATCH))
 @click.option("--accept-refusals", is_flag=True, help="Exit with 0 although runs were refused.")
 def reduce(manifest: Path, accept_refusals: bool) -> None:
     """Reduce the runs of a batch: their artifacts and the leaf stacks. Skips what is there.
@@ -26,7 +28,7 @@ def reduce(manifest: Path, accept_refusals: bool) -> None:
 
 
 @click.command()
-@click.argument("manifest", type=FILE)
+@click.argument("manifest", type=FILE, callback=require_name(BATCH))
 @click.option("--label", "-l", "labels", multiple=True, required=True, help="Label of a background; may be repeated.")
 @click.option("--accept-refusals", is_flag=True, help="Exit with 0 although runs were refused.")
 def background(manifest: Path, labels: tuple[str, ...], accept_refusals: bool) -> None:
@@ -36,7 +38,12 @@ def background(manifest: Path, labels: tuple[str, ...], accept_refusals: bool) -
     """
     from cubeflow.steps.batch import open_batch, reduce_batch
 
-    result = reduce_batch(open_batch(manifest, say), labels)
+    batch = open_batch(manifest, say)
+    unknown = sorted(set(labels) - set(batch.manifest["backgrounds"]))
+    if unknown:
+        known = ", ".join(batch.manifest["backgrounds"])
+        raise click.BadParameter(f"expected labels of backgrounds ({known}), got {', '.join(unknown)}")
+    result = reduce_batch(batch, labels)
     if result.refused and not accept_refusals:
         sys.exit(REFUSED)
 
@@ -56,7 +63,7 @@ def stack(output: Path, children: tuple[Path, ...], compression: str) -> None:
 
 
 @click.command()
-@click.argument("final", type=FILE)
+@click.argument("final", type=FILE, callback=require_name(FINAL))
 def export(final: Path) -> None:
     """Write the final products of a label: cube, FITS for gammapy, significance.
 
@@ -68,7 +75,7 @@ def export(final: Path) -> None:
 
 
 @click.command()
-@click.argument("manifest", type=FILE)
+@click.argument("manifest", type=FILE, callback=require_name(TABLE))
 def table(manifest: Path) -> None:
     """Write the run table of a target.
 
@@ -94,10 +101,12 @@ def report(results: Path, manifest: Path | None) -> None:
 
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--runs", default=6, show_default=True, help="Number of runs.")
-@click.option("--seed", default=1, show_default=True, help="Seed of the random numbers.")
-@click.option("--duration", default=1680.0, show_default=True, help="Duration of a run in s.")
-@click.option("--first", default=100001, show_default=True, help="Number of the first run.")
+@click.option("--runs", type=click.IntRange(1, 100_000), default=6, show_default=True, help="Number of runs.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of the random numbers.")
+@click.option(
+    "--duration", type=click.FloatRange(1.0), default=1680.0, show_default=True, help="Duration of a run in s."
+)
+@click.option("--first", type=click.IntRange(0), default=100001, show_default=True, help="Number of the first run.")
 @click.option("--tiny", is_flag=True, help="Small responses, for stores of thousands of runs.")
 def simulate(folder: Path, runs: int, seed: int, duration: float, first: int, tiny: bool) -> None:
     """Simulate a small DL3 store with a source like the Crab nebula.
