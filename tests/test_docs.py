@@ -77,9 +77,10 @@ def check_output(output: str, expected: list[str]) -> None:
 def run(command: list[str], folder: Path) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(REPOSITORY / "src"), "MPLBACKEND": "agg"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout + done.stderr
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(command, cwd=folder, env=environment, text=True, timeout=900, **both)
+    assert done.returncode == 0, f"{command}\n{done.stdout}"
+    return done.stdout
 
 
 def run_page(page: Path, folder: Path, edit: Edit = str) -> None:
@@ -119,10 +120,14 @@ def demo_is_made(line: str) -> str:
 
 
 @pytest.mark.workflow
-@pytest.mark.parametrize("name", ["docs/tutorial.md", "docs/incremental.md", "README.md"])
+def test_tutorial(copy: Path) -> None:
+    run_page(REPOSITORY / "docs" / "tutorial.md", copy, demo_is_made)
+
+
+@pytest.mark.workflow
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["docs/incremental.md", "README.md"])
 def test_pages_on_the_demo(name: str, copy: Path) -> None:
-    if "gammapy" in (REPOSITORY / name).read_text():
-        pytest.importorskip("gammapy")
     run_page(REPOSITORY / name, copy, demo_is_made)
 
 
@@ -134,6 +139,7 @@ def test_blocks_on_the_demo(name: str, copy: Path) -> None:
 
 @pytest.mark.workflow
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_crab_page(demo: Path, hess_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUBEFLOW_DATA", str(hess_store.parent))
     run_page(REPOSITORY / "docs" / "hess-crab.md", demo)
@@ -141,6 +147,7 @@ def test_crab_page(demo: Path, hess_store: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.workflow
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_survey_page(demo: Path, hess_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUBEFLOW_DATA", str(hess_store.parent))
     run_page(REPOSITORY / "docs" / "survey.md", demo, lambda line: re.sub("^snakemake", "snakemake --dry-run", line))
