@@ -25,7 +25,7 @@ myst_enable_extensions = ["attrs_inline", "dollarmath"]
 myst_heading_anchors = 3
 html_math_renderer = "mathml"
 
-default_role = "py:obj"
+default_role = "code"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 autodoc_member_order = "bysource"
