@@ -27,6 +27,7 @@ html_math_renderer = "mathml"
 
 default_role = "code"
 napoleon_google_docstring = False
+napoleon_use_param = False
 napoleon_use_rtype = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
