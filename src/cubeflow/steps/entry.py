@@ -96,10 +96,15 @@ def plan_workflow(paths: Sequence[str | Path], overrides: Mapping[str, Any], say
         say(f"{name}: {runs} runs in {len(target.batches)} batches, {len(target.refused)} refused")
         for refusal in target.refused:
             say(f"{name}: run {refusal.obs_id}: refused: {refusal.reason}")
+    require_runs(planned)
+    return planned.workflow
+
+
+def require_runs(planned: Planned) -> None:
+    """Raise PlanError that says why if no target has any run."""
     if not planned.workflow.targets:
         reasons = [why_no_runs(planned.store, target) for target in planned.targets]
         raise PlanError("\n".join([f"data.store: {planned.store.path}: no run is left for any target", *reasons]))
-    return planned.workflow
 
 
 def load_plan(paths: Sequence[str | Path], overrides: Mapping[str, Any]) -> WorkflowPlan:
