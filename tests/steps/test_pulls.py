@@ -15,7 +15,7 @@ from cubeflow.steps.batch import run_stack
 from cubeflow.steps.final import make_final
 from cubeflow.steps.reduce import reduce_observation
 from cubeflow.steps.sky_model import make_model_counts
-from cubeflow.steps.specify import reduce_setup
+from cubeflow.steps.specify import background_plains, reduce_setup
 
 pytestmark = pytest.mark.slow
 RA, DEC, RADIUS = 83.633, 22.014, 0.3
@@ -54,7 +54,7 @@ def reduced_runs(folder, setup, **options):
 
 def make_one(reduced, label, target, setup):
     """Final maps of a single run, without exclusion."""
-    plain = target.to_plain("backgrounds")[label]
+    plain = background_plains(target)[label]
     everywhere = np.ones(reduced.maps["counts"].geom.shape, bool)
     background = make_background(reduced, plain, everywhere)
     assert background.failed is None
@@ -80,7 +80,7 @@ def test_empty_sky_is_standard_normal(tmp_path, target):
 def test_an_injected_source_is_recovered(tmp_path, target):
     setup = reduce_setup(target)
     excess, predicted, variance = [], [], []
-    plain = target.to_plain("backgrounds")["model"]
+    plain = background_plains(target)["model"]
     for reduced in reduced_runs(tmp_path, setup, seed=12, sources=((RA, DEC, 1.0),)):
         geom = reduced.maps["counts"].geom
         near = sphere.separation_deg(geom.center_vectors, sphere.unit_vectors(RA, DEC)) < RADIUS

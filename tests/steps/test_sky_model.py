@@ -12,7 +12,7 @@ from cubeflow.maps import sphere
 from cubeflow.steps.background import make_background
 from cubeflow.steps.reduce import reduce_observation
 from cubeflow.steps.sky_model import make_model_counts
-from cubeflow.steps.specify import reduce_setup
+from cubeflow.steps.specify import background_plains, reduce_setup
 
 RA, DEC = 83.633, 22.014
 
@@ -41,7 +41,7 @@ backgrounds:
     target = load_config(text).targets["source"]
     setup = reduce_setup(target)
     reduced = [reduce_observation(read_observation(entry), setup) for entry in open_store(folder).runs]
-    return reduced, target.to_plain("backgrounds")
+    return reduced, background_plains(target)
 
 
 def test_predicted_counts_are_those_of_the_source(runs):

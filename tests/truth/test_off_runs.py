@@ -12,7 +12,7 @@ from cubeflow.steps.background import make_background
 from cubeflow.steps.batch import run_stack
 from cubeflow.steps.final import make_final
 from cubeflow.steps.reduce import reduce_observation
-from cubeflow.steps.specify import reduce_setup
+from cubeflow.steps.specify import background_plains, reduce_setup
 
 pytestmark = [pytest.mark.truth, pytest.mark.real_data]
 RADIUS = 0.15
@@ -52,7 +52,7 @@ def disc_values(observation: Observation, target, label: str) -> np.ndarray:
     setup = reduce_setup(target)
     reduced = reduce_observation(observation, setup)
     everywhere = np.ones(reduced.maps["counts"].geom.shape, bool)
-    background = make_background(reduced, target.to_plain("backgrounds")[label], everywhere)
+    background = make_background(reduced, background_plains(target)[label], everywhere)
     assert background.failed is None
     export = {"significance": {"radius_deg": RADIUS}, "ra_deg": 0.0, "dec_deg": 0.0, "spectrum": setup.spectrum}
     keep = np.ones(setup.geometry.shape, bool)

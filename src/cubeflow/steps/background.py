@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps import Cube
+from cubeflow.maps import Cube, sphere
 from cubeflow.observation import Pointing
 from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
 from cubeflow.products.fov_background import FovOptions, make_map_fov_background
 from cubeflow.products.norm_table import NormTable
 from cubeflow.products.profiles import make_profiles, profiles_to_plain
 from cubeflow.products.ring_background import RingBackground, make_map_ring_background
+from cubeflow.steps.at_target import find_at_target
 from cubeflow.steps.reduce import Reduced
 from cubeflow.steps.sky_model import make_model_counts
 
@@ -72,7 +73,16 @@ def make_background(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Bac
     made = METHODS[plain["method"]](reduced, plain, exclusion)
     if made.failed:
         return made
-    return replace(made, row={**made.row, "profiles": _profiles(reduced, made, exclusion)})
+    used = reduced.maps["mask_safe"].data & made.usable
+    found = find_at_target(reduced.maps["counts"], made.maps, used, plain["source"])
+    found["offset_deg"] = _offset_deg(reduced, plain["source"])
+    return replace(made, row={**made.row, **found, "profiles": _profiles(reduced, made, exclusion)})
+
+
+def _offset_deg(reduced: Reduced, source: Mapping[str, float]) -> float:
+    """Separation of the pointing from the target."""
+    pointing = sphere.unit_vectors(reduced.row["ra_pnt_deg"], reduced.row["dec_pnt_deg"])
+    return float(sphere.separation_deg(pointing, sphere.unit_vectors(source["ra_deg"], source["dec_deg"])))
 
 
 def _profiles(reduced: Reduced, made: Background, exclusion: BoolArray) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cubeflow.config import Config, TargetConfig
 from cubeflow.errors import MistakeError
@@ -32,14 +34,13 @@ def target_spec(config: Config, name: str) -> TargetSpec:
     ra_deg, dec_deg = target.icrs_deg
     observations = target.observations
     exclusion = [_digest_exclusion(name, path) for path in target.exclusion]
-    backgrounds = {label: {**plain, "exclusion": exclusion} for label, plain in target.to_plain("backgrounds").items()}
     return TargetSpec(
         name=name,
         ra_deg=ra_deg,
         dec_deg=dec_deg,
         selection=Selection(observations.ids, observations.exclude, observations.within_deg, observations.where),
         reduce=reduce_setup(target).to_plain(),
-        backgrounds=backgrounds,
+        backgrounds=background_plains(target, exclusion),
         export={
             "significance": target.to_plain("significance"),
             "ra_deg": ra_deg,
@@ -53,6 +54,14 @@ def target_spec(config: Config, name: str) -> TargetSpec:
         batch=target.stack.batch,
         fanout=target.stack.fanout,
     )
+
+
+def background_plains(target: TargetConfig, exclusion: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Configuration of each background by label, with the disc about the target and the digests of exclusion files."""
+    ra_deg, dec_deg = target.icrs_deg
+    source = {"ra_deg": ra_deg, "dec_deg": dec_deg, "radius_deg": target.significance.radius_deg}
+    common = {"exclusion": list(exclusion), "source": source}
+    return {label: {**plain, **common} for label, plain in target.to_plain("backgrounds").items()}
 
 
 def reduce_setup(target: TargetConfig) -> ReduceSetup:

@@ -29,6 +29,11 @@ DESCRIPTIONS = {
     "n_events": "events read",
     "n_events_gti": "events inside the good time intervals",
     "counts": "counts in the map",
+    "on": "counts in the disc about the target (significance.radius)",
+    "off": "OFF counts of the ring about the target",
+    "alpha": "background in the disc over OFF counts",
+    "excess": "ON counts less background in the disc about the target",
+    "significance": "of the excess at the target, in sigma",
     "counts_safe": "counts in safe bins of the map",
     "energy_threshold": "lower edge of the first safe bin of reconstructed energy",
     "quirks": "deviations of the files from the format",
@@ -85,7 +90,9 @@ def _merge(merged: Row, row: Row, label: str) -> None:
     for name, value in {"status": row["status"], **row.get("background", {})}.items():
         if name == "profiles":  # many numbers, for the report
             continue
-        if isinstance(value, list):
+        if name == "offset_deg":  # of the run from the target, whatever the background
+            merged[name] = value
+        elif isinstance(value, list):
             merged |= {f"{label}_{name}_{index}": item for index, item in enumerate(value)}
         else:
             merged[f"{label}_{name}"] = value
@@ -111,9 +118,21 @@ def write_run_table(manifest_path: Path, say: Callable[[str], None]) -> Path:
     text = io.StringIO()
     table.write(text, format="ascii.csv")
     write_atomic(folder / "runs.csv", text.getvalue().encode())
+    write_atomic(folder / "runs.fits", _fits_bytes(table))
     ok = sum(row["status"] == "ok" for row in rows)
     say(f"{folder / 'runs.ecsv'}: {len(rows)} runs, {ok} of them ok")
     return folder / "runs.ecsv"
+
+
+def _fits_bytes(table) -> bytes:  # type: ignore[no-untyped-def]
+    """Table as a FITS file; empty cells of text are blank, of numbers NaN or the null value of the column."""
+    from astropy.io import fits
+
+    content = io.BytesIO()
+    hdu = fits.table_to_hdu(table)
+    hdu.header["EXTNAME"] = "RUNS"
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(content, checksum=False)
+    return content.getvalue()
 
 
 def make_table(rows: list[Row], labels: list[str]):  # type: ignore[no-untyped-def]
@@ -130,7 +149,8 @@ def make_table(rows: list[Row], labels: list[str]):  # type: ignore[no-untyped-d
         values = [row.get(name) for row in rows]
         fill = next((type(value)() for value in values if value is not None), "")
         data = [fill if value is None else value for value in values]
-        mask, description = [value is None for value in values], DESCRIPTIONS.get(column, "")
+        mask = [value is None for value in values]
+        description = DESCRIPTIONS.get(column) or DESCRIPTIONS.get(column.partition("_")[2], "")
         table[column] = MaskedColumn(data, mask=mask, unit=unit, description=description)
     return table
 

@@ -1,0 +1,65 @@
+"""The run table in its three forms."""
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from cubeflow.config import load_config
+from cubeflow.steps.whole import run_whole
+
+CONFIG = """
+data: {{store: {folder}/store}}
+results: {folder}/results
+simulate: {{runs: 3}}
+targets:
+  source:
+    position: {{lon: 83.633 deg, lat: 22.014 deg}}
+    geometry: {{width: [5 deg, 5 deg], pixel: 0.1 deg}}
+energy: {{min: 1 TeV, max: 20 TeV, bins: 4}}
+energy_true: {{min: 0.5 TeV, max: 40 TeV, bins: 7}}
+irf_grid: {{pixel: 0.5 deg, rad_bins: 20}}
+backgrounds:
+  fov: {{method: fov, energy_groups: 2}}
+  ring: {{method: ring, r_in: 0.5 deg, width: 0.4 deg}}
+"""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("table")
+    (folder / "config.yaml").write_text(CONFIG.format(folder=folder))
+    run_whole(load_config(folder / "config.yaml"), lambda line: None)
+    # One run cannot be used: its file ends too early.
+    broken = folder / "store" / "obs_100002.fits.gz"
+    broken.write_bytes(broken.read_bytes()[:-5000])
+    run_whole(load_config(folder / "config.yaml"), lambda line: None)
+    return folder / "results" / "source"
+
+
+def test_every_selected_run_has_a_row(results):
+    table = Table.read(results / "runs.ecsv")
+    assert table["obs_id"].tolist() == [100001, 100002, 100003]
+    assert table["status"].tolist() == ["ok", "refused", "ok"]
+    assert "obs_100002.fits.gz" in table["reason"][1]
+
+
+def test_columns_with_units(results):
+    table = Table.read(results / "runs.ecsv")
+    used = table[table["status"] == "ok"]
+    assert table["ontime"].unit == "s"
+    assert table["offset"].unit == "deg"
+    np.testing.assert_allclose(used["livetime"] / used["ontime"], used["deadc"])
+    assert np.all((used["offset"] > 0.4) & (used["offset"] < 0.8))
+    for group in (0, 1):
+        assert np.all(used[f"fov_norm_err_{group}"] > 0)
+    np.testing.assert_allclose(used["ring_alpha"] * used["ring_off"], used["ring_on"] - used["ring_excess"])
+    assert np.all(used["fov_significance"] > 3)
+
+
+def test_the_three_forms_say_the_same(results):
+    ecsv, csv, fits = (Table.read(results / f"runs.{form}") for form in ("ecsv", "csv", "fits"))
+    assert ecsv.colnames == csv.colnames == fits.colnames
+    for name in ("obs_id", "counts", "fov_norm_0", "ring_off"):
+        used = ecsv["status"] == "ok"
+        np.testing.assert_array_equal(np.asarray(ecsv[name][used]), np.asarray(csv[name][used]))
+        np.testing.assert_array_equal(np.asarray(ecsv[name][used]), np.asarray(fits[name][used]))
