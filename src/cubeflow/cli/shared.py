@@ -25,7 +25,11 @@ CONFIGFILE = click.option(
     help="Configuration; given more than once, later ones override earlier ones.",
 )
 COMPRESSION = click.option(
-    "--compression", type=click.Choice(["blosc", "gzip", "none"]), default="blosc", show_default=True
+    "--compression",
+    type=click.Choice(["blosc", "gzip", "none"]),
+    default="blosc",
+    show_default=True,
+    help="Compression of the file that is written.",
 )
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")

@@ -1,0 +1,161 @@
+"""The command line as people and programs meet it: help, quiet, JSON, colours, exit status, speed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from cubeflow.cli import main
+from cubeflow.config.schema import json_schema
+
+CONFIG = """
+data: {store: store}
+simulate: {runs: 2, duration: 60 s}
+targets:
+  crab:
+    position: {lon: 83.633 deg, lat: 22.014 deg}
+    geometry: {width: 4 deg, pixel: 0.1 deg}
+energy: {min: 1 TeV, max: 10 TeV, bins: 3}
+energy_true: {min: 0.5 TeV, max: 20 TeV, bins: 4}
+backgrounds: {fov: {method: fov, on_failure: keep, norm_min: 0.001, norm_max: 1000}}
+"""
+VERBS = sorted(main.commands)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Working directory with a configuration that has been carried out by the verbs alone."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "c.yaml").write_text(CONFIG)
+    return folder
+
+
+@pytest.fixture
+def cubeflow(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+    def run(*words: object, status: int = 0) -> click.testing.Result:
+        result = CliRunner().invoke(main, [str(word) for word in words])
+        assert result.exit_code == status, result.output
+        return result
+
+    return run
+
+
+@pytest.fixture
+def results(cubeflow, folder) -> Path:
+    """Results, made step by step by the verbs; what is there is not made again."""
+    cubeflow("plan", "-c", "c.yaml")
+    plans = folder / "results" / "crab" / "plan"
+    if not (folder / "results" / "crab" / "runs.ecsv").exists():
+        for manifest in plans.glob("*.files.json"):
+            cubeflow("reduce", manifest.with_name(manifest.name.replace(".files", "")))
+        for manifest in plans.glob("*.final.json"):
+            cubeflow("export", manifest)
+        for manifest in plans.glob("*.table.json"):
+            cubeflow("table", manifest)
+    return folder / "results"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(verb):
+    text = CliRunner().invoke(main, [verb, "--help"], env={"COLUMNS": "200"}).output
+    assert f"Example: cubeflow {verb}" in text
+    assert "--quiet" in text
+    assert all(option.help for option in main.commands[verb].params if isinstance(option, click.Option) and option.opts)
+
+
+def test_the_help_names_every_verb_and_shell_completion():
+    text = CliRunner().invoke(main, ["--help"]).output
+    for verb in VERBS:
+        assert f"\n  {verb} " in text
+    assert "_CUBEFLOW_COMPLETE=bash_source" in text
+
+
+def test_completion_knows_the_verbs():
+    environment = {**os.environ, "_CUBEFLOW_COMPLETE": "bash_complete", "COMP_WORDS": "cubeflow in", "COMP_CWORD": "1"}
+    command = [sys.executable, "-c", "from cubeflow.cli import main; main(prog_name='cubeflow')"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["plain,init", "plain,inspect"]
+
+
+def test_help_is_fast_because_nothing_heavy_is_imported():
+    code = "import sys; import cubeflow.cli; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    before = os.times()
+    done = subprocess.run(
+        [sys.executable, "-X", "frozen_modules=on", "-c", code], capture_output=True, text=True, check=True
+    )
+    after = os.times()
+    assert not {"numpy", "astropy", "h5py", "pydantic", "rich", "yaml", "jinja2", "matplotlib"} & set(
+        done.stdout.split()
+    )
+    assert after.children_user - before.children_user < 0.3
+
+
+def test_quiet_says_nothing_but_what_is_wrong(cubeflow):
+    assert "files" in cubeflow("simulate", "x").stderr
+    assert cubeflow("simulate", "-q", "x").output == ""
+    assert cubeflow("plan", "-q", "-c", "absent.yaml", status=2).output.startswith("absent.yaml: expected")
+
+
+def test_schema_is_that_of_the_configuration(cubeflow):
+    assert json.loads(cubeflow("schema").stdout) == json_schema()
+
+
+def test_inspect_for_people_and_programs(cubeflow, results):
+    cube = results / "crab" / "fov" / "cube.h5"
+    about = json.loads(cubeflow("inspect", "--json", cube).stdout)
+    text = cubeflow("inspect", cube).stdout
+    assert about["key"] in text
+    assert "icrs TAN at (83.633, 22.014) deg, 40 x 40 pixels of 0.1 deg" in text
+    assert "energy: 1 to 10 TeV, 3 bins, log" in text
+    for name, dataset in about["datasets"].items():
+        assert name in text
+        assert f"{dataset['totals']['sum']:.6g}" in text
+    assert "reduce.offset_max_deg" in text
+    assert "\x1b" not in text  # no colours outside a terminal
+    assert "2 rows" in cubeflow("inspect", results / "crab" / "runs.ecsv").stdout
+    assert "COUNTS" in cubeflow("inspect", results / "crab" / "fov" / "dataset.fits.gz").stdout
+
+
+def test_provenance_says_what_it_was_made_of_and_not_where_or_when(cubeflow, results, folder):
+    for path in (results / "crab").rglob("*.h5"):
+        if "stack" in path.parts:
+            continue
+        made_of = json.loads(cubeflow("inspect", "--json", path).stdout)["provenance"]
+        assert set(made_of) in ({"config", "inputs"}, {"reduce", "background", "export", "runs", "versions"})
+        assert str(folder) not in json.dumps(made_of)
+    run = json.loads(cubeflow("inspect", "--json", next(results.rglob("reduced.h5"))).stdout)["provenance"]
+    assert {"events", "gti"} <= set(run["inputs"])
+    assert run["config"]["energy"]["edges"][0] == 1.0
+
+
+def test_diff_of_what_is_the_same(cubeflow, results):
+    assert "the same: 0 files differ" in cubeflow("diff", results, results).stdout
+    assert json.loads(cubeflow("diff", "--json", results, results).stdout)["same"]
+
+
+def test_diff_says_where_and_why(cubeflow, results, folder):
+    (folder / "d.yaml").write_text(CONFIG + "offset_max: 1.5 deg\nresults: other\n")
+    cubeflow("plan", "-c", "d.yaml")
+    for manifest in (folder / "other" / "crab" / "plan").glob("*.files.json"):
+        cubeflow("reduce", manifest.with_name(manifest.name.replace(".files", "")))
+    found = cubeflow("diff", "results/crab/obs", "other/crab/obs", status=1).stdout
+    assert "config.offset_max_deg" in found
+    plain = json.loads(cubeflow("diff", "--json", "results/crab/obs", "other/crab/obs", status=1).stdout)
+    assert {"name": "config.offset_max_deg", "first": 2.0, "second": 1.5, "files": 2} in plain["causes"]
+    assert not plain["same_values"]
+
+
+def test_refused_runs_show_in_the_exit_status(cubeflow, results, folder):
+    (folder / "broken").mkdir(exist_ok=True)
+    for path in (folder / "store").iterdir():
+        (folder / "broken" / path.name).write_bytes(path.read_bytes())
+    (folder / "broken" / "obs_100001.fits.gz").unlink()
+    (folder / "e.yaml").write_text(CONFIG.replace("store: store", "store: broken") + "results: fewer\n")
+    assert "refused" in cubeflow("plan", "-c", "e.yaml", status=3).output
