@@ -12,7 +12,7 @@ from cubeflow.cli.group import main
 
 __all__ = ["main"]
 
-main.add_section("First", start.init, check.check, plan.plan, start.schema)
+main.add_section("First", start.init, check.check, plan.plan, plan.clean, start.schema)
 main.add_section("Look at results", look.inspect, look.diff)
 main.add_section(
     "Steps of the workflow, as its rules call them",

@@ -13,6 +13,7 @@ SNAKEMAKE_MB = 350  # of the two Snakemake that a cluster job consists of, besid
 START_MINUTES = 5  # the same for time: imports from a busy shared file system, twice
 SECONDS_PER_VOXEL = 3e-7  # of one run's maps, generous
 SECONDS_PER_RUN = 1.0
+BYTES_KEPT = 1.5  # on the disk for a voxel of a run in float32, compressed
 BYTES_PER_VOXEL = 40  # of one run: its maps, their float32 copies, and what a background needs meanwhile
 
 
@@ -110,9 +111,14 @@ def _need(memory_bytes: float, seconds: float) -> Estimate:
     return Estimate(int(PROCESS_MB + memory_bytes / 2**20), 1 + int(seconds / 60))
 
 
-def disk_mb(spec: TargetSpec, n_runs: int) -> int:
-    """Disk for the artifacts of all runs and stacks, uncompressed float32 halved by the filter."""
+def disk_mb(spec: TargetSpec, n_runs: int, n_stacks: int) -> int:
+    """Disk for the artifacts of `n_runs` runs and for `n_stacks` stacks, compressed; an upper bound, for full maps."""
     n = sizes(spec)
-    per_run = 2 * (n.run + n.run_irf) * (1 + 0.4 * len(spec.backgrounds))
-    stacks = 8 * (n.total + n.total_irf) * len(spec.backgrounds) * (1 + n_runs / spec.batch)
-    return int((n_runs * per_run + stacks) / 2**20)
+    per_run = BYTES_KEPT * (n.run + n.run_irf) * (1 + 0.4 * len(spec.backgrounds))
+    return int((n_runs * per_run + 2 * BYTES_KEPT * n_stacks * (n.total + n.total_irf)) / 2**20)
+
+
+def run_seconds(spec: TargetSpec) -> float:
+    """CPU time to reduce one run, as measured; jobs are given far more (`estimate`)."""
+    n = sizes(spec)
+    return 0.15 + 8e-8 * (n.run + n.run_irf)

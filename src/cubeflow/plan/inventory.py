@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,14 +161,6 @@ def _is_complete(obs: Path, batch: BatchPlan) -> bool:
         if not (wanted <= found or "left-out.json" in found or "pieces.json" in found):
             return False
     return True
-
-
-def kept_runs(obs: Path, batch: BatchPlan) -> Iterator[int]:
-    """Runs of a batch that need not be reduced: their ``reduced.h5`` holds the key."""
-    for run in batch.runs:
-        envelope = envelope_of(obs / str(run.obs_id) / "reduced.h5")
-        if envelope is not None and envelope.key == run.reduced_key:
-            yield run.obs_id
 
 
 def _is_final(folder: Path, key: str) -> bool:

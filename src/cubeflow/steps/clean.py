@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from cubeflow.plan.model import TargetPlan
 from cubeflow.plan.write import final_manifest, final_name, table_manifest, table_name
+from cubeflow.steps.entry import Planned
+from cubeflow.steps.lock import release_lock, take_lock
 
 
 def stale_files(results: Path, targets: Sequence[TargetPlan]) -> list[Path]:
@@ -30,10 +34,36 @@ def stale_files(results: Path, targets: Sequence[TargetPlan]) -> list[Path]:
     found: list[Path] = []
     for target in targets:
         folder = results / target.spec.name
-        needed = set(needed_files(folder, target))
+        needed = {str(path) for path in needed_files(folder, target)}
         for part in ("obs", "stack", "plan"):
-            found += [path for path in (folder / part).rglob("*") if path.is_file() and path not in needed]
+            found += [Path(path) for path in files_below(folder / part) if path not in needed]
     return sorted(found)
+
+
+def clean_results(planned: Planned, is_serious: bool) -> dict[str, Any]:
+    """List, or remove, what a plan does not need.
+
+    Raises
+    ------
+    LockedError
+        If files are to be removed while a workflow is at work in the results folder.
+    """
+    results = Path(planned.config.results)
+    paths = stale_files(results, planned.targets)
+    size = sum(path.stat().st_size for path in paths)
+    if is_serious:
+        take_lock(results)
+        try:
+            remove_files(paths, results)
+        finally:
+            release_lock(results)
+    return {"files": [str(path) for path in paths], "bytes": size}
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Paths of all files below a folder, at any depth."""
+    for place, _, names in os.walk(folder):
+        yield from (f"{place}/{name}" for name in names)  # millions of Path objects would take minutes
 
 
 def needed_files(folder: Path, target: TargetPlan) -> Iterator[Path]:

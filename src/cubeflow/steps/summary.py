@@ -1,0 +1,108 @@
+"""What a plan means: how much is to be made, kept and removed, and what that will need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cubeflow.plan.estimate import disk_mb, estimate, run_seconds
+from cubeflow.plan.inventory import PRODUCTS, Inventory, artifact_names, envelope_of
+from cubeflow.plan.model import BatchPlan, TargetPlan
+from cubeflow.steps.clean import needed_files, stale_files
+from cubeflow.steps.entry import Planned
+
+JOB_SECONDS = 1.5  # of any job: start and imports
+
+
+def summarize(planned: Planned) -> dict[str, Any]:
+    """Plain numbers and strings on a plan; nothing but names, sizes and first blocks of files is read.
+
+    Returns
+    -------
+    dict
+        ``targets`` by name, and ``total``: ``jobs`` by rule, ``artifacts`` to make, to keep and to remove,
+        ``disk_mb``, ``removable_mb``, ``cpu_seconds``; ``largest_job``.
+    """
+    results = Path(planned.config.results)
+    pairs = zip(planned.targets, planned.found, strict=True)
+    targets = {target.spec.name: _summarize_target(results, target, found) for target, found in pairs}
+    stale = stale_files(results, planned.targets)
+    total: dict[str, Any] = {
+        "jobs": _sum([target["jobs"] for target in targets.values()]),
+        "artifacts": {**_sum([target["artifacts"] for target in targets.values()]), "remove": len(stale)},
+        "removable_mb": round(sum(path.stat().st_size for path in stale) / 2**20, 1),
+        "disk_mb": sum(target["disk_mb"] for target in targets.values()),
+        "cpu_seconds": sum(target["cpu_seconds"] for target in targets.values()),
+    }
+    jobs = [{"target": name, **target["largest_job"]} for name, target in targets.items() if target["largest_job"]]
+    largest = max(jobs, key=lambda job: job["memory_mb"], default=None)
+    return {"targets": targets, "total": total, "largest_job": largest}
+
+
+def _sum(parts: Sequence[dict[str, int]]) -> dict[str, int]:
+    """Sum of counts by name."""
+    total: dict[str, int] = {}
+    for part in parts:
+        for name, count in part.items():
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+def _summarize_target(results: Path, target: TargetPlan, found: Inventory) -> dict[str, Any]:
+    """Numbers of one target."""
+    folder, spec = results / target.spec.name, target.spec
+    to_make = {path for batch, labels in _open(target, found) for path in _outdated(folder / "obs", batch, labels)}
+    stacks = sum(len(names) for part in (found.leaves, found.nodes) for names in part.values())
+    n_final = len(PRODUCTS) * len(found.finals) + found.table
+    to_reduce = sum(path.name == "reduced.h5" for path in to_make)
+    jobs = _jobs(found)
+    needs = {rule: need for rule, need in estimate(spec).items() if jobs.get(rule)}
+    largest = max(needs, key=lambda rule: needs[rule].memory_mb, default=None)
+    kept = sum(path.suffix == ".h5" and path not in to_make and path.exists() for path in needed_files(folder, target))
+    kept += (len(spec.backgrounds) - len(found.finals)) * len(PRODUCTS) + (not found.table)
+    return {
+        "runs": sum(len(batch.runs) for batch in target.batches),
+        "runs_to_reduce": to_reduce,
+        "refused": [{"obs_id": refusal.obs_id, "reason": refusal.reason} for refusal in target.refused],
+        "unselected": target.unselected,
+        "batches": len(target.batches),
+        "jobs": jobs,
+        "artifacts": {"make": len(to_make) + stacks + n_final, "keep": kept},
+        "disk_mb": disk_mb(spec, to_reduce, stacks),
+        "cpu_seconds": round(to_reduce * run_seconds(spec) + sum(jobs.values()) * JOB_SECONDS),
+        "largest_job": {"rule": largest, **needs[largest].to_plain()} if largest else None,
+    }
+
+
+def _jobs(found: Inventory) -> dict[str, int]:
+    """Number of jobs by rule."""
+    return {
+        "reduce": len(found.batches),
+        "restore": len(found.again),
+        "stack": sum(len(nodes) for nodes in found.nodes.values()),
+        "export": len(found.finals),
+        "table": int(found.table),
+    }
+
+
+def _open(target: TargetPlan, found: Inventory) -> Iterator[tuple[BatchPlan, tuple[str, ...]]]:
+    """Batches that have a job, and the labels it makes."""
+    labels = tuple(target.spec.backgrounds)
+    for batch in target.batches:
+        if batch.name in found.batches:
+            yield batch, found.batches[batch.name]
+        elif batch.name in found.again:
+            yield batch, labels
+
+
+def _outdated(obs: Path, batch: BatchPlan, labels: tuple[str, ...]) -> Iterator[Path]:
+    """Artifacts of the runs of a batch that do not hold their key."""
+    names = artifact_names(dict.fromkeys(labels))
+    for run in batch.runs:
+        keys = {f"background-{label}.h5": run.background_keys[label] for label in labels}
+        for name in sorted(names):
+            path = obs / str(run.obs_id) / name
+            envelope = envelope_of(path)
+            if envelope is None or envelope.key != keys.get(name, run.reduced_key):
+                yield path
