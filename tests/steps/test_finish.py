@@ -1,0 +1,33 @@
+"""What is said at the end: only of what is there, and lines that can be pasted."""
+
+import pytest
+
+from cubeflow.steps.finish import what_next
+from cubeflow.steps.workflow_plan import WorkflowPlan
+
+
+@pytest.fixture
+def plan(tmp_path):
+    targets = {
+        "none": {"batches": [], "labels": {"fov": "1"}},
+        "crab": {"batches": ["b"], "labels": {"ring": "1", "fov": "2"}},
+    }
+    return WorkflowPlan(str(tmp_path), True, targets, "plan.json")
+
+
+def test_the_lines_that_load_the_first_cube_are_python(plan, tmp_path):
+    lines = what_next(plan)
+    assert "report" not in lines[0]
+    code = [line.strip() for line in lines if line.startswith("    ")]
+    compile("\n".join(code), "lines", "exec")
+    assert f"dataset = Datasets.read('{tmp_path}/crab/ring/datasets.yaml', lazy=False)[0]" in code
+    assert f"cube = cubeflow.load('{tmp_path}/crab/ring/cube.h5')" in code
+
+
+def test_the_report_is_named_if_it_is_there(plan, tmp_path):
+    (tmp_path / "report.html").write_text("page")
+    assert what_next(plan)[0] == f"report: {tmp_path}/report.html"
+
+
+def test_without_results_nothing_is_promised(tmp_path):
+    assert what_next(WorkflowPlan(str(tmp_path), True, {}, "plan.json")) == []
