@@ -50,7 +50,7 @@ def all_products():
 def begin():
     """Lock the results folder; the plan has been made, and no job has been started."""
     try:
-        SESSION.begin()
+        SESSION.begin(is_quiet=bool(workflow.output_settings.quiet))
     except FailedError as error:
         say(error)
         sys.exit(1)

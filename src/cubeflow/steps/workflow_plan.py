@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cubeflow.plan.estimate import ask_memory_mb, ask_minutes
+from cubeflow.plan.write import batch_name
 
 ANY_NAME = "[0-9a-f]{16}"
 
@@ -21,6 +22,8 @@ class ReduceRule:
         Number among the rules of its target.
     target : str
         Target of its batches.
+    manifest : str
+        Input pattern, with the wildcard ``batch``.
     leaves : list of str
         Output patterns, with the wildcard ``batch``.
     batches : str
@@ -29,6 +32,7 @@ class ReduceRule:
 
     number: int
     target: str
+    manifest: str
     leaves: list[str]
     batches: str
 
@@ -74,6 +78,11 @@ class WorkflowPlan:
         """Number of runs of each target that the plan itself rules out."""
         return {name: target["refused"] for name, target in self.index.items() if target["refused"]}
 
+    @property
+    def runs_to_reduce(self) -> int:
+        """Number of runs that the jobs go through, all targets together."""
+        return sum(self.index[target]["to_reduce"] for target in self.targets)
+
     def finals(self) -> list[tuple[str, str]]:
         """Pairs of target and label."""
         return [(target, label) for target in self.targets for label in self.index[target]["labels"]]
@@ -100,8 +109,9 @@ class WorkflowPlan:
         groups: dict[tuple[str, ...], list[str]] = {}
         for batch, labels in self.index[target]["unmade"].items():
             groups.setdefault(tuple(labels), []).append(batch)
+        n_batches, manifest = self._n_batches(target), self.manifest(target, "{batch}")
         return [
-            ReduceRule(number, target, self._leaf_patterns(target, labels), one_of(batches, self._n_batches(target)))
+            ReduceRule(number, target, manifest, self._leaf_patterns(target, labels), one_of(batches, n_batches))
             for number, (labels, batches) in enumerate(sorted(groups.items()), start=1)
         ]
 
@@ -129,6 +139,10 @@ class WorkflowPlan:
     def label_options(self, target: str) -> str:
         """Options of ``cubeflow background`` for all labels."""
         return " ".join(f"--label {label}" for label in self.index[target]["labels"])
+
+    def manifest(self, target: str, batch: str) -> str:
+        """Path of the manifest of a batch."""
+        return f"{self.results}/{target}/plan/{batch_name(batch, self.index[target]['batch_tag'])}"
 
     def final(self, target: str, label: str) -> tuple[str, bool]:
         """Path of the manifest of final products, and whether they must be made again."""
