@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cubeflow.maps import Cube, GeometryError, energy_axis, make_geometry
-from cubeflow.products.stack import Stack, make_run_stack, mean_response, on_geometry, stack
+from cubeflow.products.run_stack import make_run_stack
+from cubeflow.products.stack import Stack, mean_response, on_geometry, stack
 
 PARENT = make_geometry("icrs", "TAN", 10.0, 20.0, (0.9, 0.7), 0.1)
 COARSE = make_geometry("icrs", "TAN", 10.0, 20.0, (0.8, 0.6), 0.2)
@@ -158,3 +159,27 @@ def test_other_grids_are_refused():
 def test_nothing_is_no_stack():
     with pytest.raises(ValueError, match="nothing to stack"):
         stack([])
+
+
+def test_values_that_do_not_count_may_be_nan():
+    geom = PARENT.cutout(0, 0, 3, 2)
+    mask = np.arange(12).reshape(2, 2, 3) % 3 > 0
+    values = np.where(mask, np.arange(12.0).reshape(2, 2, 3), np.nan).astype("f4")
+    maps = {
+        "background": Cube(values, "", geom, (ENERGY,)),
+        "counts": Cube(np.arange(12).reshape(2, 2, 3), "", geom, (ENERGY,)),
+    }
+    weight = Cube(np.ones((3, *COARSE.shape)), "m2 s", COARSE, (ENERGY_TRUE,))
+    run = make_run_stack(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)
+    expected = np.where(mask, np.arange(12.0).reshape(2, 2, 3), 0)
+    for part in (run, stack([run, run])):
+        scale = part.n_runs
+        np.testing.assert_array_equal(part.layers["background"].data, scale * expected)
+        np.testing.assert_array_equal(part.layers["counts"].data, scale * expected)
+        np.testing.assert_array_equal(part.layers["mask_safe"].data, mask)
+    assert stack([run]).layers["counts"].data.dtype == np.int64
+    assert stack([run]).layers["mask_safe"].data.dtype == bool
+    spoiled = np.where(mask, np.inf, 0.0)
+    maps["background"] = Cube(spoiled, "", geom, (ENERGY,))
+    with pytest.raises(ValueError, match=r"background.*not finite"):
+        stack([make_run_stack(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)])

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps import Axis, Cube, Geometry
-from cubeflow.products.coarsen import safe_fraction
+from cubeflow.maps import Axis, Cube, Geometry, zeros
 
 FloatArray = NDArray[np.float64]
 
@@ -42,12 +42,65 @@ class Stack:
     n_runs: int
 
 
-def stack(parts: Iterable[Stack]) -> Stack:
+@dataclass(frozen=True, eq=False)
+class Share:
+    """A map of one run and what of it counts; both are put together plane by plane, which stays in the cache.
+
+    Parameters
+    ----------
+    cube : Cube
+        The map.
+    factor : array that broadcasts to the map
+        Truth values: values elsewhere do not count, whatever they are. Numbers: weights.
+    unit : str
+        Unit of the product.
+    """
+
+    cube: Cube
+    factor: NDArray[Any]
+    unit: str
+
+    @property
+    def geom(self) -> Geometry:
+        """Pixel grid."""
+        return self.cube.geom
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Axes besides the pixels."""
+        return self.cube.axes
+
+    @property
+    def data(self) -> NDArray[Any]:
+        """All values."""
+        return np.stack([self.plane(index) for index in range(len(self.cube.data))])
+
+    def plane(self, index: int) -> NDArray[Any]:
+        """Values at one index of the first axis."""
+        factor, values = np.broadcast_to(self.factor, self.cube.data.shape)[index], self.cube.data[index]
+        with np.errstate(invalid="ignore"):
+            product = values * factor
+        # Twice as fast as `where`, which is needed only beside a NaN or an infinity that does not count.
+        return product if factor.dtype != bool or _is_finite(product) else np.where(factor, values, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class RunStack:
+    """What one run gives to a stack (see `cubeflow.products.run_stack`); fields as in `Stack`."""
+
+    layers: Mapping[str, Share]
+    gti_s: FloatArray
+    ontime_s: float
+    livetime_s: float
+    n_runs: int = 1
+
+
+def stack(parts: Iterable[Stack | RunStack]) -> Stack:
     """Add stacks in the order given.
 
     Parameters
     ----------
-    parts : iterable of Stack
+    parts : iterable of Stack or RunStack
         All with the same layers, axes and pixel grids; their geometries may differ. They are
         consumed one by one, so that only one of them need be in memory.
 
@@ -84,7 +137,7 @@ class StackSum:
         self._sums: dict[str, Cube] = {}
         self._parts: list[Stack] = []
 
-    def add(self, part: Stack) -> None:
+    def add(self, part: Stack | RunStack) -> None:
         """Add a part, which stays as it was; errors as in `stack`."""
         if self._sums and part.layers and self._sums.keys() != part.layers.keys():
             raise ValueError(f"layers differ: {sorted(self._sums)} and {sorted(part.layers)}")
@@ -116,77 +169,32 @@ def on_geometry(cube: Cube, geom: Geometry) -> Cube:
     return Cube(data, cube.unit, geom, cube.axes)
 
 
-def _add(total: Cube | None, part: Cube, name: str) -> Cube:
+def _add(total: Cube | None, part: Cube | Share, name: str) -> Cube:
     """Add `part` to `total`, whose array is this module's own and may be written to."""
-    if part.data.dtype.kind == "f" and not np.all(np.isfinite(part.data)):
-        raise ValueError(f"layer {name!r} holds values that are not finite")
     if total is None:
-        return Cube(part.data.astype(_sum_dtype(part), copy=True), part.unit, part.geom, part.axes)
+        dtype = _sum_dtype(part.cube if isinstance(part, Share) else part)
+        total = zeros(part.unit, part.geom, *part.axes, dtype=dtype)
     if total.unit != part.unit or total.axes != part.axes:
         raise ValueError(f"layer {name!r}: units or axes differ")
     union = total.geom.union(part.geom)
     grown = total if union == total.geom else on_geometry(total, union)
     x0, y0 = part.geom.origin_in(union)
     target = grown.data[..., y0 : y0 + part.geom.ny, x0 : x0 + part.geom.nx]
-    np.logical_or(target, part.data, out=target) if target.dtype == bool else np.add(target, part.data, out=target)
+    for index, sums in enumerate(target):
+        values = part.plane(index) if isinstance(part, Share) else part.data[index]
+        if not _is_finite(values):
+            raise ValueError(f"layer {name!r} holds values that are not finite")
+        np.logical_or(sums, values, out=sums) if sums.dtype == bool else np.add(sums, values, out=sums)
     return grown
+
+
+def _is_finite(values: NDArray[Any]) -> bool:
+    return values.dtype.kind != "f" or bool(np.all(np.isfinite(values)))
 
 
 def _sum_dtype(cube: Cube) -> str:
     """Type in which a layer is summed."""
     return {"b": "?", "i": "i8", "u": "i8"}.get(cube.data.dtype.kind, "f8")
-
-
-def make_run_stack(
-    maps: Mapping[str, Cube], mask: NDArray[np.bool_], irf_weight: Cube, gti_s: FloatArray, livetime_s: float
-) -> Stack:
-    """Contribution of one run: its maps where they are safe.
-
-    Parameters
-    ----------
-    maps : mapping of str to Cube
-        Maps with a reconstructed-energy axis are kept where `mask` holds, those with a single bin
-        over all energies (OFF counts of a ring) where it holds at any. ``exposure`` (true energy)
-        is kept in pixels that are safe at any energy. ``psf`` and ``edisp`` on the IRF grid are
-        weighted by `irf_weight`, and ``edisp`` by the safe fraction at each reconstructed energy: a run
-        must not predict counts where its own are masked. Values that are no answer (NaN) outside the
-        mask do not count.
-    mask : array, shape (energy, lat, lon)
-        Safe voxels of this run.
-    irf_weight : Cube, shape (energy_true, lat, lon)
-        Exposure on the IRF grid, m2 s, zero where the run does not contribute.
-    gti_s : array, shape (n, 2)
-        Good time intervals.
-    livetime_s : float
-        Livetime, s.
-
-    Returns
-    -------
-    Stack
-        Layers: those of `maps` by their names, ``mask_safe``, and for the responses
-        ``irf_psf``, ``irf_edisp`` (weighted sums) and ``irf_exposure``.
-    """
-    geom = next(iter(maps.values())).geom
-    layers: dict[str, Cube] = {}
-    energy: Axis | None = None
-    for name, cube in maps.items():
-        if name in ("psf", "edisp"):
-            weighted = cube.data * irf_weight.data[:, None]
-            if name == "edisp":
-                weighted *= safe_fraction(mask, geom, cube.geom)
-            layers[f"irf_{name}"] = Cube(weighted, f"{cube.unit} m2 s".strip(), cube.geom, cube.axes)
-        elif cube.axes[0].name == "energy_true":
-            layers[name] = Cube(np.where(mask.any(axis=0), cube.data, 0), cube.unit, cube.geom, cube.axes)
-        else:
-            energy = energy if energy is not None and energy.n_bins == len(mask) else cube.axes[0]
-            kept = mask if len(cube.data) == len(mask) else mask.any(axis=0)
-            layers[name] = Cube(np.where(kept, cube.data, 0), cube.unit, cube.geom, cube.axes)
-    if energy is None:
-        raise ValueError("no map in reconstructed energy among the maps to stack")
-    layers["mask_safe"] = Cube(mask, "", geom, (energy,))
-    layers["irf_exposure"] = irf_weight
-    ontime_s = float(np.sum(gti_s[:, 1] - gti_s[:, 0]))
-    return Stack(layers, gti_s, ontime_s, livetime_s, 1)
 
 
 def mean_response(stacked: Stack, name: str) -> Cube:

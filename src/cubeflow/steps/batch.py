@@ -15,7 +15,8 @@ from cubeflow.observation import RunRefused, RunSkipped
 from cubeflow.plan.build import node_key
 from cubeflow.plan.inventory import envelope_of
 from cubeflow.plan.write import entry_from_plain, read_json
-from cubeflow.products.stack import Stack, StackSum, empty_stack, make_run_stack
+from cubeflow.products.run_stack import make_run_stack
+from cubeflow.products.stack import RunStack, Stack, StackSum, empty_stack
 from cubeflow.steps.background import Background, make_background
 from cubeflow.steps.exclusion import ExclusionMasks
 from cubeflow.steps.kept import Keeper, write_stack
@@ -29,6 +30,7 @@ from cubeflow.steps.unchanged import status_from_plain
 Plain = Mapping[str, Any]
 Row = dict[str, Any]
 Say = Callable[[str], None]
+Part = Stack | RunStack
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +155,7 @@ def _has_leaf(batch: Batch, label: str) -> bool:
     return envelope is not None and envelope.key == _leaf_key(batch, label)
 
 
-def _run_parts(batch: Batch, plain: Plain, labels: tuple[str, ...]) -> Iterator[tuple[str, Stack, Row]]:
+def _run_parts(batch: Batch, plain: Plain, labels: tuple[str, ...]) -> Iterator[tuple[str, Part, Row]]:
     """Contribution of a run, or of each of its pieces, to each label, and its row; empty if it is left out."""
     obs_id = plain["obs_id"]
     run = Run(plain, batch.entries[obs_id], batch.status[obs_id], batch.setup)
@@ -171,7 +173,7 @@ def _run_parts(batch: Batch, plain: Plain, labels: tuple[str, ...]) -> Iterator[
             yield from ((label, *_label_part(batch, piece, label, reduced)) for label in labels)
 
 
-def _left_out(batch: Batch, run: Plain, labels: tuple[str, ...], error: Exception) -> Iterator[tuple[str, Stack, Row]]:
+def _left_out(batch: Batch, run: Plain, labels: tuple[str, ...], error: Exception) -> Iterator[tuple[str, Part, Row]]:
     """Empty contributions of a run that is left out, with the reason."""
     status = "refused" if isinstance(error, RunRefused) else "skipped"
     batch.say(f"run {run['obs_id']}: {status}: {error}")
@@ -179,7 +181,7 @@ def _left_out(batch: Batch, run: Plain, labels: tuple[str, ...], error: Exceptio
     yield from ((label, empty_stack(), row) for label in labels)
 
 
-def _label_part(batch: Batch, run: Plain, label: str, reduced: Reduced) -> tuple[Stack, Row]:
+def _label_part(batch: Batch, run: Plain, label: str, reduced: Reduced) -> tuple[Part, Row]:
     """Background of one label and what the run gives to its stack."""
     plain = batch.manifest["backgrounds"][label]
 
@@ -195,7 +197,7 @@ def _label_part(batch: Batch, run: Plain, label: str, reduced: Reduced) -> tuple
     return run_stack(reduced, background), {**row, "status": "ok", "reason": ""}
 
 
-def run_stack(reduced: Reduced, background: Background) -> Stack:
+def run_stack(reduced: Reduced, background: Background) -> RunStack:
     """Contribution of one run to the stack of a label."""
     maps = {name: cube for name, cube in reduced.maps.items() if name not in ("mask_safe", "irf_exposure")}
     if not background.maps:  # counts and exposure only: what not every run has is left out of all
