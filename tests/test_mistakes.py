@@ -167,7 +167,10 @@ def test_files_outside_the_store(cubeflow, folder):
             ["init", "store", "-t", "Mrk 421"],
             "no run sees Markarian 421 (icrs 166.114 38.2088 deg); the closest, run",
         ),
-        (["reduce", "pixels.reg"], "expected a manifest named like results/<target>/plan/0123456789abcdef.json"),
+        (
+            ["reduce", "pixels.reg"],
+            "expected a manifest named like results/<target>/plan/0123456789abcdef-01234567.json",
+        ),
         (
             ["export", "pixels.reg"],
             "expected a manifest named like results/<target>/plan/<label>-0123456789abcdef.f",

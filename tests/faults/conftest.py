@@ -136,7 +136,8 @@ class Bench:
     def manifests(self, target="t") -> list[Path]:
         """Manifests of the batches that the last plan has jobs for."""
         index = self.index_of(target)
-        return [self.results / target / "plan" / f"{batch}.json" for batch in (*index["unmade"], *index["again"])]
+        names = [f"{batch}-{index['batch_tag']}.json" for batch in (*index["unmade"], *index["again"])]
+        return [self.results / target / "plan" / name for name in names]
 
     def table_manifest(self, target="t") -> Path:
         return self.results / target / "plan" / self.index_of(target)["table"]

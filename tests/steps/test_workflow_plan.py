@@ -8,7 +8,12 @@ BATCHES = {"0b" * 8: ["ring"], "0a" * 8: ["fov", "ring"], "0c" * 8: ["ring"]}
 
 
 def part(unmade):
-    return {"batches": sorted(BATCHES), "labels": {"ring": "11111111", "fov": "22222222"}, "unmade": unmade}
+    return {
+        "batches": sorted(BATCHES),
+        "labels": {"ring": "11111111", "fov": "22222222"},
+        "unmade": unmade,
+        "batch_tag": "33333333",
+    }
 
 
 def test_rules_of_a_plan_read_back_have_the_same_names():

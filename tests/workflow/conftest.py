@@ -16,6 +16,7 @@ import yaml
 
 from cubeflow.config import load_config
 from cubeflow.dl3.simulate import SimulationOptions, simulate_run, write_index
+from cubeflow.plan.write import batch_name
 from cubeflow.steps.batch import open_batch, reduce_batch
 from cubeflow.steps.entry import Planned, make_plan
 from cubeflow.steps.export import export_label
@@ -182,9 +183,10 @@ def environment() -> dict[str, str]:
 def build_target(folder: Path, index: dict[str, Any]) -> None:
     """Carry out the plan of one target."""
     for batch in index["unmade"]:
-        reduce_batch(open_batch(folder / "plan" / f"{batch}.json", lambda line: None))
+        reduce_batch(open_batch(folder / "plan" / batch_name(batch, index["batch_tag"]), lambda line: None))
     for batch in index["again"]:
-        reduce_batch(open_batch(folder / "plan" / f"{batch}.json", lambda line: None), tuple(index["labels"]))
+        manifest = folder / "plan" / batch_name(batch, index["batch_tag"])
+        reduce_batch(open_batch(manifest, lambda line: None), tuple(index["labels"]))
     for label, nodes in index["nodes"].items():
         stacks = folder / "stack" / label
         for node in [name for name in nodes if name in index["missing"][label]]:

@@ -8,7 +8,7 @@ for _rule in PLAN.reduce_rules():
         name:
             f"reduce_{_rule.target}_{_rule.number}"
         input:
-            manifest=ancient(f"{RESULTS}/{_rule.target}/plan/{{batch}}.json"),
+            manifest=ancient(_rule.manifest),
         output:
             leaves=_rule.leaves,
         log:
@@ -33,7 +33,7 @@ for _rule in PLAN.reduce_rules():
 # Artifacts of runs that were deleted while the stacks made from them are there.
 rule restore:
     input:
-        manifest=ancient(f"{RESULTS}/{{target}}/plan/{{batch}}.json"),
+        manifest=ancient(lambda wildcards: PLAN.manifest(wildcards.target, wildcards.batch)),
     output:
         touch(f"{RESULTS}/.cubeflow/restored/{{target}}/{{batch}}"),
     log:

@@ -50,6 +50,7 @@ def say(line: str) -> None:
 def require_name(example: str) -> Callable[[click.Context, click.Parameter, Path], Path]:
     """Callback that refuses a file which is not named like the manifests in the example."""
     pattern = re.escape(example).replace("0123456789abcdef", "[0-9a-f]{16}").replace("<label>", "[^/]+")
+    pattern = pattern.replace("01234567", "[0-9a-f]{8}")
 
     def check(_: click.Context, __: click.Parameter, path: Path) -> Path:
         if not re.fullmatch(pattern, path.name):

@@ -9,7 +9,9 @@ import click
 
 from cubeflow.cli.shared import COMPRESSION, FILE, REFUSED, require_name, say
 
-BATCH, FINAL, TABLE = "0123456789abcdef.json", "<label>-0123456789abcdef.final.json", "runs-0123456789abcdef.table.json"
+BATCH = "0123456789abcdef-01234567.json"
+FINAL = "<label>-0123456789abcdef.final.json"
+TABLE = "runs-0123456789abcdef.table.json"
 
 
 @click.command()
@@ -18,7 +20,7 @@ BATCH, FINAL, TABLE = "0123456789abcdef.json", "<label>-0123456789abcdef.final.j
 def reduce(manifest: Path, accept_refusals: bool) -> None:
     """Reduce the runs of a batch: their artifacts and the leaf stacks. Skips what is there.
 
-    Example: cubeflow reduce results/crab/plan/0123456789abcdef.json
+    Example: cubeflow reduce results/crab/plan/0123456789abcdef-01234567.json
     """
     from cubeflow.steps.batch import open_batch, reduce_batch
 
@@ -34,7 +36,7 @@ def reduce(manifest: Path, accept_refusals: bool) -> None:
 def background(manifest: Path, labels: tuple[str, ...], accept_refusals: bool) -> None:
     """Make the backgrounds of some labels for the runs of a batch, and no stacks.
 
-    Example: cubeflow background results/crab/plan/0123456789abcdef.json -l ring
+    Example: cubeflow background results/crab/plan/0123456789abcdef-01234567.json -l ring
     """
     from cubeflow.steps.batch import open_batch, reduce_batch
 

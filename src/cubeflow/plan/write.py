@@ -4,8 +4,8 @@ Layout below the results folder::
 
     plan.json                               the last plan: targets, labels, batches, nodes, roots
     .cubeflow/plans/<digest>.json           the same, under a name that no other plan takes
-    <target>/plan/<batch>.json              manifest of a batch: configuration, inputs and keys
-    <target>/plan/<batch>.files.json        where its HDUs lie today; no part of any key
+    <target>/plan/<batch>-<tag>.json        manifest of a batch: configuration, inputs and keys
+    <target>/plan/<batch>-<tag>.files.json  where its HDUs lie today; no part of any key
     <target>/plan/<label>-<key>.final.json  root node and configuration of the final products
     <target>/plan/runs-<key>.table.json     leaves and refused runs: what the run table is made from
 
@@ -29,7 +29,7 @@ from cubeflow.plan.build import label_tag
 from cubeflow.plan.digests import DigestCache, write_json
 from cubeflow.plan.estimate import estimate
 from cubeflow.plan.inventory import PRODUCTS, Inventory, take_inventory
-from cubeflow.plan.model import BatchPlan, TargetPlan
+from cubeflow.plan.model import BatchPlan, TargetPlan, TargetSpec
 from cubeflow.storage.keys import make_key, short
 
 Sources = tuple[Mapping[int, RunEntry], DigestCache]
@@ -58,8 +58,9 @@ def write_target(results: Path, target: TargetPlan, sources: Sources) -> tuple[d
     found = take_inventory(results, target, {label: final["key"] for label, final in finals.items()}, table["key"])
     for batch in target.batches:
         if batch.name in found.batches or batch.name in found.again:
-            write_json(folder / "plan" / f"{batch.name}.json", batch_manifest(target, batch))
-            write_json(folder / "plan" / f"{batch.name}.files.json", batch_files(batch, sources))
+            path = folder / "plan" / batch_name(batch.name, batch_tag(target.spec))
+            write_json(path, batch_manifest(target, batch))
+            write_json(path.with_suffix(".files.json"), batch_files(batch, sources))
     for name in found.again:
         (results / ".cubeflow" / "restored" / target.spec.name / name).unlink(missing_ok=True)
     for label, final in finals.items():
@@ -100,6 +101,18 @@ def bring_to_the_present(folder: Path) -> None:
         os.utime(path, ns=(now, now))
 
 
+def batch_name(batch: str, tag: str) -> str:
+    """Name of the manifest of a batch."""
+    return f"{batch}-{tag}.json"
+
+
+def batch_tag(spec: TargetSpec) -> str:
+    """Eight digits that stand for what the manifests of a target's batches hold beside their runs."""
+    labels = {label: label_tag(plain) for label, plain in spec.backgrounds.items()}
+    content = {"labels": labels, "backgrounds": spec.backgrounds, "reduce": spec.reduce, "settings": spec.settings}
+    return make_key("batch", 1, content, {})[:8]
+
+
 def final_name(label: str, key: str) -> str:
     """Name of the manifest of final products."""
     return f"{label}-{short(key)}.final.json"
@@ -113,6 +126,7 @@ def table_name(key: str) -> str:
 def target_index(target: TargetPlan, found: Inventory) -> dict[str, Any]:
     """Part of ``plan.json`` about one target."""
     return {
+        "batch_tag": batch_tag(target.spec),
         "unmade": {name: list(labels) for name, labels in found.batches.items()},
         "again": list(found.again),
         "missing": {label: [*found.leaves[label], *found.nodes[label]] for label in found.leaves},

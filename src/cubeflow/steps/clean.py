@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cubeflow.plan.model import TargetPlan
-from cubeflow.plan.write import final_manifest, final_name, table_manifest, table_name
+from cubeflow.plan.write import batch_name, batch_tag, final_manifest, final_name, table_manifest, table_name
 from cubeflow.steps.entry import Planned
 from cubeflow.steps.lock import release_lock, take_lock
 
@@ -69,9 +69,10 @@ def files_below(folder: Path) -> Iterator[str]:
 def needed_files(folder: Path, target: TargetPlan) -> Iterator[Path]:
     """Files below ``obs``, ``stack`` and ``plan`` that the plan of a target may use."""
     labels = list(target.spec.backgrounds)
+    tag = batch_tag(target.spec)
     for batch in target.batches:
-        yield folder / "plan" / f"{batch.name}.json"
-        yield folder / "plan" / f"{batch.name}.files.json"
+        manifest = folder / "plan" / batch_name(batch.name, tag)
+        yield from (manifest, manifest.with_suffix(".files.json"))
         for run in batch.runs:
             obs = folder / "obs" / str(run.obs_id)
             if target.spec.reduce["split"] is not None:

@@ -53,7 +53,7 @@ def progress_folder(results: Path) -> Path:
 
 
 def progress_of(manifest: Path, total: int) -> Progress:
-    """Progress of the batch with this manifest, ``<results>/<target>/plan/<batch>.json``."""
+    """Progress of the batch with this manifest, ``<results>/<target>/plan/<batch>-<tag>.json``."""
     target, results = manifest.parents[1].name, manifest.parents[2]
     return Progress(progress_folder(results) / f"{target}-{manifest.stem}.json", total)
 

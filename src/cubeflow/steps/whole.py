@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cubeflow.config import Config
+from cubeflow.plan.write import batch_name
 from cubeflow.steps.batch import open_batch, reduce_batch
 from cubeflow.steps.entry import make_plan
 from cubeflow.steps.export import export_label
@@ -38,7 +39,7 @@ def run_whole(config: Config, say: Callable[[str], None]) -> WorkflowPlan:
     for target in workflow.targets:
         folder, entry = Path(workflow.results) / target, workflow.index[target]
         for batch in entry["unmade"]:
-            reduce_batch(open_batch(folder / "plan" / f"{batch}.json", say))
+            reduce_batch(open_batch(folder / "plan" / batch_name(batch, entry["batch_tag"]), say))
         for label, manifest in entry["finals"].items():
             _stack(workflow, target, label, entry["roots"][label], config.artifacts.compression, say)
             export_label(folder / "plan" / manifest, say)
