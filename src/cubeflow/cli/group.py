@@ -71,3 +71,6 @@ def main() -> None:
 
     Usually run through Snakemake; every step is also a command.
     """
+    # One job, one core: the matrices are so small that more threads would only wait for each other, which
+    # costs half as much CPU time again. Read by numpy when a verb imports it.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
