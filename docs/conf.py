@@ -35,17 +35,18 @@ autodoc_default_options = {"members": True, "show-inheritance": False}
 
 html_theme = "pydata_sphinx_theme"
 html_title = "cubeflow"
+templates_path = ["_templates"]
 html_static_path = ["_static"]
+html_sidebars = {"**": ["pages"]}
 html_css_files = ["cubeflow.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {
     "show_prev_next": True,
-    "navbar_align": "left",
+    "navbar_center": [],
     "navbar_persistent": [],
     "navbar_end": ["search-button", "theme-switcher"],
-    "header_links_before_dropdown": 5,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": [],
     "footer_end": [],
