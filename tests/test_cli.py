@@ -159,3 +159,13 @@ def test_refused_runs_show_in_the_exit_status(cubeflow, results, folder):
     (folder / "broken" / "obs_100001.fits.gz").unlink()
     (folder / "e.yaml").write_text(CONFIG.replace("store: store", "store: broken") + "results: fewer\n")
     assert "refused" in cubeflow("plan", "-c", "e.yaml", status=3).output
+
+
+def test_a_reader_that_has_enough_is_no_error(folder):
+    """As in ``cubeflow schema | head -1``."""
+    command = [sys.executable, "-c", "from cubeflow.cli import main; main()", "schema"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        program.stdout.close()
+        assert program.stderr.read() == b""

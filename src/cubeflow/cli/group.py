@@ -34,6 +34,8 @@ class Verbs(click.Group):
         except MistakeError as error:
             click.echo(str(error), err=True)
             sys.exit(CONFIGURATION)
+        except BrokenPipeError:  # who reads has enough, as `head` has: click ends without a word
+            raise
         except failures() as error:
             click.echo(f"cubeflow: {error}", err=True)
             sys.exit(FAILED)
