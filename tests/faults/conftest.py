@@ -134,17 +134,21 @@ class Bench:
         return json.loads((self.results / "plan.json").read_text())["targets"][target]
 
     def manifests(self, target="t") -> list[Path]:
-        """Manifests of the batches that the last plan has jobs for."""
-        index = self.index_of(target)
-        names = [f"{batch}-{index['batch_tag']}.json" for batch in (*index["unmade"], *index["again"])]
-        return [self.results / target / "plan" / name for name in names]
+        """Manifests of the batches of which the last plan makes leaf stacks."""
+        return [self.manifest(batch, target) for batch in self.index_of(target)["unmade"]]
+
+    def manifest(self, batch, target="t") -> Path:
+        return self.results / target / "plan" / f"{batch}-{self.index_of(target)['batch_tag']}.json"
 
     def table_manifest(self, target="t") -> Path:
         return self.results / target / "plan" / self.index_of(target)["table"]
 
     def reduce(self) -> tuple[int, str]:
         """Reduce the batches that the last plan has jobs for: worst exit status and output."""
-        said = [self.cubeflow("reduce", manifest) for manifest in self.manifests()]
+        said, index = [self.cubeflow("reduce", manifest) for manifest in self.manifests()], self.index_of()
+        for batch in index["again"]:  # the leaf is there, an artifact of a run is not
+            labels = [part for label in index["labels"] for part in ("-l", label)]
+            said.append(self.cubeflow("background", self.manifest(batch), *labels))
         return max((status for status, _ in said), default=0), "".join(text for _, text in said)
 
     def run(self) -> Outcome:

@@ -24,7 +24,7 @@ GOOD, BAD = 100001, 100002
 def test_fault_01_truncated_gz(bench, rejects, fraction):
     packed = bench.file().read_bytes()
     bench.file().write_bytes(packed[: int(fraction * len(packed))])
-    rejects("obs_100002.fits.gz", "truncated")
+    rejects("obs_100002.fits.gz", "truncated gzip file")
 
 
 def test_fault_02_flipped_bits(bench, rejects):
