@@ -125,11 +125,17 @@ def write_run_table(manifest_path: Path, say: Callable[[str], None]) -> Path:
 
 
 def _fits_bytes(table) -> bytes:  # type: ignore[no-untyped-def]
-    """Table as a FITS file; empty cells of text are blank, of numbers NaN or the null value of the column."""
+    """Table as a FITS file; empty cells of text are blank, of numbers NaN or the null value of the column.
+
+    FITS knows ASCII alone: other letters become question marks.
+    """
     from astropy.io import fits
 
-    content = io.BytesIO()
-    hdu = fits.table_to_hdu(table)
+    content, plain = io.BytesIO(), table.copy()
+    for name in (name for name in table.colnames if table[name].dtype.kind == "U"):
+        column = table[name].filled("")
+        plain[name] = [str(value).encode("ascii", "replace").decode() for value in column]
+    hdu = fits.table_to_hdu(plain)
     hdu.header["EXTNAME"] = "RUNS"
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(content, checksum=False)
     return content.getvalue()
