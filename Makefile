@@ -11,10 +11,10 @@ BIN := $(abspath $(VENV))/bin
 SNAKEFILES := workflow
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help demo test test-slow fuzz lint docs
+.PHONY: help demo test test-slow fuzz lint docs bench-workflow
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## simulate a small store, reduce and stack it; prints the significance and where the results lie
 	snakemake --cores $(CORES)
@@ -35,6 +35,9 @@ lint: $(VENV)/.installed-lint  ## style, types and format of code and rules
 	mypy
 	snakefmt --check $(SNAKEFILES)
 	snakemake --lint
+
+bench-workflow: $(VENV)/.installed  ## what a change costs, on 105 real and 10 000 simulated runs; see benchmarks/README.md
+	python benchmarks/workflow.py
 
 docs: $(VENV)/.installed-docs  ## the documentation in build/docs/index.html; any warning is an error
 	python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs build/docs
