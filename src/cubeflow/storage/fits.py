@@ -51,8 +51,8 @@ class FitsDataset:
     maps : mapping of str to Cube
         ``counts``, ``mask_safe`` (energy, lat, lon), ``exposure`` (energy_true, lat, lon; m2 s), and
         ``background``, or ``counts_off``, ``acceptance``, ``acceptance_off``, or neither. Optional: ``mask_fit``,
-        and, on a grid of their own, ``psf`` (energy_true, rad, lat, lon; sr-1), ``edisp`` (energy_true, energy, lat, lon) with
-        ``irf_exposure`` (energy_true, lat, lon; m2 s), the exposure by which they were averaged.
+        and, on a grid of their own, ``psf`` (energy_true, rad, lat, lon; sr-1), ``edisp`` (energy_true, energy,
+        lat, lon) with ``irf_exposure`` (energy_true, lat, lon; m2 s), the exposure by which they were averaged.
     gti_s : array, shape (n, 2)
         Start and stop of the good time intervals, TT seconds since `reference_mjd`.
     reference_mjd : float
