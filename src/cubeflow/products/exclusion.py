@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from cubeflow.errors import MistakeError
 from cubeflow.maps import sphere
 from cubeflow.maps.geom import Geometry
+from cubeflow.products.ds9_circles import read_circles
+from cubeflow.products.image_frame import frame_lon_lat
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -154,7 +156,7 @@ def _inside(area: Disc | Shape | Image, geom: Geometry) -> BoolArray:
 
 def _inside_image(image: Image, geom: Geometry) -> BoolArray:
     """Whether the nearest pixel of an exclusion image is excluded; False outside the image."""
-    lon, lat = _frame_lon_lat(image.wcs, geom.center_vectors.reshape(-1, 3))
+    lon, lat = frame_lon_lat(image.wcs, geom.center_vectors.reshape(-1, 3))
     x, y = image.wcs.wcs_world2pix(lon, lat, 0)
     with np.errstate(invalid="ignore"):
         ix, iy = np.floor(x + 0.5), np.floor(y + 0.5)
@@ -162,22 +164,6 @@ def _inside_image(image: Image, geom: Geometry) -> BoolArray:
     inside = np.zeros(found.shape, dtype=bool)
     inside[found] = ~image.keep[iy[found].astype(int), ix[found].astype(int)]
     return inside.reshape(geom.shape)
-
-
-def _frame_lon_lat(wcs: WCS, vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Longitude and latitude in deg, in the frame of a WCS, of ICRS vectors of shape (n, 3)."""
-    from astropy.wcs.utils import wcs_to_celestial_frame
-
-    frame = wcs_to_celestial_frame(wcs)
-    if frame.name in ("icrs", "galactic"):
-        return sphere.lon_lat(sphere.icrs_to_frame(vectors, frame.name))
-    from astropy.coordinates import SkyCoord
-
-    lon, lat = sphere.lon_lat(vectors)
-    good = np.isfinite(lon)
-    coords = SkyCoord(lon[good], lat[good], unit="deg").transform_to(frame).spherical
-    lon[good], lat[good] = coords.lon.deg, coords.lat.deg
-    return lon, lat
 
 
 def _read_table(path: Path) -> tuple[Disc, ...]:
@@ -213,6 +199,9 @@ def _read_image(path: Path) -> Image | None:
 
 def _read_regions(path: Path) -> Exclusion:
     """Read DS9 regions in celestial coordinates; whatever the parser would skip is an error here."""
+    circles = _read_plain_circles(path)
+    if circles is not None:
+        return circles
     from regions import Regions
 
     try:
@@ -229,6 +218,18 @@ def _read_regions(path: Path) -> Exclusion:
         tuple(area for area, include in areas if include),
         tuple(area for area, include in areas if not include),
     )
+
+
+def _read_plain_circles(path: Path) -> Exclusion | None:
+    """Exclusion of a file with circles only, which needs no parser; None for any other."""
+    try:
+        found = read_circles(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None  # the parser says what is wrong
+    if found is None:
+        return None
+    areas, holes = (tuple(Disc(*disc) for *disc, include in found if include is wanted) for wanted in (True, False))
+    return Exclusion(str(path), areas, holes)
 
 
 def _plain_area(region: Any, path: Path) -> Disc | Shape:
