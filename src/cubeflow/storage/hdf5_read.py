@@ -75,6 +75,14 @@ def read_slabs(content: h5py.File, name: str, description: Description) -> Itera
         yield dataset[start : start + rows]
 
 
+def read_rows(content: h5py.File, name: str, description: Description, start: int, stop: int) -> Array:
+    """Read the stored values of a checked dataset between two places of its first dimension."""
+    if description.chunks is None:
+        return np.empty((stop - start, *description.shape[1:]), description.stored)
+    _use_filter(content[name])
+    return content[name][start:stop]
+
+
 def read_values(content: h5py.File, name: str, description: Description) -> Array:
     """Read all stored values of a checked dataset."""
     if description.chunks is None:

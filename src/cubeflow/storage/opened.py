@@ -108,6 +108,13 @@ class OpenArtifact:
                 return
             yield slab.astype(description.dtype, copy=False)
 
+    def rows(self, name: str, start: int, stop: int) -> Array:
+        """Part of a dataset along its first dimension."""
+        description = self._description(name)
+        with _damage(self.path):
+            values = hdf5_read.read_rows(self.content, name, description, start, stop)
+        return values.astype(description.dtype, copy=False)
+
     def describe(self, name: str) -> dict[str, Any]:
         """Shape, type, unit, axes, geometry, compression and stored length of a dataset, as plain values."""
         description = self._description(name)
