@@ -189,6 +189,12 @@ def test_fault_20_time_frame_missing(bench, rejects, hdu, key):
     rejects(hdu, f"{key} is missing")
 
 
+@pytest.mark.parametrize("unit", [-1, "m", "fortnight"])
+def test_fault_20_time_unit_that_is_none(bench, rejects, unit):
+    bench.header("EVENTS", TIMEUNIT=unit)
+    rejects("EVENTS", "TIMEUNIT", str(unit))
+
+
 @pytest.mark.parametrize("value", [None, 0.0, -0.1, 1.01, "high", True])
 def test_fault_21_dead_time(bench, rejects, value):
     bench.header("EVENTS", DEADC=value)

@@ -11,6 +11,7 @@ from importlib import import_module
 
 from cubeflow.dl3.cards import Header
 from cubeflow.dl3.quirks import Notes
+from cubeflow.dl3.units import UnitError, factor
 from cubeflow.observation import TIME_REFERENCE_MJD, RunRefused
 
 DAY_S = 86400.0
@@ -42,7 +43,7 @@ def read_time_frame(header: Header, where: str, notes: Notes) -> TimeFrame:
     Raises
     ------
     RunRefused
-        If one of the keys is missing, no number, or the scale is unknown.
+        If one of the keys is missing, no number, or the scale or unit is unknown.
     """
     for key in FRAME_KEYS:
         if header.get(key) is None:
@@ -56,6 +57,10 @@ def read_time_frame(header: Header, where: str, notes: Notes) -> TimeFrame:
     zero_s = number(header, "TIMEZERO", where, 0.0)
     offset_s = (days - TIME_REFERENCE_MJD) * DAY_S + fraction * DAY_S
     unit = str(header.get("TIMEUNIT") or "s").strip()
+    try:
+        factor(unit, "s")
+    except UnitError as error:
+        raise RunRefused(f"{where}: TIMEUNIT: {error}") from error
     return TimeFrame(offset_s + tt_minus(scale, days, fraction) + zero_s, unit)
 
 
