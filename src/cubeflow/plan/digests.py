@@ -130,8 +130,11 @@ def write_if_changed(path: Path, text: str) -> bool:
     except (OSError, ValueError):
         path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    finally:  # also when a signal ends the process
+        temporary.unlink(missing_ok=True)
     return True
 
 

@@ -43,8 +43,11 @@ class Progress:
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(content))
-            temporary.replace(self.path)
+            try:
+                temporary.write_text(json.dumps(content))
+                temporary.replace(self.path)
+            finally:  # also when a signal ends the process
+                temporary.unlink(missing_ok=True)
 
 
 def progress_folder(results: Path) -> Path:
