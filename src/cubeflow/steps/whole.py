@@ -38,7 +38,7 @@ def run_whole(config: Config, say: Callable[[str], None]) -> WorkflowPlan:
     workflow = make_plan(config, say).workflow
     for target in workflow.targets:
         folder, entry = Path(workflow.results) / target, workflow.index[target]
-        for batch in entry["unmade"]:
+        for batch in (*entry["unmade"], *entry["again"]):
             reduce_batch(open_batch(folder / "plan" / batch_name(batch, entry["batch_tag"]), say))
         for label, manifest in entry["finals"].items():
             _stack(workflow, target, label, entry["roots"][label], config.artifacts.compression, say)
