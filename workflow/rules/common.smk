@@ -5,6 +5,7 @@ from cubeflow.errors import FailedError, MistakeError
 from cubeflow.steps.entry import PLAN_VARIABLE, load_plan, plan_workflow
 from cubeflow.steps.finish import finish
 from cubeflow.steps.session import Session
+from cubeflow.steps.report_plan import IMAGES, plan_report
 
 CONFIG_FILES = list(workflow.config_settings.configfiles) or ["config/config.yaml"]
 
@@ -82,3 +83,27 @@ def node_children(wildcards):
     children = PLAN.children(wildcards.target, wildcards.label, wildcards.node)
     folder = f"{RESULTS}/{wildcards.target}/stack/{wildcards.label}"
     return [f"{folder}/{child}.h5" for child in children]
+
+
+REPORT = plan_report(PLAN, workflow.is_main_process)
+PICTURES = {image: [f"{RESULTS}/{target}/{label}/{image}.png" for target, label in PLAN.finals()] for image in IMAGES}
+REGIONS = [f"{RESULTS}/{target}/{name}.reg" for target in PLAN.targets for name in ("exclusion", "pointings")]
+
+
+def report_products():
+    """Every file of the report."""
+    pictures = [picture for image in IMAGES for picture in PICTURES[image]]
+    return [f"{RESULTS}/report.html", *pictures, *REGIONS]
+
+
+def marked(image):
+    """Pictures of one kind as Snakemake's own report shows them."""
+    about = {"caption": f"../report/{image}.rst"}
+    pairs = zip(PICTURES[image], PLAN.finals())
+    return [marked_one(picture, *pair, image, about) for picture, pair in pairs]
+
+
+def marked_one(picture, target, label, image, about):
+    """One picture with its place in Snakemake's own report."""
+    labels = {"background": label, "map": image}
+    return report(picture, category=target, subcategory=label, labels=labels, **about)
