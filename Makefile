@@ -11,7 +11,7 @@ BIN := $(abspath $(VENV))/bin
 SNAKEFILES := workflow
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help demo test test-slow fuzz lint docs bench-workflow
+.PHONY: help demo test test-slow test-slurm fuzz lint docs bench-workflow
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: $(VENV)/.installed-test  ## all tests but the slow ones; real data from CU
 
 test-slow: $(VENV)/.installed-test  ## the slow tests: statistics on many simulations, validation on real data
 	python -m pytest -n $(CORES) --dist worksteal -m "(slow or truth) and not slurm"
+
+test-slurm: $(VENV)/.installed-test-slurm  ## the workflow on a SLURM cluster of one node, installed and started as root on Debian
+	python -m pytest -m slurm tests/slurm
 
 FUZZ_EXAMPLES ?= 20000
 fuzz: $(VENV)/.installed-test  ## change bytes of inputs and artifacts at random, FUZZ_EXAMPLES times for each reader
@@ -67,6 +70,10 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.python
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/.python
 	$(INSTALL) '.[test]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-test-slurm: pyproject.toml | $(VENV)/.python
+	$(INSTALL) '.[test,slurm]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
 
 $(VENV)/.installed-lint: pyproject.toml | $(VENV)/.python
 	$(INSTALL) '.[test,lint]'

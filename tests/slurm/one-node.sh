@@ -35,9 +35,9 @@ configure() {
         echo "one-node.sh: this machine has a SLURM of its own: $DEFAULT" >&2
         exit 3
     fi
-    mkdir -p "$FOLDER"/{munge,mysql,state,spool}
+    mkdir -p "$FOLDER"/{munge,mysql/tmp,state,spool}
     chown munge:munge "$FOLDER/munge"
-    chown mysql:mysql "$FOLDER/mysql"
+    chown mysql:mysql "$FOLDER/mysql" "$FOLDER/mysql/tmp"
     chmod 755 "$FOLDER" "$FOLDER/munge"
     if [ ! -s "$FOLDER/munge/key" ]; then
         (umask 077 && head -c 1024 /dev/urandom >"$FOLDER/munge/key")
@@ -111,8 +111,12 @@ sql() {
 
 start_database() {
     if runs mariadbd; then return; fi
-    [ -d "$FOLDER/mysql/data/mysql" ] || mariadb-install-db --no-defaults --user=mysql --datadir="$FOLDER/mysql/data" \
-        --skip-test-db --auth-root-authentication-method=normal >"$FOLDER/mariadb.log" 2>&1
+    local -x TMPDIR=$FOLDER/mysql/tmp # the caller's may be closed to the database
+    if [ ! -d "$FOLDER/mysql/data/mysql" ]; then
+        mariadb-install-db --no-defaults --user=mysql --datadir="$FOLDER/mysql/data" --skip-test-db \
+            --auth-root-authentication-method=normal >"$FOLDER/mariadb.log" 2>&1 ||
+            { cat "$FOLDER/mariadb.log" >&2; return 1; }
+    fi
     setsid mariadbd --no-defaults --user=mysql --datadir="$FOLDER/mysql/data" --socket="$FOLDER/mysql/socket" \
         --bind-address=127.0.0.1 --port=$((PORT + 3)) --pid-file="$FOLDER/mysql/pid" --skip-log-bin \
         --innodb-buffer-pool-size=64M --innodb-flush-log-at-trx-commit=0 >>"$FOLDER/mariadb.log" 2>&1 </dev/null &
