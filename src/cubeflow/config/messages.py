@@ -99,7 +99,8 @@ def _without_tags(content: Any, location: KeyPath) -> KeyPath:
         is_known = _holds(content, part)
         if is_known:
             content = content[part]
-        if is_known or (index == len(location) - 1 and part != "[key]"):
+        may_be_key = part != "[key]" and (isinstance(part, int) or isinstance(content, Mapping))
+        if is_known or (index == len(location) - 1 and may_be_key):
             path.append(part)
     return tuple(path)
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cubeflow.config.backgrounds import AdaptiveRingSection, Background, FovSection, RingSection
+from cubeflow.config.exclusion import Exclusion
 from cubeflow.config.quantity import Angle, FilePath, Memory, Name
 from cubeflow.config.section import Section, key_error
 from cubeflow.config.sections import (
     Artifacts,
     Data,
     EnergyAxis,
-    Exclusion,
     IrfGrid,
     Observations,
     SafeMask,

@@ -15,7 +15,6 @@ from cubeflow.config.quantity import (
     DataPath,
     Duration,
     Energy,
-    FilePath,
     Time,
     parse_quantity,
 )
@@ -36,13 +35,6 @@ def _parse_split(value: object) -> object:
     if seconds < 1.0:
         raise ValueError(f"expected a duration of at least 1 s, got {value!r}")
     return seconds
-
-
-def _as_paths(value: object) -> object:
-    """No path, one, or several, as a list."""
-    if value is None:
-        return []
-    return [value] if isinstance(value, str) else value
 
 
 class Data(Section):
@@ -216,8 +208,3 @@ class Simulate(Section):
     """Number of runs."""
     duration_s: Duration = Field(default=1680.0, alias="duration")
     """Duration of a run."""
-
-
-Exclusion = Annotated[
-    tuple[FilePath, ...], AsTuple, BeforeValidator(_as_paths, json_schema_input_type=str | list[str] | None)
-]

@@ -1,27 +1,26 @@
 """Exclusion masks: where gamma rays are known or expected, so that the background is not taken from there.
 
-An exclusion is a set of shapes (DS9 regions: the excluded areas) or an image (FITS: 1 = keep). True in a
-mask made here means keep; whatever lies outside an exclusion image is kept.
+An exclusion is a set of shapes (DS9 regions: the excluded areas), or an image or a cube with an energy axis (FITS:
+1 = keep). True in a mask made here means keep; whatever lies outside an exclusion image is kept.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.errors import MistakeError
 from cubeflow.maps import sphere
+from cubeflow.maps.axis import Axis
 from cubeflow.maps.geom import Geometry
 from cubeflow.products.ds9_circles import read_circles
-from cubeflow.products.image_frame import frame_lon_lat
-
-if TYPE_CHECKING:
-    from astropy.wcs import WCS
+from cubeflow.products.exclusion_image import EVERY_ENERGY, EnergyRange, Image, inside_image, overlapping, read_image
 
 BoolArray = NDArray[np.bool_]
 FITS_ENDINGS = (".fits", ".fit", ".fits.gz", ".fit.gz")
@@ -48,22 +47,6 @@ class Shape:
 
 
 @dataclass(frozen=True, eq=False)
-class Image:
-    """Mask on a pixel grid of its own.
-
-    Parameters
-    ----------
-    keep : array of bool, shape (ny, nx)
-        True = keep.
-    wcs : WCS
-        Celestial WCS of the image, in any frame and projection.
-    """
-
-    keep: BoolArray
-    wcs: WCS
-
-
-@dataclass(frozen=True, eq=False)
 class Exclusion:
     """What is excluded.
 
@@ -75,14 +58,23 @@ class Exclusion:
         Excluded areas.
     holes : tuple of Disc or Shape
         Areas taken out of the excluded ones again (DS9: a minus sign before the shape).
+    energy_tev : tuple of float
+        Reconstructed energies from and up to which it holds, TeV.
     """
 
     name: str
     areas: tuple[Disc | Shape | Image, ...]
     holes: tuple[Disc | Shape, ...] = ()
+    energy_tev: EnergyRange = EVERY_ENERGY
+
+    @property
+    def by_energy(self) -> bool:
+        """Whether it differs from energy to energy."""
+        images = (area for area in self.areas if isinstance(area, Image))
+        return self.energy_tev != EVERY_ENERGY or any(image.energy_tev != (EVERY_ENERGY,) for image in images)
 
 
-def make_mask_exclusion(exclusion: Exclusion | None, geom: Geometry) -> BoolArray:
+def make_mask_exclusion(exclusion: Exclusion | None, geom: Geometry, energy: Axis | None = None) -> BoolArray:
     """Mask of the pixels from which background may be taken.
 
     Parameters
@@ -91,42 +83,42 @@ def make_mask_exclusion(exclusion: Exclusion | None, geom: Geometry) -> BoolArra
         What is excluded; None for nothing.
     geom : Geometry
         Pixel grid.
+    energy : Axis, optional
+        Reconstructed energy.
 
     Returns
     -------
-    keep : array of bool, shape (ny, nx)
-        True where a pixel centre is not excluded, or lies outside an exclusion image.
+    keep : array of bool, shape (n_energy, ny, nx), or (ny, nx) without `energy`
+        False where a pixel centre is excluded at any energy that the bin holds, or at any energy at all. True outside
+        an exclusion image, and at energies that are not in a cube.
 
     Raises
     ------
     ExclusionError
         If nothing is left, as with an image of the wrong polarity.
     """
-    keep = np.ones(geom.shape, dtype=bool)
-    if exclusion is None:
-        return keep
-    for area in exclusion.areas:
-        keep &= ~_inside(area, geom)
-    for hole in exclusion.holes:
-        keep |= _inside(hole, geom)
-    if not keep.any():
+    keep = np.ones((1 if energy is None else energy.n_bins, *geom.shape), dtype=bool)
+    for planes, ranges in _excluded(exclusion, geom) if exclusion else ():
+        for inside, (lower, upper) in zip(planes, ranges, strict=True):
+            keep[... if energy is None else overlapping(energy, lower, upper)] &= ~inside
+    if exclusion and not keep.any():
         raise ExclusionError(
             f"exclusion {exclusion.name}: nothing of the map is left. In an exclusion image 1 (true) means keep "
             "and 0 excluded; regions are the excluded areas"
         )
-    return keep
+    return keep[0] if energy is None else keep
 
 
 def read_exclusion(path: str | Path) -> Exclusion:
     """Read what is excluded.
 
-    A FITS image (``.fits``, ``.fits.gz``; 1 = keep), a table with a radius for each position (``.ecsv``, or a
+    A FITS image or cube (``.fits``, ``.fits.gz``; 1 = keep), a table with a radius for each position (``.ecsv``, or a
     FITS file without image), or DS9 regions (any other name; the excluded areas).
 
     Raises
     ------
     ExclusionError
-        If the file cannot be read, holds no area, or an image has values other than 0 and 1.
+        If the file cannot be read, holds no area, an image has values other than 0 and 1, or a cube no energies.
     """
     path = Path(path)
     if not path.is_file():
@@ -139,12 +131,24 @@ def read_exclusion(path: str | Path) -> Exclusion:
     return _read_regions(path)
 
 
-def _inside(area: Disc | Shape | Image, geom: Geometry) -> BoolArray:
+def _excluded(exclusion: Exclusion, geom: Geometry) -> Iterator[tuple[BoolArray, tuple[EnergyRange, ...]]]:
+    """Excluded pixels of each area, shape (n, ny, nx), without the holes, and the energies of each plane."""
+    lower, upper = exclusion.energy_tev
+    open_again = np.zeros(geom.shape, dtype=bool)
+    for hole in exclusion.holes:
+        open_again |= _inside(hole, geom)
+    for area in exclusion.areas:
+        if isinstance(area, Image):
+            ranges = tuple((max(low, lower), min(high, upper)) for low, high in area.energy_tev)
+            yield inside_image(area, geom) & ~open_again, ranges
+        else:
+            yield (_inside(area, geom) & ~open_again)[None], (exclusion.energy_tev,)
+
+
+def _inside(area: Disc | Shape, geom: Geometry) -> BoolArray:
     """Whether each pixel centre lies in an excluded area, shape (ny, nx)."""
     if isinstance(area, Disc):
         return geom.offset_deg(area.ra_deg, area.dec_deg) < area.radius_deg
-    if isinstance(area, Image):
-        return _inside_image(area, geom)
     from astropy.coordinates import SkyCoord
 
     on_sky = np.isfinite(geom.center_vectors[..., 0])
@@ -152,18 +156,6 @@ def _inside(area: Disc | Shape | Image, geom: Geometry) -> BoolArray:
     inside = np.zeros(geom.shape, dtype=bool)
     inside[on_sky] = area.sky_region.contains(SkyCoord(ra, dec, unit="deg"), geom.wcs())
     return inside
-
-
-def _inside_image(image: Image, geom: Geometry) -> BoolArray:
-    """Whether the nearest pixel of an exclusion image is excluded; False outside the image."""
-    lon, lat = frame_lon_lat(image.wcs, geom.center_vectors.reshape(-1, 3))
-    x, y = image.wcs.wcs_world2pix(lon, lat, 0)
-    with np.errstate(invalid="ignore"):
-        ix, iy = np.floor(x + 0.5), np.floor(y + 0.5)
-        found = (ix >= 0) & (ix < image.keep.shape[1]) & (iy >= 0) & (iy < image.keep.shape[0])
-    inside = np.zeros(found.shape, dtype=bool)
-    inside[found] = ~image.keep[iy[found].astype(int), ix[found].astype(int)]
-    return inside.reshape(geom.shape)
 
 
 def _read_table(path: Path) -> tuple[Disc, ...]:
@@ -177,24 +169,11 @@ def _read_table(path: Path) -> tuple[Disc, ...]:
 
 
 def _read_image(path: Path) -> Image | None:
-    """Read the first two-dimensional image of a FITS file; None if it holds none."""
-    from astropy.io import fits
-    from astropy.wcs import WCS
-
+    """Read the first image of a FITS file; None if it holds none."""
     try:
-        with fits.open(path, memmap=False) as hdus:
-            found = next((hdu for hdu in hdus if hdu.is_image and hdu.data is not None), None)
-            if found is None:
-                return None
-            data, wcs = np.array(found.data).squeeze(), WCS(found.header).celestial
+        return read_image(path)
     except (OSError, ValueError) as error:
         raise ExclusionError(f"exclusion {path}: {error}") from error
-    if data.ndim != 2 or wcs.naxis != 2:
-        raise ExclusionError(f"exclusion {path}: expected an image with two celestial axes, got shape {data.shape}")
-    wrong = ~((data == 0) | (data == 1))
-    if wrong.any():
-        raise ExclusionError(f"exclusion {path}: expected 1 (keep) or 0 (excluded), found {data[wrong][0]}")
-    return Image(data.astype(bool), wcs)
 
 
 def _read_regions(path: Path) -> Exclusion:

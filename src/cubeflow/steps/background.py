@@ -61,7 +61,7 @@ def make_background(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Bac
         Configuration of the label; ``method`` chooses, ``on_failure`` is the policy for a run
         whose background cannot be had: ``drop`` or ``error`` leave it out, ``keep`` keeps the
         energies that have one. ``none`` makes no background.
-    exclusion : array of bool, shape (ny, nx)
+    exclusion : array of bool, shape (ny, nx) or (energy, ny, nx)
         True where counts may be used for the background.
     """
     if plain["method"] == "none":

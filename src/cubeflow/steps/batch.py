@@ -96,7 +96,7 @@ def open_batch(manifest_path: Path, say: Say) -> Batch:
         reduce_setup_from_plain(manifest["reduce"]),
         status_from_plain(files),
         Keeper(folder, manifest["settings"]["compression"], say, manifest),
-        ExclusionMasks(manifest["settings"]["exclusion_paths"]),
+        ExclusionMasks(manifest["settings"]["exclusion"]),
         say,
         progress_of(manifest_path, len(manifest["runs"])),
     )
@@ -186,7 +186,8 @@ def _label_part(batch: Batch, run: Plain, label: str, reduced: Reduced) -> tuple
     plain = batch.manifest["backgrounds"][label]
 
     def make() -> Background:
-        return make_background(reduced, plain, batch.exclusions.mask(reduced.maps["counts"].geom))
+        counts = reduced.maps["counts"]
+        return make_background(reduced, plain, batch.exclusions.mask(counts.geom, counts.axis("energy")))
 
     background = batch.keeper.background(run, label, make)
     row = {"obs_id": run["obs_id"], "run": dict(reduced.row), "background": dict(background.row)}

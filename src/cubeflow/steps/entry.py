@@ -80,7 +80,7 @@ def _look_ahead(targets: Sequence[TargetPlan], parts: Sequence[tuple[dict[str, A
         for path in found.damaged:
             say(f"{path}: not what was written; set aside as {set_aside(path).name}, to be made again")
         if found.batches:
-            check_exclusion(target.spec.name, target.spec.reduce, target.spec.settings["exclusion_paths"])
+            check_exclusion(target.spec.name, target.spec.reduce, target.spec.settings["exclusion"])
 
 
 def digest_file(path: Path) -> HduDigests:

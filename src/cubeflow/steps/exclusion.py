@@ -10,17 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.errors import MistakeError
-from cubeflow.maps import Geometry, geometry_from_plain
+from cubeflow.maps import Axis, Geometry, axis_from_plain, geometry_from_plain
 from cubeflow.products.exclusion import Exclusion, ExclusionError, make_mask_exclusion, read_exclusion
+from cubeflow.products.exclusion_image import EVERY_ENERGY
 
 LEAST_KEPT = 0.05
+PlainFile = str | Mapping[str, Any]
 
 
 class ExclusionMistake(MistakeError):
     """The exclusion of a target cannot be meant; the message names the key."""
 
 
-def check_exclusion(name: str, plain: Mapping[str, Any], paths: Sequence[str]) -> None:
+def check_exclusion(name: str, plain: Mapping[str, Any], files: Sequence[PlainFile]) -> None:
     """Read the exclusion files of a target and see that they leave something, before any job needs them.
 
     Parameters
@@ -29,8 +31,8 @@ def check_exclusion(name: str, plain: Mapping[str, Any], paths: Sequence[str]) -
         Target.
     plain : mapping
         Configuration of the step ``reduce``.
-    paths : sequence of str
-        Exclusion files.
+    files : sequence of str or mapping
+        Exclusion files, as for `read_exclusions`.
 
     Raises
     ------
@@ -38,14 +40,14 @@ def check_exclusion(name: str, plain: Mapping[str, Any], paths: Sequence[str]) -
         If a file cannot be used, or all but 5 % of the field from which background is taken are excluded.
     """
     try:
-        keep = ExclusionMasks(paths).mask(_field(plain))
+        keep = ExclusionMasks(files).mask(_field(plain), axis_from_plain(plain["energy"]))
     except ExclusionError as error:
         raise ExclusionMistake(f"targets.{name}.exclusion: {error}") from error
     kept = float(keep.mean())
     if kept < LEAST_KEPT:
         raise ExclusionMistake(
-            f"targets.{name}.exclusion: {', '.join(paths)}: {kept:.1%} of the field is left, expected at least "
-            f"{LEAST_KEPT:.0%}. In an exclusion image 1 means keep and 0 excluded; regions are the excluded areas"
+            f"targets.{name}.exclusion: {', '.join(map(_path, files))}: {kept:.1%} of the field is left, expected at "
+            f"least {LEAST_KEPT:.0%}. In an exclusion image 1 means keep and 0 excluded; regions are the excluded areas"
         )
 
 
@@ -57,35 +59,64 @@ def _field(plain: Mapping[str, Any]) -> Geometry:
     return replace(geom, nx=nx, ny=ny, crpix_x=geom.crpix_x + margin, crpix_y=geom.crpix_y + margin)
 
 
+def read_exclusions(files: Sequence[PlainFile]) -> list[Exclusion]:
+    """Read exclusion files.
+
+    Parameters
+    ----------
+    files : sequence of str or mapping
+        Paths; or ``path``, ``energy_min_tev`` and ``energy_max_tev``, the energies at which it holds; None is open.
+    """
+    read = []
+    for file in files:
+        exclusion = read_exclusion(_path(file))
+        if not isinstance(file, str):
+            limits = zip((file["energy_min_tev"], file["energy_max_tev"]), EVERY_ENERGY, strict=True)
+            lower, upper = (end if given is None else given for given, end in limits)
+            exclusion = replace(exclusion, energy_tev=(lower, upper))
+        read.append(exclusion)
+    return read
+
+
+def _path(file: PlainFile) -> str:
+    return file if isinstance(file, str) else str(file["path"])
+
+
 class ExclusionMasks:
     """Masks of what may serve as background; they remember what they made.
 
     Parameters
     ----------
-    paths : sequence of str
-        DS9 region files or FITS images; their excluded areas are joined.
+    files : sequence of str or mapping
+        DS9 region files, FITS images or tables, as for `read_exclusions`; their excluded areas are joined.
     """
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._paths = tuple(paths)
+    def __init__(self, files: Sequence[PlainFile]) -> None:
+        self._files = tuple(files)
         self._exclusions: list[Exclusion] | None = None
-        self._masks: dict[Geometry, NDArray[np.bool_]] = {}
+        self._masks: dict[tuple[Geometry, Axis | None], NDArray[np.bool_]] = {}
 
-    def mask(self, geom: Geometry) -> NDArray[np.bool_]:
-        """Mask of shape (ny, nx), True where a pixel is not excluded."""
+    def mask(self, geom: Geometry, energy: Axis | None = None) -> NDArray[np.bool_]:
+        """Mask of what is not excluded.
+
+        Shape (n_energy, ny, nx) if there is an `energy` and an exclusion depends on it; otherwise (ny, nx), of pixels
+        that are excluded at no energy.
+        """
         if self._exclusions is None:
-            self._exclusions = [read_exclusion(path) for path in self._paths]
-        if geom not in self._masks:
-            keep = np.ones(geom.shape, bool)
+            self._exclusions = read_exclusions(self._files)
+        if not any(exclusion.by_energy for exclusion in self._exclusions):
+            energy = None
+        if (geom, energy) not in self._masks:
+            keep = np.ones(geom.shape if energy is None else (energy.n_bins, *geom.shape), bool)
             for exclusion in self._exclusions:
-                keep &= _mask(exclusion, geom)
-            self._masks[geom] = keep
-        return self._masks[geom]
+                keep &= _mask(exclusion, geom, energy)
+            self._masks[geom, energy] = keep
+        return self._masks[geom, energy]
 
 
-def _mask(exclusion: Exclusion, geom: Geometry) -> NDArray[np.bool_]:
+def _mask(exclusion: Exclusion, geom: Geometry, energy: Axis | None) -> NDArray[np.bool_]:
     """Mask of one file; a run whose field is excluded as a whole has no background, and its norm says so."""
     try:
-        return make_mask_exclusion(exclusion, geom)
+        return make_mask_exclusion(exclusion, geom, energy)
     except ExclusionError:
         return np.zeros(geom.shape, bool)

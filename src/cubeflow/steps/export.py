@@ -50,7 +50,7 @@ def export_label(final_path: Path, say: Callable[[str], None]) -> list[Path]:
     if stacked.n_runs == 0:
         raise FailedError(f"{manifest['target']}: {manifest['label']}: no run is left; see {folder / 'runs.ecsv'}")
     geometries = geometry_from_plain(manifest["geometry"]), geometry_from_plain(manifest["irf_geometry"])
-    keep = ExclusionMasks(manifest["settings"]["exclusion_paths"]).mask(geometries[0])
+    keep = ExclusionMasks(manifest["settings"]["exclusion"]).mask(geometries[0])
     final = make_final(stacked, *geometries, manifest["export"], keep)
     output = folder / manifest["label"]
     output.mkdir(parents=True, exist_ok=True)

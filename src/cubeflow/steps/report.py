@@ -12,11 +12,10 @@ import numpy as np
 
 from cubeflow.maps import geometry_from_plain
 from cubeflow.plan.write import read_json
-from cubeflow.products.exclusion import read_exclusion
 from cubeflow.report.ds9 import exclusion_regions, pointing_regions
 from cubeflow.report.page import LabelSection, Page, TargetSection, make_page, table_data
 from cubeflow.report.skymap import Field
-from cubeflow.steps.exclusion import ExclusionMasks
+from cubeflow.steps.exclusion import ExclusionMasks, read_exclusions
 from cubeflow.steps.report_label import LabelInput, make_label, summary_line
 from cubeflow.steps.report_plan import report_content
 from cubeflow.steps.table import Row, leaf_rows, make_table, merge_rows
@@ -147,9 +146,9 @@ def target_section(
 def write_regions(target: TargetInput) -> Field:
     """Write the DS9 files of a target; return what its images share."""
     final = next(iter(target.finals.values()))
-    geom, paths = geometry_from_plain(final["geometry"]), final["settings"]["exclusion_paths"]
-    keep = ExclusionMasks(paths).mask(geom)
-    regions = exclusion_regions([read_exclusion(path) for path in paths], keep, geom)
+    geom, files = geometry_from_plain(final["geometry"]), final["settings"]["exclusion"]
+    keep = ExclusionMasks(files).mask(geom)
+    regions = exclusion_regions(read_exclusions(files), keep, geom)
     write_atomic(target.folder / "exclusion.reg", regions.encode())
     write_atomic(target.folder / "pointings.reg", pointing_regions(target.rows).encode())
     known = [row for row in target.rows if row["status"] == "ok" and row.get("ra_pnt_deg") is not None]

@@ -33,7 +33,7 @@ def target_spec(config: Config, name: str) -> TargetSpec:
     target = config.targets[name]
     ra_deg, dec_deg = target.icrs_deg
     observations = target.observations
-    exclusion = [_digest_exclusion(name, path) for path in target.exclusion]
+    exclusion = [_digest_exclusion(name, file) for file in target.to_plain("exclusion")]
     return TargetSpec(
         name=name,
         ra_deg=ra_deg,
@@ -49,14 +49,14 @@ def target_spec(config: Config, name: str) -> TargetSpec:
         },
         settings={
             "compression": config.artifacts.compression,
-            "exclusion_paths": [str(path) for path in target.exclusion],
+            "exclusion": target.to_plain("exclusion"),
         },
         batch=target.stack.batch,
         fanout=target.stack.fanout,
     )
 
 
-def background_plains(target: TargetConfig, exclusion: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+def background_plains(target: TargetConfig, exclusion: Sequence[Any] = ()) -> dict[str, dict[str, Any]]:
     """Configuration of each background by label, with the disc about the target and the digests of exclusion files."""
     ra_deg, dec_deg = target.icrs_deg
     source = {"ra_deg": ra_deg, "dec_deg": dec_deg, "radius_deg": target.significance.radius_deg}
@@ -83,8 +83,11 @@ def reduce_setup(target: TargetConfig) -> ReduceSetup:
     )
 
 
-def _digest_exclusion(name: str, path: str) -> str:
-    """Digest of the content of an exclusion file."""
+def _digest_exclusion(name: str, file: str | dict[str, Any]) -> Any:
+    """Digest of the content of an exclusion file, and the energies at which it holds if any are given."""
+    if not isinstance(file, str):
+        return {**file, "path": _digest_exclusion(name, file["path"])}
+    path = file
     if not Path(path).is_file():
         raise SpecificationError(f"targets.{name}.exclusion: {path}: expected a regular file, found none")
     try:
