@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,10 @@ from cubeflow.config import load_config
 from cubeflow.dl3.simulate import simulate_store
 from cubeflow.dl3.simulate_plan import SimulationOptions
 from cubeflow.report.page import read_key
+from cubeflow.steps import report_kept
 from cubeflow.steps.report import count_warnings, write_report
+from cubeflow.steps.report_label import LabelInput
+from cubeflow.steps.report_label import make_label as make
 from cubeflow.steps.report_plan import plan_report, report_content, report_files
 from cubeflow.steps.timing import duration, read_timing
 from cubeflow.steps.whole import run_whole
@@ -120,14 +124,48 @@ def test_profiles_hold_every_count_outside_the_exclusion(made):
     assert not any("profiles" in line for line in (folder / "runs.csv").read_text().splitlines()[:1])
 
 
+def content_of_report(path):
+    files = [path, *sorted(path.parent.glob("crab/**/*.png")), *sorted(path.parent.glob("crab/*.reg"))]
+    return {file: file.read_bytes() for file in files}
+
+
 def test_same_bytes_by_hand_and_in_another_process(made):
     path = made[1]
-    files = [path, *sorted(path.parent.glob("crab/**/*.png")), *sorted(path.parent.glob("crab/*.reg"))]
-    before = {file: file.read_bytes() for file in files}
+    before = content_of_report(path)
     assert len(before) == 1 + 10 + 2
+    shutil.rmtree(path.parent / ".cubeflow" / "drawn")
     command = [sys.executable, "-c", "from cubeflow.cli import main; main()", "report", str(path.parent)]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "5"}, capture_output=True)
-    assert {file: file.read_bytes() for file in files} == before
+    assert content_of_report(path) == before
+
+
+def test_labels_that_are_the_same_are_not_drawn_again(made, monkeypatch):
+    path, drawn = made[1], []
+    before = content_of_report(path)
+    monkeypatch.setattr(report_kept, "make_label", lambda given, *rest: drawn.append(given.label) or make(given, *rest))
+    for picture in path.parent.glob("crab/*/*.png"):
+        picture.unlink()
+    write_report(path.parent, None, str)
+    assert (drawn, content_of_report(path)) == ([], before)
+    kept = path.parent / ".cubeflow" / "drawn" / "crab" / "bare.json"
+    whole = bytearray(kept.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    kept.write_bytes(whole)
+    write_report(path.parent, None, str)
+    assert (drawn, content_of_report(path)) == (["bare"], before)
+
+
+@pytest.mark.parametrize("change", ["cube", "run", "row of the label", "number of labels"])
+def test_labels_that_changed_are_drawn_again(change):
+    def key(changed=""):
+        manifest = {"key": "1" if changed == "cube" else "0", "background": {"method": "fov"}}
+        rows = [{"obs_id": 1, "ontime_s": 5.0 + (changed == "run")}]
+        leaf_rows = [{"obs_id": 1, "background": {"norm": [1.0 + (changed == "row of the label")]}}]
+        given = LabelInput("crab", "fov", manifest, Path(), rows, leaf_rows)
+        return report_kept.drawn_key(given, 70 if changed == "number of labels" else 2)
+
+    assert key() == key()
+    assert key(change) != key()
 
 
 def test_warnings_are_counted_by_run():

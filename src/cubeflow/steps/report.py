@@ -16,7 +16,8 @@ from cubeflow.report.ds9 import exclusion_regions, pointing_regions
 from cubeflow.report.page import LabelSection, Page, TargetSection, make_page, table_data
 from cubeflow.report.skymap import Field
 from cubeflow.steps.exclusion import ExclusionMasks, read_exclusions
-from cubeflow.steps.report_label import LabelInput, make_label, summary_line
+from cubeflow.steps.report_kept import keep_label
+from cubeflow.steps.report_label import LabelInput, summary_line
 from cubeflow.steps.report_plan import report_content
 from cubeflow.steps.table import Row, leaf_rows, make_table, merge_rows
 from cubeflow.steps.timing import read_timing
@@ -120,7 +121,7 @@ def make_target(target: TargetInput, n_finals: int) -> tuple[TargetSection, list
         links += [(region, f"{target.name}/{region}") for region in ("exclusion.reg", "pointings.reg")]
         for label, manifest in target.finals.items():
             given = LabelInput(target.name, label, manifest, target.folder, target.rows, target.leaves[label])
-            section, summary = make_label(given, field, n_finals)
+            section, summary = keep_label(given, field, n_finals)
             labels.append(section)
             lines.append(summary_line(given, summary))
     return target_section(target, labels, links), lines

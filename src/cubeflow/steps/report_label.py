@@ -85,7 +85,7 @@ def make_label(given: LabelInput, field: Field, n_finals: int) -> tuple[LabelSec
 
 def draw_maps(given: LabelInput, cube: Artifact, field: Field, energy: Axis, n_finals: int) -> list[Figure]:
     """Write the images as PNG; return those that the page shows."""
-    dpi, is_all = next((detail[1:] for detail in DETAIL if n_finals <= detail[0]), LEAST_DETAIL)
+    dpi, is_all = detail(n_finals)
     named = Field(field.geom, field.keep, field.pointings_deg, field.target_deg, f"{given.target}, {given.label}")
     figures = []
     for image in final_images(cube.datasets, cube.attributes["radius_deg"], energy.edges):
@@ -97,6 +97,11 @@ def draw_maps(given: LabelInput, cube: Artifact, field: Field, energy: Axis, n_f
             path = f"{given.target}/{given.label}/{image.name}.png"
             figures.append(Figure(name, title, CAPTIONS[image.name], svg, path, field.geom.nx > 2.2 * field.geom.ny))
     return figures
+
+
+def detail(n_finals: int) -> tuple[int, bool]:
+    """Resolution of the images on the page, and whether all of them are shown."""
+    return next((step[1:] for step in DETAIL if n_finals <= step[0]), LEAST_DETAIL)
 
 
 def describe_image(given: LabelInput, image: Image) -> str:
