@@ -26,12 +26,12 @@ class Sink:
         self._descriptor = descriptor
         self._position = 0
         self._size = 0
-        self._error: OSError | None = None
+        self._failure: tuple[int, str] | None = None
 
     def check(self) -> None:
         """Raise the first OSError, if there was one."""
-        if self._error is not None:
-            raise self._error
+        if self._failure is not None:
+            raise OSError(*self._failure)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Set the position, as files do."""
@@ -46,12 +46,12 @@ class Sink:
     def write(self, data: Buffer) -> int:
         """Take all bytes; they go to the disk unless it has failed before."""
         length = memoryview(data).nbytes
-        if self._error is None:
+        if self._failure is None:
             try:
                 os.lseek(self._descriptor, self._position, os.SEEK_SET)
                 write_all(self._descriptor, data)
             except OSError as error:
-                self._error = error
+                self._keep(error)
         self._position += length
         self._size = max(self._size, self._position)
         return length
@@ -61,7 +61,7 @@ class Sink:
         target = memoryview(buffer).cast("B")
         length = max(0, min(target.nbytes, self._size - self._position))
         count = 0
-        while self._error is None and count < length:
+        while self._failure is None and count < length:
             count += self._read_some(target[count:length], self._position + count)
         target[count:length] = bytes(length - count)
         self._position += length
@@ -77,16 +77,25 @@ class Sink:
     def truncate(self, size: int | None = None) -> int:
         """Set the length of the file."""
         size = self._position if size is None else size
-        if self._error is None:
+        if self._failure is None:
             try:
                 os.ftruncate(self._descriptor, size)
             except OSError as error:
-                self._error = error
+                self._keep(error)
         self._size = size
         return size
 
     def flush(self) -> None:
         """Do nothing: all bytes have been handed on; the caller flushes the disk at the end."""
+
+    def _keep(self, error: OSError) -> None:
+        """Keep what an error says, but not the error.
+
+        Its traceback leads to the frame in which h5py opens a file, which holds a list of HDF5 with a reference to
+        this object that Python's collector cannot see: none of them would ever be freed, and HDF5 crashes on such
+        a list when the process ends.
+        """
+        self._failure = (error.errno or errno.EIO, error.strerror or os.strerror(errno.EIO))
 
     def _read_some(self, target: memoryview, position: int) -> int:
         """Read some bytes; keeps the error if there are none where there must be."""
@@ -95,6 +104,6 @@ class Sink:
             if not count:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
         except OSError as error:
-            self._error = error
+            self._keep(error)
             return 0
         return count
