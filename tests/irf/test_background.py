@@ -115,6 +115,59 @@ def test_two_dimensional_rate_is_that_at_the_offset():
     assert background.alignment == "RADEC"
 
 
+def test_linear_interpolation_between_positions_is_that_of_the_integrals():
+    background = Background3D(ENERGY, LON, LAT, table()).interpolated("linear")
+    _, lon, lat = background.axes
+    edges = [0.3, 2.0, 25.0]
+    for at_lon, at_lat in ((0.0, 0.0), (1.3, -0.7), (-2.8, 1.9), (2.5, 0.5)):
+        expected = 0.0
+        for i, wx in enumerate(lon.weights([at_lon])[0]):
+            for j, wy in enumerate(lat.weights([at_lat])[0]):
+                expected += wx * wy * background.integrate(edges, lon.values[i], lat.values[j])
+        np.testing.assert_allclose(background.integrate(edges, at_lon, at_lat), np.maximum(expected, 0), rtol=1e-12)
+    kinks = list(background.axes[0].values)
+    at_node = quad(
+        lambda e: rate_at(background, e, lon.values[2], lat.values[1]), 0.3, 25.0, points=kinks, epsrel=1e-11
+    )
+    assert background.integrate([0.3, 25.0], lon.values[2], lat.values[1])[0] == pytest.approx(at_node[0], rel=1e-9)
+
+
+def test_linear_and_logarithmic_differ_between_positions_only():
+    rate = np.ones((4, 6, 4))
+    rate[:, 3:] = 9.0
+    rate[:, 5] = 0.0
+    background = Background3D(ENERGY, LON, LAT, rate)
+    linear = background.interpolated("linear")
+    assert background.interpolated("log") is background
+    assert linear.interpolated("log").interpolation == "log"
+    # Nodes at -2.5 ... 2.5: 1 and 9 on both sides of 0, 9 and nothing on both sides of 2.
+    at = [-0.5, 0.0, 0.5, 2.0, 2.5, 2.9]
+    np.testing.assert_allclose(background.integrate([1.0, 2.0], at, np.zeros(6))[0], [1, 3, 9, 0, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(linear.integrate([1.0, 2.0], at, np.zeros(6))[0], [1, 5, 9, 4.5, 0, 0], atol=1e-12)
+    # Extrapolated in the outermost half bin, but never below nothing.
+    assert linear.integrate([1.0, 2.0], 3.1, 0.0)[0] == 0
+
+
+def test_linear_interpolation_keeps_the_sum_over_the_field():
+    """The mean over a steep edge of coarse bins is that of the bins; the logarithm falls short of it."""
+    fall = 10.0 ** -np.array([0, 0, 0, 1, 2, 3])
+    rate = np.broadcast_to(fall[:, None], (4, 6, 4))
+    edge = np.linspace(-2.5, 2.5, 2001)
+    background = Background3D(ENERGY, LON, LAT, rate.copy())
+    trapezoid = np.trapezoid(fall) / 5.0
+    assert background.interpolated("linear").integrate([1.0, 2.0], edge, 0 * edge)[0].mean() == pytest.approx(
+        trapezoid, 1e-3
+    )
+    assert background.integrate([1.0, 2.0], edge, 0 * edge)[0].mean() < 0.95 * trapezoid
+
+
+def test_linear_interpolation_in_the_offset():
+    offset = nodes_from_edges([0.0, 1.0, 2.0], [1.0, 2.0, 3.0], log=False)
+    background = Background2D(ENERGY, offset, np.outer(ENERGY[1:] ** 0.0, [4.0, 2.0, 0.0])).interpolated("linear")
+    rate = background.integrate([1.0, 2.0], [0.5, 1.0, 1.5, 2.0, 2.9, 3.1], np.zeros(6))[0]
+    np.testing.assert_allclose(rate, [4.0, 3.0, 2.0, 1.0, 0.0, 0.0], atol=1e-12)
+
+
 def test_shape_is_checked():
     with pytest.raises(ValueError, match=r"BKG: table of shape \(4, 4, 6\)"):
         Background3D(ENERGY, LON, LAT, np.ones((4, 4, 6)))

@@ -11,6 +11,7 @@ from cubeflow.config.exclusion import Exclusion
 from cubeflow.config.quantity import Angle, FilePath, Memory, Name
 from cubeflow.config.section import Section, key_error
 from cubeflow.config.sections import (
+    Acceptance,
     Artifacts,
     Data,
     EnergyAxis,
@@ -53,6 +54,8 @@ class TargetConfig(Section):
     """Largest offset from the pointing that is used."""
     gti_filter: bool = True
     """Drop events outside the good time intervals."""
+    acceptance: Acceptance = Acceptance()
+    """Predicted hadron background."""
     safe_mask: SafeMask = SafeMask()
     """Where the data of a run may be used."""
     irf_grid: IrfGrid = IrfGrid()

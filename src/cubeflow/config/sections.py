@@ -150,6 +150,13 @@ def _check_edges(edges_tev: tuple[float, ...]) -> None:
         raise key_error("edges", message=f"expected two or more increasing energies, got {list(edges_tev)} TeV")
 
 
+class Acceptance(Section):
+    """Predicted hadron background."""
+
+    interpolation: Literal["log", "linear"] = "log"
+    """What is linear between the bins of the table in the field of view: the logarithm of the rate, or the rate."""
+
+
 class SafeMask(Section):
     """Where the data of a run may be used."""
 

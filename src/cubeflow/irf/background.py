@@ -1,9 +1,8 @@
 """Rate of background events (BKG_3D, BKG_2D).
 
-The logarithm of the rate is multilinear in (ln E, position) between bin centres, linear in the outermost
-half bins, and the rate is zero outside the table. Along energy it is a chain of power laws, which is
-integrated exactly: between two energies with rates y1, y2 the integral over a power law is
-``ln(E2 / E1)`` times the logarithmic mean of ``y1 E1`` and ``y2 E2``.
+The logarithm of the rate is linear in ln E between bin centres and in the outermost half bins, and so it is in the
+position; or the rate itself is linear in the position. It is zero outside the table. Along energy it is a chain of
+power laws, which is integrated exactly.
 
 References
 ----------
@@ -12,22 +11,22 @@ https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/full_enclosure/bk
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cubeflow.irf.energy_chain import energy_breaks, fill_log_rate, integrate_chain
 from cubeflow.irf.table import Nodes, nodes_from_edges
 
 FloatArray = NDArray[np.float64]
 
-# Stand-in for a rate of zero where logarithms are interpolated: the smallest normal float32, per MeV.
-FLOOR_PER_TEV = float(np.finfo(np.float32).tiny) * 1e6
 CHUNK = 4096  # positions at a time: their arrays stay in the cache, and out of fresh memory
-LOG_ZERO = float(np.log(2.0 * FLOOR_PER_TEV))  # what interpolation gives below this is no rate
+
+
+Interpolation = Literal["log", "linear"]
 
 
 class BackgroundRate(Protocol):
@@ -40,6 +39,10 @@ class BackgroundRate(Protocol):
 
     def integrate(self, energy_edges_tev: ArrayLike, lon_deg: ArrayLike, lat_deg: ArrayLike) -> FloatArray:
         """Rate in s-1 sr-1, shape (r, ...), for energy edges (r + 1,) and positions (...)."""
+        ...
+
+    def interpolated(self, how: Interpolation) -> BackgroundRate:
+        """Same table, interpolated in another way between positions."""
         ...
 
 
@@ -58,6 +61,9 @@ class Background3D:
         Rate in s-1 TeV-1 sr-1, not negative.
     alignment : {"RADEC", "ALTAZ"}
         Orientation of the field of view.
+    interpolation : {"log", "linear"}
+        What is linear between positions: the logarithm of the rate, or the rate, which keeps the sum over a field of
+        coarse bins or steep edges.
 
     Raises
     ------
@@ -70,6 +76,7 @@ class Background3D:
     lat_edges_deg: FloatArray
     rate: FloatArray
     alignment: Literal["RADEC", "ALTAZ"] = "RADEC"
+    interpolation: Interpolation = "log"
 
     def __post_init__(self) -> None:
         axes = self.energy_edges_tev, self.lon_edges_deg, self.lat_edges_deg
@@ -90,7 +97,7 @@ class Background3D:
     @cached_property
     def log_rate(self) -> FloatArray:
         """Logarithm of the rate with gaps along energy filled, shape (n_energy, n_lon, n_lat)."""
-        return _log_rate(self.rate)
+        return fill_log_rate(self.rate)
 
     def integrate(self, energy_edges_tev: ArrayLike, lon_deg: ArrayLike, lat_deg: ArrayLike) -> FloatArray:
         """Integrate the rate over energy bins.
@@ -111,13 +118,22 @@ class Background3D:
         edges = np.asarray(energy_edges_tev, dtype=float)
         at_lon, at_lat = np.ravel(lon_deg), np.ravel(lat_deg)
         inside = np.flatnonzero(lon.inside(at_lon) & lat.inside(at_lat))
-        breaks = _breaks(energy, edges)
+        breaks = energy_breaks(energy, edges)
         on_nodes = energy.weights(breaks) @ self.log_rate.reshape(len(energy), -1)
         out = np.zeros((len(edges) - 1, at_lon.size))
+        linear = self.interpolation == "linear"
+        at_nodes = integrate_chain(iter(on_nodes), breaks, edges, on_nodes.shape[1]) if linear else None
         for part in np.array_split(inside, len(inside) // CHUNK + 1):
             corners = _Corners.at(lon, lat, at_lon[part], at_lat[part])
-            out[:, part] = _integrate(map(corners.interpolate, on_nodes), breaks, edges, len(part))
+            if at_nodes is None:
+                out[:, part] = integrate_chain(map(corners.interpolate, on_nodes), breaks, edges, len(part))
+            else:
+                out[:, part] = [np.maximum(corners.interpolate(plane), 0.0) for plane in at_nodes]
         return out.reshape(-1, *np.shape(lon_deg))
+
+    def interpolated(self, how: Interpolation) -> Background3D:
+        """Same table, interpolated in another way between positions."""
+        return self if how == self.interpolation else replace(self, interpolation=how)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +148,8 @@ class Background2D:
         Offset in deg.
     rate : array, shape (n_energy, n_offset)
         Rate in s-1 TeV-1 sr-1, not negative.
+    interpolation : {"log", "linear"}
+        As for `Background3D`.
 
     Raises
     ------
@@ -143,6 +161,7 @@ class Background2D:
     offset: Nodes
     rate: FloatArray
     alignment: Literal["RADEC", "ALTAZ"] = "RADEC"
+    interpolation: Interpolation = "log"
 
     def __post_init__(self) -> None:
         expected = len(self.energy_edges_tev) - 1, len(self.offset)
@@ -158,12 +177,20 @@ class Background2D:
         inside = self.offset.inside(offset_deg)
         energy = nodes_from_edges(self.energy_edges_tev[:-1], self.energy_edges_tev[1:], log=True)
         edges = np.asarray(energy_edges_tev, dtype=float)
-        breaks = _breaks(energy, edges)
+        breaks = energy_breaks(energy, edges)
         weights = self.offset.weights(offset_deg[inside]).T
-        on_nodes = energy.weights(breaks) @ _log_rate(self.rate)
+        on_nodes = energy.weights(breaks) @ fill_log_rate(self.rate)
         out = np.zeros((len(edges) - 1, *inside.shape))
-        out[:, inside] = _integrate((plane @ weights for plane in on_nodes), breaks, edges, int(inside.sum()))
+        if self.interpolation == "linear":
+            whole = integrate_chain(iter(on_nodes), breaks, edges, len(self.offset))
+            out[:, inside] = np.maximum(whole @ weights, 0.0)
+        else:
+            out[:, inside] = integrate_chain((plane @ weights for plane in on_nodes), breaks, edges, int(inside.sum()))
         return out
+
+    def interpolated(self, how: Interpolation) -> Background2D:
+        """Same table, interpolated in another way between offsets."""
+        return self if how == self.interpolation else replace(self, interpolation=how)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,49 +218,3 @@ class _Corners:
             part *= weight
             value += part
         return value
-
-
-def _log_rate(rate: FloatArray) -> FloatArray:
-    """Logarithm of the rate; zeros between valid energies are filled over the bin index, others are at the floor."""
-    log_rate = np.log(np.maximum(rate, FLOOR_PER_TEV)).reshape(len(rate), -1)
-    valid = (rate > 0).reshape(len(rate), -1)
-    gap = ~valid & np.logical_or.accumulate(valid) & np.logical_or.accumulate(valid[::-1])[::-1]
-    bins = np.arange(len(rate))
-    for column in np.flatnonzero(gap.any(axis=0)):
-        known = valid[:, column]
-        log_rate[gap[:, column], column] = np.interp(bins[gap[:, column]], bins[known], log_rate[known, column])
-    return log_rate.reshape(rate.shape)
-
-
-def _breaks(energy: Nodes, edges: FloatArray) -> FloatArray:
-    """Energies between which the rate is a power law: bin edges and table nodes, inside the table."""
-    lower, upper = max(edges[0], energy.lower), min(edges[-1], energy.upper)
-    if lower >= upper:
-        return np.zeros(0)
-    breaks = np.concatenate([edges, energy.values, [lower, upper]])
-    return np.unique(breaks[(breaks >= lower) & (breaks <= upper)])
-
-
-def _integrate(planes: Iterator[FloatArray], breaks: FloatArray, edges: FloatArray, size: int) -> FloatArray:
-    """Integrate chains of power laws, given as planes of ln(rate) at the breaks, over bins; shape (r, size)."""
-    out = np.zeros((len(edges) - 1, size))
-    below: tuple[FloatArray, FloatArray] | None = None
-    for k, log_rate in enumerate(planes):
-        log_flux = log_rate + np.log(breaks[k])
-        flux = np.exp(log_flux)
-        flux[log_rate <= LOG_ZERO] = 0.0
-        if below is not None:
-            target = int(np.searchsorted(edges, breaks[k - 1], side="right")) - 1
-            out[target] += np.log(breaks[k] / breaks[k - 1]) * _log_mean(*below, log_flux, flux)
-        below = log_flux, flux
-    return out
-
-
-def _log_mean(log_a: FloatArray, a: FloatArray, log_b: FloatArray, b: FloatArray) -> FloatArray:
-    """Logarithmic mean (b - a) / (ln b - ln a), the plain mean where both are nearly equal."""
-    step = log_b - log_a
-    near = np.flatnonzero(np.abs(step) < 1e-5)
-    step[near] = 1.0
-    mean = (b - a) / step
-    mean[near] = 0.5 * (a + b)[near]
-    return mean

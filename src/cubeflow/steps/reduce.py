@@ -100,7 +100,7 @@ def _sky_maps(observation: Observation, events: EventList, setup: ReduceSetup, g
         maps["acceptance"] = make_map_hadron_acceptance(
             pointing,
             observation.ontime_s,
-            observation.background,
+            observation.background.interpolated(setup.interpolation),
             geom,
             setup.energy,
             offset_max,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from cubeflow.maps import Axis, Geometry, axis_from_plain, geometry_from_plain
 
@@ -33,6 +33,8 @@ class ReduceSetup:
         Intervals of time that are used, MJD (TT); None for all.
     split : {"gti", "night"}, float or None
         Reduce a run in pieces: each interval, each night, or so many s; None for whole runs.
+    interpolation : {"log", "linear"}
+        How the background rate is interpolated between positions in the field of view.
     safe_mask : mapping
         Methods of the safe mask and their parameters.
     spectrum : mapping
@@ -50,6 +52,7 @@ class ReduceSetup:
     duplicates: str
     time_mjd: tuple[tuple[float, float], ...] | None
     split: str | float | None
+    interpolation: Literal["log", "linear"]
     safe_mask: Mapping[str, Any]
     spectrum: Mapping[str, Any]
 

@@ -79,6 +79,7 @@ def reduce_setup(target: TargetConfig) -> ReduceSetup:
         time_mjd=target.observations.time_mjd,
         split=target.observations.split_s,
         safe_mask=target.to_plain("safe_mask"),
+        interpolation=target.acceptance.interpolation,
         spectrum=target.to_plain("spectrum"),
     )
 
