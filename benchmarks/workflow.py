@@ -27,6 +27,9 @@ from typing import Any
 import workflow_scale
 import yaml
 
+from cubeflow.dl3.index import open_store
+from cubeflow.maps import sphere
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Between us and what is measured: a process inherits the largest size of the one that started it.
 LAUNCH = """
@@ -36,6 +39,7 @@ _, status, usage = os.wait4(process, 0)
 print(json.dumps([os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss]))
 """
 ADDED, REMOVED = 23523, 23559  # of the Crab nebula
+FIELD_DEG = 1.5
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,9 @@ def bench_hess(folder: Path) -> None:
     shutil.copytree(REPOSITORY / "config", folder / "config")
     config = yaml.safe_load((REPOSITORY / "config" / "hess-all.yaml").read_text())
     observations = config["observations"]
-    heading("105 H.E.S.S. runs, config/hess-all.yaml")
+    fields = empty_fields(data / "hess-dl3-dr1")
+    heading(f"105 H.E.S.S. runs: the targets of config/hess-all.yaml, and {len(fields)} empty fields")
+    config["targets"] |= fields
     write_config(folder, {**config, "observations": {**observations, "exclude": [ADDED]}})
     cold = snakemake(folder)
     print(cold.row("from nothing"), flush=True)
@@ -130,6 +136,25 @@ def bench_hess(folder: Path) -> None:
     write_config(folder, {**config, "observations": {**observations, "exclude": [REMOVED]}})
     print(snakemake(folder).row("one run removed"), flush=True)
     print(f"\nOne run added costs 1/{cold.cpu_s / added.cpu_s:.1f} of the CPU time from nothing.")
+
+
+def empty_fields(store: Path) -> dict[str, Any]:
+    """Targets for the runs of the release without a source: one for pointings within 1.5 deg of its first."""
+    fields: dict[str, Any] = {}
+    centres: dict[str, Any] = {}
+    for entry in open_store(store).runs:
+        about = entry.obs_info
+        if about["TARGET_NAME"].strip() == "Off data":
+            pointing = sphere.unit_vectors(about["RA_PNT"], about["DEC_PNT"])
+            near = [name for name, centre in centres.items() if sphere.separation_deg(centre, pointing) < FIELD_DEG]
+            name = near[0] if near else f"field-{entry.obs_id}"
+            centres.setdefault(name, pointing)
+            position = {"lon": f"{about['RA_PNT']:.3f} deg", "lat": f"{about['DEC_PNT']:.3f} deg"}
+            geometry = {"width": ["4 deg", "4 deg"], "pixel": "0.02 deg"}
+            selection = {"ids": [], "where": None, "within": None}
+            target = {"position": position, "geometry": geometry, "observations": selection}
+            fields.setdefault(name, target)["observations"]["ids"].append(entry.obs_id)
+    return fields
 
 
 def bench_scale(folder: Path, runs: int) -> None:
