@@ -12,6 +12,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from cubeflow.dl3.simulate import SimulationOptions, simulate_store
+from cubeflow.steps import exclusion
 from cubeflow.storage.artifact import read_artifact
 
 pytestmark = pytest.mark.faults
@@ -243,6 +244,55 @@ def test_fault_49_exclusion_that_cannot_be_read(bench, aborts, kind):
     }[kind]()
     bench.set("exclusion", "mask.fits")
     aborts("targets.t.exclusion", "mask.fits")
+
+
+def exclude_a_disc(bench, radius):
+    (bench.folder / "mask.reg").write_text(f"icrs\ncircle(83.633,22.014,{radius})\n")
+    bench.set("exclusion", "mask.reg")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda path: path.write_text("icrs\ncircle(83.633,22.014,0.6)\n"),
+            "changed since the plan was made; start again",
+        ),
+        (lambda path: path.write_text("none"), "changed since the plan was made; start again"),
+        (lambda path: path.unlink(), "can no longer be read (No such file or directory); start again"),
+    ],
+)
+def test_fault_49_exclusion_that_changes_after_the_plan(bench, change, words):
+    """A job says it once, makes no background with it, and ends well after the next plan."""
+    exclude_a_disc(bench, 0.5)
+    assert bench.plan()[0] == 0
+    change(bench.folder / "mask.reg")
+    (manifest,) = bench.manifests()
+    status, text = bench.cubeflow("reduce", manifest)
+    assert status == 1
+    assert [line for line in text.splitlines() if "mask.reg" in line] == [f"cubeflow: exclusion mask.reg: {words}"]
+    assert not list(bench.results.rglob("fov*.h5"))
+    exclude_a_disc(bench, 0.6)
+    assert bench.run().status == 0
+
+
+def test_fault_49_exclusion_that_changes_before_the_export(bench):
+    exclude_a_disc(bench, 0.5)
+    assert bench.run().status == 0
+    exclude_a_disc(bench, 0.6)
+    status, text = bench.finish()
+    assert status == 1
+    assert text.splitlines()[-1] == "cubeflow: exclusion mask.reg: changed since the plan was made; start again"
+    assert not list(bench.results.rglob("cube.h5"))
+
+
+def test_fault_49_exclusion_that_changes_while_it_is_read(bench, monkeypatch):
+    exclude_a_disc(bench, 0.5)
+    assert bench.plan()[0] == 0
+    read = exclusion.read_exclusion
+    monkeypatch.setattr(exclusion, "read_exclusion", lambda path: (read(path), exclude_a_disc(bench, 0.6))[0])
+    status, text = bench.cubeflow("reduce", *bench.manifests())
+    assert (status, text.count("changed since the plan was made")) == (1, 1), text
 
 
 @pytest.mark.parametrize(("policy", "status", "exit_status"), [("drop", "dropped", 0), ("error", "refused", 3)])

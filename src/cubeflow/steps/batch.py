@@ -18,7 +18,7 @@ from cubeflow.plan.write import entry_from_plain, read_json
 from cubeflow.products.run_stack import make_run_stack
 from cubeflow.products.stack import RunStack, Stack, StackSum, empty_stack
 from cubeflow.steps.background import Background, make_background
-from cubeflow.steps.exclusion import ExclusionMasks
+from cubeflow.steps.exclusion import ExclusionMasks, planned_masks
 from cubeflow.steps.kept import Keeper, write_stack
 from cubeflow.steps.memory import memory_message
 from cubeflow.steps.progress import Progress, progress_of
@@ -96,7 +96,7 @@ def open_batch(manifest_path: Path, say: Say) -> Batch:
         reduce_setup_from_plain(manifest["reduce"]),
         status_from_plain(files),
         Keeper(folder, manifest["settings"]["compression"], say, manifest),
-        ExclusionMasks(manifest["settings"]["exclusion"]),
+        planned_masks(manifest),
         say,
         progress_of(manifest_path, len(manifest["runs"])),
     )
@@ -137,7 +137,7 @@ def reduce_batch(batch: Batch, labels: tuple[str, ...] | None = None) -> BatchRe
             result.failed.append(f"run {run['obs_id']}: {memory_message(batch.manifest['memory_mb'])}")
         batch.progress.step(result.refused, result.failed)
     if result.failed:
-        raise FailedError("\n".join(result.failed))
+        raise FailedError("\n".join(dict.fromkeys(result.failed)))
     if labels is None:
         for label in chosen:
             sums[label].add(empty_stack())

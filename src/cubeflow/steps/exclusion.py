@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.errors import MistakeError
+from cubeflow.errors import FailedError, MistakeError
 from cubeflow.maps import Axis, Geometry, axis_from_plain, geometry_from_plain
 from cubeflow.products.exclusion import Exclusion, ExclusionError, make_mask_exclusion, read_exclusion
 from cubeflow.products.exclusion_image import EVERY_ENERGY
@@ -20,6 +22,10 @@ PlainFile = str | Mapping[str, Any]
 
 class ExclusionMistake(MistakeError):
     """The exclusion of a target cannot be meant; the message names the key."""
+
+
+class ExclusionChanged(FailedError):
+    """An exclusion file is not the one that was planned with; what is made with it belongs to no key."""
 
 
 def check_exclusion(name: str, plain: Mapping[str, Any], files: Sequence[PlainFile]) -> None:
@@ -78,6 +84,12 @@ def read_exclusions(files: Sequence[PlainFile]) -> list[Exclusion]:
     return read
 
 
+def planned_masks(manifest: Mapping[str, Any]) -> ExclusionMasks:
+    """Masks of the exclusion files of a manifest, which must still have the content that was planned with."""
+    background = manifest["background"] if "background" in manifest else next(iter(manifest["backgrounds"].values()))
+    return ExclusionMasks(manifest["settings"]["exclusion"], background["exclusion"])
+
+
 def _path(file: PlainFile) -> str:
     return file if isinstance(file, str) else str(file["path"])
 
@@ -89,10 +101,13 @@ class ExclusionMasks:
     ----------
     files : sequence of str or mapping
         DS9 region files, FITS images or tables, as for `read_exclusions`; their excluded areas are joined.
+    digests : sequence of str or mapping, optional
+        The sha256 that each file must have, or a mapping with it as ``path``; not compared if not given.
     """
 
-    def __init__(self, files: Sequence[PlainFile]) -> None:
+    def __init__(self, files: Sequence[PlainFile], digests: Sequence[PlainFile] | None = None) -> None:
         self._files = tuple(files)
+        self._digests = digests
         self._exclusions: list[Exclusion] | None = None
         self._masks: dict[tuple[Geometry, Axis | None], NDArray[np.bool_]] = {}
 
@@ -101,9 +116,16 @@ class ExclusionMasks:
 
         Shape (n_energy, ny, nx) if there is an `energy` and an exclusion depends on it; otherwise (ny, nx), of pixels
         that are excluded at no energy.
+
+        Raises
+        ------
+        ExclusionChanged
+            If a file is gone or has another digest than it must have.
+        ExclusionError
+            If a file cannot be used.
         """
         if self._exclusions is None:
-            self._exclusions = read_exclusions(self._files)
+            self._exclusions = self._read()
         if not any(exclusion.by_energy for exclusion in self._exclusions):
             energy = None
         if (geom, energy) not in self._masks:
@@ -112,6 +134,27 @@ class ExclusionMasks:
                 keep &= _mask(exclusion, geom, energy)
             self._masks[geom, energy] = keep
         return self._masks[geom, energy]
+
+    def _read(self) -> list[Exclusion]:
+        """Read the files, which are as planned before and after."""
+        if self._digests is None:
+            return read_exclusions(self._files)
+        _require_unchanged(self._files, self._digests)
+        exclusions = read_exclusions(self._files)
+        _require_unchanged(self._files, self._digests)
+        return exclusions
+
+
+def _require_unchanged(files: Sequence[PlainFile], digests: Sequence[PlainFile]) -> None:
+    """Raise unless each file has its digest."""
+    for path, expected in zip(map(_path, files), map(_path, digests), strict=True):
+        try:
+            found = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ExclusionChanged(f"exclusion {path}: can no longer be read ({reason}); start again") from error
+        if found != expected:
+            raise ExclusionChanged(f"exclusion {path}: changed since the plan was made; start again")
 
 
 def _mask(exclusion: Exclusion, geom: Geometry, energy: Axis | None) -> NDArray[np.bool_]:

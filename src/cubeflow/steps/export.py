@@ -15,7 +15,7 @@ from cubeflow.plan.write import read_json
 from cubeflow.products.stack import Stack
 from cubeflow.steps.datasets import make_fits_dataset
 from cubeflow.steps.datasets_yaml import datasets_yaml
-from cubeflow.steps.exclusion import ExclusionMasks
+from cubeflow.steps.exclusion import planned_masks
 from cubeflow.steps.final import Final, make_final
 from cubeflow.steps.kept import read_stack, stack_from_artifact
 from cubeflow.storage.artifact import Artifact, write_artifact
@@ -50,7 +50,7 @@ def export_label(final_path: Path, say: Callable[[str], None]) -> list[Path]:
     if stacked.n_runs == 0:
         raise FailedError(f"{manifest['target']}: {manifest['label']}: no run is left; see {folder / 'runs.ecsv'}")
     geometries = geometry_from_plain(manifest["geometry"]), geometry_from_plain(manifest["irf_geometry"])
-    keep = ExclusionMasks(manifest["settings"]["exclusion"]).mask(geometries[0])
+    keep = planned_masks(manifest).mask(geometries[0])
     final = make_final(stacked, *geometries, manifest["export"], keep)
     output = folder / manifest["label"]
     output.mkdir(parents=True, exist_ok=True)

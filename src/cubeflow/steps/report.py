@@ -15,7 +15,7 @@ from cubeflow.plan.write import read_json
 from cubeflow.report.ds9 import exclusion_regions, pointing_regions
 from cubeflow.report.page import LabelSection, Page, TargetSection, make_page, table_data
 from cubeflow.report.skymap import Field
-from cubeflow.steps.exclusion import ExclusionMasks, read_exclusions
+from cubeflow.steps.exclusion import planned_masks, read_exclusions
 from cubeflow.steps.report_kept import keep_label
 from cubeflow.steps.report_label import LabelInput, summary_line
 from cubeflow.steps.report_plan import report_content
@@ -148,7 +148,7 @@ def write_regions(target: TargetInput) -> Field:
     """Write the DS9 files of a target; return what its images share."""
     final = next(iter(target.finals.values()))
     geom, files = geometry_from_plain(final["geometry"]), final["settings"]["exclusion"]
-    keep = ExclusionMasks(files).mask(geom)
+    keep = planned_masks(final).mask(geom)
     regions = exclusion_regions(read_exclusions(files), keep, geom)
     write_atomic(target.folder / "exclusion.reg", regions.encode())
     write_atomic(target.folder / "pointings.reg", pointing_regions(target.rows).encode())
