@@ -123,6 +123,24 @@ def test_nothing_is_replaced_unless_forced(store, tmp_path):
     assert load_config([path]).targets["crab"].exclusion == ()
 
 
+def test_regions_that_are_there_stay_and_new_ones_get_a_free_name(store, tmp_path):
+    """As in a fresh checkout, which has a `crab.reg` of its own."""
+    path, regions = tmp_path / "crab.yaml", tmp_path / "crab.reg"
+    regions.write_text("mine")
+    (tmp_path / "crab-2.reg").symlink_to(tmp_path / "nowhere")
+    init_config(str(store), "Crab", path, False, True, print)
+    assert load_config([path]).targets["crab"].exclusion == (str(tmp_path / "crab-3.reg"),)
+    init_config(str(store), "Crab", path, True, True, print)  # what is there already is not written twice
+    assert load_config([path]).targets["crab"].exclusion == (str(tmp_path / "crab-3.reg"),)
+    assert regions.read_text() == "mine"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["crab-2.reg", "crab-3.reg", "crab.reg", "crab.yaml"]
+
+
+def test_a_configuration_that_is_called_like_regions_is_not_replaced_by_them(store, tmp_path):
+    path = init_config(str(store), "Crab", tmp_path / "a.reg", False, True, print)
+    assert load_config([path]).targets["crab"].exclusion == (str(tmp_path / "a-2.reg"),)
+
+
 def test_a_target_that_no_run_sees_names_the_closest_run(store, tmp_path):
     with pytest.raises(InitError, match=r"no run sees Markarian 421 .* the closest, run \d+, points 7\d\.\d deg away"):
         init_config(str(store), "Mrk 421", tmp_path / "a.yaml", False, True, print)

@@ -25,7 +25,7 @@ NAMES = "Crab, PKS 2155-304, RX J1713.7-3946, Mrk 421, ..."
     type=click.Path(dir_okay=False, path_type=Path),
     help="File to write.  [default: config/<target>.yaml]",
 )
-@click.option("--force", is_flag=True, help="Replace files that are there.")
+@click.option("--force", is_flag=True, help="Replace a configuration that is there.")
 @click.option(
     "--exclusion/--no-exclusion",
     default=True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +27,7 @@ class InitError(MistakeError):
 def init_config(
     store_path: str, target: str | None, output: Path | None, force: bool, exclude: bool, say: Callable[[str], None]
 ) -> Path:
-    """Write a configuration, and the regions it excludes beside it.
+    """Write a configuration, and the regions it excludes beside it under a name that is free.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ def init_config(
     output : Path or None
         File to write; ``config/<target>.yaml`` if None.
     force : bool
-        Replace files that are there.
+        Replace a configuration that is there; never a file of regions.
     exclude : bool
         Exclude the target and known sources from the background.
     say : callable
@@ -50,7 +52,7 @@ def init_config(
     Raises
     ------
     InitError
-        If a file is there, or no run sees the target.
+        If the configuration is there, or no run sees the target.
     TargetError
         If the target is neither a position nor a known name, or None: the message lists the objects of the store.
     StoreError
@@ -61,14 +63,12 @@ def init_config(
         raise TargetError(_targets_of(store, store_path))
     place = parse_target(target, (each for each, _ in objects_of(store)))
     path = output or Path("config") / f"{place.slug}.yaml"
-    regions = path.with_suffix(".reg") if exclude else None
-    _require_absent([each for each in (path, regions) if each], force)
+    if path.exists() and not force:
+        raise InitError(f"{path}: already there; write to another file with -o, or replace it with --force")
     found = look_at(store, store_path, roots, place)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if regions:
-        write_atomic(regions, regions_text(found).encode())
-    text = config_text(found, str(path), f"results/{path.stem}", str(regions) if regions else None)
-    write_atomic(path, text.encode())
+    regions = str(_write_regions(path, regions_text(found).encode())) if exclude else None
+    write_atomic(path, config_text(found, str(path), f"results/{path.stem}", regions).encode())
     load_config([path])
     _say_next(found, path, say)
     return path
@@ -91,13 +91,20 @@ def look_at(store: Store, store_path: str, roots: tuple[str, ...], place: Place)
     return Found(store_path, roots, place, len(store.runs), seen, facts, found.refused)
 
 
-def _require_absent(paths: list[Path], force: bool) -> None:
-    """InitError for a file that would be replaced without being asked for."""
-    there = [str(path) for path in paths if path.exists()]
-    if there and not force:
-        raise InitError(
-            f"{' and '.join(there)}: already there; write to another file with -o, or replace it with --force"
-        )
+def _write_regions(config: Path, content: bytes) -> Path:
+    """Write the regions beside a configuration, under its name; numbered where that is taken by other content.
+
+    Regions may serve other configurations, too, and may have been edited: none is replaced.
+    """
+    names = (config.with_name(f"{config.stem}{'' if n == 1 else f'-{n}'}.reg") for n in itertools.count(1))
+    path = next(name for name in names if name != config and (not os.path.lexists(name) or _holds(name, content)))
+    if not path.exists():
+        write_atomic(path, content)
+    return path
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == content
 
 
 def _first_refusal(store: Store) -> str:
