@@ -131,7 +131,7 @@ def test_demo_has_the_bytes_of_a_local_run(demo, running, new_workflow):
     assert len(jobs_of(demo)) == demo.said.count("has been submitted")
 
 
-def test_killed_jobs_recover_with_more(victims, running, new_workflow):
+def test_fault_58_killed_jobs_recover_with_more(victims, running, new_workflow):
     local = new_workflow(victims.configfile, victims.results, *victims.targets)
     write_victims(local, VICTIMS)
     local.end(local.start("--cores", "1", "--", *local.finals()))
@@ -146,7 +146,7 @@ def test_killed_jobs_recover_with_more(victims, running, new_workflow):
         assert int(second["TimelimitRaw"]) == 2 * int(first["TimelimitRaw"])
 
 
-def test_each_was_killed_for_its_own_reason(victims, running):
+def test_fault_58_each_was_killed_for_its_own_reason(victims, running):
     victims.end(running["victims"])
     first = {target: attempts(victims, target)[0] for target in victims.targets}
     assert first["time"]["State"] == "TIMEOUT"
