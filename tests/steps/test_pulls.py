@@ -32,7 +32,10 @@ irf_grid: {{pixel: 0.5 deg, rad_bins: 60}}
 significance: {{radius: {RADIUS} deg}}
 backgrounds:
   fov: {{method: fov}}
+  tilt: {{method: fov, fit: tilt}}
   ring: {{method: ring, r_in: 0.6 deg, width: 0.5 deg}}
+  adaptive: {{method: adaptive-ring, r_in: 0.5 deg, width: 0.3 deg, r_out_max: 1.4 deg, step: 0.1 deg, theta: 0.3 deg,
+    threshold: 0.3}}
   model: {{method: fov, sky_model: [{{position: {{lon: {RA} deg, lat: {DEC} deg}}, amplitude: 3.45e-11 cm-2 s-1 TeV-1,
     spectrum: {{type: power-law, index: 2.6}}}}]}}
 """
@@ -65,7 +68,7 @@ def make_one(reduced, label, target, setup):
 
 def test_empty_sky_is_standard_normal(tmp_path, target):
     setup = reduce_setup(target)
-    found: dict[str, list[float]] = {"fov": [], "ring": []}
+    found: dict[str, list[float]] = {"fov": [], "tilt": [], "ring": [], "adaptive": []}
     for reduced in reduced_runs(tmp_path, setup, seed=11, sources=(), background_scale=8.0):
         for label, values in found.items():
             image = make_one(reduced, label, target, setup).significance.significance.data[0]
@@ -79,21 +82,36 @@ def test_empty_sky_is_standard_normal(tmp_path, target):
 
 def test_an_injected_source_is_recovered(tmp_path, target):
     setup = reduce_setup(target)
-    excess, predicted, variance = [], [], []
-    plain = background_plains(target)["model"]
+    backgrounds = background_plains(target)
+    found: dict[str, list[tuple[float, float, float]]] = {
+        "model": [],
+        "fov": [],
+        "tilt": [],
+        "ring": [],
+        "adaptive": [],
+    }
     for reduced in reduced_runs(tmp_path, setup, seed=12, sources=((RA, DEC, 1.0),)):
         geom = reduced.maps["counts"].geom
         near = sphere.separation_deg(geom.center_vectors, sphere.unit_vectors(RA, DEC)) < RADIUS
         inside = reduced.maps["mask_safe"].data & near
-        background = make_background(reduced, plain, np.ones(geom.shape, bool)).maps["background"].data[inside].sum()
         counts = reduced.maps["counts"].data[inside].sum()
-        excess.append(counts - background)
-        variance.append(counts)
-        predicted.append(make_model_counts(reduced.maps, plain["sky_model"]).data[inside].sum())
-    pull = (np.array(excess) - predicted) / np.sqrt(variance)
-    assert len(pull) == N_RUNS
-    assert abs(np.mean(pull)) < 3.5 / np.sqrt(N_RUNS)
-    assert np.std(pull) == pytest.approx(1.0, abs=0.18)
-    flux_ratio, error = np.sum(excess) / np.sum(predicted), np.sqrt(np.sum(variance)) / np.sum(predicted)
-    assert error < 0.02
-    assert abs(flux_ratio - 1.0) < 3.5 * error
+        predicted = make_model_counts(reduced.maps, backgrounds["model"]["sky_model"]).data[inside].sum()
+        for label, values in found.items():
+            # The model is subtracted; the others leave out the source.
+            keep = np.ones(geom.shape, bool) if label == "model" else geom.offset_deg(RA, DEC) > 0.45
+            made = make_background(reduced, backgrounds[label], keep)
+            assert np.broadcast_to(made.usable, inside.shape)[inside].all(), label
+            maps = made.maps
+            background = maps["background"].data[inside].sum(dtype=float)
+            # A ring of n OFF counts predicts its background to background / sqrt(n).
+            off = maps["counts_off"].data[0][near].mean() if "counts_off" in maps else np.inf
+            values.append((counts - background, predicted, counts + background**2 / off))
+    for label, values in found.items():
+        excess, expected, variance = np.array(values).T
+        assert len(excess) == N_RUNS, label
+        pull = (excess - expected) / np.sqrt(variance)
+        assert abs(np.mean(pull)) < 3.5 / np.sqrt(N_RUNS), label
+        assert np.std(pull) == pytest.approx(1.0, abs=0.18), label
+        flux_ratio, error = np.sum(excess) / np.sum(expected), np.sqrt(np.sum(variance)) / np.sum(expected)
+        assert error < 0.02, label
+        assert abs(flux_ratio - 1.0) < 3.5 * error, label
