@@ -14,6 +14,17 @@ CASES = [
     ("galactic", "CAR", 0.0, 0.0),
     ("galactic", "AIT", 0.0, 0.0),
     ("icrs", "ZEA", 200.0, -90.0),
+    ("galactic", "ZEA", 180.0, 0.3),
+    ("icrs", "AIT", 0.0, 40.0),
+    ("galactic", "SIN", 180.0, 1.0),
+    ("icrs", "STG", 0.0, 89.9),
+    ("icrs", "ARC", 359.95, -30.0),
+    ("galactic", "MOL", 180.0, -20.0),
+    ("icrs", "SFL", 0.0, 10.0),
+    ("galactic", "CEA", 180.0, 5.0),
+    ("galactic", "MER", 0.0, 30.0),
+    ("icrs", "PAR", 0.0, -45.0),
+    ("icrs", "TAN", 0.0, 90.0),
 ]
 
 
