@@ -10,6 +10,7 @@ from cubeflow.plan.tree import LONGEST
 
 PROCESS_MB = 150  # Python with its libraries
 SNAKEMAKE_MB = 350  # of the two Snakemake that a cluster job consists of, beside the command that they start
+LEAF_BYTES = 1 << 30  # of the sums of a batch in memory, all labels together; the rest lies on the disk
 START_MINUTES = 5  # the same for time: imports from a busy shared file system, twice
 SECONDS_PER_VOXEL = 3e-7  # of one run's maps, generous
 SECONDS_PER_RUN = 1.0

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps import Axis, Cube, Geometry, zeros
+from cubeflow.maps import Axis, Cube, Geometry
+from cubeflow.products.room import Memory, Room
 
 FloatArray = NDArray[np.float64]
 
@@ -125,6 +126,11 @@ def stack(parts: Iterable[Stack | RunStack]) -> Stack:
 class StackSum:
     """A stack in the making: it owns its arrays and adds to them in place.
 
+    Parameters
+    ----------
+    room : Room
+        Where the arrays lie.
+
     Examples
     --------
     >>> total = StackSum()
@@ -133,7 +139,8 @@ class StackSum:
     >>> stacked = total.result()
     """
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room | None = None) -> None:
+        self._room: Room = room or Memory()
         self._sums: dict[str, Cube] = {}
         self._parts: list[Stack] = []
 
@@ -142,7 +149,8 @@ class StackSum:
         if self._sums and part.layers and self._sums.keys() != part.layers.keys():
             raise ValueError(f"layers differ: {sorted(self._sums)} and {sorted(part.layers)}")
         for name, cube in part.layers.items():
-            self._sums[name] = _add(self._sums.get(name), cube, name)
+            self._sums[name] = _add(self._sums.get(name), cube, name, self._room)
+            self._room.settle(self._sums[name].data)
         self._parts.append(Stack({}, part.gti_s, part.ontime_s, part.livetime_s, part.n_runs))
 
     def result(self) -> Stack:
@@ -169,15 +177,15 @@ def on_geometry(cube: Cube, geom: Geometry) -> Cube:
     return Cube(data, cube.unit, geom, cube.axes)
 
 
-def _add(total: Cube | None, part: Cube | Share, name: str) -> Cube:
+def _add(total: Cube | None, part: Cube | Share, name: str, room: Room) -> Cube:
     """Add `part` to `total`, whose array is this module's own and may be written to."""
     if total is None:
         dtype = _sum_dtype(part.cube if isinstance(part, Share) else part)
-        total = zeros(part.unit, part.geom, *part.axes, dtype=dtype)
+        total = _zeros(part, part.geom, dtype, room)
     if total.unit != part.unit or total.axes != part.axes:
         raise ValueError(f"layer {name!r}: units or axes differ")
     union = total.geom.union(part.geom)
-    grown = total if union == total.geom else on_geometry(total, union)
+    grown = total if union == total.geom else _grown(total, union, room)
     x0, y0 = part.geom.origin_in(union)
     target = grown.data[..., y0 : y0 + part.geom.ny, x0 : x0 + part.geom.nx]
     for index, sums in enumerate(target):
@@ -185,6 +193,20 @@ def _add(total: Cube | None, part: Cube | Share, name: str) -> Cube:
         if not _is_finite(values):
             raise ValueError(f"layer {name!r} holds values that are not finite")
         np.logical_or(sums, values, out=sums) if sums.dtype == bool else np.add(sums, values, out=sums)
+    return grown
+
+
+def _zeros(like: Cube | Share, geom: Geometry, dtype: str, room: Room) -> Cube:
+    """Cube of zeros with the axes and unit of another."""
+    return Cube(room.zeros((*(axis.n_bins for axis in like.axes), *geom.shape), dtype), like.unit, geom, like.axes)
+
+
+def _grown(total: Cube, geom: Geometry, room: Room) -> Cube:
+    """Put a sum on a larger geometry, plane by plane."""
+    grown = _zeros(total, geom, total.data.dtype.str, room)
+    x0, y0 = total.geom.origin_in(geom)
+    for sums, values in zip(grown.data, total.data, strict=True):
+        sums[..., y0 : y0 + total.geom.ny, x0 : x0 + total.geom.nx] = values
     return grown
 
 

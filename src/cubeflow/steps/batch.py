@@ -19,7 +19,8 @@ from cubeflow.products.run_stack import make_run_stack
 from cubeflow.products.stack import RunStack, Stack, StackSum, empty_stack
 from cubeflow.steps.background import Background, make_background
 from cubeflow.steps.exclusion import ExclusionMasks, planned_masks
-from cubeflow.steps.kept import Keeper, write_stack
+from cubeflow.steps.kept import Keeper
+from cubeflow.steps.leaf import leaf_room, write_leaf
 from cubeflow.steps.memory import memory_message
 from cubeflow.steps.progress import Progress, progress_of
 from cubeflow.steps.reduce import Reduced
@@ -125,7 +126,8 @@ def reduce_batch(batch: Batch, labels: tuple[str, ...] | None = None) -> BatchRe
     """
     chosen = missing_labels(batch) if labels is None else labels
     result = BatchResult(rows={label: [] for label in chosen})
-    sums = {label: StackSum() for label in chosen}
+    room = leaf_room(batch.folder)
+    sums = {label: StackSum(room) for label in chosen}
     for run in batch.manifest["runs"] if chosen else ():
         try:
             for label, part, row in _run_parts(batch, run, chosen):
@@ -220,4 +222,4 @@ def _leaf_path(batch: Batch, label: str) -> Path:
 def _write_leaf(batch: Batch, label: str, stacked: Stack, rows: list[Row]) -> None:
     """Write the leaf stack of a label."""
     key = _leaf_key(batch, label)
-    write_stack(_leaf_path(batch, label), stacked, key, {"rows": rows}, batch.keeper.compression)
+    write_leaf(_leaf_path(batch, label), stacked, key, {"rows": rows}, batch.keeper.compression)

@@ -17,6 +17,7 @@ from cubeflow.maps import Geometry
 from cubeflow.plan import versions
 from cubeflow.plan.build import node_key
 from cubeflow.products.stack import Stack, stack
+from cubeflow.steps.scratch import named_scratch
 from cubeflow.storage.artifact import (
     Artifact,
     ArtifactDamaged,
@@ -73,7 +74,7 @@ def stack_node(output: Path, children: Sequence[Path], compression: str, say: Ca
         sums = {"ontime_s": totals.ontime_s, "livetime_s": totals.livetime_s, "n_runs": totals.n_runs}
         datasets = {layer.name: layer.stream() for layer in layers_of(parts)} | {"gti_s": totals.gti_s}
         node = Artifact("stack", key, versions.STACK, datasets, {"children": names, **sums})
-        write_artifact_streamed(output, node, compression)
+        write_artifact_streamed(output, node, compression, named_scratch())
     say(f"{output.name}: {len(children)} stacks, {totals.n_runs} runs, livetime {totals.livetime_s:.1f} s")
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cubeflow.storage.atomic import StorageError, replacing, storage_error, write_atomic
+from cubeflow.storage.atomic import WRITE_STEP, StorageError, replacing, storage_error, write_all, write_atomic
 from cubeflow.storage.described import CubeStream
 from cubeflow.storage.envelope import (
     SCHEMA,
@@ -73,7 +74,9 @@ def write_artifact(path: PathLike, artifact: Artifact, compression: str = "blosc
     write_atomic(path, buffer.getbuffer())
 
 
-def write_artifact_streamed(path: PathLike, artifact: Artifact, compression: str = "blosc") -> None:
+def write_artifact_streamed(
+    path: PathLike, artifact: Artifact, compression: str = "blosc", scratch: Path | None = None
+) -> None:
     """Write an artifact larger than memory straight to the disk, with the same bytes as `write_artifact`.
 
     HDF5 writes into a temporary file through our own file object: when the disk refuses a byte, that object
@@ -86,18 +89,36 @@ def write_artifact_streamed(path: PathLike, artifact: Artifact, compression: str
         As for `write_artifact`.
     artifact : Artifact
         Its datasets may be `CubeStream`, of which only some megabytes are in memory at a time.
+    scratch : Path or None
+        Folder where it is put together before it is copied in one go, such as one on a disk of this machine.
 
     Raises
     ------
     StorageError, ValueError, KeyContentError
         As `write_artifact`; ValueError also for a stream that does not give what it declares.
     """
-    with replacing(path) as descriptor:
-        sink = Sink(descriptor)
-        try:
-            _write(path, sink, artifact, compression, sink.check)
-        finally:
-            sink.check()
+    if scratch is None:
+        with replacing(path) as descriptor:
+            _write_checked(path, descriptor, artifact, compression)
+        return
+    try:
+        with tempfile.TemporaryFile(dir=scratch) as file:
+            _write_checked(path, file.fileno(), artifact, compression)
+            file.seek(0)
+            with replacing(path) as descriptor:
+                while block := file.read(WRITE_STEP):
+                    write_all(descriptor, block)
+    except OSError as error:
+        raise storage_error(scratch, error) from error
+
+
+def _write_checked(path: PathLike, descriptor: int, artifact: Artifact, compression: str) -> None:
+    """Write through a sink; OSError if the disk does not take it."""
+    sink = Sink(descriptor)
+    try:
+        _write(path, sink, artifact, compression, sink.check)
+    finally:
+        sink.check()
 
 
 def read_artifact(
