@@ -12,18 +12,18 @@ https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/full_enclosure/bk
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cubeflow.irf.energy_chain import energy_breaks, fill_log_rate, integrate_chain
+from cubeflow.irf.energy_chain import EnergyIntegral, fill_log_rate
 from cubeflow.irf.table import Nodes, nodes_from_edges
 
 FloatArray = NDArray[np.float64]
 
-CHUNK = 4096  # positions at a time: their arrays stay in the cache, and out of fresh memory
+CHUNK = 8192  # positions at a time: their arrays stay in the cache, and out of fresh memory
 
 
 Interpolation = Literal["log", "linear"]
@@ -115,20 +115,24 @@ class Background3D:
             In s-1 sr-1; zero outside the table.
         """
         energy, lon, lat = self.axes
-        edges = np.asarray(energy_edges_tev, dtype=float)
         at_lon, at_lat = np.ravel(lon_deg), np.ravel(lat_deg)
         inside = np.flatnonzero(lon.inside(at_lon) & lat.inside(at_lat))
-        breaks = energy_breaks(energy, edges)
-        on_nodes = energy.weights(breaks) @ self.log_rate.reshape(len(energy), -1)
-        out = np.zeros((len(edges) - 1, at_lon.size))
+        planes = self.log_rate.reshape(len(energy), -1)
+        integral = EnergyIntegral.of(energy, energy_edges_tev)
         linear = self.interpolation == "linear"
-        at_nodes = integrate_chain(iter(on_nodes), breaks, edges, on_nodes.shape[1]) if linear else None
-        for part in np.array_split(inside, len(inside) // CHUNK + 1):
+        whole = integral.evaluate(planes.__getitem__, planes.shape[1]) if linear else None
+        rate = np.zeros((integral.n_bins, inside.size))
+        for start in range(0, inside.size, CHUNK):
+            part, out = inside[start : start + CHUNK], rate[:, start : start + CHUNK]
             corners = _Corners.at(lon, lat, at_lon[part], at_lat[part])
-            if at_nodes is None:
-                out[:, part] = integrate_chain(map(corners.interpolate, on_nodes), breaks, edges, len(part))
+            if whole is None:
+                integral.add(out, partial(corners.row, planes))
             else:
-                out[:, part] = [np.maximum(corners.interpolate(plane), 0.0) for plane in at_nodes]
+                out[:] = [np.maximum(corners.interpolate(plane), 0.0) for plane in whole]
+        if inside.size == at_lon.size:
+            return rate.reshape(-1, *np.shape(lon_deg))
+        out = np.zeros((integral.n_bins, at_lon.size))
+        out[:, inside] = rate
         return out.reshape(-1, *np.shape(lon_deg))
 
     def interpolated(self, how: Interpolation) -> Background3D:
@@ -176,16 +180,14 @@ class Background2D:
         offset_deg = np.rad2deg(2.0 * np.arcsin(np.minimum(half, 1.0)))
         inside = self.offset.inside(offset_deg)
         energy = nodes_from_edges(self.energy_edges_tev[:-1], self.energy_edges_tev[1:], log=True)
-        edges = np.asarray(energy_edges_tev, dtype=float)
-        breaks = energy_breaks(energy, edges)
         weights = self.offset.weights(offset_deg[inside]).T
-        on_nodes = energy.weights(breaks) @ fill_log_rate(self.rate)
-        out = np.zeros((len(edges) - 1, *inside.shape))
+        log_rate = fill_log_rate(self.rate)
+        integral = EnergyIntegral.of(energy, energy_edges_tev)
+        out = np.zeros((integral.n_bins, *inside.shape))
         if self.interpolation == "linear":
-            whole = integrate_chain(iter(on_nodes), breaks, edges, len(self.offset))
-            out[:, inside] = np.maximum(whole @ weights, 0.0)
+            out[:, inside] = np.maximum(integral.evaluate(log_rate.__getitem__, len(self.offset)) @ weights, 0.0)
         else:
-            out[:, inside] = integrate_chain((plane @ weights for plane in on_nodes), breaks, edges, int(inside.sum()))
+            out[:, inside] = integral.evaluate(lambda node: log_rate[node] @ weights, weights.shape[1])
         return out
 
     def interpolated(self, how: Interpolation) -> Background2D:
@@ -208,6 +210,10 @@ class _Corners:
         base = i * len(lat) + j
         index = base, base + step_j, base + step_i, base + step_i + step_j
         return cls(index, ((1 - f) * (1 - g), (1 - f) * g, f * (1 - g), f * g))
+
+    def row(self, planes: FloatArray, index: int) -> FloatArray:
+        """Bilinear values, shape (p,), of one of several flattened tables, shape (n, n_lon n_lat)."""
+        return self.interpolate(planes[index])
 
     def interpolate(self, plane: FloatArray) -> FloatArray:
         """Bilinear values, shape (p,), of a table flattened from (n_lon, n_lat)."""

@@ -1,15 +1,16 @@
-"""Rates that are chains of power laws in energy, and their integrals, which are exact.
+"""Exact integral over energy bins of a rate whose logarithm is linear in ln E between the nodes of a table.
 
-Between two energies with rates y1, y2 the integral over a power law is ``ln(E2 / E1)`` times the logarithmic mean of
-``y1 E1`` and ``y2 E2``.
+Between two energies of one interval of nodes the rate is a power law, E times the rate is
+``f = exp(a + s ln E)``, and its integral over ln E is ``(f2 - f1) / s``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cubeflow.irf.table import Nodes
 
@@ -18,6 +19,7 @@ FloatArray = NDArray[np.float64]
 # Stand-in for a rate of zero where logarithms are interpolated: the smallest normal float32, per MeV.
 FLOOR_PER_TEV = float(np.finfo(np.float32).tiny) * 1e6
 LOG_ZERO = float(np.log(2.0 * FLOOR_PER_TEV))  # what interpolation gives below this is no rate
+FLAT = 1e-5  # a step in the logarithm below which a power law is a straight line
 
 
 def fill_log_rate(rate: FloatArray) -> FloatArray:
@@ -32,35 +34,121 @@ def fill_log_rate(rate: FloatArray) -> FloatArray:
     return log_rate.reshape(rate.shape)
 
 
-def energy_breaks(energy: Nodes, edges: FloatArray) -> FloatArray:
-    """Energies between which the rate is a power law: bin edges and table nodes, inside the table."""
-    lower, upper = max(edges[0], energy.lower), min(edges[-1], energy.upper)
-    if lower >= upper:
-        return np.zeros(0)
-    breaks = np.concatenate([edges, energy.values, [lower, upper]])
-    return np.unique(breaks[(breaks >= lower) & (breaks <= upper)])
+@dataclass(frozen=True)
+class _Piece:
+    """Part of an energy bin between two nodes: the lower node, both ends as ln(E / TeV), and the bin."""
+
+    node: int
+    lower: float
+    upper: float
+    target: int
 
 
-def integrate_chain(planes: Iterator[FloatArray], breaks: FloatArray, edges: FloatArray, size: int) -> FloatArray:
-    """Integrate chains of power laws, given as planes of ln(rate) at the breaks, over bins; shape (r, size)."""
-    out = np.zeros((len(edges) - 1, size))
-    below: tuple[FloatArray, FloatArray] | None = None
-    for k, log_rate in enumerate(planes):
-        log_flux = log_rate + np.log(breaks[k])
+@dataclass(frozen=True, eq=False)
+class _PowerLaw:
+    """E times rate of p positions between two nodes.
+
+    Parameters
+    ----------
+    log_node : float
+        ln(E / TeV) of the lower node.
+    log_flux, slope, inverse : array, shape (p,)
+        Logarithm of E times rate there, its slope in ln E, and one over the slope.
+    flat : array of int
+        Positions at which the slope is next to nothing.
+    """
+
+    log_node: float
+    log_flux: FloatArray
+    slope: FloatArray
+    inverse: FloatArray
+    flat: NDArray[np.int64]
+
+    @classmethod
+    def between(cls, log_rates: tuple[FloatArray, FloatArray], log_node: float, width: float) -> _PowerLaw:
+        """Power laws through ln(rate) at two nodes, `width` apart in ln E."""
+        lower, upper = log_rates
+        slope = upper - lower
+        slope *= 1.0 / width
+        slope += 1.0
+        flat = np.flatnonzero(np.abs(slope) < FLAT / width)
+        divisor = slope.copy() if flat.size else slope
+        divisor[flat] = 1.0
+        return cls(log_node, lower + log_node, slope, 1.0 / divisor, flat)
+
+    def flux(self, log_energy: float) -> FloatArray:
+        """E times rate, shape (p,); zero where the rate is at the floor."""
+        log_flux = self.slope * (log_energy - self.log_node)
+        log_flux += self.log_flux
         flux = np.exp(log_flux)
-        flux[log_rate <= LOG_ZERO] = 0.0
-        if below is not None:
-            target = int(np.searchsorted(edges, breaks[k - 1], side="right")) - 1
-            out[target] += np.log(breaks[k] / breaks[k - 1]) * _log_mean(*below, log_flux, flux)
-        below = log_flux, flux
-    return out
+        flux[log_flux <= LOG_ZERO + log_energy] = 0.0
+        return flux
+
+    def integral(self, below: FloatArray, above: FloatArray, width: float) -> FloatArray:
+        """Integral of the rate between two energies, `width` apart in ln E, with these values of `flux`."""
+        integral = above - below
+        integral *= self.inverse
+        integral[self.flat] = 0.5 * width * (below + above)[self.flat]
+        return integral
 
 
-def _log_mean(log_a: FloatArray, a: FloatArray, log_b: FloatArray, b: FloatArray) -> FloatArray:
-    """Logarithmic mean (b - a) / (ln b - ln a), the plain mean where both are nearly equal."""
-    step = log_b - log_a
-    near = np.flatnonzero(np.abs(step) < 1e-5)
-    step[near] = 1.0
-    mean = (b - a) / step
-    mean[near] = 0.5 * (a + b)[near]
-    return mean
+@dataclass(frozen=True, eq=False)
+class EnergyIntegral:
+    """How the integrals over energy bins are put together from a table.
+
+    Parameters
+    ----------
+    log_nodes : array, shape (n,)
+        Nodes of the table, ln(E / TeV).
+    pieces : tuple
+        Parts of the bins between nodes, in order of energy.
+    n_bins : int
+        Number of energy bins.
+    """
+
+    log_nodes: FloatArray
+    pieces: tuple[_Piece, ...]
+    n_bins: int
+
+    @classmethod
+    def of(cls, energy: Nodes, edges_tev: ArrayLike) -> EnergyIntegral:
+        """Cut bins with edges in TeV, shape (r + 1,), at the nodes; what lies outside the table is left out."""
+        edges = np.asarray(edges_tev, dtype=float)
+        lower, upper = max(edges[0], energy.lower), min(edges[-1], energy.upper)
+        breaks = np.concatenate([edges, energy.values, [lower, upper]])
+        breaks = np.unique(breaks[(breaks >= lower) & (breaks <= upper)]) if lower < upper else breaks[:0]
+        last = max(len(energy) - 2, 0)
+        node = np.clip(np.searchsorted(energy.values, breaks[:-1], side="right") - 1, 0, last)
+        target = np.searchsorted(edges, breaks[:-1], side="right") - 1
+        log_e = np.log(breaks)
+        pieces = zip(node.tolist(), log_e[:-1].tolist(), log_e[1:].tolist(), target.tolist(), strict=True)
+        return cls(np.log(energy.values), tuple(_Piece(*piece) for piece in pieces), len(edges) - 1)
+
+    def evaluate(self, log_rate: Callable[[int], FloatArray], size: int) -> FloatArray:
+        """Integrals of a rate over the bins, shape (n_bins, size); see `add`."""
+        out = np.zeros((self.n_bins, size))
+        self.add(out, log_rate)
+        return out
+
+    def add(self, out: FloatArray, log_rate: Callable[[int], FloatArray]) -> None:
+        """Add the integrals of a rate over the bins to `out`.
+
+        Parameters
+        ----------
+        out : array, shape (n_bins, p)
+            In the unit of the rate times TeV; changed in place.
+        log_rate : callable
+            Gives ln(rate / TeV-1) at a node for all positions, shape (p,).
+        """
+        node, upper, below = -1, np.empty(0), None
+        widths = np.diff(self.log_nodes, append=self.log_nodes[-1] + 1.0).tolist()  # any for the only node
+        for piece in self.pieces:
+            if piece.node != node:
+                lower = upper if piece.node == node + 1 and node >= 0 else log_rate(piece.node)
+                node, upper = piece.node, log_rate(min(piece.node + 1, len(self.log_nodes) - 1))
+                law = _PowerLaw.between((lower, upper), self.log_nodes[node], widths[node])
+            below = law.flux(piece.lower) if below is None else below
+            above = law.flux(piece.upper)
+            row = out[piece.target]
+            row += law.integral(below, above, piece.upper - piece.lower)
+            below = above

@@ -57,8 +57,9 @@ class PsfTable:
         rad = self.rad.weights(np.atleast_1d(rad_deg))
         energy = self.energy_true.weights(np.atleast_1d(energy_tev))
         on_nodes = np.tensordot(energy, self.density_sr, axes=1) @ rad.T  # (k, n_offset, r)
-        density = self.offset.weights(np.atleast_1d(offset_deg)) @ on_nodes
-        return np.maximum(density, 0.0, out=density)
+        # (k, r, o) in memory, in which maps are kept; the axes change places without a copy.
+        density = on_nodes.swapaxes(1, 2) @ self.offset.weights(np.atleast_1d(offset_deg)).T
+        return np.maximum(density, 0.0, out=density).swapaxes(1, 2)
 
 
 @dataclass(frozen=True, eq=False)

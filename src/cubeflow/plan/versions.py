@@ -4,8 +4,8 @@ Bump the number of a step by hand whenever its result changes for the same input
 each number together with a digest of a reference result, so that it cannot be forgotten.
 """
 
-REDUCE = 1
-BACKGROUND = 1
+REDUCE = 2
+BACKGROUND = 2
 STACK = 1
 EXPORT = 1
 TABLE = 1

@@ -109,16 +109,18 @@ def make_map_hadron_acceptance(
     """
     offset = geom.offset_deg(pointing.ra_deg, pointing.dec_deg)
     disc = offset < (180.0 if offset_max_deg is None else offset_max_deg)
-    vectors = geom.center_vectors[disc]
+    pixels = np.flatnonzero(disc)
+    vectors = geom.center_vectors.reshape(-1, 3).take(pixels, axis=0)
     if background.alignment == "ALTAZ":
         rate = _rotating_rate(background, vectors, pointing, energy, rotation)
     else:
         lon, lat = sphere.sky_offset(vectors, pointing.ra_deg, pointing.dec_deg)
         rate = background.integrate(energy.edges_array, lon, lat)
-    rate *= geom.solid_angle_sr[disc] * ontime_s
-    acceptance = np.zeros((energy.n_bins, *geom.shape))
-    acceptance[:, disc] = rate
-    return Cube(acceptance, "", geom, (energy,))
+    rate *= geom.solid_angle_sr.ravel()[pixels] * ontime_s
+    acceptance = np.zeros((energy.n_bins, disc.size))
+    for plane, values in zip(acceptance, rate, strict=True):
+        plane[pixels] = values
+    return Cube(acceptance.reshape(-1, *geom.shape), "", geom, (energy,))
 
 
 def _rotating_rate(

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps import Geometry, GeometryError
+from cubeflow.products.masked import mask_factors
 
 
 def safe_fraction(mask: NDArray[np.bool_], geom: Geometry, coarse: Geometry) -> NDArray[np.float64]:
@@ -40,15 +41,19 @@ def safe_fraction(mask: NDArray[np.bool_], geom: Geometry, coarse: Geometry) -> 
     ix = _coarse_index(geom.nx, geom.crpix_x, coarse.crpix_x, scale)
     iy = _coarse_index(geom.ny, geom.crpix_y, coarse.crpix_y, scale)
     used = mask.any(axis=0)
-    cell = (iy[:, None] * coarse.nx + ix)[used]
-    inside = ((iy[:, None] >= 0) & (iy[:, None] < coarse.ny) & (ix >= 0) & (ix < coarse.nx))[used]
     n_cells = coarse.ny * coarse.nx
-    total = np.bincount(cell[inside], minlength=n_cells)
-    whole = mask[:, used].mean(axis=1) if used.any() else np.zeros(len(mask))
-    fraction = np.repeat(whole[:, None], n_cells, axis=1)
-    for plane, safe in zip(fraction, mask[:, used], strict=True):
-        number = np.bincount(cell[inside & safe], minlength=n_cells)
-        np.divide(number, total, out=plane, where=total > 0)
+    # Pixels outside the coarse grid share one more cell, which is dropped.
+    inside = (iy[:, None] >= 0) & (iy[:, None] < coarse.ny) & (ix >= 0) & (ix < coarse.nx)
+    cell = np.where(inside, iy[:, None] * coarse.nx + ix, n_cells).ravel()
+    total = np.bincount(cell, used.ravel(), n_cells + 1)
+    n_used = max(float(total.sum()), 1.0)
+    fraction = np.zeros((len(mask), n_cells))
+    number, factor = np.zeros_like(total), None
+    for plane, safe in zip(fraction, mask_factors(mask), strict=True):
+        if safe is not factor:
+            number, factor = np.bincount(cell, safe.ravel(), n_cells + 1), safe
+        plane[:] = number.sum() / n_used
+        np.divide(number[:-1], total[:-1], out=plane, where=total[:-1] > 0)
     return fraction.reshape(len(mask), coarse.ny, coarse.nx)
 
 

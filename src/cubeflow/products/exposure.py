@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from cubeflow.products.spectrum import Spectrum
 
 FloatArray = NDArray[np.float64]
 
-CHUNK = 4096  # pixels whose kernels are held at once
+CHUNK = 4096  # pixels at a time: their arrays stay in the cache
+SAME_NORM = 1e-13  # relative difference of norms that is rounding
 
 
 def make_map_exposure_true_energy(
@@ -86,36 +87,61 @@ def make_map_exposure_reco_energy(
     """
     energy_true = exposure.axis("energy_true")
     flux, flux_reco = spectrum.integral(energy_true.edges_array), spectrum.integral(energy.edges_array)
-    offset = exposure.geom.offset_deg(pointing.ra_deg, pointing.dec_deg).ravel()
     by_pixel = exposure.data.reshape(energy_true.n_bins, -1)
+    offset = exposure.geom.offset_deg(pointing.ra_deg, pointing.dec_deg).ravel()
     pixels = np.flatnonzero(by_pixel.any(axis=0) & edisp.offset.inside(offset))
-    pixels = pixels[np.argsort(edisp.offset.bracket(offset[pixels])[0], kind="stable")]  # interval after interval
+    kernels = _NodeKernels.of(edisp, energy_true, energy, flux[:, None] / flux_reco)
+    index, fraction = edisp.offset.bracket(offset[pixels])
     reco = np.zeros((energy.n_bins, offset.size))
-    values = by_pixel[:, pixels] * flux[:, None]
-    folded = _disperse(values, edisp, energy_true.centers, energy.edges_array, offset[pixels])
-    reco[:, pixels] = folded / flux_reco[:, None]
+    for node in range(len(edisp.offset)):
+        here = (index == node) & (fraction >= 0) & (fraction <= 1)
+        for part in _chunks(np.flatnonzero(here)):
+            reco[:, pixels[part]] = kernels.fold(node, by_pixel.take(pixels[part], axis=1), fraction[part])
+    for part in _chunks(pixels[(fraction < 0) | (fraction > 1)]):
+        # Beyond the outermost nodes the density is clipped, and no longer linear in the offset.
+        kernel = edisp.kernel(energy_true.centers, energy.edges_array, offset[part])
+        reco[:, part] = np.einsum("krp,kp->rp", kernel, by_pixel[:, part] * flux[:, None]) / flux_reco[:, None]
     return Cube(reco.reshape(energy.n_bins, *exposure.geom.shape), "m2 s", exposure.geom, (energy,))
 
 
-def _disperse(
-    values: FloatArray, edisp: EnergyDispersion, energy_true: FloatArray, edges: FloatArray, offset: FloatArray
-) -> FloatArray:
-    """Fold values, shape (k, p), with the energy dispersion at offsets, shape (p,); returns (r, p).
+def _chunks(pixels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Cut into parts that stay in the cache."""
+    return np.array_split(pixels, len(pixels) // CHUNK + 1) if pixels.size else []
 
-    Offsets are sorted by the interval of nodes they lie in; within one the kernel is linear in the offset.
+
+@dataclass(frozen=True, eq=False)
+class _NodeKernels:
+    """Kernels at the offset nodes of an energy dispersion, times weights; between two nodes they are linear.
+
+    Parameters
+    ----------
+    kernel : array, shape (n_offset, r, k)
+        Integral of the density over each energy bin, times the weights.
+    norm : array, shape (n_offset, k)
+        Integral of the density over migra.
     """
-    kernel, norm = edisp.node_kernels(energy_true, edges)  # (k, r, n_offset), (k, n_offset)
-    index, fraction = edisp.offset.bracket(offset)
-    out = np.zeros((len(edges) - 1, offset.size))
-    for node in range(len(edisp.offset)):
-        part = slice(*np.searchsorted(index, [node, node + 1]))
-        upper = min(node + 1, len(edisp.offset) - 1)
-        f = fraction[part]
-        share = norm[:, node, None] * (1.0 - f) + norm[:, upper, None] * f
-        normed = np.divide(values[:, part], share, out=np.zeros_like(share), where=share > 0)
-        out[:, part] = (kernel[..., node].T @ normed) * (1.0 - f) + (kernel[..., upper].T @ normed) * f
-    beyond = np.flatnonzero((fraction < 0) | (fraction > 1))
-    for chunk in np.array_split(beyond, len(beyond) // CHUNK + 1):
-        # Beyond the outermost nodes the density is clipped, and no longer linear in the offset.
-        out[:, chunk] = np.einsum("krp,kp->rp", edisp.kernel(energy_true, edges, offset[chunk]), values[:, chunk])
-    return out
+
+    kernel: FloatArray
+    norm: FloatArray
+
+    @classmethod
+    def of(cls, edisp: EnergyDispersion, energy_true: Axis, energy: Axis, weights: FloatArray) -> _NodeKernels:
+        """Kernels of a response between two axes, with weights of shape (k, r)."""
+        kernel, norm = edisp.node_kernels(energy_true.centers, energy.edges_array)  # (k, r, n_offset), (k, n_offset)
+        return cls(np.ascontiguousarray((kernel * weights[..., None]).transpose(2, 1, 0)), norm.T)
+
+    def fold(self, node: int, values: FloatArray, fraction: FloatArray) -> FloatArray:
+        """Fold values, shape (k, p), at fractions, shape (p,), of the way to the next node; returns (r, p)."""
+        upper = min(node + 1, len(self.norm) - 1)
+        lower_norm, upper_norm = self.norm[node], self.norm[upper]
+        lower, rise = self.kernel[node], self.kernel[upper] - self.kernel[node]
+        if np.allclose(lower_norm, upper_norm, rtol=SAME_NORM, atol=0.0):
+            # The usual case: every column is normalised, and the norm need not be formed at each pixel.
+            share = np.divide(1.0, lower_norm, out=np.zeros_like(lower_norm), where=lower_norm > 0)
+            both = np.concatenate([lower, rise]) * share
+        else:
+            norm = lower_norm[:, None] * (1.0 - fraction) + upper_norm[:, None] * fraction
+            values = np.divide(values, norm, out=np.zeros_like(values), where=norm > 0)
+            both = np.concatenate([lower, rise])
+        folded = both @ values
+        return folded[: len(lower)] + folded[len(lower) :] * fraction

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cubeflow.maps.axis import Axis
 from cubeflow.maps.cube import Cube
 from cubeflow.products.energy_groups import Group, Groups, check_energy_groups, make_energy_groups, merge_energy_groups
+from cubeflow.products.masked import mask_factors, masked_counts
 from cubeflow.products.norm_table import GroupNorm, NormFlag, NormTable, make_norm_table
 from cubeflow.products.tilt import Cells, fit_tilt, make_pixel_cells
 
@@ -65,7 +66,7 @@ class FovBackground:
     Parameters
     ----------
     background : Cube, (energy, lat, lon)
-        Predicted background counts; NaN at every energy that is not usable.
+        Predicted background counts in the type of the acceptance; NaN at every energy that is not usable.
     norms : NormTable
         One row per energy group.
     usable : array of bool, shape (n_energy,)
@@ -131,7 +132,9 @@ def make_map_fov_background(
             bins = list(norm.bins)
             factors[bins] = norm.norm * np.exp(-norm.tilt * log_energy[bins])
     usable = np.isfinite(factors) & acceptance.data.any(axis=(1, 2))
-    background = np.where(usable, factors, np.nan)[:, None, None] * acceptance.data
+    background = np.empty_like(acceptance.data)
+    for plane, accepted, factor in zip(background, acceptance.data, np.where(usable, factors, np.nan), strict=True):
+        np.multiply(accepted, factor, out=plane, dtype=np.float64, casting="same_kind")
     table = make_norm_table(energy, norms, options.reference_tev)
     return FovBackground(Cube(background, "", counts.geom, counts.axes), table, usable)
 
@@ -145,15 +148,22 @@ def _check_shapes(counts: Cube, allowed: BoolArray, *others: Cube | None) -> Non
 
 
 def _sum_allowed(counts: Cube, acceptance: Cube, allowed: BoolArray, model_counts: Cube | None) -> _Sums:
-    def total(cube: Cube) -> NDArray[Any]:
-        # Plane by plane, which stays in the cache.
-        return np.array([np.where(inside, plane, 0).sum() for plane, inside in zip(cube.data, allowed, strict=True)])
-
-    accepted = total(acceptance)
-    model = np.zeros_like(accepted) if model_counts is None else total(model_counts)
+    energy, _, values = masked_counts(counts.data, allowed)
+    counted = np.rint(np.bincount(energy, values, len(allowed))).astype(np.int64)
+    accepted = _total(acceptance, allowed)
+    model = np.zeros_like(accepted) if model_counts is None else _total(model_counts, allowed)
     known = accepted > 0
-    counted = np.rint(total(counts)).astype(np.int64)
     return _Sums(np.where(known, counted, 0), accepted, np.where(known, model, 0.0))
+
+
+def _total(cube: Cube, allowed: BoolArray) -> FloatArray:
+    """Sum over the allowed pixels at each energy, plane by plane, which stays in the cache."""
+    product = np.empty(cube.geom.shape)
+    sums = (
+        np.multiply(plane, factor, out=product).sum()
+        for plane, factor in zip(cube.data, mask_factors(allowed), strict=True)
+    )
+    return np.fromiter(sums, float, len(cube.data))
 
 
 def _fit_groups(
@@ -208,7 +218,9 @@ def _cells(
         rates = sums.acceptance[index], sums.model[index], log_energy[index]
         return Cells(sums.counts[index].astype(np.float64), *rates)
     known = allowed[index] & (acceptance.data[index] > 0)
-    return make_pixel_cells(counts.data[index], acceptance.data[index], model.data[index], known, log_energy[index])
+    return make_pixel_cells(
+        counts.data[index], acceptance.data[index].astype(np.float64), model.data[index], known, log_energy[index]
+    )
 
 
 def _tilt(sums: _Sums, bins: Group, cells: Cells, options: FovOptions) -> GroupNorm:

@@ -42,9 +42,9 @@ def make_psf_map(pointing: Pointing, psf: PSF, geom_irf: Geometry, energy_true: 
     """
     offset = geom_irf.offset_deg(pointing.ra_deg, pointing.dec_deg).ravel()
     density = psf.evaluate(energy_true.centers, offset, rad.centers)  # (energy_true, pixel, rad)
-    norm = (density @ _ring_sr(rad))[..., None]
-    np.divide(density, norm, out=density, where=norm > 0)
-    by_rad = np.ascontiguousarray(density.transpose(0, 2, 1))  # pixels last
+    by_rad = np.ascontiguousarray(density.swapaxes(1, 2))  # pixels last
+    norm = (_ring_sr(rad) @ by_rad)[:, None]
+    by_rad *= np.divide(1.0, norm, out=np.ones_like(norm), where=norm > 0)
     return Cube(by_rad.reshape(energy_true.n_bins, rad.n_bins, *geom_irf.shape), "sr-1", geom_irf, (energy_true, rad))
 
 

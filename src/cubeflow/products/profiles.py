@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cubeflow.maps import Axis, Cube, Geometry, sphere
 from cubeflow.observation import Pointing
+from cubeflow.products.masked import mask_factors, masked_counts
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -64,30 +65,33 @@ def make_profiles(counts: Cube, background: Cube, allowed: BoolArray, pointing: 
     """
     if not counts.data.shape == background.data.shape == allowed.shape:
         raise ValueError(f"expected one shape, got {counts.data.shape}, {background.data.shape}, {allowed.shape}")
-    geom = counts.geom
-    ring, sector = ring_index(geom, pointing), sector_index(geom, pointing)
-    n_rings = 1 + int(ring[allowed.any(axis=0)].max(initial=-1))
+    energy = counts.axis("energy")
+    ring, sector = ring_index(counts.geom, pointing).ravel(), sector_index(counts.geom, pointing).ravel()
+    n_rings = 1 + int(ring[allowed.any(axis=0).ravel()].max(initial=-1))
+    plane, pixel, number = masked_counts(counts.data, allowed)
+    deg2 = counts.geom.solid_angle_sr * DEG2_PER_SR
     sums: list[list[FloatArray]] = []
-    deg2 = geom.solid_angle_sr * DEG2_PER_SR
-    for band in energy_bands(counts.axis("energy")):
-        planes = [_allowed_sum(cube.data[band], allowed[band]) for cube in (counts, background)]
+    for band in energy_bands(energy):
+        found = (plane >= band.start) & (plane < band.stop)
+        at, weight = pixel[found], number[found]
+        predicted = _allowed_sum(background.data[band], allowed[band])
         area = np.where(allowed[band].any(axis=0), deg2, 0.0)
-        rings = [_sums(ring, plane, n_rings) for plane in (*planes, area)]
-        sums.append(rings + [_sums(sector, plane, N_SECTORS) for plane in planes])
+        rings = [_sums(ring[at], weight, n_rings), _sums(ring, predicted, n_rings), _sums(ring, area, n_rings)]
+        sums.append([*rings, _sums(sector[at], weight, N_SECTORS), _sums(sector, predicted, N_SECTORS)])
     return Profiles(*(np.array(parts) for parts in zip(*sums, strict=True)))
 
 
 def _allowed_sum(planes: NDArray[Any], allowed: BoolArray) -> FloatArray:
     """Sum over energy of what is allowed, shape (ny, nx); plane by plane, which stays in the cache."""
-    total = np.zeros(planes.shape[1:])
-    for plane, inside in zip(planes, allowed, strict=True):
-        total += plane * inside
+    total, product = np.zeros(planes.shape[1:]), np.empty(planes.shape[1:])
+    for plane, factor in zip(planes, mask_factors(allowed), strict=True):
+        total += np.multiply(plane, factor, out=product)
     return total
 
 
-def _sums(index: NDArray[np.int64], plane: FloatArray, n_sums: int) -> FloatArray:
-    """Sum of a plane per ring or sector, shape (n_sums,); nothing lies in later ones."""
-    return np.bincount(index.ravel(), plane.ravel(), n_sums)[:n_sums].astype(np.float64)
+def _sums(index: NDArray[np.int64], values: NDArray[Any], n_sums: int) -> FloatArray:
+    """Sum of values, shape (n,) or (ny, nx), per ring or sector, shape (n_sums,); nothing lies in later ones."""
+    return np.bincount(index, values.ravel(), n_sums)[:n_sums].astype(np.float64)
 
 
 def energy_bands(energy: Axis) -> list[slice]:

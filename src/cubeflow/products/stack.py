@@ -6,7 +6,7 @@ that a stack may be stacked again. Ratios, such as the mean PSF, are formed at t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps import Axis, Cube, Geometry
+from cubeflow.products.masked import mask_factors
 from cubeflow.products.room import Memory, Room
 
 FloatArray = NDArray[np.float64]
@@ -74,15 +75,20 @@ class Share:
     @property
     def data(self) -> NDArray[Any]:
         """All values."""
-        return np.stack([self.plane(index) for index in range(len(self.cube.data))])
+        return np.stack(list(self.planes()))
 
-    def plane(self, index: int) -> NDArray[Any]:
-        """Values at one index of the first axis."""
-        factor, values = np.broadcast_to(self.factor, self.cube.data.shape)[index], self.cube.data[index]
-        with np.errstate(invalid="ignore"):
-            product = values * factor
-        # Twice as fast as `where`, which is needed only beside a NaN or an infinity that does not count.
-        return product if factor.dtype != bool or _is_finite(product) else np.where(factor, values, 0)
+    def planes(self) -> Iterator[NDArray[Any]]:
+        """Values along the first axis, one plane after the other."""
+        factor, values = np.broadcast_to(self.factor, self.cube.data.shape), self.cube.data
+        if factor.dtype != bool:
+            yield from map(np.multiply, values, factor)
+            return
+        numbers = mask_factors(factor, "f4" if values.dtype == np.float32 else values.dtype.str)
+        for plane, inside, number in zip(values, factor, numbers, strict=True):
+            with np.errstate(invalid="ignore"):
+                product = np.multiply(plane, number)
+            # Far faster than `where`, which is needed only beside a NaN or an infinity that does not count.
+            yield product if _is_finite(product) else np.where(inside, plane, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,8 +194,8 @@ def _add(total: Cube | None, part: Cube | Share, name: str, room: Room) -> Cube:
     grown = total if union == total.geom else _grown(total, union, room)
     x0, y0 = part.geom.origin_in(union)
     target = grown.data[..., y0 : y0 + part.geom.ny, x0 : x0 + part.geom.nx]
-    for index, sums in enumerate(target):
-        values = part.plane(index) if isinstance(part, Share) else part.data[index]
+    planes = part.planes() if isinstance(part, Share) else part.data
+    for sums, values in zip(target, planes, strict=True):
         if not _is_finite(values):
             raise ValueError(f"layer {name!r} holds values that are not finite")
         np.logical_or(sums, values, out=sums) if sums.dtype == bool else np.add(sums, values, out=sums)
@@ -211,7 +217,7 @@ def _grown(total: Cube, geom: Geometry, room: Room) -> Cube:
 
 
 def _is_finite(values: NDArray[Any]) -> bool:
-    return values.dtype.kind != "f" or bool(np.all(np.isfinite(values)))
+    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
 
 
 def _sum_dtype(cube: Cube) -> str:

@@ -42,8 +42,10 @@ def find_at_target(
     inside = np.broadcast_to(used, counts.data.shape)
     if ix < 0 or not inside[:, iy, ix].any():
         return nothing
-    inside = inside & _disc(counts, source)
-    on, background = int(counts.data[inside].sum()), float(made["background"].data[inside].sum(dtype=float))
+    rows, columns = np.nonzero(_disc(counts, source))
+    inside = inside[:, rows, columns]
+    on = int(counts.data[:, rows, columns].sum(where=inside))
+    background = float(made["background"].data[:, rows, columns].sum(where=inside, dtype=float))
     found = {"on": on, "background": background, "excess": on - background}
     if "counts_off" not in made:
         return {**found, "significance": _number(make_significance_cash(on, background))}

@@ -94,7 +94,7 @@ def _profiles(reduced: Reduced, made: Background, exclusion: BoolArray) -> dict[
 
 def _fov(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Background:
     """Acceptance normalised to the counts outside the exclusion mask."""
-    counts, acceptance, safe = _inputs(reduced)
+    counts, acceptance, safe = (reduced.maps[name] for name in ("counts", "acceptance", "mask_safe"))
     groups = plain["energy_groups"]
     options = FovOptions(
         fit=plain["fit"],
@@ -108,14 +108,13 @@ def _fov(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Background:
         model = make_model_counts(reduced.maps, plain["sky_model"])
     except ValueError as error:
         return Background({}, np.zeros((1, 1, 1), bool), {}, str(error))
-    made = make_map_fov_background(counts, acceptance, safe & exclusion, options, model)
+    made = make_map_fov_background(counts, acceptance, safe.data & exclusion, options, model)
     row = norm_row(made.norms)
     failed = made.norms.failed
     if failed and (plain["on_failure"] != "keep" or not made.usable.any()):
         return Background({}, np.zeros((1, 1, 1), bool), row, f"background not normalised: {failed}")
-    background = made.background.to_float32()
-    background.data[~made.usable] = 0.0
-    return Background({"background": background}, made.usable[:, None, None], {**row, "note": failed or ""})
+    made.background.data[~made.usable] = 0.0
+    return Background({"background": made.background}, made.usable[:, None, None], {**row, "note": failed or ""})
 
 
 def _ring(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Background:
