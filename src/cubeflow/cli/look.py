@@ -14,20 +14,22 @@ PATH = click.Path(exists=True, path_type=Path)
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--dense", is_flag=True, help="Make the maps of a factored artifact again, and show these.")
 @JSON
-def inspect(file: Path, as_json: bool) -> None:
+def inspect(file: Path, dense: bool, as_json: bool) -> None:
     """Show what FILE holds: an artifact, a FITS file or a run table.
 
     Of an artifact: kind, key, and of each map geometry, axes, unit, totals and size; its results, and what it was
-    made of.
+    made of. With `artifacts.form: factored` the files of a run hold what its maps are made from; --dense shows those.
 
     Example: cubeflow inspect results/crab/fov/cube.h5
+             cubeflow inspect --dense results/crab/obs/23523/reduced.h5
              cubeflow inspect --json results/crab/runs.ecsv
     """
     from cubeflow.cli.show import show_file
     from cubeflow.steps.inspect import describe_file
 
-    about = describe_file(file)
+    about = describe_file(file, dense)
     if as_json:
         print_json(about)
     else:

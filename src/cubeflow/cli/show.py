@@ -50,7 +50,7 @@ def show_file(about: Plain) -> None:
 
 
 def _show_artifact(console: Console, about: Plain) -> None:
-    console.print(f"kind {about['kind']}, algorithm {about['algorithm']}, key {about['key']}")
+    console.print(f"kind {about['kind']}, {about['form']}, algorithm {about['algorithm']}, key {about['key']}")
     cubes = {name: each for name, each in about["datasets"].items() if each["kind"] == "cube"}
     arrays = {name: each for name, each in about["datasets"].items() if each["kind"] != "cube"}
     grids: dict[str, list[str]] = {}
@@ -70,7 +70,7 @@ def _show_artifact(console: Console, about: Plain) -> None:
 def _dataset_row(name: str, each: Plain) -> list[str]:
     axes = ", ".join(axis["name"] for axis in each["axes"])
     shape = " x ".join(str(n) for n in each["shape"])
-    return [name, axes, shape, each["unit"], each["dtype"], *totals_text(each), bytes_text(each["stored_bytes"])]
+    return [name, axes, shape, each["unit"], each["dtype"], *totals_text(each), stored_text(each)]
 
 
 def _show_fits(console: Console, about: Plain) -> None:
@@ -151,6 +151,11 @@ def totals_text(each: Plain) -> list[str]:
 def number_text(value: float | None) -> str:
     """Number in six digits; a dash for none."""
     return "-" if value is None else str(value) if isinstance(value, (bool, int)) else f"{value + 0.0:.6g}"
+
+
+def stored_text(each: Plain) -> str:
+    """Size of a dataset in its file; a dash for one that is not stored."""
+    return bytes_text(each["stored_bytes"]) if "stored_bytes" in each else "-"
 
 
 def bytes_text(count: int) -> str:

@@ -202,8 +202,8 @@ class Artifacts(Section):
 
     compression: Literal["blosc", "gzip", "none"] = "blosc"
     """Compression of the HDF5 files."""
-    form: Literal["dense"] = "dense"
-    """Maps as they are."""
+    form: Literal["dense", "factored"] = "dense"
+    """What is kept of a run: its maps, or what they are made from again."""
 
 
 class Simulate(Section):

@@ -15,6 +15,7 @@ START_MINUTES = 5  # the same for time: imports from a busy shared file system, 
 SECONDS_PER_VOXEL = 3e-7  # of one run's maps, generous
 SECONDS_PER_RUN = 1.0
 BYTES_KEPT = 1.5  # on the disk for a voxel of a run in float32, compressed
+BYTES_FACTORED = 5e5  # of a run in the factored form, whatever its maps
 BYTES_PER_VOXEL = 40  # of one run: its maps, their float32 copies, and what a background needs meanwhile
 
 
@@ -116,6 +117,8 @@ def disk_mb(spec: TargetSpec, n_runs: int, n_stacks: int) -> int:
     """Disk for the artifacts of `n_runs` runs and for `n_stacks` stacks, compressed; an upper bound, for full maps."""
     n = sizes(spec)
     per_run = BYTES_KEPT * (n.run + n.run_irf) * (1 + 0.4 * len(spec.backgrounds))
+    if spec.settings.get("form") == "factored":
+        per_run = BYTES_FACTORED
     return int((n_runs * per_run + 2 * BYTES_KEPT * n_stacks * (n.total + n.total_irf)) / 2**20)
 
 

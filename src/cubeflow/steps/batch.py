@@ -8,6 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cubeflow.dl3.index import RunEntry
 from cubeflow.errors import FailedError
 from cubeflow.maps import NoOverlap
@@ -88,15 +91,16 @@ class BatchResult:
 def open_batch(manifest_path: Path, say: Say) -> Batch:
     """Read a manifest and what lies beside it."""
     manifest = read_json(manifest_path)
+    setup = reduce_setup_from_plain(manifest["reduce"])
     files = read_json(manifest_path.with_suffix(".files.json"))
     folder = manifest_path.parents[1]
     return Batch(
         folder,
         manifest,
         {int(obs_id): entry_from_plain(plain) for obs_id, plain in files.items()},
-        reduce_setup_from_plain(manifest["reduce"]),
+        setup,
         status_from_plain(files),
-        Keeper(folder, manifest["settings"]["compression"], say, manifest),
+        Keeper(folder, manifest["settings"]["compression"], say, manifest, setup),
         planned_masks(manifest),
         say,
         progress_of(manifest_path, len(manifest["runs"])),
@@ -187,11 +191,11 @@ def _label_part(batch: Batch, run: Plain, label: str, reduced: Reduced) -> tuple
     """Background of one label and what the run gives to its stack."""
     plain = batch.manifest["backgrounds"][label]
 
-    def make() -> Background:
+    def exclusion() -> NDArray[np.bool_]:
         counts = reduced.maps["counts"]
-        return make_background(reduced, plain, batch.exclusions.mask(counts.geom, counts.axis("energy")))
+        return batch.exclusions.mask(counts.geom, counts.axis("energy"))
 
-    background = batch.keeper.background(run, label, make)
+    background = batch.keeper.background(run, label, lambda: make_background(reduced, plain, exclusion()), exclusion)
     row = {"obs_id": run["obs_id"], "run": dict(reduced.row), "background": dict(background.row)}
     if background.failed:
         batch.say(f"run {run['obs_id']}: {label}: {background.failed}")

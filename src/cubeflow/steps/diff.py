@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from cubeflow.errors import MistakeError
 from cubeflow.maps import Cube, sphere
 from cubeflow.plan.inventory import envelope_of
-from cubeflow.storage.artifact import Artifact, read_artifact
+from cubeflow.steps.expand import read_dense
+from cubeflow.storage.artifact import Artifact
 
 Plain = dict[str, Any]
 NOT_COMPARED = ("stack", ".cubeflow", ".snakemake")  # stacks are named by their content
@@ -94,7 +95,7 @@ def _summary(compared: list[Plain], only: Mapping[str, list[str]], equal: int) -
 
 
 def compare_artifacts(first: Path, second: Path, rtol: float = 0.0) -> Plain:
-    """Compare two artifacts.
+    """Compare two artifacts, of either form.
 
     Returns
     -------
@@ -103,7 +104,7 @@ def compare_artifacts(first: Path, second: Path, rtol: float = 0.0) -> Plain:
         of kind, algorithm and provenance; ``results``: of the attributes; ``datasets``: of the values, as from
         `compare_values`.
     """
-    one, other = read_artifact(first), read_artifact(second)
+    one, other = read_dense(first), read_dense(second)
     made = [{"kind": each.kind, "algorithm": each.algorithm, **each.provenance} for each in (one, other)]
     causes = [_difference(*found) for found in plain_differences(made[0], made[1])]
     results = [_difference(*found) for found in plain_differences(one.attributes, other.attributes, rtol)]

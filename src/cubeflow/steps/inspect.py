@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from cubeflow.errors import MistakeError
 from cubeflow.maps import Cube
+from cubeflow.steps.expand import FACTORED, form_of, read_dense
 from cubeflow.storage.artifact import open_artifact, read_summary
+from cubeflow.storage.described import describe
+from cubeflow.storage.opened import plain_description
 
 ARTIFACTS = (".h5", ".h5.corrupt")
 FITS = (".fits", ".fits.gz", ".fit", ".fit.gz")
@@ -22,13 +25,15 @@ class InspectError(MistakeError):
     """A file is nothing that can be looked into; the message says what can."""
 
 
-def describe_file(path: Path) -> dict[str, Any]:
+def describe_file(path: Path, dense: bool = False) -> dict[str, Any]:
     """Everything about a file except its values.
 
     Parameters
     ----------
     path : Path
         An artifact (``.h5``), a FITS file, or a run table (``.ecsv``, ``.csv``).
+    dense : bool
+        Describe the maps of an artifact of the factored form, not the factors that it holds.
 
     Returns
     -------
@@ -45,7 +50,7 @@ def describe_file(path: Path) -> dict[str, Any]:
     name = path.name.lower()
     about: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size}
     if name.endswith(ARTIFACTS):
-        return about | {"format": "artifact"} | describe_artifact(path)
+        return about | {"format": "artifact"} | describe_artifact(path, dense)
     if name.endswith(FITS):
         return about | {"format": "fits", "hdus": describe_fits(path)}
     if path.suffix.lower() in TABLES:
@@ -53,14 +58,27 @@ def describe_file(path: Path) -> dict[str, Any]:
     raise InspectError(f"{path}: expected an artifact (.h5), a FITS file, or a run table (.ecsv, .csv)")
 
 
-def describe_artifact(path: Path) -> dict[str, Any]:
-    """Kind, key, attributes, provenance and datasets of an artifact, each with its totals."""
+def describe_artifact(path: Path, dense: bool = False) -> dict[str, Any]:
+    """Kind, form, key, attributes, provenance and datasets of an artifact, each with its totals."""
     summary = read_summary(path)
+    summary["form"] = form_of(summary["attributes"])
+    if dense and summary["form"] == FACTORED:
+        return summary | _expanded(path)
     with open_artifact(path) as opened:
         for name, about in summary["datasets"].items():
             dataset = opened.dataset(name)
             about["totals"] = totals(dataset.data if isinstance(dataset, Cube) else dataset)
     return summary
+
+
+def _expanded(path: Path) -> dict[str, Any]:
+    """Attributes and datasets that an artifact of the factored form stands for; they are stored nowhere."""
+    artifact = read_dense(path)
+    datasets = {name: plain_description(describe(name, dataset)) for name, dataset in sorted(artifact.datasets.items())}
+    for name, about in datasets.items():
+        dataset = artifact.datasets[name]
+        about["totals"] = totals(dataset.data if isinstance(dataset, Cube) else np.asarray(dataset))
+    return {"attributes": artifact.attributes, "datasets": datasets}
 
 
 def totals(data: NDArray[Any]) -> dict[str, float | int | None]:

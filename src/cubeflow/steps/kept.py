@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,18 @@ from cubeflow.plan.digests import write_json
 from cubeflow.plan.write import read_json
 from cubeflow.products.stack import Stack
 from cubeflow.steps.background import Background
+from cubeflow.steps.expand import (
+    FACTORED,
+    background_of,
+    cubes,
+    dense_background,
+    dense_reduced,
+    factored_background,
+    factored_reduced,
+    reduced_of,
+)
 from cubeflow.steps.reduce import Reduced
+from cubeflow.steps.setup import ReduceSetup
 from cubeflow.storage.artifact import (
     Artifact,
     ArtifactDamaged,
@@ -47,26 +58,29 @@ class Keeper:
     say : callable
         Takes one line for the log.
     config : mapping
-        Configuration ``reduce`` and ``backgrounds`` by label, kept beside what was made with it.
+        Configuration ``reduce`` and ``backgrounds`` by label, kept beside what was made with it, and ``settings``,
+        of which ``form`` is that of new artifacts.
+    setup : ReduceSetup
+        Configuration ``reduce`` as objects.
     """
 
     folder: Path
     compression: str
     say: Callable[[str], None]
     config: Plain
+    setup: ReduceSetup
 
     def reduced(self, run: Plain, make: Callable[[], Reduced]) -> Reduced:
-        """Maps of a run, from its ``reduced.h5`` if that holds the key of `run`.
+        """Maps of a run, from its ``reduced.h5`` if that holds the key of `run`, in whichever form.
 
         A run that was left out before, for the same inputs and configuration, is left out again
         without being read: the reason lies beside the artifacts.
         """
         folder, key = self.run_folder(run), run["reduced_key"]
         path, verdict = folder / "reduced.h5", folder / "left-out.json"
-        kept = self._read(path, "reduced", key)
+        kept = self._read_reduced(path, key)
         if kept is not None:
-            row = kept.attributes["row"]
-            return Reduced(_cubes(kept), np.asarray(kept.datasets["gti_s"]), row["livetime_s"], row)
+            return kept
         self._repeat_verdict(verdict, key)
         try:
             reduced = make()
@@ -75,23 +89,31 @@ class Keeper:
             write_json(verdict, {"key": key, "kind": kind, "reason": str(error)})
             raise
         made_of = {"config": self.config["reduce"], "inputs": dict(run["inputs"])}
-        datasets: Datasets = {**reduced.maps, "gti_s": reduced.gti_s}
-        self._write(path, Artifact("reduced", key, versions.REDUCE, datasets, {"row": dict(reduced.row)}, made_of))
-        return reduced
+        factored = self._makes_factored
+        datasets, about = factored_reduced(reduced, self.setup) if factored else dense_reduced(reduced)
+        self._write(path, Artifact("reduced", key, versions.REDUCE, datasets, about, made_of))
+        return replace(reduced, source=None)
 
-    def background(self, run: Plain, label: str, make: Callable[[], Background]) -> Background:
-        """Background of a run, from its ``background-<label>.h5`` if that holds the key of `run`."""
+    def background(
+        self, run: Plain, label: str, make: Callable[[], Background], exclusion: Callable[[], NDArray[np.bool_]]
+    ) -> Background:
+        """Background of a run, from its ``background-<label>.h5`` if that holds the key of `run`, and maps.
+
+        The factored form has none: they are made again. `exclusion` gives the mask that it keeps.
+        """
         path = self.run_folder(run) / f"background-{label}.h5"
         key = run["background_keys"][label]
         kept = self._read(path, "background", key)
-        if kept is not None:
-            usable, attributes = np.asarray(kept.datasets["usable"]), kept.attributes
-            return Background(_cubes(kept), usable, attributes["row"], attributes["failed"])
+        found = None if kept is None else background_of(kept)
+        if found is not None:
+            return found
         made = make()
-        about = {"row": dict(made.row), "failed": made.failed, "label": label}
-        made_of = {"config": self.config["backgrounds"][label], "inputs": {"reduced": run["reduced_key"]}}
-        datasets: Datasets = {**made.maps, "usable": made.usable}
-        self._write(path, Artifact("background", key, versions.BACKGROUND, datasets, about, made_of))
+        if kept is None:
+            made_of = {"config": self.config["backgrounds"][label], "inputs": {"reduced": run["reduced_key"]}}
+            factored = self._makes_factored
+            datasets, about = factored_background(made, exclusion()) if factored else dense_background(made)
+            about["label"] = label
+            self._write(path, Artifact("background", key, versions.BACKGROUND, datasets, about, made_of))
         return made
 
     def run_folder(self, run: Plain) -> Path:
@@ -108,6 +130,19 @@ class Keeper:
             return
         if known:
             raise LEFT_OUT[verdict["kind"]](verdict["reason"])
+
+    @property
+    def _makes_factored(self) -> bool:
+        return bool(self.config["settings"].get("form") == FACTORED)
+
+    def _read_reduced(self, path: Path, key: str) -> Reduced | None:
+        """Maps of a run if the artifact holds the key and they can be had from it; else it is set aside."""
+        kept = self._read(path, "reduced", key)
+        try:
+            return None if kept is None else reduced_of(path, kept, self.setup)
+        except ArtifactDamaged as error:
+            _set_aside(path, error, self.say)
+            return None
 
     def _read(self, path: Path, kind: str, key: str) -> Artifact | None:
         """Return the artifact if it is whole and holds the key; a damaged one is set aside."""
@@ -128,8 +163,12 @@ def read_kept(path: Path, kind: str, key: str | None, say: Callable[[str], None]
     except ArtifactMismatch:
         return None
     except ArtifactDamaged as error:
-        say(f"{path}: damaged ({error.reason}); set aside as {set_aside(path).name} and made again")
+        _set_aside(path, error, say)
         return None
+
+
+def _set_aside(path: Path, error: ArtifactDamaged, say: Callable[[str], None]) -> None:
+    say(f"{path}: damaged ({error.reason}); set aside as {set_aside(path).name} and made again")
 
 
 def read_stack(path: Path, names: Sequence[str] | None = None) -> Artifact:
@@ -147,10 +186,6 @@ def read_stack(path: Path, names: Sequence[str] | None = None) -> Artifact:
         raise FailedError(f"{path}: damaged ({error.reason}); set aside as {aside}, start again to make it") from error
 
 
-def _cubes(artifact: Artifact) -> dict[str, Cube]:
-    return {name: data for name, data in artifact.datasets.items() if isinstance(data, Cube)}
-
-
 def write_stack(path: Path, stacked: Stack, key: str, attributes: Plain, compression: str) -> None:
     """Write a stack; everything but the maps goes into the attributes."""
     totals = {"ontime_s": stacked.ontime_s, "livetime_s": stacked.livetime_s, "n_runs": stacked.n_runs}
@@ -163,4 +198,4 @@ def stack_from_artifact(artifact: Artifact) -> Stack:
     """Undo `write_stack`."""
     totals = artifact.attributes
     gti_s = np.asarray(artifact.datasets["gti_s"])
-    return Stack(_cubes(artifact), gti_s, totals["ontime_s"], totals["livetime_s"], totals["n_runs"])
+    return Stack(cubes(artifact), gti_s, totals["ontime_s"], totals["livetime_s"], totals["n_runs"])

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from cubeflow.maps import Cube
 from cubeflow.steps.datasets import dataset_maps
+from cubeflow.steps.expand import cubes, read_dense
 from cubeflow.steps.to_gammapy import to_dataset, to_map
-from cubeflow.storage.artifact import read_artifact
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,19 +56,19 @@ class Loaded:
 
 
 def load(path: str | Path) -> Loaded:
-    """Read an artifact, whole and checked.
+    """Read an artifact, whole and checked; of the factored form the maps are made again, and are the same.
 
     Parameters
     ----------
     path : path
-        ``cube.h5``, ``reduced.h5``, ``background-<label>.h5`` or a stack.
+        ``cube.h5``, ``reduced.h5``, ``background-<label>.h5`` (of the factored form beside the ``reduced.h5`` of
+        its run) or a stack.
 
     Raises
     ------
     StorageError, ArtifactDamaged, ArtifactMismatch
         If it cannot be read, is damaged, or was written by a newer version.
     """
-    artifact = read_artifact(path)
-    maps = {name: data for name, data in artifact.datasets.items() if isinstance(data, Cube)}
+    artifact = read_dense(path)
     arrays = {name: np.asarray(data) for name, data in artifact.datasets.items() if not isinstance(data, Cube)}
-    return Loaded(artifact.kind, artifact.key, maps, arrays, artifact.attributes, artifact.provenance)
+    return Loaded(artifact.kind, artifact.key, cubes(artifact), arrays, artifact.attributes, artifact.provenance)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps import Cube, Geometry, make_cutout
-from cubeflow.observation import EventList, Gti, Observation, RunRefused, RunSkipped
+from cubeflow.observation import EventList, Gti, Observation, Pointing, RunRefused, RunSkipped
 from cubeflow.products.acceptance import FieldRotation, make_field_rotation, make_map_hadron_acceptance
 from cubeflow.products.counts import make_map_counts
 from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_exposure_true_energy
@@ -38,12 +38,15 @@ class Reduced:
         Livetime, s.
     row : mapping
         Plain numbers and strings for the run table.
+    source : Observation or None
+        What the maps were made from beside the counts, without its events; None for maps that were read.
     """
 
     maps: Mapping[str, Cube]
     gti_s: NDArray[np.float64]
     livetime_s: float
     row: Mapping[str, Any]
+    source: Observation | None = None
 
 
 def reduce_observation(observation: Observation, setup: ReduceSetup) -> Reduced:
@@ -68,15 +71,45 @@ def reduce_observation(observation: Observation, setup: ReduceSetup) -> Reduced:
     RunSkipped
         If no good time is selected.
     """
-    pointing = observation.pointing
-    geom = make_cutout(setup.geometry, pointing.ra_deg, pointing.dec_deg, setup.offset_max_deg, trim=setup.trim)
+    geom = run_geometry(observation.pointing, setup)
     events = observation.events
     if setup.gti_filter:
         events = events.select(observation.gti.contains(events.time_s))
-    maps = _sky_maps(observation, events, setup, geom) | _response_maps(observation, setup)
-    gti_s = np.stack([observation.gti.start_s, observation.gti.stop_s], axis=1)
-    row = _row(observation, events, maps)
-    return Reduced({name: cube.to_float32() for name, cube in maps.items()}, gti_s, observation.livetime_s, row)
+    counts = make_map_counts(events, geom, setup.energy, observation.pointing, setup.offset_max_deg)
+    source = replace(observation, events=observation.events.select(np.zeros(len(observation.events), bool)))
+    maps = make_maps(source, counts, setup)
+    return Reduced(maps, gti_array(observation.gti), observation.livetime_s, _row(observation, events, maps), source)
+
+
+def make_maps(observation: Observation, counts: Cube, setup: ReduceSetup) -> dict[str, Cube]:
+    """Make all maps of an observation whose counts are known.
+
+    Parameters
+    ----------
+    observation : Observation
+        Responses, pointing and times; its events are not looked at.
+    counts : Cube, (energy, lat, lon)
+        Counts on `run_geometry`.
+    setup : ReduceSetup
+        Geometry, axes and cuts.
+
+    Returns
+    -------
+    dict of str to Cube
+        As in `Reduced`.
+    """
+    maps = _sky_maps(observation, counts, setup) | _response_maps(observation, setup)
+    return {name: cube.to_float32() for name, cube in maps.items()}
+
+
+def run_geometry(pointing: Pointing, setup: ReduceSetup) -> Geometry:
+    """Cutout of the final geometry that a run can fill; raises NoOverlap."""
+    return make_cutout(setup.geometry, pointing.ra_deg, pointing.dec_deg, setup.offset_max_deg, trim=setup.trim)
+
+
+def gti_array(gti: Gti) -> NDArray[np.float64]:
+    """Starts and stops, shape (n, 2)."""
+    return np.stack([gti.start_s, gti.stop_s], axis=1)
 
 
 def in_selected_time(observation: Observation, setup: ReduceSetup) -> Observation:
@@ -92,10 +125,10 @@ def in_selected_time(observation: Observation, setup: ReduceSetup) -> Observatio
     return replace(observation, gti=selected, events=kept)
 
 
-def _sky_maps(observation: Observation, events: EventList, setup: ReduceSetup, geom: Geometry) -> dict[str, Cube]:
-    """Maps on the fine grid."""
-    pointing, offset_max = observation.pointing, setup.offset_max_deg
-    maps = {"counts": make_map_counts(events, geom, setup.energy, pointing, offset_max)}
+def _sky_maps(observation: Observation, counts: Cube, setup: ReduceSetup) -> dict[str, Cube]:
+    """Maps on the fine grid, that of the counts."""
+    pointing, offset_max, geom = observation.pointing, setup.offset_max_deg, counts.geom
+    maps = {"counts": counts}
     if observation.background is not None:
         maps["acceptance"] = make_map_hadron_acceptance(
             pointing,

@@ -49,6 +49,7 @@ def target_spec(config: Config, name: str) -> TargetSpec:
         },
         settings={
             "compression": config.artifacts.compression,
+            "form": config.artifacts.form,
             "exclusion": target.to_plain("exclusion"),
         },
         batch=target.stack.batch,
@@ -78,8 +79,8 @@ def reduce_setup(target: TargetConfig) -> ReduceSetup:
         duplicates=target.observations.duplicates,
         time_mjd=target.observations.time_mjd,
         split=target.observations.split_s,
-        safe_mask=target.to_plain("safe_mask"),
         interpolation=target.acceptance.interpolation,
+        safe_mask=target.to_plain("safe_mask"),
         spectrum=target.to_plain("spectrum"),
     )
 

@@ -117,12 +117,9 @@ class OpenArtifact:
 
     def describe(self, name: str) -> dict[str, Any]:
         """Shape, type, unit, axes, geometry, compression and stored length of a dataset, as plain values."""
-        description = self._description(name)
-        text = description.to_text()
+        plain = plain_description(self._description(name))
         stored = self.content[name].id.get_storage_size()
-        plain = {"axes": json.loads(text["axes"]), "geometry": json.loads(text["geometry"])}
-        shape = {"shape": list(description.shape), "stored": description.stored, "stored_bytes": stored}
-        return {**text, **plain, **shape, "compression": hdf5_read.compression_of(self.content, name)}
+        return {**plain, "stored_bytes": stored, "compression": hdf5_read.compression_of(self.content, name)}
 
     def _description(self, name: str) -> Description:
         if name not in self.descriptions:
@@ -164,6 +161,13 @@ def verify(path: PathLike, file: Any, envelope: Envelope, sums: Mapping[str, int
     if found != dict(sums):
         wrong = sorted(name for name in {*found, *sums} if found.get(name) != sums.get(name))
         raise StorageError(f"{path}: what was written reads back differently: {wrong}")
+
+
+def plain_description(description: Description) -> dict[str, Any]:
+    """Shape, types, unit, axes and geometry of a dataset as plain values."""
+    text = description.to_text()
+    nested = {name: json.loads(text[name]) for name in ("axes", "geometry")}
+    return {**text, **nested, "shape": list(description.shape), "stored": description.stored}
 
 
 def root_attributes(artifact: Artifact) -> dict[str, str]:
