@@ -175,11 +175,26 @@ def test_the_smaller_table_has_the_same_kernels(bins):
     assert np.count_nonzero(smaller.density) <= min(bins, 29) * 40 * 3
 
 
-def test_the_mask_that_needs_all_of_the_dispersion_keeps_it():
-    run = observation()
-    methods = {**SETUP.safe_mask, "methods": ["edisp-bias"]}
-    assert needed_responses(run, replace(SETUP, safe_mask=methods))["edisp"] is run.edisp
-    assert len(needed_responses(run, SETUP)["edisp"].energy_true) == 7
+def test_the_mask_that_needs_all_of_the_dispersion_is_kept(tmp_path):
+    setup = replace(SETUP, safe_mask={**SETUP.safe_mask, "methods": ["edisp-bias"]})
+    made, again = expanded(observation(), setup, tmp_path / "reduced.h5")
+    assert_same(made, again)
+    artifact = read_artifact(tmp_path / "reduced.h5")
+    mask = artifact.datasets["mask_safe"]
+    np.testing.assert_array_equal(mask.data, made.maps["mask_safe"].data)
+    assert "mask_safe" not in content()[0]
+    for wrong in (
+        mask.data,
+        mask.to_float32().cutout(mask.geom.cutout(0, 0, 3, 3)),
+        replace(mask, data=mask.data + 0.0),
+    ):
+        datasets = {**artifact.datasets, "mask_safe": wrong}
+        with pytest.raises(ValueError, match=r"mask_safe: expected truth values on the map of the counts"):
+            unpack(datasets, artifact.attributes["factors"], made.row, setup)
+
+
+def test_the_dispersion_is_kept_at_the_energies_of_the_maps():
+    assert len(needed_responses(observation(), SETUP)["edisp"].energy_true) == 7
 
 
 def content():

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from cubeflow.maps import Cube
 from cubeflow.observation import RunRefused, RunSkipped
 from cubeflow.steps.background import Background, make_background
-from cubeflow.steps.factors import NAME, check_size, pack, unpack
+from cubeflow.steps.factors import NAME, Datasets, check_size, pack, unpack
 from cubeflow.steps.reduce import Reduced
 from cubeflow.steps.setup import ReduceSetup, reduce_setup_from_plain
 from cubeflow.storage.artifact import Artifact, ArtifactDamaged, read_artifact
 
-Datasets = dict[str, Cube | NDArray[Any]]
 Made = tuple[Datasets, dict[str, Any]]  # datasets and attributes of an artifact
 DENSE, FACTORED = "dense", "factored"
 MASK = "exclusion"
@@ -69,10 +68,8 @@ def dense_reduced(reduced: Reduced) -> Made:
 
 def factored_reduced(reduced: Reduced, setup: ReduceSetup) -> Made:
     """Content of the factored form of a run that has just been reduced."""
-    if reduced.source is None:
-        raise ValueError("factored form: expected a run that was reduced, got maps that were read")
-    arrays, plain = pack(reduced.source, reduced.maps["counts"], setup)
-    return {**arrays}, {"row": dict(reduced.row), NAME: plain}
+    datasets, plain = pack(reduced, setup)
+    return datasets, {"row": dict(reduced.row), NAME: plain}
 
 
 def dense_background(background: Background) -> Made:

@@ -23,38 +23,37 @@ from cubeflow.steps.setup import ReduceSetup
 from cubeflow.storage.responses import KINDS, pack_response, unpack_response
 
 FloatArray = NDArray[np.float64]
+Datasets = dict[str, Cube | NDArray[Any]]
 NAME = "factors"
 MAX_VALUES = 1 << 28  # of a map that is made from what a file says
 
 
-def pack(source: Observation, counts: Cube, setup: ReduceSetup) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Arrays and plain values from which `unpack` makes the maps of a run again.
+def pack(reduced: Reduced, setup: ReduceSetup) -> tuple[Datasets, dict[str, Any]]:
+    """Datasets and plain values from which `unpack` makes the maps of a run again.
 
     Parameters
     ----------
-    source : Observation
-        What the maps were made from.
-    counts : Cube, (energy, lat, lon)
-        Counts of the run.
+    reduced : Reduced
+        Run that has just been reduced.
     setup : ReduceSetup
         Geometry, axes and cuts.
 
     Raises
     ------
     ValueError
-        If a response is of a class that has no factored form.
+        If the run was read, not reduced, or a response is of a class that has no factored form.
     """
-    flat = counts.data.ravel()
+    source, flat = reduced.source, reduced.maps["counts"].data.ravel()
+    if source is None:
+        raise ValueError("factored form: expected a run that was reduced, got maps that were read")
     index = np.flatnonzero(flat)
-    arrays: dict[str, NDArray[Any]] = {
-        "counts.index": index,
-        "counts.value": flat[index],
-        "gti_s": gti_array(source.gti),
-    }
+    datasets: Datasets = {"counts.index": index, "counts.value": flat[index], "gti_s": reduced.gti_s}
+    if _keeps_mask(setup):
+        datasets["mask_safe"] = reduced.maps["mask_safe"]
     responses: dict[str, Any] = {}
     for kind, response in needed_responses(source, setup).items():
         more, responses[kind] = pack_response(kind, response)
-        arrays |= more
+        datasets |= more
     site = source.site
     plain = {
         "obs_id": source.obs_id,
@@ -64,10 +63,12 @@ def pack(source: Observation, counts: Cube, setup: ReduceSetup) -> tuple[dict[st
         "site": None if site is None else [float(each) for each in (site.lon_deg, site.lat_deg, site.altitude_m)],
         "responses": responses,
     }
-    return arrays, plain
+    return datasets, plain
 
 
-def unpack(arrays: Mapping[str, Any], plain: Mapping[str, Any], row: Mapping[str, Any], setup: ReduceSetup) -> Reduced:
+def unpack(
+    datasets: Mapping[str, Any], plain: Mapping[str, Any], row: Mapping[str, Any], setup: ReduceSetup
+) -> Reduced:
     """Maps of a run from its factored form, which may have been made by anyone.
 
     Raises
@@ -75,12 +76,12 @@ def unpack(arrays: Mapping[str, Any], plain: Mapping[str, Any], row: Mapping[str
     ValueError, TypeError, KeyError, RunRefused
         If a part is missing, of another type or shape, not finite or out of range.
     """
-    responses = _responses(arrays, plain["responses"])
+    responses = _responses(datasets, plain["responses"])
     nothing = np.zeros(0)
     observation = Observation(
         obs_id=plain["obs_id"],
         events=EventList(nothing, nothing, nothing, nothing),
-        gti=_gti(arrays["gti_s"]),
+        gti=_gti(datasets["gti_s"]),
         pointing=Pointing(*_numbers("pointing", plain["pointing_deg"], ((0, 360), (-90, 90)))),
         deadc=_numbers("deadc", [plain["deadc"]], ((0, 1),))[0],
         point_like=plain["point_like"],
@@ -91,9 +92,10 @@ def unpack(arrays: Mapping[str, Any], plain: Mapping[str, Any], row: Mapping[str
         background=responses.get("background"),
         rad_max=responses.get("rad_max"),
     )
-    counts = _counts(arrays, run_geometry(observation.pointing, setup), setup)
+    counts = _counts(datasets, run_geometry(observation.pointing, setup), setup)
+    mask = _mask(datasets["mask_safe"], counts) if _keeps_mask(setup) else None
     with np.errstate(all="ignore"):  # tables of any content
-        maps = make_maps(observation, counts, setup)
+        maps = make_maps(observation, counts, setup, mask)
     return Reduced(maps, gti_array(observation.gti), observation.livetime_s, row)
 
 
@@ -101,17 +103,29 @@ def needed_responses(observation: Observation, setup: ReduceSetup) -> dict[str, 
     """Responses that there are, without what cannot enter any map.
 
     The energy dispersion is interpolated to the energies of the maps, or zero where these have no weight, as is a table
-    of the PSF. The safe mask ``edisp-bias`` looks at the whole table, which is then kept whole.
+    of the PSF.
     """
     found = {kind: getattr(observation, kind) for kind in KINDS}
     centers = setup.energy_true.centers
-    if isinstance(found["edisp"], EnergyDispersion) and "edisp-bias" not in setup.safe_mask["methods"]:
+    if isinstance(found["edisp"], EnergyDispersion):
         found["edisp"] = edisp_at(found["edisp"], centers)
     if isinstance(found["psf"], PsfTable):
         psf = found["psf"]
         is_used = _has_weight(psf.energy_true, centers)
         found["psf"] = replace(psf, density_sr=np.where(is_used[:, None, None], psf.density_sr, 0.0))
     return {kind: response for kind, response in found.items() if response is not None}
+
+
+def _keeps_mask(setup: ReduceSetup) -> bool:
+    """Whether the safe mask is kept as it is: ``edisp-bias`` looks at the whole energy dispersion."""
+    return "edisp-bias" in setup.safe_mask["methods"]
+
+
+def _mask(mask: Any, counts: Cube) -> Cube:
+    """Safe mask on the geometry and axes of the counts."""
+    if not isinstance(mask, Cube) or mask.data.dtype != bool or (mask.geom, mask.axes) != (counts.geom, counts.axes):
+        raise ValueError("mask_safe: expected truth values on the map of the counts")
+    return mask
 
 
 def edisp_at(edisp: EnergyDispersion, energy_true_tev: FloatArray) -> EnergyDispersion:

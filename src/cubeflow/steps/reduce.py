@@ -81,7 +81,9 @@ def reduce_observation(observation: Observation, setup: ReduceSetup) -> Reduced:
     return Reduced(maps, gti_array(observation.gti), observation.livetime_s, _row(observation, events, maps), source)
 
 
-def make_maps(observation: Observation, counts: Cube, setup: ReduceSetup) -> dict[str, Cube]:
+def make_maps(
+    observation: Observation, counts: Cube, setup: ReduceSetup, mask_safe: Cube | None = None
+) -> dict[str, Cube]:
     """Make all maps of an observation whose counts are known.
 
     Parameters
@@ -92,6 +94,8 @@ def make_maps(observation: Observation, counts: Cube, setup: ReduceSetup) -> dic
         Counts on `run_geometry`.
     setup : ReduceSetup
         Geometry, axes and cuts.
+    mask_safe : Cube of bool, (energy, lat, lon), optional
+        Safe mask, where it is known.
 
     Returns
     -------
@@ -99,6 +103,7 @@ def make_maps(observation: Observation, counts: Cube, setup: ReduceSetup) -> dic
         As in `Reduced`.
     """
     maps = _sky_maps(observation, counts, setup) | _response_maps(observation, setup)
+    maps["mask_safe"] = mask_safe or make_run_mask(observation, counts.geom, setup)
     return {name: cube.to_float32() for name, cube in maps.items()}
 
 
@@ -147,7 +152,6 @@ def _sky_maps(observation: Observation, counts: Cube, setup: ReduceSetup) -> dic
         maps["exposure_reco"] = make_map_exposure_reco_energy(
             maps["exposure"], pointing, observation.edisp, setup.energy, make_spectrum(setup.spectrum)
         )
-    maps["mask_safe"] = make_run_mask(observation, geom, setup)
     return maps
 
 
