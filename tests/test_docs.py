@@ -216,10 +216,11 @@ def test_paths_exist(page: Path) -> None:
 
 
 def test_run_table_columns_are_documented() -> None:
-    from cubeflow.steps.table import FIRST
+    from cubeflow.steps.columns import FIRST, OF_LABEL
 
     text = (REPOSITORY / "docs" / "formats.md").read_text()
     assert [column for column in FIRST if f"`{column}`" not in text] == []
+    assert [column for column in OF_LABEL if f"`{column}`" not in text and f"`{column}_0`" not in text] == []
 
 
 def test_pages_build_without_warnings_and_without_the_network(tmp_path: Path) -> None:

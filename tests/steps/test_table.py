@@ -5,6 +5,7 @@ import pytest
 from astropy.table import Table
 
 from cubeflow.config import load_config
+from cubeflow.steps.table import make_table
 from cubeflow.steps.whole import run_whole
 
 CONFIG = """
@@ -54,6 +55,39 @@ def test_columns_with_units(results):
         assert np.all(used[f"fov_norm_err_{group}"] > 0)
     np.testing.assert_allclose(used["ring_alpha"] * used["ring_off"], used["ring_on"] - used["ring_excess"])
     assert np.all(used["fov_significance"] > 3)
+
+
+def test_every_column_says_what_it_is_and_no_other(results):
+    table = Table.read(results / "runs.ecsv")
+    said = {name: table[name].description for name in table.colnames}
+    assert [name for name, text in said.items() if not text] == []
+    assert said["object"] == "object named in the file"
+    assert said["dec_object"] == "declination of the object named in the file"
+    assert said["header_ontime"] == "ONTIME of the header"
+    assert said["counts"] == "counts in the map"
+    assert said["fov_counts_1"] == "counts from which the norm was found"
+    assert said["ring_off"] == "OFF counts of the ring about the target"
+
+
+def test_columns_of_a_run_stay_apart_from_those_of_labels_called_alike():
+    row = {"obs_id": 1, "counts_safe": 5, "n_events": 7, "x_status": "ok", "x_2_status": "ok", "x_norm_0": 1.0}
+    row |= {"counts_status": "ok", "n_on": 3, "fancy": 0}
+    table = make_table([row], ["n", "x", "counts", "x_2"])
+    order = [
+        "obs_id",
+        "n_events",
+        "counts_safe",
+        "fancy",
+        "n_on",
+        "x_norm_0",
+        "x_status",
+        "counts_status",
+        "x_2_status",
+    ]
+    assert table.colnames == order
+    assert table["counts_safe"].description == "counts in safe bins of the map"
+    assert table["x_2_status"].description == table["counts_status"].description == table["x_status"].description
+    assert table["fancy"].description == ""
 
 
 def test_the_three_forms_say_the_same(results):

@@ -8,38 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from cubeflow.plan.write import read_json
+from cubeflow.steps.columns import column_of, describe_column, label_of, order_of
 from cubeflow.steps.kept import read_stack
 from cubeflow.storage.atomic import write_atomic
 
 Row = dict[str, Any]
 
 SEVERITY = ("ok", "dropped", "skipped", "refused")
-UNITS = {"_deg": "deg", "_s": "s", "_tev": "TeV", "_m": "m"}  # endings of names, which become units
-
-DESCRIPTIONS = {
-    "obs_id": "run",
-    "status": "ok, dropped (no background), skipped (no overlap with the map) or refused",
-    "reason": "why a run is not ok",
-    "object": "object named in the file",
-    "ra_pnt": "right ascension of the pointing, ICRS",
-    "dec_pnt": "declination of the pointing, ICRS",
-    "offset": "separation of the pointing from the target",
-    "ontime": "sum of the good time intervals",
-    "livetime": "ontime times DEADC",
-    "n_events": "events read",
-    "n_events_gti": "events inside the good time intervals",
-    "counts": "counts in the map",
-    "on": "counts in the disc about the target (significance.radius)",
-    "off": "OFF counts of the ring about the target",
-    "alpha": "background in the disc over OFF counts",
-    "excess": "ON counts less background in the disc about the target",
-    "significance": "of the excess at the target, in sigma",
-    "counts_safe": "counts in safe bins of the map",
-    "energy_threshold": "lower edge of the first safe bin of reconstructed energy",
-    "quirks": "deviations of the files from the format",
-    "repairs": "what was repaired or dropped, with how often",
-}
-FIRST = tuple(DESCRIPTIONS)
 
 
 def run_rows(manifest: Mapping[str, Any], folder: Path) -> list[Row]:
@@ -145,26 +120,16 @@ def make_table(rows: list[Row], labels: list[str]):  # type: ignore[no-untyped-d
     """Astropy table with units and descriptions; cells without a value are masked."""
     from astropy.table import MaskedColumn, Table
 
-    found = {name for row in rows for name in row}
-    common = sorted(name for name in found if not name.startswith(tuple(f"{label}_" for label in labels)))
-    names = sorted(common, key=lambda name: FIRST.index(_column(name)[0]) if _column(name)[0] in FIRST else len(FIRST))
-    names += [name for label in labels for name in sorted(found) if name.startswith(f"{label}_")]
+    places = {}
+    for name in {name for row in rows for name in row}:
+        column, unit = column_of(name)
+        label = label_of(column, labels)
+        places[order_of(column, label, labels)] = name, column, unit, describe_column(column, label)
     table = Table(meta={"labels": labels})
-    for name in names:
-        column, unit = _column(name)
+    for _, (name, column, unit, description) in sorted(places.items()):
         values = [row.get(name) for row in rows]
         fill = next((type(value)() for value in values if value is not None), "")
         data = [fill if value is None else value for value in values]
         mask = [value is None for value in values]
-        description = DESCRIPTIONS.get(column) or DESCRIPTIONS.get(column.partition("_")[2], "")
         table[column] = MaskedColumn(data, mask=mask, unit=unit, description=description)
     return table
-
-
-def _column(name: str) -> tuple[str, str | None]:
-    """Name and unit of a column, from a name with the unit at its end (or before the number of a group)."""
-    stem, dot, group = name.rpartition("_") if name.rpartition("_")[2].isdigit() else (name, "", "")
-    for ending, unit in UNITS.items():
-        if stem.endswith(ending):
-            return f"{stem.removesuffix(ending)}{dot}{group}", unit
-    return name, None
