@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from cubeflow.config.merge import merge
 from cubeflow.config.messages import Draft, explain
 from cubeflow.config.model import Config, TargetConfig
 from cubeflow.errors import MistakeError
-from cubeflow.strict_yaml import Document, KeyPath, YamlError, parse_yaml, read_yaml
+from cubeflow.strict_yaml import Document, KeyPath, YamlError, dotted, parse_scalar, parse_yaml, read_yaml
 
 OVERRIDES = "overrides"
 MAX_MESSAGES = 10
@@ -49,6 +50,25 @@ def load_config(path: Path | str | Sequence[Path | str], overrides: Mapping[str,
     except YamlError as error:
         raise ConfigError(str(error)) from error
     return _check(_draft(documents, overrides or {}))
+
+
+def load_from_command_line(paths: Sequence[Path | str], overrides: Mapping[str, Any]) -> Config:
+    """Read and check a configuration with overrides from Snakemake, which leaves what is in lists and mappings text.
+
+    Such text is read as in a file: ``5`` is a number, ``null`` nothing. Where that does not fit it is tried as it is,
+    as a folder may be called 2024.
+
+    Raises
+    ------
+    ConfigError
+        As `load_config`.
+    """
+    try:
+        return load_config(paths, _read_scalars(overrides, ()))
+    except ConfigError:
+        with suppress(ConfigError):
+            return load_config(paths, overrides)
+        raise
 
 
 def parse_config(text: str, source: str = "configuration") -> Config:
@@ -94,3 +114,15 @@ def _key_paths(values: Any, path: KeyPath) -> list[KeyPath]:
     """Path of every key and item of nested mappings and lists."""
     items = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else ()
     return [found for key, value in items for found in [(*path, key), *_key_paths(value, (*path, key))]]
+
+
+def _read_scalars(values: Any, path: KeyPath) -> Any:
+    """Nested mappings and lists with the values that their strings have in a file."""
+    if isinstance(values, Mapping):
+        return {key: _read_scalars(value, (*path, key)) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_read_scalars(value, (*path, index)) for index, value in enumerate(values)]
+    try:
+        return parse_scalar(values) if isinstance(values, str) else values
+    except ValueError as error:
+        raise ConfigError(f"{OVERRIDES}:{dotted(path)}: {error}") from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cubeflow.config import Config, load_config
+from cubeflow.config import Config, load_from_command_line
 from cubeflow.dl3.blocks import digest_hdus
 from cubeflow.dl3.index import Store, StoreError, open_store
 from cubeflow.plan.build import PlanError, plan_target
@@ -90,7 +90,7 @@ def digest_file(path: Path) -> HduDigests:
 
 def plan_workflow(paths: Sequence[str | Path], overrides: Mapping[str, Any], say: Say = print) -> WorkflowPlan:
     """Load the configuration, plan, and say what was found; errors as in `make_plan`."""
-    planned = make_plan(load_config(list(paths), overrides), say)
+    planned = make_plan(load_from_command_line(list(paths), overrides), say)
     for target in planned.targets:
         name, runs = target.spec.name, sum(len(batch.runs) for batch in target.batches)
         say(f"{name}: {runs} runs in {len(target.batches)} batches, {len(target.refused)} refused")
@@ -109,7 +109,7 @@ def require_runs(planned: Planned) -> None:
 
 def load_plan(paths: Sequence[str | Path], overrides: Mapping[str, Any]) -> WorkflowPlan:
     """Read the plan that the main process has written; for jobs that start Snakemake again."""
-    config = load_config(list(paths), overrides)
+    config = load_from_command_line(list(paths), overrides)
     path = Path(os.environ.get(PLAN_VARIABLE) or Path(config.results) / "plan.json")
     index = read_json(path)["targets"]
     return WorkflowPlan(config.results, config.on_refused == "continue", index, str(path))
