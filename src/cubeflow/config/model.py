@@ -96,7 +96,10 @@ class TargetConfig(Section):
 
     @model_validator(mode="after")
     def _check_groups(self) -> TargetConfig:
-        for label in self.backgrounds:
+        for label, section in self.backgrounds.items():
+            if isinstance(section, FovSection) and section.fit == "tilt" and self.energy.n_bins < 2:
+                message = "expected scale, or at least two energy bins, which a tilt needs; got tilt and one bin"
+                raise key_error("backgrounds", label, "fit", message=message)
             try:
                 self._groups(label)
             except ValueError as error:

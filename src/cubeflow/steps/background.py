@@ -123,7 +123,7 @@ def _ring(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Background:
     made = make_map_ring_background(
         counts, acceptance, safe & exclusion, plain["r_in_deg"], plain["width_deg"], plain["per_energy"], safe
     )
-    return _from_ring(made, safe)
+    return _from_ring(made, acceptance, safe)
 
 
 def _adaptive_ring(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Background:
@@ -139,7 +139,7 @@ def _adaptive_ring(reduced: Reduced, plain: Plain, exclusion: BoolArray) -> Back
         theta_deg=plain["theta_deg"],
     )
     made = make_map_adaptive_ring_background(counts, acceptance, safe & exclusion, options, plain["per_energy"], safe)
-    return _from_ring(made, safe)
+    return _from_ring(made, acceptance, safe)
 
 
 METHODS: Mapping[str, Callable[[Reduced, Plain, BoolArray], Background]] = {
@@ -156,11 +156,11 @@ def _inputs(reduced: Reduced) -> tuple[Cube, Cube, BoolArray]:
     return reduced.maps["counts"], acceptance, reduced.maps["mask_safe"].data
 
 
-def _from_ring(made: RingBackground, safe: BoolArray) -> Background:
+def _from_ring(made: RingBackground, acceptance: Cube, safe: BoolArray) -> Background:
     """Ring products as they are kept: zero and not usable where there is no OFF acceptance."""
     usable = made.mask
     if not usable.any():
-        return Background({}, np.zeros((1, 1, 1), bool), {}, "no pixel has any OFF acceptance: is the ring too large?")
+        return Background({}, np.zeros((1, 1, 1), bool), {}, _why_no_ring(acceptance, safe))
     background = np.where(usable, made.background.data, 0.0)
     maps = {
         "background": with_values(made.background, background),
@@ -169,6 +169,13 @@ def _from_ring(made: RingBackground, safe: BoolArray) -> Background:
     }
     row = {"pixels_without_off": int(np.count_nonzero(safe.any(axis=0) & ~usable.any(axis=0)))}
     return Background(maps, usable, row)
+
+
+def _why_no_ring(acceptance: Cube, safe: BoolArray) -> str:
+    """Why no pixel has a ring."""
+    if not np.any(acceptance.data > 0, where=safe):
+        return "no acceptance in safe pixels: are the energies those of the background response?"
+    return "no pixel has any OFF acceptance: is the ring too large?"
 
 
 def with_values(cube: Cube, data: NDArray[np.float64]) -> Cube:
