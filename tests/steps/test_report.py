@@ -19,7 +19,7 @@ from cubeflow.steps.report import count_warnings, write_report
 from cubeflow.steps.report_label import LabelInput
 from cubeflow.steps.report_label import make_label as make
 from cubeflow.steps.report_plan import plan_report, report_content, report_files
-from cubeflow.steps.timing import duration, read_timing
+from cubeflow.steps.timing import duration, planned_jobs, read_timing
 from cubeflow.steps.whole import run_whole
 from cubeflow.storage.artifact import read_artifact
 
@@ -187,7 +187,12 @@ def test_timing(tmp_path):
     (tmp_path / "crab" / "reduce-aa.tsv").write_text(head + "10.5\t0:00:10\t200\t1\t1\t1\t0\t0\t90\t9.5\n")
     (tmp_path / "crab" / "reduce-bb.tsv").write_text(head + "300.5\t0:05:00\t350.4\t1\t1\t1\t0\t0\t90\t290\n")
     (tmp_path / "crab" / "table.tsv").write_text(head + "0.4\t0:00:00\t-\t-\t-\t-\t-\t-\t-\tNA\n")
-    first, second = read_timing(tmp_path)
+    (tmp_path / "crab" / "reduce-cc.tsv").write_text(
+        head + "9000\t2:30:00\t9000\t1\t1\t1\t0\t0\t90\t9000\n"
+    )  # of the past
+    jobs = planned_jobs({"crab": {"batches": ["aa", "bb"], "nodes": {"fov": ["ee"]}, "finals": {"fov": "f.json"}}})
+    assert jobs[2:] == ["crab/stack-fov-ee.tsv", "crab/export-fov.tsv", "crab/table.tsv"]
+    first, second = read_timing(tmp_path, jobs)
     assert first == {
         "rule": "reduce",
         "jobs": "2",
@@ -197,5 +202,5 @@ def test_timing(tmp_path):
         "memory": "350 MB",
     }
     assert (second["rule"], second["seconds"], second["memory"]) == ("table", "0.4 s", "")
-    assert read_timing(tmp_path / "absent") == []
+    assert read_timing(tmp_path / "absent", jobs) == []
     assert duration(9000.0) == "2.5 h"

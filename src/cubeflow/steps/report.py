@@ -20,7 +20,7 @@ from cubeflow.steps.report_kept import keep_label
 from cubeflow.steps.report_label import LabelInput, summary_line
 from cubeflow.steps.report_plan import report_content
 from cubeflow.steps.table import Row, leaf_rows, make_table, merge_rows
-from cubeflow.steps.timing import read_timing
+from cubeflow.steps.timing import planned_jobs, read_timing
 from cubeflow.storage.atomic import write_atomic
 
 Say = Callable[[str], None]
@@ -94,7 +94,7 @@ def write_report(results: Path, manifest_path: Path | None, say: Say) -> Path:
         lines += made
         keys += [(f"{name}, {label}", str(final["key"])) for label, final in target.finals.items()]
         say(f"{name}: {len(target.finals)} backgrounds, {len(target.rows)} runs; {target.folder}")
-    timing = read_timing(results / "benchmarks")
+    timing = read_timing(results / "benchmarks", planned_jobs(read_json(results / "plan.json")["targets"]))
     page = Page("cubeflow report", content["key"], lines, sections, versions_of(LIBRARIES), keys, timing)
     path = results / "report.html"
     write_atomic(path, make_page(page).encode())

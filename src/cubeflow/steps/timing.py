@@ -4,17 +4,38 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 
-def read_timing(folder: Path) -> list[dict[str, str]]:
-    """One line per rule from ``<target>/<rule>-<job>.tsv`` in the folder; none without files.
+def planned_jobs(index: Mapping[str, Any]) -> list[str]:
+    """Benchmark files of the jobs that make the results of a plan, relative to their folder; others are of the past.
+
+    Parameters
+    ----------
+    index : mapping
+        Targets of ``plan.json``.
+    """
+    names = []
+    for target, part in index.items():
+        jobs = [f"reduce-{batch}" for batch in part["batches"]]
+        jobs += [f"stack-{label}-{node}" for label, nodes in part["nodes"].items() for node in nodes]
+        jobs += [*(f"export-{label}" for label in part["finals"]), "table"]
+        names += [f"{target}/{job}.tsv" for job in jobs]
+    return names
+
+
+def read_timing(folder: Path, jobs_of_plan: Iterable[str]) -> list[dict[str, str]]:
+    """One line per rule from those of the given ``<target>/<rule>-<job>.tsv`` in the folder that are there.
 
     Values that Snakemake could not measure (short jobs on some systems) are left out of the sums.
     """
     jobs: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for path in sorted(folder.glob("**/*.tsv")):
+    for path in (folder / name for name in jobs_of_plan):
         rule = path.stem.partition("-")[0]
+        if not path.is_file():
+            continue
         with path.open(newline="") as lines:
             jobs[rule] += [_numbers(line) for line in csv.DictReader(lines, delimiter="\t")]
     return [_line(rule, jobs[rule]) for rule in sorted(jobs, key=lambda rule: -_total(jobs[rule], "s")) if jobs[rule]]
