@@ -13,7 +13,9 @@ from cubeflow.dl3.bintable import open_table
 from cubeflow.dl3.blocks import Hdu, read_hdus
 from cubeflow.dl3.events import read_events, read_gti, read_pointing
 from cubeflow.dl3.files import FileRefused
+from cubeflow.dl3.index import open_store
 from cubeflow.dl3.quirks import Notes
+from cubeflow.dl3.reader import read_observation
 from cubeflow.dl3.responses import read_aeff, read_bkg_3d, read_edisp, read_psf_3gauss, read_rad_max
 
 NAMES = ("cta_1dc", "cta_prod5", "magic", "veritas")
@@ -100,6 +102,46 @@ def test_quirks_in_the_numbers_are_named(stores, name: str, hdu_class: str, read
     notes = Notes()
     read(open_table(hdu_of(stores[name], hdu_class)), notes)
     assert set(notes.quirks) == quirks
+
+
+WHOLE_RUNS = {
+    "cta_1dc": {
+        "alt-pnt-90",
+        "bkg-column-bgd",
+        "date-underscore",
+        "edisp-etrue-columns",
+        "edisp-not-normalised",
+        "events-not-sorted",
+        "fk5-as-icrs",
+        "fovalign-missing",
+        "gti-without-unit",
+        "hduclas4-cut",
+        "hduclass-missing",
+        "ogip-hduclass",
+        "ra-wrapped",
+        "radecsys-key",
+        "sigma1-zero",
+        "thresholds-missing",
+        "unit-not-fits",
+    },
+    "cta_prod5": {"edisp-per-bin", "fovalign-missing", "unit-not-fits"},
+    "magic": {"event-ids-repeated", "ra-wrapped", "timesys-lower-case"},
+    "veritas": {"float-mjdrefi", "index-file-dir-masked"},
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whole_runs_are_read_through_the_index_with_exactly_these_quirks(stores, name: str) -> None:
+    store = stores[name]
+    opened = open_store(store.index, [store.index.parents[1]])  # that of cta_1dc leads out of its folder
+    assert [entry.obs_id for entry in opened.runs] == [100001, 100002]
+    assert set(opened.refused) == ({199999} if name == "magic" else set())
+    for entry in opened.runs:
+        run = read_observation(entry)
+        assert set(run.quirks) == WHOLE_RUNS[name]
+        assert len(run.events) == len(store.events[entry.obs_id])
+        assert run.gti.contains(run.events.time_s).all()
+        assert (run.psf is None and run.background is None) == (name in ("magic", "veritas"))
 
 
 def test_magic_cut_is_a_table_and_one_indexed_file_is_absent(stores) -> None:
