@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from cubeflow.plan.coverage import Coverage, coverage
 from cubeflow.plan.model import Plain, TargetSpec
 from cubeflow.plan.tree import LONGEST
 
-PROCESS_MB = 150  # Python with its libraries
 SNAKEMAKE_MB = 350  # of the two Snakemake that a cluster job consists of, beside the command that they start
 LEAF_BYTES = 1 << 30  # of the sums of a batch in memory, all labels together; the rest lies on the disk
 START_MINUTES = 5  # the same for time: imports from a busy shared file system, twice
 SECONDS_PER_VOXEL = 3e-7  # of one run's maps, generous
 SECONDS_PER_RUN = 1.0
+BYTES_PER_FILE = 1e5  # on the disk, whatever is in it
 BYTES_KEPT = 1.5  # on the disk for a voxel of a run in float32, compressed
 BYTES_FACTORED = 5e5  # of a run in the factored form, whatever its maps
-BYTES_PER_VOXEL = 40  # of one run: its maps, their float32 copies, and what a background needs meanwhile
+SLAB_BYTES = 1 << 25  # of a layer of a node in memory at a time, or one plane where that is larger
+BYTES_PER_VOXEL = 35  # of one run: its maps, their float32 copies, and what a background needs meanwhile
 
 
 @dataclass(frozen=True)
@@ -33,31 +34,35 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of voxels.
+    """Numbers of voxels of all layers of the largest label, maps and responses together.
 
     Parameters
     ----------
-    run, total : int
-        Of all sky maps of one run on its cutout, and of the final geometry.
-    run_irf, total_irf : int
-        Of the PSF and energy-dispersion maps.
+    run, batch, total : int
+        Of one run on its cutout, of the sum of a batch, and of the final maps.
+    plane, layer : int
+        Of a slice along the first axis of a layer of the last stack, and of a whole layer; the largest.
     """
 
     run: int
+    batch: int
     total: int
-    run_irf: int
-    total_irf: int
+    plane: int
+    layer: int
 
 
-def sizes(spec: TargetSpec) -> Sizes:
-    """Numbers of voxels of a target's maps, those of its largest label."""
-    reduce = spec.reduce
+def sizes(spec: TargetSpec, covered: Coverage | None = None) -> Sizes:
+    """Numbers of voxels of a target; of a map that is covered as a whole by default."""
+    reduce, covered = spec.reduce, covered or coverage(spec)
     n_energy, n_true, n_rad = (len(reduce[name]["edges"]) - 1 for name in ("energy", "energy_true", "rad"))
-    per_pixel = max((_layers(plain) for plain in spec.backgrounds.values()), default=5) * n_energy + n_true
-    per_irf_pixel = n_true * (n_rad + n_energy + 1)
-    run, total = _pixels(reduce["geometry"], reduce["offset_max_deg"], reduce["trim"])
-    run_irf, total_irf = _pixels(reduce["irf_geometry"], reduce["offset_max_deg"], reduce["trim"])
-    return Sizes(run * per_pixel, total * per_pixel, run_irf * per_irf_pixel, total_irf * per_irf_pixel)
+    sky = max((_layers(plain) for plain in spec.backgrounds.values()), default=5) * n_energy + n_true
+    irf = n_true * (n_rad + n_energy + 1)
+    run, batch, total = (
+        sky * getattr(covered.sky, part) + irf * getattr(covered.irf, part) for part in ("run", "batch", "total")
+    )
+    planes = (max(n_energy, n_true), covered.sky.stack), (n_true, covered.irf.stack * max(n_rad, n_energy))
+    largest = max(planes, key=lambda plane: plane[0] * plane[1])
+    return Sizes(run, batch, total, max(plane[1] for plane in planes), largest[0] * largest[1])
 
 
 def _layers(background: Plain) -> int:
@@ -65,37 +70,39 @@ def _layers(background: Plain) -> int:
     return 7 if background.get("per_energy") else 5
 
 
-def _pixels(geometry: dict[str, Any], offset_max_deg: float, trim: bool) -> tuple[int, int]:
-    """Pixels of a run's cutout and of the whole map."""
-    side = 2 * offset_max_deg / geometry["pixel_deg"] + 3
-    total = geometry["nx"] * geometry["ny"]
-    run = min(side, geometry["nx"]) * min(side, geometry["ny"]) if trim else side * side
-    return int(run), total
+def estimate(spec: TargetSpec, covered: Coverage | None = None) -> dict[str, Estimate]:
+    """Need of the command of each rule.
 
+    ``reduce`` holds the maps of one run and, for each label, the sum of the batch, which lies on the disk beyond a
+    limit; ``stack`` some planes of the node; ``export`` the final cube and what is written from it; ``table`` next to
+    nothing; ``report`` a library that draws, and one label at a time. The factors are measured: memory is 1 to 2 times
+    the need.
 
-def estimate(spec: TargetSpec) -> dict[str, Estimate]:
-    """Need of the command of each rule; an upper bound where runs cover only part of a map.
-
-    ``reduce`` holds the maps of one run and, for each label, the sum of the batch; ``stack`` the sum
-    and one child; ``export`` the final cube and what is written from it; ``table`` next to nothing;
-    ``report`` a library that draws, and one label at a time.
-    The factors are measured: the estimate is 1.1 to 3 times the need.
+    Parameters
+    ----------
+    spec : TargetSpec
+        Geometry, axes and backgrounds.
+    covered : Coverage or None
+        Where the runs lie; None if that is not known, for a map that is covered as a whole.
 
     Returns
     -------
     dict of str to Estimate
         By the name of the rule, without what a cluster job needs beside the command (`ask_memory_mb`).
     """
-    n = sizes(spec)
+    n = sizes(spec, covered)
     labels = max(1, len(spec.backgrounds))
-    one_stack = 8 * (n.total + n.total_irf)
-    seconds = LONGEST * spec.batch * (SECONDS_PER_RUN + SECONDS_PER_VOXEL * (n.run + n.run_irf))
+    final = 8 * n.total
+    slab = max(8 * n.plane, min(8 * n.layer, SLAB_BYTES))
+    run_seconds = SECONDS_PER_RUN + SECONDS_PER_VOXEL * n.run
     return {
-        "reduce": _need(BYTES_PER_VOXEL * (n.run + n.run_irf) + labels * one_stack, seconds),
-        "stack": _need(2.5 * one_stack, LONGEST * spec.fanout * one_stack / 1e8),
-        "export": _need(3 * one_stack, one_stack / 1e7),
-        "table": _need(50 * 2**20, 60),
-        "report": _need(PROCESS_MB * 2**20 + 2 * one_stack, 60),
+        "reduce": _need(
+            110, BYTES_PER_VOXEL * n.run + min(8 * labels * n.batch, LEAF_BYTES), LONGEST * spec.batch * run_seconds
+        ),
+        "stack": _need(80, 4 * slab, LONGEST * spec.fanout * final / 1e8),
+        "export": _need(125, 2.4 * final, final / 1e7),
+        "table": _need(110, 0, 60),
+        "report": _need(230, 1.3 * final, 60),
     }
 
 
@@ -109,20 +116,22 @@ def ask_minutes(need_minutes: int, attempt: int) -> int:
     return (need_minutes + START_MINUTES) * attempt
 
 
-def _need(memory_bytes: float, seconds: float) -> Estimate:
-    return Estimate(int(PROCESS_MB + memory_bytes / 2**20), 1 + int(seconds / 60))
+def _need(process_mb: int, memory_bytes: float, seconds: float) -> Estimate:
+    """Need of a process that has its libraries and these bytes in memory."""
+    return Estimate(int(process_mb + memory_bytes / 2**20), 1 + int(seconds / 60))
 
 
 def disk_mb(spec: TargetSpec, n_runs: int, n_stacks: int) -> int:
     """Disk for the artifacts of `n_runs` runs and for `n_stacks` stacks, compressed; an upper bound, for full maps."""
     n = sizes(spec)
-    per_run = BYTES_KEPT * (n.run + n.run_irf) * (1 + 0.4 * len(spec.backgrounds))
+    per_run = BYTES_KEPT * n.run * (1 + 0.4 * len(spec.backgrounds)) + BYTES_PER_FILE * (1 + len(spec.backgrounds))
     if spec.settings.get("form") == "factored":
         per_run = BYTES_FACTORED
-    return int((n_runs * per_run + 2 * BYTES_KEPT * n_stacks * (n.total + n.total_irf)) / 2**20)
+    per_stack = 2 * BYTES_KEPT * n.total + BYTES_PER_FILE
+    return int((n_runs * per_run + n_stacks * per_stack) / 2**20)
 
 
 def run_seconds(spec: TargetSpec) -> float:
     """CPU time to reduce one run, as measured; jobs are given far more (`estimate`)."""
     n = sizes(spec)
-    return 0.15 + 8e-8 * (n.run + n.run_irf)
+    return 0.15 + 8e-8 * n.run

@@ -26,8 +26,9 @@ from cubeflow.dl3.index import HduRef, RunEntry
 from cubeflow.errors import MistakeError
 from cubeflow.plan import versions
 from cubeflow.plan.build import label_tag
+from cubeflow.plan.coverage import coverage
 from cubeflow.plan.digests import DigestCache, write_json
-from cubeflow.plan.estimate import estimate
+from cubeflow.plan.estimate import Estimate, estimate
 from cubeflow.plan.inventory import PRODUCTS, Inventory, take_inventory
 from cubeflow.plan.model import BatchPlan, TargetPlan, TargetSpec
 from cubeflow.storage.keys import make_key, short
@@ -55,11 +56,12 @@ def write_target(results: Path, target: TargetPlan, sources: Sources) -> tuple[d
     folder = results / target.spec.name
     finals = {label: final_manifest(target, label) for label in target.roots}
     table = table_manifest(target)
+    needs = estimate(target.spec, coverage(target.spec, target.batches, sources[0]))
     found = take_inventory(results, target, {label: final["key"] for label, final in finals.items()}, table["key"])
     for batch in target.batches:
         if batch.name in found.batches or batch.name in found.again:
             path = folder / "plan" / batch_name(batch.name, batch_tag(target.spec))
-            write_json(path, batch_manifest(target, batch))
+            write_json(path, batch_manifest(target, batch, needs["reduce"]))
             write_json(path.with_suffix(".files.json"), batch_files(batch, sources))
     for name in found.again:
         (results / ".cubeflow" / "restored" / target.spec.name / name).unlink(missing_ok=True)
@@ -70,7 +72,9 @@ def write_target(results: Path, target: TargetPlan, sources: Sources) -> tuple[d
     for part in ("", "plan", *finals, *(f"stack/{label}" for label in finals)):
         bring_to_the_present(folder / part)
     names = {label: final_name(label, final["key"]) for label, final in finals.items()}
-    return target_index(target, found) | {"finals": names, "table": table_name(table["key"])}, found
+    resources = {step: need.to_plain() for step, need in needs.items()}
+    manifests = {"finals": names, "table": table_name(table["key"])}
+    return target_index(target, found) | manifests | {"resources": resources}, found
 
 
 def write_manifest(path: Path, content: Mapping[str, Any], outdated: Iterable[Path] | None) -> None:
@@ -141,7 +145,6 @@ def target_index(target: TargetPlan, found: Inventory) -> dict[str, Any]:
         "roots": dict(target.roots),
         "compression": target.spec.settings["compression"],
         "refused": len(target.refused),
-        "resources": {step: need.to_plain() for step, need in estimate(target.spec).items()},
     }
 
 
@@ -154,7 +157,7 @@ def write_index(results: Path, index: Mapping[str, Any], is_current: bool) -> Pa
     return path
 
 
-def batch_manifest(target: TargetPlan, batch: BatchPlan) -> dict[str, Any]:
+def batch_manifest(target: TargetPlan, batch: BatchPlan, need: Estimate) -> dict[str, Any]:
     """All that decides the products of a batch, and nothing else."""
     runs = [
         {
@@ -172,7 +175,7 @@ def batch_manifest(target: TargetPlan, batch: BatchPlan) -> dict[str, Any]:
         "reduce": spec.reduce,
         "backgrounds": spec.backgrounds,
         "settings": spec.settings,
-        "memory_mb": estimate(spec)["reduce"].memory_mb,
+        "memory_mb": need.memory_mb,
         "runs": runs,
         "leaves": dict(batch.leaves),
     }

@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from cubeflow.maps import Cube
 from cubeflow.plan import versions
-from cubeflow.plan.estimate import LEAF_BYTES
+from cubeflow.plan.estimate import LEAF_BYTES, SLAB_BYTES
 from cubeflow.products.stack import Stack
 from cubeflow.steps.kept import write_stack
 from cubeflow.steps.scratch import named_scratch
 from cubeflow.storage.artifact import Artifact, CubeStream, write_artifact_streamed
 from cubeflow.storage.spill import SpillRoom, settle
-
-SLAB_BYTES = 1 << 25
 
 
 def leaf_room(folder: Path, limit_bytes: int = LEAF_BYTES) -> SpillRoom:

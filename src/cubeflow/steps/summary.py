@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cubeflow.plan.estimate import disk_mb, estimate, run_seconds
+from cubeflow.plan.estimate import disk_mb, run_seconds
 from cubeflow.plan.inventory import PRODUCTS, Inventory, artifact_names, envelope_of
 from cubeflow.plan.model import BatchPlan, TargetPlan
 from cubeflow.steps.clean import needed_files, stale_files
@@ -26,7 +26,11 @@ def summarize(planned: Planned) -> dict[str, Any]:
     """
     results = Path(planned.config.results)
     pairs = zip(planned.targets, planned.found, strict=True)
-    targets = {target.spec.name: _summarize_target(results, target, found) for target, found in pairs}
+    index = planned.workflow.index
+    targets = {
+        target.spec.name: _summarize_target(results, target, found, index[target.spec.name]["resources"])
+        for target, found in pairs
+    }
     stale = stale_files(results, planned.targets)
     total: dict[str, Any] = {
         "jobs": _sum([target["jobs"] for target in targets.values()]),
@@ -49,7 +53,9 @@ def _sum(parts: Sequence[dict[str, int]]) -> dict[str, int]:
     return total
 
 
-def _summarize_target(results: Path, target: TargetPlan, found: Inventory) -> dict[str, Any]:
+def _summarize_target(
+    results: Path, target: TargetPlan, found: Inventory, resources: Mapping[str, Mapping[str, int]]
+) -> dict[str, Any]:
     """Numbers of one target."""
     folder, spec = results / target.spec.name, target.spec
     to_make = {path for batch, labels in _open(target, found) for path in _outdated(folder / "obs", batch, labels)}
@@ -57,8 +63,8 @@ def _summarize_target(results: Path, target: TargetPlan, found: Inventory) -> di
     n_final = len(PRODUCTS) * len(found.finals) + found.table
     to_reduce = sum(path.name == "reduced.h5" for path in to_make)
     jobs = _jobs(found)
-    needs = {rule: need for rule, need in estimate(spec).items() if jobs.get(rule)}
-    largest = max(needs, key=lambda rule: needs[rule].memory_mb, default=None)
+    needs = {rule: need for rule, need in resources.items() if jobs.get(rule)}
+    largest = max(needs, key=lambda rule: needs[rule]["memory_mb"], default=None)
     kept = sum(path.suffix == ".h5" and path not in to_make and path.exists() for path in needed_files(folder, target))
     kept += (len(spec.backgrounds) - len(found.finals)) * len(PRODUCTS) + (not found.table)
     return {
@@ -71,7 +77,7 @@ def _summarize_target(results: Path, target: TargetPlan, found: Inventory) -> di
         "artifacts": {"make": len(to_make) + stacks + n_final, "keep": kept},
         "disk_mb": disk_mb(spec, to_reduce, stacks),
         "cpu_seconds": round(to_reduce * run_seconds(spec) + sum(jobs.values()) * JOB_SECONDS),
-        "largest_job": {"rule": largest, **needs[largest].to_plain()} if largest else None,
+        "largest_job": {"rule": largest, **needs[largest]} if largest else None,
     }
 
 

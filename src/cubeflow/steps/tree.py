@@ -16,6 +16,7 @@ from cubeflow.errors import FailedError, MistakeError
 from cubeflow.maps import Geometry
 from cubeflow.plan import versions
 from cubeflow.plan.build import node_key
+from cubeflow.plan.estimate import SLAB_BYTES
 from cubeflow.products.stack import Stack, stack
 from cubeflow.steps.scratch import named_scratch
 from cubeflow.storage.artifact import (
@@ -30,7 +31,6 @@ from cubeflow.storage.described import Description
 from cubeflow.storage.keys import short
 from cubeflow.storage.opened import OpenArtifact
 
-SLAB_BYTES = 1 << 25  # of a layer of the node in memory at a time, or one plane where that is larger
 SUMMED = {"b": "b1", "u": "i8", "i": "i8", "f": "f8"}  # type of a sum by kind
 Array = NDArray[Any]
 
