@@ -74,6 +74,16 @@ def test_outside_the_field_there_is_nothing():
     assert background.integrate([1.0, 2.0], [3.1, 0.0, np.nan], [0.0, 2.1, 0.0]).sum() == 0
 
 
+@pytest.mark.parametrize("interpolation", ["log", "linear"])
+def test_no_positions_give_no_rates(interpolation):
+    nowhere = np.zeros((3, 0))
+    in_three = Background3D(ENERGY, LON, LAT, table()).interpolated(interpolation)
+    offset = nodes_from_edges([0.0, 1.0], [1.0, 3.0], log=False)
+    in_two = Background2D(ENERGY, offset, np.ones((4, 2))).interpolated(interpolation)
+    for background in (in_three, in_two):
+        assert background.integrate([1.0, 2.0, 5.0], nowhere, nowhere).shape == (2, 3, 0)
+
+
 def test_gaps_along_energy_are_filled_over_the_bin_index():
     rate = np.full((4, 6, 4), 1.0)
     rate[3] = 1e-4

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cubeflow.maps import Cube, energy_axis, make_geometry
 from cubeflow.products.adaptive_ring import (
@@ -94,6 +96,20 @@ def test_no_ring_is_large_enough():
     assert not result.mask.any()
 
 
+@settings(max_examples=20, deadline=None)
+@given(scale=st.floats(1e-6, 1e6), per_energy=st.booleans(), options=st.sampled_from([WIDTH, R_IN]))
+def test_scaling_the_acceptance_changes_nothing(scale, per_energy, options):
+    counts, acceptance, allowed, safe = make_field()
+    scaled = Cube(acceptance.data * scale, "", acceptance.geom, acceptance.axes)
+    one, other = (
+        make_map_adaptive_ring_background(counts, each, allowed, options, per_energy, safe)
+        for each in (acceptance, scaled)
+    )
+    np.testing.assert_array_equal(other.mask, one.mask)
+    np.testing.assert_array_equal(other.counts_off.data, one.counts_off.data)
+    np.testing.assert_allclose(other.background.data, one.background.data, rtol=1e-9)
+
+
 def test_theta_is_in_pixels_of_the_map():
     """A threshold that a disc of theta / pixel needs, and one of theta x pixel (one pixel) would not."""
     geom = make_geometry("icrs", "TAN", 0.0, 0.0, (4.1, 4.1), PIXEL)
@@ -122,6 +138,6 @@ def test_theta_is_in_pixels_of_the_map():
     ],
 )
 def test_impossible_options(change, message):
-    given = {name: getattr(WIDTH, name) for name in WIDTH.__dataclass_fields__}
+    plain = {name: getattr(WIDTH, name) for name in WIDTH.__dataclass_fields__}
     with pytest.raises(ValueError, match=message):
-        AdaptiveRingOptions(**(given | change))
+        AdaptiveRingOptions(**(plain | change))

@@ -79,6 +79,24 @@ def test_scaling_the_acceptance_changes_nothing(scale, seed, groups):
     np.testing.assert_allclose(other.norms.norm * scale, one.norms.norm, rtol=1e-12)
 
 
+@settings(max_examples=20, deadline=None)
+@given(scale=st.floats(1e-3, 1e3), seed=st.integers(0, 1000), groups=st.integers(1, 2), with_model=st.booleans())
+def test_scaling_the_acceptance_changes_no_tilted_background(scale, seed, groups, with_model):
+    rng = np.random.default_rng(seed)
+    acceptance, model = rng.gamma(2.0, 2.0, (4, 7, 11)), with_model * rng.gamma(1.0, 0.3, (4, 7, 11))
+    counts, allowed = cube(rng.poisson(acceptance + model)), rng.random(acceptance.shape) > 0.2
+    options = FovOptions(fit="tilt", energy_groups=groups, norm_min=1e-9, norm_max=1e9)
+    one, other = (
+        make_map_fov_background(
+            counts, cube(acceptance * factor), allowed, options, cube(model) if with_model else None
+        )
+        for factor in (1.0, scale)
+    )
+    assert one.norms.failed is None
+    np.testing.assert_allclose(other.background.data, one.background.data, rtol=1e-8)
+    np.testing.assert_allclose(other.norms.tilt, one.norms.tilt, atol=1e-8)
+
+
 def test_group_with_too_few_counts_joins_the_one_below():
     counts = np.zeros((4, 7, 11), int)
     counts[:, 0, 0] = [30, 20, 4, 3]

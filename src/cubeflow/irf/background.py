@@ -130,10 +130,10 @@ class Background3D:
             else:
                 out[:] = [np.maximum(corners.interpolate(plane), 0.0) for plane in whole]
         if inside.size == at_lon.size:
-            return rate.reshape(-1, *np.shape(lon_deg))
+            return rate.reshape(integral.n_bins, *np.shape(lon_deg))
         out = np.zeros((integral.n_bins, at_lon.size))
         out[:, inside] = rate
-        return out.reshape(-1, *np.shape(lon_deg))
+        return out.reshape(integral.n_bins, *np.shape(lon_deg))
 
     def interpolated(self, how: Interpolation) -> Background3D:
         """Same table, interpolated in another way between positions."""
