@@ -52,20 +52,20 @@ def parts(response):
 @pytest.mark.parametrize("name", RESPONSES)
 def test_what_was_packed_is_unpacked_to_the_bit(name):
     kind, response = name.split("-")[0], RESPONSES[name]
-    arrays, plain = pack_response(kind, response)
-    made = unpack_response(kind, json.loads(canonical_json(plain)), arrays)
+    tables, plain = pack_response(kind, response)
+    made = unpack_response(kind, json.loads(canonical_json(plain)), tables)
     assert type(made) is type(response)
     assert dict(parts(made)) == dict(parts(response))
-    assert all(array.ndim and array.dtype in (np.float32, np.float64) for array in arrays.values())
+    assert all(array.ndim and array.dtype in (np.float32, np.float64) for array in tables.values())
 
 
 @pytest.mark.parametrize(("factor", "dtype", "is_scaled"), [(1.0, "f4", False), (1e6, "f4", True), (0.96, "f8", False)])
 def test_single_precision_only_where_it_is_exact(factor, dtype, is_scaled):
     rate = table(5, 3, 2).astype(np.float32).astype(float) * factor
-    arrays, plain = pack_response("background", Background3D(EDGES, FIELD, FIELD[1:], rate))
-    assert arrays["background.rate"].dtype == dtype
+    tables, plain = pack_response("background", Background3D(EDGES, FIELD, FIELD[1:], rate))
+    assert tables["background.rate"].dtype == dtype
     assert ("background.rate" in plain["per_mev"]) == is_scaled
-    np.testing.assert_array_equal(unpack_response("background", plain, arrays).rate, rate)
+    np.testing.assert_array_equal(unpack_response("background", plain, tables).rate, rate)
 
 
 def test_another_class_has_no_place():
@@ -73,64 +73,91 @@ def test_another_class_has_no_place():
         pack_response("psf", RESPONSES["aeff"])
 
 
-def drop(arrays, plain):
-    del arrays["edisp.density"]
+def drop(tables, plain):
+    del tables["edisp.density"]
 
 
-def other_shape(arrays, plain):
-    arrays["edisp.density"] = arrays["edisp.density"][:, :, :1]
+def other_shape(tables, plain):
+    tables["edisp.density"] = tables["edisp.density"][:, :, :1]
 
 
-def not_finite(arrays, plain):
-    arrays["edisp.density"] = np.where(arrays["edisp.density"] > 0.5, np.nan, arrays["edisp.density"])
+def not_finite(tables, plain):
+    tables["edisp.density"] = np.where(tables["edisp.density"] > 0.5, np.nan, tables["edisp.density"])
 
 
-def whole_numbers(arrays, plain):
-    arrays["edisp.density"] = np.ones((5, 3, 3), int)
+def whole_numbers(tables, plain):
+    tables["edisp.density"] = np.ones((5, 3, 3), int)
 
 
-def falling_edges(arrays, plain):
-    arrays["edisp.migra_edges"] = arrays["edisp.migra_edges"][::-1]
+def falling_edges(tables, plain):
+    plain["migra_edges"] = plain["migra_edges"][::-1]
 
 
-def falling_nodes(arrays, plain):
-    arrays["edisp.energy_true"] = arrays["edisp.energy_true"][::-1]
+def one_edge(tables, plain):
+    plain["migra_edges"] = [1.0]
 
 
-def no_nodes(arrays, plain):
-    arrays["edisp.offset"] = arrays["edisp.offset"][:2]
+def edges_as_text(tables, plain):
+    plain["migra_edges"] = ["0", "1", "2", "3"]
 
 
-def not_a_number(arrays, plain):
-    arrays["edisp.offset"] = np.full(5, np.nan)
+def falling_nodes(tables, plain):
+    plain["energy_true"] = plain["energy_true"][::-1]
 
 
-def other_class(arrays, plain):
+def no_nodes(tables, plain):
+    plain["offset"] = plain["offset"][:2]
+
+
+def nodes_as_text(tables, plain):
+    plain["offset"] = ["a"] * 5
+
+
+def not_a_number(tables, plain):
+    plain["offset"] = [float("nan")] * 5
+
+
+def energies_to_infinity(tables, plain):
+    plain["energy_true"] = [None, *plain["energy_true"][1:]]
+
+
+def other_class(tables, plain):
     plain["class"] = "os.system"
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [drop, other_shape, not_finite, whole_numbers, falling_edges, falling_nodes, no_nodes, not_a_number, other_class],
-)
+DAMAGES = [
+    drop,
+    other_shape,
+    not_finite,
+    whole_numbers,
+    falling_edges,
+    one_edge,
+    edges_as_text,
+    falling_nodes,
+    no_nodes,
+]
+DAMAGES += [nodes_as_text, not_a_number, energies_to_infinity, other_class]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_refused(damage):
-    arrays, plain = pack_response("edisp", RESPONSES["edisp"])
-    damage(arrays, plain)
+    tables, plain = pack_response("edisp", RESPONSES["edisp"])
+    damage(tables, plain)
     with pytest.raises((ValueError, KeyError)):
-        unpack_response("edisp", plain, arrays)
+        unpack_response("edisp", plain, tables)
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("alignment", "UP"), ("alignment", ["RADEC"]), ("alignment", None), ("class", 3)]
 )
 def test_other_words_are_refused(name, value):
-    arrays, plain = pack_response("background", RESPONSES["background-3d"])
+    tables, plain = pack_response("background", RESPONSES["background-3d"])
     with pytest.raises(ValueError, match=r"background"):
-        unpack_response("background", {**plain, name: value}, arrays)
+        unpack_response("background", {**plain, name: value}, tables)
 
 
 @pytest.mark.parametrize("value", ["0.3", True, float("inf"), [1.0]])
 def test_thresholds_are_numbers(value):
-    arrays, plain = pack_response("aeff", RESPONSES["aeff"])
+    tables, plain = pack_response("aeff", RESPONSES["aeff"])
     with pytest.raises(ValueError, match=r"aeff.lo_thres_tev: got"):
-        unpack_response("aeff", {**plain, "lo_thres_tev": value}, arrays)
+        unpack_response("aeff", {**plain, "lo_thres_tev": value}, tables)

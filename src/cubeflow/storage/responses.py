@@ -1,6 +1,6 @@
-"""Responses of a run as arrays and plain numbers, from which the same responses are made again, to the bit.
+"""Responses of a run as tables and plain numbers, from which the same responses are made again, to the bit.
 
-An array is kept in single precision only where that loses nothing.
+A table is kept in single precision only where that loses nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PER_MEV = 1e6  # files have background rates per MeV, in single precision
 
 
 def pack_response(kind: str, response: Any) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Arrays and plain values of a response.
+    """Tables and plain values of a response.
 
     Parameters
     ----------
@@ -43,10 +43,11 @@ def pack_response(kind: str, response: Any) -> tuple[dict[str, Array], dict[str,
 
     Returns
     -------
-    arrays : dict of str to array
-        By ``<kind>.<field>``; an axis of nodes as its lower edge, the nodes, and its upper edge.
+    tables : dict of str to array
+        By ``<kind>.<field>``.
     plain : dict
-        ``class``, what is no array, and ``per_mev``: names of the arrays that are to be multiplied by 1e6.
+        ``class``; axes, one of nodes as lower edge, nodes, upper edge; what is no array; and ``per_mev``: names of the
+        tables that are to be multiplied by 1e6.
 
     Raises
     ------
@@ -55,21 +56,23 @@ def pack_response(kind: str, response: Any) -> tuple[dict[str, Array], dict[str,
     """
     if not isinstance(response, KINDS[kind]):
         raise ValueError(f"{kind}: responses of class {type(response).__name__} have no factored form")
-    arrays: dict[str, Array] = {}
+    tables: dict[str, Array] = {}
     plain: dict[str, Any] = {"class": type(response).__name__, "per_mev": []}
     for field in dataclasses.fields(response):
         value, name = getattr(response, field.name), f"{kind}.{field.name}"
         if field.type == "Nodes":
-            arrays[name] = _pack_nodes(name, value)
-        elif field.type == "FloatArray":
-            arrays[name], is_scaled = _smallest(value)
+            plain[field.name] = _pack_nodes(name, value)
+        elif isinstance(value, np.ndarray) and value.ndim == 1:
+            plain[field.name] = value.tolist()
+        elif isinstance(value, np.ndarray):
+            tables[name], is_scaled = _smallest(value)
             plain["per_mev"] += [name] if is_scaled else []
         else:
             plain[field.name] = value
-    return arrays, plain
+    return tables, plain
 
 
-def unpack_response(kind: str, plain: Mapping[str, Any], arrays: Mapping[str, Any]) -> Any:
+def unpack_response(kind: str, plain: Mapping[str, Any], tables: Mapping[str, Any]) -> Any:
     """Undo `pack_response`, for content that may have been made by anyone.
 
     Raises
@@ -85,9 +88,11 @@ def unpack_response(kind: str, plain: Mapping[str, Any], arrays: Mapping[str, An
     for field in dataclasses.fields(made):
         name = f"{kind}.{field.name}"
         if field.type == "Nodes":
-            values[field.name] = _unpack_nodes(name, arrays[name])
+            values[field.name] = _unpack_nodes(name, plain[field.name])
+        elif field.type == "FloatArray" and field.name in plain:
+            values[field.name] = _edges(name, plain[field.name])
         elif field.type == "FloatArray":
-            values[field.name] = _wide(name, arrays[name]) * (PER_MEV if name in plain["per_mev"] else 1.0)
+            values[field.name] = _wide(name, tables[name]) * (PER_MEV if name in plain["per_mev"] else 1.0)
         else:
             values[field.name] = _plain(name, plain[field.name], hints[field.name])
     return made(**values)
@@ -104,14 +109,20 @@ def _smallest(values: Array) -> tuple[Array, bool]:
 
 
 def _wide(name: str, values: Any) -> Array:
-    """Array in double precision; ValueError unless it is one of finite numbers, and edges increase."""
+    """Table in double precision; ValueError unless it is one of finite numbers."""
     if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or not np.all(np.isfinite(values)):
         raise ValueError(f"{name}: expected finite numbers")
-    if "edges" in name and (values.ndim != 1 or len(values) < 2 or np.any(np.diff(values) <= 0)):
-        raise ValueError(f"{name}: expected two or more increasing edges")
-    if name.endswith("energy_edges_tev") and values[0] <= 0:
-        raise ValueError(f"{name}: expected energies above 0")
     return values.astype(np.float64)
+
+
+def _edges(name: str, values: Any) -> Array:
+    """Edges of bins; ValueError unless they are finite and increase, and those of energies are above 0."""
+    if not isinstance(values, list) or len(values) < 2 or not all(type(each) is float for each in values):
+        raise ValueError(f"{name}: expected two or more edges")
+    edges = np.array(values)
+    if not np.all(np.isfinite(edges)) or np.any(np.diff(edges) <= 0) or (_is_log(name) and edges[0] <= 0):
+        raise ValueError(f"{name}: expected increasing edges{' above 0' if _is_log(name) else ''}")
+    return edges
 
 
 def _is_log(name: str) -> bool:
@@ -119,18 +130,23 @@ def _is_log(name: str) -> bool:
     return name.split(".")[-1].startswith("energy")
 
 
-def _pack_nodes(name: str, nodes: Nodes) -> Array:
-    """Lower edge, nodes and upper edge of an axis."""
+def _pack_nodes(name: str, nodes: Nodes) -> list[float | None]:
+    """Lower edge, nodes and upper edge of an axis; None for an edge at infinity."""
     if nodes.log != _is_log(name):
         raise ValueError(f"{name}: expected {'a logarithmic' if _is_log(name) else 'no logarithmic'} axis")
-    return np.array([nodes.lower, *nodes.values, nodes.upper])
+    lower, upper = (float(edge) if math.isfinite(edge) else None for edge in (nodes.lower, nodes.upper))
+    return [lower, *nodes.values.tolist(), upper]
 
 
 def _unpack_nodes(name: str, values: Any) -> Nodes:
-    """Axis of nodes; a single node may reach to infinity."""
-    if not isinstance(values, np.ndarray) or values.dtype != np.float64 or values.ndim != 1 or len(values) < 3:
+    """Axis of nodes; ValueError unless they are numbers that increase within the edges."""
+    if not isinstance(values, list) or len(values) < 3:
         raise ValueError(f"{name}: expected a lower edge, nodes and an upper edge")
-    return Nodes(values[1:-1], float(values[0]), float(values[-1]), _is_log(name))
+    lower, *nodes, upper = values
+    if not all(type(each) is float for each in nodes) or not {type(lower), type(upper)} <= {float, type(None)}:
+        raise ValueError(f"{name}: expected numbers")
+    ends = -math.inf if lower is None else lower, math.inf if upper is None else upper
+    return Nodes(np.array(nodes), *ends, _is_log(name))
 
 
 def _plain(name: str, value: Any, hint: Any) -> Any:
