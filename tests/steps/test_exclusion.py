@@ -8,6 +8,7 @@ from astropy.table import Table
 import cubeflow
 from cubeflow.config import load_config
 from cubeflow.config.load import ConfigError
+from cubeflow.steps.specify import target_specs
 from cubeflow.steps.whole import run_whole
 from cubeflow.storage.artifact import read_artifact
 
@@ -126,16 +127,17 @@ def test_ring_counts_are_those_of_a_loop(results, label):
 
 
 def test_energies_are_part_of_the_key(folder, results):
-    def key(name, exclusion):
-        return read_artifact(next((run(folder, name, exclusion) / "obs").iterdir()) / "background-fov.h5").key
+    def exclusion_in_key(exclusion):
+        config = folder / "key.yaml"
+        config.write_text(CONFIG.format(store=folder / "store", results=folder / "key", exclusion=exclusion))
+        return [spec.backgrounds["fov"]["exclusion"] for spec in target_specs(load_config(config))]
 
-    path = folder / "one.reg"
-    keys = [
-        key("k1", f"{path}"),
-        key("k2", f"{{path: {path}, energy_min: 1.5 TeV}}"),
-        key("k3", f"{{path: {path}, energy_max: 1.5 TeV}}"),
-    ]
-    assert len(set(keys)) == 3
+    path, copy = folder / "one.reg", folder / "copy.reg"
+    copy.write_bytes(path.read_bytes())
+    limits = ("", ", energy_min: 1.5 TeV", ", energy_max: 1.5 TeV", ", energy_min: 1.4 TeV, energy_max: 1.5 TeV")
+    keys = [exclusion_in_key(path), *(exclusion_in_key(f"{{path: {path}{text}}}") for text in limits)]
+    assert all(one not in keys[:index] for index, one in enumerate(keys))
+    assert keys[:2] == [exclusion_in_key(copy), exclusion_in_key(f"{{path: {copy}}}")]
 
 
 def test_the_off_source_distribution_leaves_out_what_any_energy_does(results):
