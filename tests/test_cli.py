@@ -161,6 +161,45 @@ def test_refused_runs_show_in_the_exit_status(cubeflow, results, folder):
     assert "refused" in cubeflow("plan", "-c", "e.yaml", status=3).output
 
 
+def test_run_makes_what_the_verbs_make_one_by_one(cubeflow, results, folder):
+    (folder / "whole.yaml").write_text(CONFIG + "results: whole\n")
+    assert "2 runs used" in cubeflow("run", "-c", "whole.yaml").output
+    made = [path.relative_to(results) for path in results.rglob("*") if path.suffix in (".h5", ".gz", ".csv", ".ecsv")]
+    assert len(made) == 10
+    for path in made:
+        assert (folder / "whole" / path).read_bytes() == (results / path).read_bytes(), path
+
+
+def test_run_once_more_makes_nothing(cubeflow, folder):
+    (folder / "twice.yaml").write_text(CONFIG + "results: twice\n")
+    cubeflow("run", "-c", "twice.yaml")
+    status = {path: path.stat().st_ino for path in (folder / "twice" / "crab").rglob("*.*")}
+    status = {path: inode for path, inode in status.items() if path.parent.name != "plan"}
+    cubeflow("run", "-c", "twice.yaml")
+    assert {path: path.stat().st_ino for path in status} == status
+
+
+def test_run_goes_on_with_the_other_targets_and_says_which_failed(cubeflow, folder):
+    far = "  far:\n    position: {lon: 10 deg, lat: -60 deg}\n    geometry: {width: 4 deg, pixel: 0.1 deg}\n"
+    config = CONFIG.replace("energy: {min: 1 TeV", far + "energy: {min: 1 TeV").replace("  crab:", "  near:")
+    (folder / "two.yaml").write_text(config + "results: two\n")
+    result = cubeflow("run", "-c", "two.yaml", status=1)
+    assert "far: fov: no run is left" in result.output
+    assert (folder / "two" / "near" / "fov" / "cube.h5").is_file()
+    assert not (folder / "two" / ".cubeflow" / "lock").exists()
+
+
+def test_run_with_a_refused_run_ends_with_three(cubeflow, results, folder):
+    broken = folder / "cut"
+    broken.mkdir()
+    for path in (folder / "store").iterdir():
+        (broken / path.name).write_bytes(path.read_bytes())
+    (broken / "obs_100001.fits.gz").write_bytes((folder / "store" / "obs_100001.fits.gz").read_bytes()[:-200])
+    (folder / "cut.yaml").write_text(CONFIG.replace("store: store", "store: cut") + "results: cut-results\n")
+    assert "1 refused" in cubeflow("run", "-c", "cut.yaml", status=3).output
+    assert (folder / "cut-results" / "crab" / "fov" / "cube.h5").is_file()
+
+
 def test_a_reader_that_has_enough_is_no_error(folder):
     """As in ``cubeflow schema | head -1``."""
     command = [sys.executable, "-c", "from cubeflow.cli import main; main()", "schema"]

@@ -11,6 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 FLOORS = {
     "errors": 0,
+    "fits_bytes": 0,
     "maps": 0,
     "strict_yaml": 0,
     "irf": 1,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cubeflow.products.convolve import Annulus, count_around, fft_shape, sum_around
+from cubeflow.products.convolve import Annulus, count_around, fft_shape, good_length, sum_around
 
 
 def loop(image, ring):
@@ -64,3 +64,15 @@ def test_padding_covers_the_reach_once():
 def test_impossible_ring(r_in, r_out):
     with pytest.raises(ValueError, match="expected 0 <= inner <= outer radius"):
         Annulus(r_in, r_out)
+
+
+def test_good_lengths_are_those_of_a_search():
+    def factors_away(n: int) -> int:
+        for prime in (2, 3, 5):
+            while n % prime == 0:
+                n //= prime
+        return n
+
+    good = [n for n in range(1, 2600) if factors_away(n) == 1]
+    for n in range(1, 2500):
+        assert good_length(n) == next(each for each in good if each >= n)

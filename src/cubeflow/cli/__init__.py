@@ -7,12 +7,12 @@ Exit status: 0 done, 1 failed (for ``diff``: different), 2 configuration or usag
 
 from __future__ import annotations
 
-from cubeflow.cli import check, look, plan, start, workflow
+from cubeflow.cli import check, look, plan, run, start, workflow
 from cubeflow.cli.group import main
 
 __all__ = ["main"]
 
-main.add_section("First", start.init, check.check, plan.plan, plan.clean, start.schema)
+main.add_section("First", start.init, check.check, plan.plan, run.run, plan.clean, start.schema)
 main.add_section("Look at results", look.inspect, look.diff)
 main.add_section(
     "Steps of the workflow, as its rules call them",

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.dl3.simulate_events import draw_background, draw_source, event_columns
-from cubeflow.dl3.simulate_fits import Column, Header, primary_hdu, table_hdu, write_gzip
+from cubeflow.dl3.simulate_fits import write_gzip
 from cubeflow.dl3.simulate_hdus import EVENT_HDUS, GADF, IRF_HDUS, SITE, TIME_FRAME, events_hdu, gti_hdu, response_hdus
 from cubeflow.dl3.simulate_plan import RunPlan, SimulationOptions, plan_run, run_responses
 from cubeflow.dl3.simulate_responses import TableSizes, make_responses
+from cubeflow.fits_bytes import Column, Header, primary_hdu, table_hdu
 
 __all__ = ["SimulationOptions", "simulate_run", "simulate_store", "write_index"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.dl3.simulate_fits import Column, Header, table_hdu
 from cubeflow.dl3.simulate_responses import Responses
+from cubeflow.fits_bytes import Column, Header, table_hdu
 
 FloatArray = NDArray[np.float64]
 

@@ -7,6 +7,6 @@ each number together with a digest of a reference result, so that it cannot be f
 REDUCE = 2
 BACKGROUND = 2
 STACK = 1
-EXPORT = 1
+EXPORT = 2
 TABLE = 1
 REPORT = 1

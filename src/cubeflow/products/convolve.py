@@ -68,26 +68,32 @@ class PairTransform:
     shape: Shape
 
 
+def good_length(n: int) -> int:
+    """Smallest length from `n` on that is a product of 2, 3 and 5, for which the transform is fast."""
+    best = 1 << max(n - 1, 0).bit_length()
+    for fives in (5**k for k in range(n.bit_length())):
+        for odd in (fives * 3**k for k in range(n.bit_length())):
+            if odd < best:
+                best = min(best, odd << max(-(-n // odd) - 1, 0).bit_length())
+    return best
+
+
 def fft_shape(shape: Shape, reach_pix: float) -> Shape:
     """Good FFT lengths for a map of that shape, padded so that nothing within `reach_pix` wraps around."""
-    from scipy.fft import next_fast_len
-
     widest = Annulus(0.0, reach_pix)
-    ny, nx = (int(next_fast_len(n + widest.reach(n), real=True)) for n in shape)
+    ny, nx = (good_length(n + widest.reach(n)) for n in shape)
     return ny, nx
 
 
 def transform_pair(first: NDArray[Any], second: NDArray[Any], padded: Shape) -> PairTransform:
     """Transform of two finite, real images of one shape (ny, nx), padded with zeros."""
-    from scipy.fft import fft2
-
     ny, nx = first.shape
     size_first, size_second = (float(np.abs(image).max(initial=0)) for image in (first, second))
     scale = 2.0 ** np.rint(np.log2(size_first / size_second)) if size_first > 0 and size_second > 0 else 1.0
     packed = np.zeros(padded, np.complex128)
     packed.real[:ny, :nx] = first
     np.multiply(second, scale, out=packed.imag[:ny, :nx])
-    return PairTransform(fft2(packed, overwrite_x=True), float(scale), (ny, nx))
+    return PairTransform(np.fft.fft2(packed), float(scale), (ny, nx))
 
 
 @lru_cache(maxsize=32)
@@ -103,12 +109,10 @@ def _ring_transform(ring: Annulus, shape: Shape, padded: Shape) -> FloatArray:
 
 def sum_pair(pair: PairTransform, ring: Annulus) -> tuple[FloatArray, FloatArray]:
     """Sums of both images over the ring about each pixel, each of shape (ny, nx)."""
-    from scipy.fft import ifft2
-
     ny, nx = pair.shape
     padded = (pair.spectrum.shape[0], pair.spectrum.shape[1])
     product = pair.spectrum * _ring_transform(ring, pair.shape, padded)
-    sums = ifft2(product, overwrite_x=True)[:ny, :nx]
+    sums = np.fft.ifft2(product)[:ny, :nx]
     return sums.real, sums.imag / pair.scale
 
 

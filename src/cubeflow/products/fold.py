@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps.cube import Cube
+from cubeflow.products.convolve import good_length
 
 FloatArray = NDArray[np.float64]
 
@@ -66,13 +67,11 @@ def fold_model(
 
 def _convolve(images: FloatArray, kernels: FloatArray) -> FloatArray:
     """Convolve images, shape (k, ny, nx), with odd kernels, shape (k, my, mx); zeros beyond the border."""
-    from scipy.fft import irfft2, next_fast_len, rfft2
-
-    shape = [next_fast_len(n + m - 1, real=True) for n, m in zip(images.shape[1:], kernels.shape[1:], strict=True)]
+    shape = [good_length(n + m - 1) for n, m in zip(images.shape[1:], kernels.shape[1:], strict=True)]
     out = np.empty_like(images)
     low_y, low_x = kernels.shape[1] // 2, kernels.shape[2] // 2
     for k, (image, kernel) in enumerate(zip(images, kernels, strict=True)):
-        full = irfft2(rfft2(image, shape) * rfft2(kernel, shape), shape)
+        full = np.fft.irfft2(np.fft.rfft2(image, shape) * np.fft.rfft2(kernel, shape), shape)
         out[k] = full[low_y : low_y + image.shape[0], low_x : low_x + image.shape[1]]
     # Rounding of the transform must not make counts negative.
     return np.maximum(out, 0.0, out=out)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cubeflow.config import Config
+from cubeflow.errors import FailedError
 from cubeflow.plan.write import batch_name
 from cubeflow.steps.batch import open_batch, reduce_batch
 from cubeflow.steps.entry import make_plan
@@ -36,25 +37,50 @@ def run_whole(config: Config, say: Callable[[str], None]) -> WorkflowPlan:
         If the configuration is wrong, or nothing is left to stack.
     """
     workflow = make_plan(config, say).workflow
-    for target in workflow.targets:
-        folder, entry = Path(workflow.results) / target, workflow.index[target]
-        for batch in (*entry["unmade"], *entry["again"]):
-            reduce_batch(open_batch(folder / "plan" / batch_name(batch, entry["batch_tag"]), say))
-        for label, manifest in entry["finals"].items():
-            _stack(workflow, target, label, entry["roots"][label], config.artifacts.compression, say)
-            export_label(folder / "plan" / manifest, say)
-        write_run_table(folder / "plan" / entry["table"], say)
+    carry_out(workflow, say)
     return workflow
 
 
-def _stack(
-    workflow: WorkflowPlan, target: str, label: str, node: str, compression: str, say: Callable[[str], None]
-) -> None:
+def carry_out(workflow: WorkflowPlan, say: Callable[[str], None]) -> None:
+    """Make what a plan asks for, target after target; a target that fails does not stop the others.
+
+    Raises
+    ------
+    FailedError
+        With a line for each target that failed.
+    """
+    failed = []
+    for target in workflow.tables:
+        try:
+            _make_target(workflow, target, say)
+        except FailedError as error:
+            failed.append(str(error))
+    if failed:
+        raise FailedError("\n".join(failed))
+
+
+def _make_target(workflow: WorkflowPlan, target: str, say: Callable[[str], None]) -> None:
+    """Reduce, stack and export what is missing or was made from something else."""
+    folder, entry = Path(workflow.results) / target, workflow.index[target]
+    for batch in (*entry["unmade"], *entry["again"]):
+        reduce_batch(open_batch(folder / "plan" / batch_name(batch, entry["batch_tag"]), say))
+    for label in entry["labels"] if entry["batches"] else ():
+        _stack(workflow, target, label, entry["roots"][label], say)
+        manifest, is_outdated = workflow.final(target, label)
+        if is_outdated:
+            export_label(Path(manifest), say)
+    manifest, is_outdated = workflow.table(target)
+    if is_outdated:
+        write_run_table(Path(manifest), say)
+
+
+def _stack(workflow: WorkflowPlan, target: str, label: str, node: str, say: Callable[[str], None]) -> None:
     """Stack a node if its file is absent, its children first."""
     folder = Path(workflow.results) / target / "stack" / label
     children = workflow.children(target, label, node)
     if (folder / f"{node}.h5").is_file() or not children:
         return
     for child in children:
-        _stack(workflow, target, label, child, compression, say)
-    stack_node(folder / f"{node}.h5", [folder / f"{child}.h5" for child in children], compression, say)
+        _stack(workflow, target, label, child, say)
+    paths = [folder / f"{child}.h5" for child in children]
+    stack_node(folder / f"{node}.h5", paths, workflow.compression(target), say)

@@ -7,15 +7,14 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cubeflow.fits_bytes import Keyword, primary_hdu
 from cubeflow.maps import Axis, Cube
 from cubeflow.storage import fits_layout
 from cubeflow.storage.atomic import replacing, write_all
-from cubeflow.storage.fits_layout import Keyword
 
 PathLike = str | os.PathLike[str]
 FloatArray = NDArray[np.float64]
@@ -131,9 +130,9 @@ def write_image_fits(
     _write(path, _image_hdus(named, keywords or {}))
 
 
-def _dataset_hdus(dataset: FitsDataset) -> Iterator[Any]:
-    """HDUs of a dataset, made one at a time."""
-    yield fits_layout.primary_hdu(dataset.keywords)
+def _dataset_hdus(dataset: FitsDataset) -> Iterator[bytes | memoryview]:
+    """Bytes of a dataset, made one HDU at a time."""
+    yield primary_hdu({"CREATOR": "cubeflow", **dataset.keywords})
     for name, cube in dataset.maps.items():
         if name == "irf_exposure":
             continue
@@ -145,16 +144,14 @@ def _dataset_hdus(dataset: FitsDataset) -> Iterator[Any]:
     yield fits_layout.gti_hdu(dataset.gti_s[:, 0], dataset.gti_s[:, 1], dataset.reference_mjd)
 
 
-def _image_hdus(images: Mapping[str, Cube], keywords: Mapping[str, Keyword]) -> Iterator[Any]:
-    """HDUs of image files, made one at a time."""
-    for number, (name, cube) in enumerate(images.items()):
+def _image_hdus(images: Mapping[str, Cube], keywords: Mapping[str, Keyword]) -> Iterator[bytes | memoryview]:
+    """Bytes of image files, made one HDU at a time."""
+    cards: dict[str, Keyword] | None = {"CREATOR": "cubeflow", **keywords}
+    for name, cube in images.items():
         if all(axis.n_bins == 1 for axis in cube.axes):
             cube = Cube(cube.data.reshape(cube.geom.shape), cube.unit, cube.geom, ())
-        hdus = fits_layout.image_hdus(name.upper(), cube, primary=number == 0)
-        if number == 0:
-            hdus[0].header.update({"CREATOR": "cubeflow", **keywords})
-            hdus[0].add_checksum(when="")
-        yield from hdus
+        yield from fits_layout.image_hdus(name.upper(), cube, None, cards, primary=cards is not None)
+        cards = None  # of the first alone
 
 
 def _check_maps(maps: Mapping[str, Cube]) -> None:
@@ -200,15 +197,14 @@ def _with_single_bin(exposure: Cube, axis: Axis) -> Cube:
     return Cube(exposure.data[:, None], exposure.unit, exposure.geom, (exposure.axes[0], whole))
 
 
-def _write(path: PathLike, hdus: Iterator[Any]) -> None:
-    """Write HDUs one after the other; only one of them is in memory."""
-    parts = (fits_layout.hdu_bytes(hdu, first=number == 0) for number, hdu in enumerate(hdus))
+def _write(path: PathLike, parts: Iterator[bytes | memoryview]) -> None:
+    """Write the parts of a file one after the other; only one HDU is in memory."""
     with replacing(path) as descriptor:
         for part in _gzip(parts) if os.fspath(path).endswith(".gz") else parts:
             write_all(descriptor, part)
 
 
-def _gzip(parts: Iterator[bytes]) -> Iterator[bytes]:
+def _gzip(parts: Iterator[bytes | memoryview]) -> Iterator[bytes]:
     """Compress to one gzip member without a name or a time in its header."""
     squeeze, checksum, length = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS), 0, 0
     yield b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
