@@ -1,5 +1,7 @@
 """DS9 regions, read back with the regions library."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from regions import Regions
@@ -31,6 +33,15 @@ def test_regions_exclude_what_the_file_excluded(tmp_path):
     (tmp_path / "made.reg").write_text(exclusion_regions([exclusion], mask_of(tmp_path / "given.reg"), GEOM))
     np.testing.assert_array_equal(mask_of(tmp_path / "made.reg"), mask_of(tmp_path / "given.reg"))
     assert not mask_of(tmp_path / "made.reg").all()
+
+
+def test_energies_of_a_region_are_its_text(tmp_path):
+    (tmp_path / "given.reg").write_text(SHAPES)
+    exclusion = replace(read_exclusion(tmp_path / "given.reg"), energy_tev=(0.0, 3.5))
+    made = exclusion_regions([exclusion], np.ones(GEOM.shape, bool), GEOM)
+    assert made.count("# text={0 to 3.5 TeV}") == 5
+    (tmp_path / "made.reg").write_text(made)
+    assert {region.meta["text"] for region in Regions.read(tmp_path / "made.reg")} == {"0 to 3.5 TeV"}
 
 
 def test_an_image_becomes_outlines(tmp_path):

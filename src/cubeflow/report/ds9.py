@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cubeflow.maps import Geometry, sphere
 from cubeflow.products.exclusion import Disc, Exclusion, Image, Shape
+from cubeflow.products.exclusion_image import EVERY_ENERGY
 
 HEADER = "# Region file format: DS9\n"
 STATUS_COLOURS = {"ok": "green", "dropped": "yellow", "skipped": "white", "refused": "red"}
@@ -31,11 +32,18 @@ def exclusion_regions(exclusions: Iterable[Exclusion], keep: NDArray[np.bool_], 
     is_image = False
     for exclusion in exclusions:
         is_image |= any(isinstance(area, Image) for area in exclusion.areas)
-        lines += [_line(area) for area in exclusion.areas if not isinstance(area, Image)]
-        lines += [f"-{_line(hole)}" for hole in exclusion.holes]
+        label = _energies(exclusion)
+        lines += [_line(area) + label for area in exclusion.areas if not isinstance(area, Image)]
+        lines += [f"-{_line(hole)}{label}" for hole in exclusion.holes]
     if is_image:
         lines = outlines(keep, geom)
     return f"{HEADER}icrs\n" + "".join(f"{line}\n" for line in lines)
+
+
+def _energies(exclusion: Exclusion) -> str:
+    """Label that says at which energies an exclusion holds; empty if at every one."""
+    lower, upper = exclusion.energy_tev
+    return "" if exclusion.energy_tev == EVERY_ENERGY else f" # text={{{lower:g} to {upper:g} TeV}}"
 
 
 def _line(area: Disc | Shape) -> str:
