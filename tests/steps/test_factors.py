@@ -15,7 +15,7 @@ from cubeflow.irf.rad_max import RadMax
 from cubeflow.irf.table import nodes_from_edges
 from cubeflow.maps import energy_axis, log_edges, make_geometry, rad_axis
 from cubeflow.observation import EventList, Gti, Observation, Pointing, Site
-from cubeflow.steps.expand import dense_reduced, factored_reduced, reduced_of
+from cubeflow.steps.expand import FormMistake, dense_reduced, factored_reduced, reduced_of
 from cubeflow.steps.factors import check_size, edisp_at, needed_responses, unpack
 from cubeflow.steps.reduce import reduce_observation
 from cubeflow.steps.setup import ReduceSetup
@@ -252,9 +252,19 @@ def test_maps_that_fill_the_memory_are_refused():
 
 def test_maps_that_were_read_have_no_factors():
     read = replace(reduce_observation(observation(), SETUP), source=None)
-    with pytest.raises(ValueError, match=r"expected a run that was reduced"):
+    with pytest.raises(FormMistake, match=r"artifacts.form: .*expected a run that was reduced"):
         factored_reduced(read, SETUP)
     assert sorted(dense_reduced(read)[0]) == sorted([*read.maps, "gti_s"])
+
+
+def test_a_response_of_another_class_has_no_factors():
+    class Wide:
+        def evaluate(self, energy_tev, offset_deg, rad_deg):
+            return np.ones((len(energy_tev), len(offset_deg), len(rad_deg)))
+
+    made = reduce_observation(observation(psf="none"), SETUP)
+    with pytest.raises(FormMistake, match=r"artifacts.form: psf: responses of class Wide have no .*; expected dense"):
+        factored_reduced(replace(made, source=replace(made.source, psf=Wide())), SETUP)
 
 
 def test_unpack_leaves_what_it_is_given():

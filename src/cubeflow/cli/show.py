@@ -50,7 +50,8 @@ def show_file(about: Plain) -> None:
 
 
 def _show_artifact(console: Console, about: Plain) -> None:
-    console.print(f"kind {about['kind']}, {about['form']}, algorithm {about['algorithm']}, key {about['key']}")
+    form = "" if about["form"] == "dense" else f", {about['form']}"
+    console.print(f"kind {about['kind']}{form}, algorithm {about['algorithm']}, key {about['key']}")
     cubes = {name: each for name, each in about["datasets"].items() if each["kind"] == "cube"}
     arrays = {name: each for name, each in about["datasets"].items() if each["kind"] != "cube"}
     grids: dict[str, list[str]] = {}

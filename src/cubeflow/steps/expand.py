@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cubeflow.errors import MistakeError
 from cubeflow.maps import Cube
 from cubeflow.observation import RunRefused, RunSkipped
 from cubeflow.steps.background import Background, make_background
@@ -23,6 +24,10 @@ from cubeflow.storage.artifact import Artifact, ArtifactDamaged, read_artifact
 Made = tuple[Datasets, dict[str, Any]]  # datasets and attributes of an artifact
 DENSE, FACTORED = "dense", "factored"
 MASK = "exclusion"
+
+
+class FormMistake(MistakeError):
+    """A run has no factored form; the message says why."""
 
 
 def read_dense(path: str | os.PathLike[str], *, expect_key: str | None = None) -> Artifact:
@@ -67,8 +72,11 @@ def dense_reduced(reduced: Reduced) -> Made:
 
 
 def factored_reduced(reduced: Reduced, setup: ReduceSetup) -> Made:
-    """Content of the factored form of a run that has just been reduced."""
-    datasets, plain = pack(reduced, setup)
+    """Content of the factored form of a run that has just been reduced; FormMistake if it has none."""
+    try:
+        datasets, plain = pack(reduced, setup)
+    except ValueError as error:
+        raise FormMistake(f"artifacts.form: {error}; expected dense here") from error
     return datasets, {"row": dict(reduced.row), NAME: plain}
 
 
