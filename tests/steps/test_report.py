@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from cubeflow.config import load_config
@@ -19,6 +18,7 @@ from cubeflow.steps.report import count_warnings, write_report
 from cubeflow.steps.report_label import LabelInput
 from cubeflow.steps.report_label import make_label as make
 from cubeflow.steps.report_plan import plan_report, report_content, report_files
+from cubeflow.steps.table import TargetRows
 from cubeflow.steps.timing import duration, planned_jobs, read_timing
 from cubeflow.steps.whole import run_whole
 from cubeflow.storage.artifact import read_artifact
@@ -107,20 +107,21 @@ def test_figures_in_order(text):
 
 def test_profiles_hold_every_count_outside_the_exclusion(made):
     from cubeflow.plan.write import read_json
-    from cubeflow.steps.table import leaf_rows
+    from cubeflow.steps.table import target_rows
 
     workflow, path = made
     folder = path.parent / "crab"
-    rows = leaf_rows(read_json(folder / "plan" / workflow.index["crab"]["table"]), folder)["fov"]
-    profiles = [row["background"]["profiles"] for row in rows if row["status"] == "ok"]
+    found = target_rows(read_json(folder / "plan" / workflow.index["crab"]["table"]), folder)
+    profiles = found.profiles["fov"]
     cube = read_artifact(folder / "fov" / "cube.h5", names=["counts", "mask_safe"]).datasets
     keep = cube["counts"].geom.offset_deg(83.633, 22.014) >= 0.35
     # Each run's own safe mask lies inside that of the stack.
-    assert sum(np.sum(each["offset_counts"]) for each in profiles) <= cube["counts"].data[:, keep].sum()
-    used = sum(row["background"]["counts"][0] for row in rows if row["status"] == "ok")
-    assert sum(np.sum(each["offset_counts"]) for each in profiles) == used
+    assert profiles.offset_counts.sum() <= cube["counts"].data[:, keep].sum()
+    used = sum(row["fov_counts_0"] for row in found.rows if row["status"] == "ok")
+    assert found.used["fov"] == sum(row["status"] == "ok" for row in found.rows) == 2
+    assert profiles.offset_counts.sum() == used
     # The norm makes background and counts equal there.
-    assert sum(np.sum(each["offset_background"]) for each in profiles) == pytest.approx(used, rel=1e-5)
+    assert profiles.offset_background.sum() == pytest.approx(used, rel=1e-5)
     assert not any("profiles" in line for line in (folder / "runs.csv").read_text().splitlines()[:1])
 
 
@@ -155,13 +156,12 @@ def test_labels_that_are_the_same_are_not_drawn_again(made, monkeypatch):
     assert (drawn, content_of_report(path)) == (["bare"], before)
 
 
-@pytest.mark.parametrize("change", ["cube", "run", "row of the label", "number of labels"])
+@pytest.mark.parametrize("change", ["cube", "runs", "number of labels"])
 def test_labels_that_changed_are_drawn_again(change):
     def key(changed=""):
         manifest = {"key": "1" if changed == "cube" else "0", "background": {"method": "fov"}}
-        rows = [{"obs_id": 1, "ontime_s": 5.0 + (changed == "run")}]
-        leaf_rows = [{"obs_id": 1, "background": {"norm": [1.0 + (changed == "row of the label")]}}]
-        given = LabelInput("crab", "fov", manifest, Path(), rows, leaf_rows)
+        table_key = "3" if changed == "runs" else "2"
+        given = LabelInput("crab", "fov", manifest, Path(), TargetRows([], {}, {}), table_key)
         return report_kept.drawn_key(given, 70 if changed == "number of labels" else 2)
 
     assert key() == key()

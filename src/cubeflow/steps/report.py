@@ -19,7 +19,7 @@ from cubeflow.steps.exclusion import planned_masks, read_exclusions
 from cubeflow.steps.report_kept import keep_label
 from cubeflow.steps.report_label import LabelInput, summary_line
 from cubeflow.steps.report_plan import report_content
-from cubeflow.steps.table import Row, leaf_rows, make_table, merge_rows
+from cubeflow.steps.table import Row, TargetRows, make_table, target_rows
 from cubeflow.steps.timing import planned_jobs, read_timing
 from cubeflow.storage.atomic import write_atomic
 
@@ -53,17 +53,22 @@ class TargetInput:
         Its results.
     finals : mapping of str to mapping
         Manifest of the final products of each label.
-    rows : list of dict
-        Run table.
-    leaves : mapping of str to list
-        Rows of each label, with their profiles.
+    runs : TargetRows
+        Run table, and what its labels have in common.
+    table_key : str
+        Key of the run table.
     """
 
     name: str
     folder: Path
     finals: Mapping[str, Mapping[str, Any]]
-    rows: list[Row]
-    leaves: Mapping[str, list[Row]]
+    runs: TargetRows
+    table_key: str
+
+    @property
+    def rows(self) -> list[Row]:
+        """Run table."""
+        return self.runs.rows
 
 
 def write_report(results: Path, manifest_path: Path | None, say: Say) -> Path:
@@ -106,9 +111,8 @@ def read_target(results: Path, name: str, part: Mapping[str, Any]) -> TargetInpu
     """Read manifests and rows of a target."""
     folder = results / name
     table = read_json(folder / "plan" / part["table"])
-    leaves = leaf_rows(table, folder)
     finals = {label: read_json(folder / "plan" / final) for label, final in part["finals"].items()}
-    return TargetInput(name, folder, finals, merge_rows(table, leaves), leaves)
+    return TargetInput(name, folder, finals, target_rows(table, folder), table["key"])
 
 
 def make_target(target: TargetInput, n_finals: int) -> tuple[TargetSection, list[dict[str, str]]]:
@@ -120,7 +124,7 @@ def make_target(target: TargetInput, n_finals: int) -> tuple[TargetSection, list
         field = write_regions(target)
         links += [(region, f"{target.name}/{region}") for region in ("exclusion.reg", "pointings.reg")]
         for label, manifest in target.finals.items():
-            given = LabelInput(target.name, label, manifest, target.folder, target.rows, target.leaves[label])
+            given = LabelInput(target.name, label, manifest, target.folder, target.runs, target.table_key)
             section, summary = keep_label(given, field, n_finals)
             labels.append(section)
             lines.append(summary_line(given, summary))
@@ -135,7 +139,7 @@ def target_section(
     return TargetSection(
         name=target.name,
         facts=target_facts(target, len(left_out)),
-        table=run_table(target.rows, list(target.leaves)),
+        table=run_table(target.rows, list(target.runs.used)),
         labels=labels,
         left_out=[(row["obs_id"], row["status"], row["reason"]) for row in left_out[:MAX_LEFT_OUT]],
         more_left_out=max(len(left_out) - MAX_LEFT_OUT, 0),

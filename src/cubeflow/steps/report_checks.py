@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cubeflow.products.profiles import Profiles, band_edges_tev, sum_profiles
+from cubeflow.products.profiles import Profiles, band_edges_tev
 from cubeflow.report import acceptance, norms, off_source, spectra
 from cubeflow.report.page import Figure
 from cubeflow.steps.table import Row
@@ -30,11 +30,11 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class LabelRows:
-    """Rows of the run table, and the rows of the label's leaves, which have profiles."""
+    """Rows of the run table, and the summed profiles of the label."""
 
     label: str
     table: Sequence[Row]
-    leaves: Sequence[Row]
+    profiles: Profiles | None
 
 
 def draw_checks(name: str, of: str, cube: Artifact, rows: LabelRows) -> list[Figure]:
@@ -52,7 +52,7 @@ def draw_checks(name: str, of: str, cube: Artifact, rows: LabelRows) -> list[Fig
         What is known of its runs.
     """
     energy = cube.datasets["counts"].axis("energy")  # type: ignore[union-attr]
-    profiles = _profiles(sum_profiles(_plain_profiles(rows)), band_edges_tev(energy))
+    profiles = _profiles(rows.profiles, band_edges_tev(energy))
     made = [_off_source(cube), _norms(rows), *profiles, *_spectra(cube, rows)]
     figures = []
     for check in (each for each in made if each is not None):
@@ -95,12 +95,6 @@ def _norms(rows: LabelRows) -> Check | None:
         caption,
         partial(norms.draw_norms, found),
     )
-
-
-def _plain_profiles(rows: LabelRows) -> list[Mapping[str, Any]]:
-    """Profiles of the runs that were used."""
-    used = (row["background"] for row in rows.leaves if row["status"] == "ok")
-    return [background["profiles"] for background in used if "profiles" in background]
 
 
 def _profiles(summed: Profiles | None, bands: acceptance.Bands) -> list[Check]:

@@ -42,11 +42,11 @@ def keep_label(given: LabelInput, field: Field, n_finals: int) -> Made:
 
 def drawn_key(given: LabelInput, n_finals: int) -> str:
     """Key of all that a label's pictures and words are made of."""
+    label = [given.target, given.label, given.method]
     content = {
         "cube": given.manifest["key"],
-        "label": [given.target, given.label, given.method],
-        "rows": list(given.rows),
-        "leaf_rows": list(given.leaf_rows),
+        "table": given.table_key,
+        "label": label,
         "detail": list(detail(n_finals)),
     }
     return make_key("drawn", versions.REPORT, content, {})

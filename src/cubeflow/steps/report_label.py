@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from cubeflow.report.images import Image, final_images
 from cubeflow.report.page import Figure, LabelSection
 from cubeflow.report.skymap import Field, draw_image
 from cubeflow.steps.report_checks import LabelRows, draw_checks
-from cubeflow.steps.table import Row
+from cubeflow.steps.table import TargetRows
 from cubeflow.storage.artifact import Artifact, open_artifact
 from cubeflow.storage.atomic import write_atomic
 
@@ -35,14 +35,14 @@ CAPTIONS = {
 
 @dataclass(frozen=True, eq=False)
 class LabelInput:
-    """What a label is known by before its cube is read; rows are those of the run table and those of its leaves."""
+    """What a label is known by before its cube is read."""
 
     target: str
     label: str
     manifest: Mapping[str, Any]
     folder: Path
-    rows: Sequence[Row]
-    leaf_rows: Sequence[Row]
+    runs: TargetRows
+    table_key: str
 
     @property
     def method(self) -> str:
@@ -51,7 +51,7 @@ class LabelInput:
 
     def rows_of_label(self) -> LabelRows:
         """Rows for the figures."""
-        return LabelRows(self.label, self.rows, self.leaf_rows)
+        return LabelRows(self.label, self.runs.rows, self.runs.profiles[self.label])
 
     @property
     def name(self) -> str:
@@ -128,7 +128,7 @@ def label_facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
 def summary_line(given: LabelInput, about: Mapping[str, Any]) -> dict[str, str]:
     """Line of the summary of the page."""
     facts = dict(label_facts(about))
-    used = sum(1 for row in given.leaf_rows if row["status"] == "ok")
+    used = given.runs.used[given.label]
     return {
         "target": given.target,
         "label": given.label,
@@ -136,7 +136,7 @@ def summary_line(given: LabelInput, about: Mapping[str, Any]) -> dict[str, str]:
         **{name: facts[name] for name in ("significance", "excess", "counts", "background")},
         "hours": facts["livetime"],
         "used": str(used),
-        "left_out": str(len(given.rows) - used),
+        "left_out": str(len(given.runs.rows) - used),
     }
 
 

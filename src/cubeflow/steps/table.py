@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from cubeflow.plan.write import read_json
+from cubeflow.products.profiles import Profiles, sum_profiles
 from cubeflow.steps.columns import column_of, describe_column, label_of, order_of
 from cubeflow.steps.kept import read_stack
 from cubeflow.storage.atomic import write_atomic
@@ -17,8 +20,28 @@ Row = dict[str, Any]
 SEVERITY = ("ok", "dropped", "skipped", "refused")
 
 
-def run_rows(manifest: Mapping[str, Any], folder: Path) -> list[Row]:
-    """Rows of all selected runs of a target, in order of id.
+@dataclass(frozen=True)
+class TargetRows:
+    """What the leaf stacks of a target say of its runs.
+
+    Parameters
+    ----------
+    rows : list of dict
+        One for each selected run in order of id: columns of the run by their names, those of a background as
+        ``<label>_<name>``.
+    used : dict of str to int
+        Number of runs, or pieces of runs, in the stack of each label.
+    profiles : dict of str to Profiles or None
+        Sum over the runs of each label; None without any.
+    """
+
+    rows: list[Row]
+    used: dict[str, int]
+    profiles: dict[str, Profiles | None]
+
+
+def target_rows(manifest: Mapping[str, Any], folder: Path) -> TargetRows:
+    """Rows of all selected runs of a target; leaf by leaf, for their profiles are many numbers.
 
     Parameters
     ----------
@@ -26,51 +49,40 @@ def run_rows(manifest: Mapping[str, Any], folder: Path) -> list[Row]:
         ``runs-<key>.table.json`` of the plan.
     folder : Path
         Results of the target.
-
-    Returns
-    -------
-    list of dict
-        Columns of the run by their names, those of a background as ``<label>_<name>``.
     """
-    return merge_rows(manifest, leaf_rows(manifest, folder))
-
-
-def leaf_rows(manifest: Mapping[str, Any], folder: Path) -> dict[str, list[Row]]:
-    """Rows of the leaf stacks of each label, as the step ``reduce`` wrote them; parameters as for `run_rows`."""
-    rows: dict[str, list[Row]] = {label: [] for label in manifest["leaves"]}
-    for label, leaves in manifest["leaves"].items():
-        for leaf in leaves:
-            rows[label] += read_stack(folder / "stack" / label / f"{leaf}.h5", names=[]).attributes["rows"]
-    return rows
-
-
-def merge_rows(manifest: Mapping[str, Any], leaves: Mapping[str, list[Row]]) -> list[Row]:
-    """Rows of `run_rows` from those of `leaf_rows`."""
     rows: dict[tuple[int, int], Row] = {
         (int(obs_id), -1): {"obs_id": int(obs_id), "status": "refused", "reason": reason}
         for obs_id, reason in manifest["refused"].items()
     }
-    for label, parts in leaves.items():
-        for row in parts:
-            piece = row.get("run", {}).get("piece", -1)
-            _merge(rows.setdefault((row["obs_id"], piece), {}), row, label)
-    return [rows[name] for name in sorted(rows)]
+    used = dict.fromkeys(manifest["leaves"], 0)
+    profiles: dict[str, Profiles | None] = dict.fromkeys(manifest["leaves"])
+    for label, leaves in manifest["leaves"].items():
+        for leaf in leaves:
+            parts = read_stack(folder / "stack" / label / f"{leaf}.h5", names=[]).attributes["rows"]
+            for row in parts:
+                _merge(rows.setdefault((row["obs_id"], row.get("run", {}).get("piece", -1)), {}), row, label)
+            good = [row["background"] for row in parts if row["status"] == "ok"]
+            used[label] += len(good)
+            known = profiles[label]
+            before = [] if known is None else [vars(known)]
+            profiles[label] = sum_profiles(before + [each["profiles"] for each in good if "profiles" in each])
+    return TargetRows([rows[name] for name in sorted(rows)], used, profiles)
 
 
 def _merge(merged: Row, row: Row, label: str) -> None:
     """Add the row of one label to the row of its run; the worst status of its labels is the run's."""
     merged["obs_id"] = row["obs_id"]
     for name, value in row.get("run", {}).items():
-        merged[name] = _text(value) if isinstance(value, (list, dict)) else value
+        merged[intern(name)] = intern(_text(value)) if isinstance(value, (list, dict)) else value
     for name, value in {"status": row["status"], **row.get("background", {})}.items():
         if name == "profiles":  # many numbers, for the report
             continue
         if name == "offset_deg":  # of the run from the target, whatever the background
             merged[name] = value
         elif isinstance(value, list):
-            merged |= {f"{label}_{name}_{index}": item for index, item in enumerate(value)}
+            merged |= {intern(f"{label}_{name}_{index}"): item for index, item in enumerate(value)}
         else:
-            merged[f"{label}_{name}"] = value
+            merged[intern(f"{label}_{name}")] = value
     if SEVERITY.index(row["status"]) >= SEVERITY.index(merged.get("status", "ok")):
         merged["status"], merged["reason"] = row["status"], row["reason"] or merged.get("reason", "")
 
@@ -84,7 +96,7 @@ def write_run_table(manifest_path: Path, say: Callable[[str], None]) -> Path:
     """Write ``runs.ecsv`` (also ``runs.csv`` and ``runs.fits``) from the manifest of the plan; return the first."""
     folder = manifest_path.parents[1]
     manifest = read_json(manifest_path)
-    rows = run_rows(manifest, folder)
+    rows = target_rows(manifest, folder).rows
     table = make_table(rows, list(manifest["leaves"]))
     table.meta["key"] = manifest["key"]
     text = io.StringIO()
