@@ -5,7 +5,7 @@ import pytest
 from astropy.table import Table
 
 from cubeflow.config import load_config
-from cubeflow.steps.table import make_table
+from cubeflow.steps.table import make_columns
 from cubeflow.steps.whole import run_whole
 
 CONFIG = """
@@ -72,7 +72,7 @@ def test_every_column_says_what_it_is_and_no_other(results):
 def test_columns_of_a_run_stay_apart_from_those_of_labels_called_alike():
     row = {"obs_id": 1, "counts_safe": 5, "n_events": 7, "x_status": "ok", "x_2_status": "ok", "x_norm_0": 1.0}
     row |= {"counts_status": "ok", "n_on": 3, "fancy": 0}
-    table = make_table([row], ["n", "x", "counts", "x_2"])
+    columns = {column.name: column for column in make_columns([row], ["n", "x", "counts", "x_2"])}
     order = [
         "obs_id",
         "n_events",
@@ -84,10 +84,10 @@ def test_columns_of_a_run_stay_apart_from_those_of_labels_called_alike():
         "counts_status",
         "x_2_status",
     ]
-    assert table.colnames == order
-    assert table["counts_safe"].description == "counts in safe bins of the map"
-    assert table["x_2_status"].description == table["counts_status"].description == table["x_status"].description
-    assert table["fancy"].description == ""
+    assert list(columns) == order
+    assert columns["counts_safe"].description == "counts in safe bins of the map"
+    assert columns["x_2_status"].description == columns["counts_status"].description == columns["x_status"].description
+    assert columns["fancy"].description == ""
 
 
 def test_the_three_forms_say_the_same(results):

@@ -19,7 +19,7 @@ from cubeflow.steps.exclusion import planned_masks, read_exclusions
 from cubeflow.steps.report_kept import keep_label
 from cubeflow.steps.report_label import LabelInput, summary_line
 from cubeflow.steps.report_plan import report_content
-from cubeflow.steps.table import Row, TargetRows, make_table, target_rows
+from cubeflow.steps.table import Row, TargetRows, make_columns, target_rows
 from cubeflow.steps.timing import planned_jobs, read_timing
 from cubeflow.storage.atomic import write_atomic
 
@@ -176,11 +176,11 @@ def run_table(rows: list[Row], labels: Sequence[str]) -> dict[str, Any]:
     columns = [
         {
             "name": column.name,
-            "unit": str(column.unit or ""),
-            "description": column.description or "",
-            "values": [None if value is np.ma.masked else value for value in column.tolist()],
+            "unit": column.unit or "",
+            "description": column.description,
+            "values": list(column.values),
         }
-        for column in make_table(rows, list(labels)).columns.values()
+        for column in make_columns(rows, list(labels))
     ]
     shown = [*SHOWN, *(f"{label}_{name}" for label in labels for name in SHOWN_OF_LABEL)]
     if any(row["status"] != "ok" for row in rows):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from cubeflow.plan.write import read_json
 from cubeflow.products.profiles import Profiles, sum_profiles
 from cubeflow.steps.columns import column_of, describe_column, label_of, order_of
 from cubeflow.steps.kept import read_stack
+from cubeflow.steps.table_files import TableColumn, csv_text, ecsv_text, fits_bytes
 from cubeflow.storage.atomic import write_atomic
 
 Row = dict[str, Any]
@@ -97,51 +97,22 @@ def write_run_table(manifest_path: Path, say: Callable[[str], None]) -> Path:
     folder = manifest_path.parents[1]
     manifest = read_json(manifest_path)
     rows = target_rows(manifest, folder).rows
-    table = make_table(rows, list(manifest["leaves"]))
-    table.meta["key"] = manifest["key"]
-    text = io.StringIO()
-    table.write(text, format="ascii.ecsv")
-    write_atomic(folder / "runs.ecsv", text.getvalue().encode())
-    text = io.StringIO()
-    table.write(text, format="ascii.csv")
-    write_atomic(folder / "runs.csv", text.getvalue().encode())
-    write_atomic(folder / "runs.fits", _fits_bytes(table))
+    labels = list(manifest["leaves"])
+    columns = make_columns(rows, labels)
+    write_atomic(folder / "runs.ecsv", ecsv_text(columns, {"labels": labels, "key": manifest["key"]}).encode())
+    write_atomic(folder / "runs.csv", csv_text(columns).encode())
+    write_atomic(folder / "runs.fits", fits_bytes(columns, "RUNS"))
     ok = sum(row["status"] == "ok" for row in rows)
     say(f"{folder / 'runs.ecsv'}: {len(rows)} runs, {ok} of them ok")
     return folder / "runs.ecsv"
 
 
-def _fits_bytes(table) -> bytes:  # type: ignore[no-untyped-def]
-    """Table as a FITS file; empty cells of text are blank, of numbers NaN or the null value of the column.
-
-    FITS knows ASCII alone: other letters become question marks.
-    """
-    from astropy.io import fits
-
-    content, plain = io.BytesIO(), table.copy()
-    for name in (name for name in table.colnames if table[name].dtype.kind == "U"):
-        column = table[name].filled("")
-        plain[name] = [str(value).encode("ascii", "replace").decode() for value in column]
-    hdu = fits.table_to_hdu(plain)
-    hdu.header["EXTNAME"] = "RUNS"
-    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(content, checksum=False)
-    return content.getvalue()
-
-
-def make_table(rows: list[Row], labels: list[str]):  # type: ignore[no-untyped-def]
-    """Astropy table with units and descriptions; cells without a value are masked."""
-    from astropy.table import MaskedColumn, Table
-
+def make_columns(rows: list[Row], labels: list[str]) -> list[TableColumn]:
+    """Columns with units and descriptions, in the order of the table; None where a row has no value."""
     places = {}
     for name in {name for row in rows for name in row}:
         column, unit = column_of(name)
         label = label_of(column, labels)
-        places[order_of(column, label, labels)] = name, column, unit, describe_column(column, label)
-    table = Table(meta={"labels": labels})
-    for _, (name, column, unit, description) in sorted(places.items()):
-        values = [row.get(name) for row in rows]
-        fill = next((type(value)() for value in values if value is not None), "")
-        data = [fill if value is None else value for value in values]
-        mask = [value is None for value in values]
-        table[column] = MaskedColumn(data, mask=mask, unit=unit, description=description)
-    return table
+        values = tuple(row.get(name) for row in rows)
+        places[order_of(column, label, labels)] = TableColumn(column, values, unit, describe_column(column, label))
+    return [column for _, column in sorted(places.items())]
