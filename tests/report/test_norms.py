@@ -1,5 +1,7 @@
 """Norms of the runs."""
 
+import re
+
 import numpy as np
 
 from cubeflow.observation import TIME_REFERENCE_MJD
@@ -26,6 +28,16 @@ def test_values_come_from_the_rows():
     np.testing.assert_array_equal(norms.mjd, [TIME_REFERENCE_MJD + 1.0, np.nan])
     assert collect_norms(ROWS, "ring") is None
     assert "no_such" not in draw_norms(norms, "name", "alt")
+
+
+def test_dates_leave_room_between_each_other():
+    """Four runs in five nights: half days would run into each other."""
+    rows = [
+        {"obs_id": int(10 * day), "fov_norm_0": 1.0, "fov_norm_err_0": 0.1, "tstart_s": day * 86400.0, "zenith_deg": 20.0 + day}
+        for day in (1434.0, 1434.1, 1436.0, 1438.2)
+    ]
+    dates = re.findall(r">(5334\d[.\d]*)<", draw_norms(collect_norms(rows, "fov"), "name", "alt"))
+    assert 3 <= len(dates) <= 7, dates
 
 
 def test_outliers_are_far_from_the_median():

@@ -72,6 +72,14 @@ def test_a_survey_is_drawn_wide():
     assert pixels(png).shape[1] > 4 * pixels(png).shape[0]
 
 
+def test_many_pointings_take_no_more_room_on_the_page():
+    flat = Image("a", "flat", "unit", np.zeros(GEOM.shape))
+    crowd = np.random.default_rng(1).normal(0.0, 0.3, (10_000, 2)) + field().target_deg
+    few, many = (draw_image(flat, field(pointings=each), "name", "alt")[1] for each in (crowd[:100], crowd))
+    assert few.count("<use") > many.count("<use") + 80
+    assert many.count("<image") == few.count("<image") + 1
+
+
 def test_images_of_a_cube():
     energy, true = energy_axis([1.0, 4.0]), energy_axis([0.5, 1.0, 4.0, 16.0], "energy_true")
     disc = Cube(np.ones((1, *GEOM.shape)), "", GEOM, (energy,))

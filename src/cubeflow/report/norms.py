@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FloatArray = NDArray[np.float64]
+X_TICKS = 6  # at most: dates as MJD with a fraction need the room
 MAX_NAMES = 8
 OUTLIER_SIGMAS = 5.0
 
@@ -114,6 +115,7 @@ def _draw_panel(axes: Axes, x: FloatArray, norms: Norms) -> None:
             axes.plot(x[out], y[out], "o", markersize=9, fillstyle="none", color=ALERT, rasterized=many, label=name)
     axes.margins(x=0.03, y=0.12)
     axes.ticklabel_format(useOffset=False)
+    axes.locator_params(axis="x", nbins=X_TICKS)
 
 
 def _name_outliers(axes: Axes, x: FloatArray, norms: Norms) -> None:

@@ -21,6 +21,7 @@ LABELS = {"icrs": ("Right ascension", "Declination"), "galactic": ("Galactic lon
 MAX_SIDE_PIXELS = 1200
 LINE_COLOURS = "white", "#20242a"  # on images that are mostly dark, and on those that are mostly white
 LEFT_IN, RIGHT_IN, BOTTOM_IN, TOP_IN = 0.8, 0.95, 0.6, 0.4
+MANY_POINTINGS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,8 @@ def _decorate(axes: WCSAxes, field: Field, step: int, style: str) -> None:
     handles = [] if field.keep.all() else [_draw_exclusions(axes, field, step, line)]
     x, y = _pixels(field, field.pointings_deg[:, 0], field.pointings_deg[:, 1], step)
     if x.size:
-        many = {"alpha": 0.35, "markersize": 4} if x.size > 200 else {"markersize": 8}
+        # Thousands of crosses in the SVG of each image would make the page slow to open.
+        many = {"alpha": 0.35, "markersize": 4, "rasterized": True} if x.size > MANY_POINTINGS else {"markersize": 8}
         handles += axes.plot(x, y, "+", color="#0b5cad" if style == "signed" else "#7fd4ff", label="pointings", **many)
     x, y = _pixels(field, [field.target_deg[0]], [field.target_deg[1]], step)
     halo = [withStroke(linewidth=2.6, foreground="white" if style == "signed" else "black")]
