@@ -133,22 +133,27 @@ def reduce_batch(batch: Batch, labels: tuple[str, ...] | None = None) -> BatchRe
     room = leaf_room(batch.folder)
     sums = {label: StackSum(room) for label in chosen}
     for run in batch.manifest["runs"] if chosen else ():
-        try:
-            for label, part, row in _run_parts(batch, run, chosen):
-                result.rows[label].append(row)
-                sums[label].add(part)
-        except FailedError as error:
-            result.failed.append(str(error))
-        except MemoryError:
-            result.failed.append(f"run {run['obs_id']}: {memory_message(batch.manifest['memory_mb'])}")
+        _add_run(batch, run, sums, result)
         batch.progress.step(result.refused, result.failed)
     if result.failed:
         raise FailedError("\n".join(dict.fromkeys(result.failed)))
     if labels is None:
         for label in chosen:
             sums[label].add(empty_stack())
-            _write_leaf(batch, label, sums[label].result(), result.rows[label])
+            _write_leaf(batch, label, sums.pop(label).result(), result.rows[label])
     return result
+
+
+def _add_run(batch: Batch, run: Plain, sums: Mapping[str, StackSum], result: BatchResult) -> None:
+    """Add a run to the sums of its labels; its maps are gone when this is done."""
+    try:
+        for label, part, row in _run_parts(batch, run, tuple(sums)):
+            result.rows[label].append(row)
+            sums[label].add(part)
+    except FailedError as error:
+        result.failed.append(str(error))
+    except MemoryError:
+        result.failed.append(f"run {run['obs_id']}: {memory_message(batch.manifest['memory_mb'])}")
 
 
 def missing_labels(batch: Batch) -> tuple[str, ...]:

@@ -104,7 +104,7 @@ def make_maps(
     """
     maps = _sky_maps(observation, counts, setup) | _response_maps(observation, setup)
     maps["mask_safe"] = mask_safe or make_run_mask(observation, counts.geom, setup)
-    return {name: cube.to_float32() for name, cube in maps.items()}
+    return maps
 
 
 def run_geometry(pointing: Pointing, setup: ReduceSetup) -> Geometry:
@@ -131,7 +131,7 @@ def in_selected_time(observation: Observation, setup: ReduceSetup) -> Observatio
 
 
 def _sky_maps(observation: Observation, counts: Cube, setup: ReduceSetup) -> dict[str, Cube]:
-    """Maps on the fine grid, that of the counts."""
+    """Maps on the fine grid, that of the counts; each is rounded at once, so that one is in memory twice."""
     pointing, offset_max, geom = observation.pointing, setup.offset_max_deg, counts.geom
     maps = {"counts": counts}
     if observation.background is not None:
@@ -143,15 +143,16 @@ def _sky_maps(observation: Observation, counts: Cube, setup: ReduceSetup) -> dic
             setup.energy,
             offset_max,
             _field_rotation(observation),
-        )
+        ).to_float32()
     if observation.aeff is not None:
-        maps["exposure"] = make_map_exposure_true_energy(
+        exposure = make_map_exposure_true_energy(
             pointing, observation.livetime_s, observation.aeff, geom, setup.energy_true, offset_max
         )
-    if observation.aeff is not None and observation.edisp is not None:
-        maps["exposure_reco"] = make_map_exposure_reco_energy(
-            maps["exposure"], pointing, observation.edisp, setup.energy, make_spectrum(setup.spectrum)
-        )
+        if observation.edisp is not None:
+            spectrum = make_spectrum(setup.spectrum)
+            reco = make_map_exposure_reco_energy(exposure, pointing, observation.edisp, setup.energy, spectrum)
+            maps["exposure_reco"] = reco.to_float32()
+        maps["exposure"] = exposure.to_float32()
     return maps
 
 
@@ -177,11 +178,12 @@ def _response_maps(observation: Observation, setup: ReduceSetup) -> dict[str, Cu
     if observation.aeff is not None:
         maps["irf_exposure"] = make_map_exposure_true_energy(
             pointing, observation.livetime_s, observation.aeff, geom, setup.energy_true, radius
-        )
+        ).to_float32()
     if observation.psf is not None:
-        maps["psf"] = make_psf_map(pointing, observation.psf, geom, setup.energy_true, setup.rad)
+        maps["psf"] = make_psf_map(pointing, observation.psf, geom, setup.energy_true, setup.rad).to_float32()
     if observation.edisp is not None:
-        maps["edisp"] = make_edisp_map(pointing, observation.edisp, geom, setup.energy_true, setup.energy)
+        edisp = make_edisp_map(pointing, observation.edisp, geom, setup.energy_true, setup.energy)
+        maps["edisp"] = edisp.to_float32()
     return maps
 
 
