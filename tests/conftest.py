@@ -1,7 +1,10 @@
 """Fixtures shared by all tests: where real data lie, if they are here at all."""
 
+import json
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,3 +36,29 @@ def cta_store(data_root: Path) -> Path:
     if not (store / "hdu-index.fits.gz").is_file():
         pytest.skip(f"no CTA-1DC store in {data_root}")
     return store
+
+
+@pytest.fixture(scope="session")
+def recorded() -> Iterator[dict[str, dict[str, Any]]]:
+    """Figures by name; at the end they replace those of their names in the file VALIDATION_RECORD, if that is set."""
+    found: dict[str, dict[str, Any]] = {}
+    yield found
+    if found and "VALIDATION_RECORD" in os.environ:
+        path = Path(os.environ["VALIDATION_RECORD"])
+        known = json.loads(path.read_text()) if path.is_file() else {}
+        path.write_text(json.dumps(known | found, indent=1, sort_keys=True) + "\n")
+
+
+@pytest.fixture
+def record(recorded: dict[str, dict[str, Any]], request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Keep a figure for the page docs/validation.md: ``record(name, value, unit, text)``.
+
+    Several values under one name, as of a test with parameters, are all kept.
+    """
+    test = request.node.nodeid.partition("[")[0]
+
+    def keep(name: str, value: float, unit: str, text: str) -> None:
+        entry = recorded.setdefault(name, {"values": [], "unit": unit, "text": text, "test": test})
+        entry["values"].append(float(value))
+
+    return keep

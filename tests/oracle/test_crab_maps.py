@@ -74,43 +74,61 @@ def parts(request, run, hess_store):
     return read_observation(next(entry for entry in open_store(hess_store).runs if entry.obs_id == run.id))
 
 
-def test_counts_are_exact(run, parts):
+def largest(made, expected):
+    """Largest relative difference where anything is expected."""
+    some = expected != 0
+    return np.abs(made[some] / expected[some] - 1).max()
+
+
+def test_counts_are_exact(run, parts, record):
     counts = make_map_counts(parts.events, run.geom, run.energy)
+    difference = np.abs(counts.data - run.dataset.counts.data).max()
+    record("counts.difference", difference, "counts", "counts of a pixel, four Crab runs: largest difference")
     np.testing.assert_array_equal(counts.data, run.dataset.counts.data)
     cut = make_map_counts(parts.events, run.geom, run.energy, parts.pointing, 2.0)
     assert cut.data.sum() == RUNS[run.id][0]
 
 
-def test_exposure_agrees_per_pixel(run, parts):
+def test_exposure_agrees_per_pixel(run, parts, record):
     exposure = make_map_exposure_true_energy(parts.pointing, parts.livetime_s, parts.aeff, run.geom, run.energy_true)
     expected = run.dataset.exposure.quantity.to_value("m2 s")
+    difference = largest(exposure.data, expected)
+    record("exposure.difference", difference, "", "exposure of a pixel, four Crab runs: largest relative difference")
     np.testing.assert_allclose(exposure.data, expected, rtol=1e-6)
     assert exposure.data.sum() == pytest.approx(RUNS[run.id][1], rel=1e-8)
 
 
-def test_acceptance_agrees_per_energy(run, parts):
+def test_acceptance_agrees_per_energy(run, parts, record):
     geom = plain_geometry(run.background.geom)
     made = make_map_hadron_acceptance(parts.pointing, parts.ontime_s, parts.background, geom, run.energy, 2.0)
     expected = run.background.data * (geom.offset_deg(parts.pointing.ra_deg, parts.pointing.dec_deg) < 2.0)
+    per_energy = largest(made.data.sum((1, 2)), expected.sum((1, 2)))
+    record("acceptance.energy", per_energy, "", "acceptance of an energy bin, gammapy's oversampled 64 times")
+    record(
+        "acceptance.pixel", largest(made.data, expected), "", "acceptance of a pixel, gammapy's oversampled 64 times"
+    )
     np.testing.assert_allclose(made.data.sum((1, 2)), expected.sum((1, 2)), rtol=1e-5)
     np.testing.assert_allclose(made.data, expected, rtol=1e-4)
 
 
-def test_psf_agrees(run, parts):
+def test_psf_agrees(run, parts, record):
     expected = run.dataset.psf.psf_map
     rad = Axis("rad", tuple(expected.geom.axes["rad"].edges.to_value("deg")), "deg", "lin")
     psf = make_psf_map(parts.pointing, parts.psf, run.geom_irf, run.energy_true, rad)
     values = expected.quantity.to_value("sr-1")
+    difference = np.abs(psf.data - values).max() / values.max()
+    record("psf.difference", difference, "", "PSF, largest difference over the largest value")
     np.testing.assert_allclose(psf.data, values, rtol=1e-6, atol=1e-12 * values.max())
 
 
-def test_edisp_agrees(run, axes, parts):
+def test_edisp_agrees(run, axes, parts, record):
     from gammapy.makers.utils import make_edisp_kernel_map
 
     edisp = make_edisp_map(parts.pointing, parts.edisp, run.geom_irf, run.energy_true, run.energy)
     geom = run.dataset.psf.psf_map.geom.to_image().to_cube(list(axes))
     pointing = run.observation.get_pointing_icrs(run.observation.tmid)
     expected = make_edisp_kernel_map(run.observation.edisp, pointing, geom, threshold=0.0).edisp_map.data
+    record("edisp.difference", np.abs(edisp.data - expected).max(), "", "energy dispersion, largest difference")
     np.testing.assert_allclose(edisp.data, expected, rtol=1e-6, atol=1e-12)
 
 

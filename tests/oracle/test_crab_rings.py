@@ -108,14 +108,18 @@ def fov(request, reduced):
     return SimpleNamespace(integral=request.param, runs=runs, counts=counts, background=background, maps=maps)
 
 
-def test_counts(fov):
+def test_counts(fov, record):
+    record("crab.counts", fov.counts.data.sum(), "counts", "four Crab runs, stacked")
     assert fov.counts.data.sum() == 6739
     assert fov.counts.data.sum((1, 2)).tolist() == PER_ENERGY
 
 
-def test_norms(fov, reduced):
+def test_norms(fov, reduced, record):
     for run, made in zip(reduced, fov.runs, strict=True):
         n_counts, acceptance, norm, norm_err, _ = RUNS[run.id]
+        text = f"run {run.id}, {fov.integral} integral of the background: "
+        record(f"norm.{run.id}.{fov.integral}", made.norms.norm[0], "", text + "norm")
+        record(f"normalised.{run.id}.{fov.integral}", made.background.data.sum(), "counts", text + "background")
         assert run.counts.data.sum() == n_counts
         if fov.integral == "two_point":
             assert run.two_point.data.sum() == pytest.approx(acceptance, abs=6e-4)
@@ -127,15 +131,19 @@ def test_norms(fov, reduced):
             assert made.background.data.sum() == pytest.approx(acceptance * norm, rel=3e-4)
 
 
-def test_cash_at_the_crab(fov):
+def test_cash_at_the_crab(fov, record):
+    value = fov.maps.significance.data[PIXEL]
+    record(f"crab.cash.{fov.integral}", value, "sigma", f"Crab, {fov.integral} integral of the background")
+    record("crab.disc", fov.maps.counts.data[PIXEL], "counts", "counts in the disc at the Crab")
     assert fov.maps.counts.data[PIXEL] == 326
     assert fov.maps.significance.data[PIXEL] == pytest.approx(35.76, abs=0.01 if fov.integral == "two_point" else 0.02)
 
 
-def test_off_source(fov):
+def test_off_source(fov, record):
     distance = fov.counts.geom.offset_deg(*CRAB)
     empty = np.where(distance > 0.35, fov.maps.significance.data[0], np.nan)
     found = describe_off_source(empty, make_disc(0.1, 0.02))
+    record(f"crab.width.{fov.integral}", found.width, "sigma", "width of the significances away from the Crab")
     assert found.width == pytest.approx(1.03, abs=0.005)
     assert found.fit_width == pytest.approx(1.03, abs=0.01)
 
@@ -159,19 +167,35 @@ def rings(request, reduced):
     return SimpleNamespace(integral=request.param, runs=runs, off=off, maps=maps)
 
 
-def test_off_counts(rings, reduced):
+def test_off_counts(rings, reduced, record):
     for run, made in zip(reduced, rings.runs, strict=True):
-        assert np.sum(made.counts_off.data[0], where=run.safe[0]) == RUNS[run.id][-1]
+        n_off = np.sum(made.counts_off.data[0], where=run.safe[0])
+        record(f"ring.off.{run.id}", n_off, "counts", f"run {run.id}: OFF counts, summed over the field of view")
+        assert n_off == RUNS[run.id][-1]
     assert rings.off.data[PIXEL] == 570
     assert rings.off.data[0, 175, 175] == 587
 
 
-def test_li_ma_at_the_crab(rings):
+def li_ma(n_on, n_off, alpha):
+    """Equation 17 of Li & Ma, written out once more."""
+    on = n_on * np.log((1 + alpha) / alpha * n_on / (n_on + n_off))
+    return np.sqrt(2 * (on + n_off * np.log((1 + alpha) * n_off / (n_on + n_off))))
+
+
+def test_li_ma_at_the_crab(rings, record):
+    value = rings.maps.significance.data[PIXEL]
+    record(f"crab.li_ma.{rings.integral}", value, "sigma", f"Crab, rings, {rings.integral} integral of the background")
+    # OFF counts of the rings summed over the disc once more, as if those of neighbours were others.
+    y, x = np.indices(rings.off.data.shape[1:])
+    n_off = rings.off.data[0][np.hypot(y - 174, x - 175) < 5.001].sum()
+    twice = li_ma(326, n_off, rings.maps.background.data[PIXEL] / n_off)
+    record(f"crab.li_ma_twice.{rings.integral}", twice, "sigma", "Crab, rings, OFF counts summed over the disc again")
+    assert twice > value + 1.5
     assert rings.maps.counts.data[PIXEL] == 326
     assert rings.maps.significance.data[PIXEL] == pytest.approx(34.00, abs=0.01)
 
 
-def test_ring_and_significance_equal_gammapy(reduced):
+def test_ring_and_significance_equal_gammapy(reduced, record):
     """One run, as an image, where gammapy is right: masked before the rings, exclusion map larger than the field."""
     import astropy.units as u
     from astropy.coordinates import SkyCoord
@@ -195,5 +219,11 @@ def test_ring_and_significance_equal_gammapy(reduced):
     with np.errstate(invalid="ignore", divide="ignore"):
         expected = ExcessMapEstimator("0.1 deg", correlate_off=False).run(on_off)
     maps = make_map_significance_li_ma(run.counts, run.two_point, made.counts_off, made.alpha, made.mask, 0.1)
+    off = np.abs(made.counts_off.data[0][safe] - np.rint(on_off.counts_off.data[0][safe])).max()
+    record("ring.off.difference", off, "counts", "OFF counts of a pixel, run 23526, against gammapy")
+    ratio = np.abs(made.alpha.data[0][safe] / on_off.alpha.data[0][safe] - 1).max()
+    record("ring.alpha.difference", ratio, "", "alpha of a pixel, run 23526, relative, against gammapy")
+    sigma = np.nanmax(np.abs(maps.significance.data[0][safe] - expected.sqrt_ts.data[0][safe]))
+    record("ring.significance.difference", sigma, "sigma", "significance of a pixel, run 23526, against gammapy")
     np.testing.assert_array_equal(maps.counts.data[0][safe], expected.npred.data[0][safe])
     np.testing.assert_allclose(maps.significance.data[0][safe], expected.sqrt_ts.data[0][safe], rtol=1e-4, atol=1e-4)

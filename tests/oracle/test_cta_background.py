@@ -23,7 +23,7 @@ def observed(cta_store, data_root, obs_id):
 
 @pytest.mark.parametrize("obs_id", RUNS)
 @pytest.mark.parametrize("offset_max_deg", [2.5, 4.5])
-def test_acceptance_is_the_true_background(cta_store, data_root, obs_id, offset_max_deg):
+def test_acceptance_is_the_true_background(cta_store, data_root, obs_id, offset_max_deg, record):
     observation = observed(cta_store, data_root, obs_id)
     pointing, energy = observation.pointing, energy_axis(log_edges(0.1, 10.0, 8))
     geom = make_geometry("icrs", "TAN", pointing.ra_deg, pointing.dec_deg, *GRID)
@@ -34,13 +34,17 @@ def test_acceptance_is_the_true_background(cta_store, data_root, obs_id, offset_
     acceptance = make_map_hadron_acceptance(
         pointing, observation.ontime_s, observation.background, geom, energy, offset_max_deg
     ).data.sum((1, 2))
+    for band, (low, high) in enumerate(zip(energy.edges, energy.edges[1:], strict=False)):
+        text = f"CTA-1DC, {low:.2f} to {high:.2f} TeV, within {offset_max_deg} deg: "
+        record(f"cta.{offset_max_deg}.{band}.events", counts[band], "counts", text + "true background")
+        record(f"cta.{offset_max_deg}.{band}.acceptance", acceptance[band], "counts", text + "acceptance")
     assert counts.sum() > 20_000
     assert acceptance.sum() == pytest.approx(counts.sum(), rel=0.015)
     pull = (counts - acceptance) / np.sqrt(acceptance + (0.02 * acceptance) ** 2)
     assert np.max(np.abs(pull)) < 4.0
 
 
-def test_at_the_steep_edge_of_the_field_the_rate_itself_is_linear(cta_store, data_root):
+def test_at_the_steep_edge_of_the_field_the_rate_itself_is_linear(cta_store, data_root, record):
     """From 4 to 4.5 deg the table falls by half a decade from bin to bin: logarithms miss an eighth of the events."""
     energy = energy_axis(log_edges(0.1, 10.0, 4))
     counts, gain = 0, 0.0
@@ -61,6 +65,9 @@ def test_at_the_steep_edge_of_the_field_the_rate_itself_is_linear(cta_store, dat
         known = field & (maps["log"].data > 0)
         shape = {how: cube.data / cube.data.sum(where=known, axis=(1, 2), keepdims=True) for how, cube in maps.items()}
         gain += np.sum(events[known] * np.log(shape["linear"][known] / shape["log"][known]))
+    record("cta.edge.events", counts, "counts", "CTA-1DC, 4 to 4.5 deg: true background")
+    for how, value in total.items():
+        record(f"cta.edge.{how}", value, "counts", f"CTA-1DC, 4 to 4.5 deg: acceptance, interpolation {how}")
     assert counts > 3000
     assert total["linear"] == pytest.approx(counts, rel=0.035)  # two standard deviations
     assert total["log"] < 0.9 * counts

@@ -9,7 +9,7 @@ from cubeflow.dl3.reader import read_observation
 pytestmark = pytest.mark.real_data
 
 
-def test_psf_agrees_wherever_all_neighbours_have_one(cta_store, data_root, cta_gammapy):
+def test_psf_agrees_wherever_all_neighbours_have_one(cta_store, data_root, cta_gammapy, record):
     import astropy.units as u
 
     psf = read_observation(open_store(cta_store, [data_root / "cta-1dc"]).runs[0]).psf
@@ -23,6 +23,9 @@ def test_psf_agrees_wherever_all_neighbours_have_one(cta_store, data_root, cta_g
     touched = (psf.energy_true.weights(energy) != 0) @ empty.astype(float) @ (psf.offset.weights(offset) != 0).T > 0
     assert touched.any()
     assert (~touched).sum() > 500
+    difference = np.abs(made[~touched] - expected[~touched]).max() / expected.max()
+    record("cta.psf.difference", difference, "", "CTA-1DC, PSF away from empty cells: difference over largest value")
+    record("cta.psf.touched", touched.mean(), "", "CTA-1DC, PSF: part of energies and offsets beside an empty cell")
     np.testing.assert_allclose(made[~touched], expected[~touched], rtol=1e-6, atol=1e-6 * expected.max())
     # Beside an empty cell gammapy mixes in a width of 1 deg, which stands for none: its PSF is far too wide there.
     beside = touched & (made[..., 0] > 0)

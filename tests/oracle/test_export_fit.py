@@ -29,7 +29,7 @@ def crab(hess_store, tmp_path_factory):
     return results / "crab"
 
 
-def test_gammapy_fits_the_published_crab_spectrum(crab):
+def test_gammapy_fits_the_published_crab_spectrum(crab, record):
     from gammapy.datasets import MapDataset
     from gammapy.modeling import Fit
     from gammapy.modeling.models import (
@@ -47,6 +47,11 @@ def test_gammapy_fits_the_published_crab_spectrum(crab):
     result = Fit().run([dataset])
     assert result.success
     amplitude, index = spectrum.amplitude.quantity.to_value("1e-12 cm-2 s-1 TeV-1"), spectrum.index.value
+    record("published.amplitude", amplitude, "1e-12 cm-2 s-1 TeV-1", "Crab, exported cube: amplitude at 1.45 TeV")
+    error = spectrum.amplitude.error * 1e12
+    record("published.amplitude_err", error, "1e-12 cm-2 s-1 TeV-1", "Crab, exported cube: its error")
+    record("published.index", index, "", "Crab, exported cube: index")
+    record("published.index_err", spectrum.index.error, "", "Crab, exported cube: its error")
     assert abs(amplitude - AMPLITUDE) < AMPLITUDE_ERR
     assert abs(index - INDEX) < INDEX_ERR
     # The errors are those of 6.3 ks on the Crab, not of a fit that got stuck.

@@ -69,7 +69,7 @@ def spectra():
 
 
 @pytest.mark.parametrize("name", ["power law", "log parabola", "cutoff"])
-def test_reco_exposure_with_a_dispersion_that_is_the_same_everywhere(run, name):
+def test_reco_exposure_with_a_dispersion_that_is_the_same_everywhere(run, name, record):
     """One kernel for all offsets, as gammapy takes it: then both agree in every pixel and bin."""
     from gammapy.datasets import MapDataset
     from gammapy.estimators.utils import estimate_exposure_reco_energy
@@ -90,12 +90,14 @@ def test_reco_exposure_with_a_dispersion_that_is_the_same_everywhere(run, name):
     dataset = MapDataset(counts=run.dataset.counts, exposure=run.dataset.exposure, edisp=theirs)
     expected = estimate_exposure_reco_energy(dataset, spectral_model=model).quantity.to_value("m2 s")
     assert made.data.max() > 0
+    difference = np.abs(made.data / expected - 1).max()
+    record(f"reco.same.{name}", difference, "", f"reconstructed exposure, {name}, one dispersion for all: difference")
     # gammapy integrates curved spectra by the trapezoidal rule; ours are those of quadrature (test_spectrum).
     np.testing.assert_allclose(made.data, expected, rtol=1e-6 if name == "power law" else 3e-5)
 
 
 @pytest.mark.parametrize("name", ["power law", "log parabola", "cutoff"])
-def test_reco_exposure_where_offset_does_not_vary(run, name):
+def test_reco_exposure_where_offset_does_not_vary(run, name, record):
     """gammapy takes one kernel, at the centre of the map: with that kernel everywhere both agree."""
     from gammapy.estimators.utils import estimate_exposure_reco_energy
 
@@ -108,6 +110,11 @@ def test_reco_exposure_where_offset_does_not_vary(run, name):
     offset = run.geom.offset_deg(run.parts.pointing.ra_deg, run.parts.pointing.dec_deg)
     assert np.ptp(offset) > 1.0
     far = np.unravel_index(np.argmax(offset), offset.shape)
+    for where, pixel, low in (("centre", center, 0.5), ("far", far, 0.5), ("far from 1 TeV", far, 1.0)):
+        bins = np.array(run.energy.edges[:-1]) > 0.99 * low
+        difference = np.abs(made.data[bins, *pixel] / expected[bins, *pixel] - 1).max()
+        record(f"reco.{where}.{name}", difference, "", f"reconstructed exposure, {name}, {where}: largest difference")
+    record("reco.far.offset", offset[far], "deg", "offset of the far pixel")
     assert np.abs(made.data[:, *far] / expected[:, *far] - 1).max() > 5e-3  # where its approximation shows
 
 
@@ -121,7 +128,7 @@ def gammapy_kernels(run, position):
 
 
 @pytest.mark.parametrize("extended", [False, True])
-def test_folded_model_is_gammapys_npred(run, extended):
+def test_folded_model_is_gammapys_npred(run, extended, record):
     from gammapy.datasets.evaluator import MapEvaluator
     from gammapy.modeling.models import (
         GaussianSpatialModel,
@@ -145,9 +152,16 @@ def test_folded_model_is_gammapys_npred(run, extended):
     cube = Cube(flux, "m-2 s-1", run.geom, (run.energy_true,))
     made = fold_model(cube, run.exposure, *ours, exposure_after_psf=True).data
     peak = np.unravel_index(expected.sum(0).argmax(), expected.shape[1:])
+    size = "extended" if extended else "point"
+    record(f"npred.{size}.sum", made.sum() / expected.sum() - 1, "", f"npred, {size} source, sum: difference")
+    difference = made.sum(0)[peak] / expected.sum(0)[peak] - 1
+    record(f"npred.{size}.peak", difference, "", f"npred, {size} source, peak: difference")
     assert made.sum() == pytest.approx(expected.sum(), rel=1e-3)
     assert made.sum(0)[peak] == pytest.approx(expected.sum(0)[peak], rel=1e-2)
     right = fold_model(cube, run.exposure, *ours).data
+    record(f"npred.{size}.order", right.sum() / made.sum() - 1, "", f"npred, {size} source, exposure before the PSF")
+    sky = np.abs(right.sum(0)[peak] / made.sum(0)[peak] - 1)
+    record(f"npred.{size}.order_peak", sky, "", f"npred, {size} source, peak, exposure before the PSF")
     assert right.sum() == pytest.approx(expected.sum(), rel=1e-2)  # the exposure belongs to the true direction
 
 

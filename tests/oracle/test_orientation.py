@@ -36,11 +36,17 @@ def log_likelihoods(observation):
     return np.array(total)
 
 
-def test_hess_orientation_beats_all_others(hess_store):
+def test_hess_orientation_beats_all_others(hess_store, record):
     runs = open_store(hess_store).runs[::4]
     assert len(runs) >= 10
     total = sum(log_likelihoods(read_observation(entry)) for entry in runs)
     names = list(ORIENTATIONS)
     others = {name: value - total[0] for name, value in zip(names[1:], total[1:], strict=True)}
     assert names[0] == (False, 1, 1)
+    record("orientation.runs", len(runs), "", "H.E.S.S. runs of which the events decide on the orientation")
+    for (swap, lon, lat), value in others.items():
+        what = [name for name, done in (("transposed", swap), ("lon", lon < 0), ("lat", lat < 0)) if done]
+        record(
+            f"orientation.{'.'.join(what)}", value, "", f"ln L against the orientation used: {' '.join(what)} turned"
+        )
     assert max(others.values()) < -20.0, others

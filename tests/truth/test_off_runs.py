@@ -67,8 +67,11 @@ def test_there_are_45_empty_fields(fields):
 
 
 @pytest.mark.parametrize("label", ["fov", "ring"])
-def test_empty_fields_are_empty(fields, label):
+def test_empty_fields_are_empty(fields, label, record):
     values = np.concatenate([disc_values(observation, target, label) for observation, target in fields])
+    record(f"empty.{label}.discs", len(values), "", f"empty fields, {label}: discs that do not overlap")
+    record(f"empty.{label}.mean", values.mean(), "sigma", f"empty fields, {label}: mean of their significances")
+    record(f"empty.{label}.width", values.std(), "sigma", f"empty fields, {label}: width of their significances")
     assert len(values) > 2000
     # At 5 to 60 counts in a disc the Poisson distribution is skew: its mean significance is about -0.04.
     assert abs(values.mean() + 0.04) < 0.08

@@ -1,0 +1,27 @@
+"""Pages that are made from recorded figures are what their text and figures give."""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("name", ["validation"])
+def test_page_is_made_from_its_figures(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    for module in ("page", "usage", "ways", "cases", name):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    module = import_module(name)
+    made = module.render(json.loads(module.FIGURES.read_text()))
+    assert module.PAGE.read_text() == made, f"docs/{name}.md is not what benchmarks/{name}.py makes"
+
+
+def test_figures_of_the_validation_come_from_tests_that_exist():
+    found = json.loads((REPOSITORY / "benchmarks" / "validation.json").read_text())
+    for name, figure in found.items():
+        path, _, test = figure["test"].partition("::")
+        assert f"def {test}(" in (REPOSITORY / path).read_text(), name
