@@ -11,7 +11,7 @@ BIN := $(abspath $(VENV))/bin
 SNAKEFILES := workflow
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help demo test test-slow test-slurm fuzz lint docs bench-workflow
+.PHONY: help demo test test-slow test-slurm fuzz lint docs bench bench-scale bench-workflow validation
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,8 +39,18 @@ lint: $(VENV)/.installed-lint  ## style, types and format of code and rules
 	snakefmt --check $(SNAKEFILES)
 	snakemake --lint
 
+bench: $(VENV)/.installed-test  ## cubeflow and gammapy side by side on real data, into benchmarks/results.md; about 25 minutes, with BENCH=--quick 8
+	python benchmarks/compare.py $(BENCH)
+
+bench-scale: $(VENV)/.installed  ## cost against runs, pixels and energy bins, into docs/scale.md
+	python benchmarks/scale.py
+
 bench-workflow: $(VENV)/.installed  ## what a change costs, on 105 real and 10 000 simulated runs; see benchmarks/README.md
 	python benchmarks/workflow.py
+
+validation: $(VENV)/.installed-test  ## docs/validation.md, from the tests on real data; about 20 minutes
+	VALIDATION_RECORD=$(CURDIR)/benchmarks/validation.json python -m pytest -m real_data tests/oracle tests/truth
+	python benchmarks/validation.py
 
 docs: $(VENV)/.installed-docs  ## the documentation in build/docs/index.html; any warning is an error
 	python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs build/docs

@@ -47,7 +47,7 @@ class Case:
         return asdict(self)
 
 
-def write_config(case: Case, folder: Path, batch: int = 64) -> Path:
+def write_config(case: Case, folder: Path, form: str = "dense", batch: int = 64) -> Path:
     """Write the configuration of a case and its exclusion regions into `folder`, for results there."""
     circles = "".join(f"circle({ra}, {dec}, {radius})\n" for ra, dec, radius in case.exclusion)
     (folder / "exclusion.reg").write_text(f"icrs\n{circles}")
@@ -62,6 +62,7 @@ def write_config(case: Case, folder: Path, batch: int = 64) -> Path:
         "irf_grid": {"pixel": "0.2 deg", "rad_max": "0.66 deg", "rad_bins": 66},
         "backgrounds": {"fov": {"method": "fov", "on_failure": "keep"}},
         "stack": {"batch": batch},
+        "artifacts": {"form": form},
     }
     if case.exclusion:
         config["exclusion"] = str(folder / "exclusion.reg")

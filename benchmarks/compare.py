@@ -1,299 +1,175 @@
 """cubeflow and gammapy side by side on real data: the same work, in one sitting, as ratios.
 
-    make bench                                     everything, an hour on two cores
-    python benchmarks/compare.py --quick           fewer repeats, three of the fields in (c)
+    make bench                                     everything: about 25 minutes on two quiet cores
+    python benchmarks/compare.py --quick           nothing repeated, three of the fields in (c): about 8 minutes
     python benchmarks/compare.py --only a b        some cases
+    python benchmarks/compare.py --form factored   what is kept of a run; (a) is measured in both forms by default
 
-Every case is a process of its own; what it and its children used is what the operating system says.
-Real data come from the folder CUBEFLOW_DATA; without it nothing is measured. The report holds figures only.
+Every case is a process of its own; what it and its children used is what the operating system says. A case that fails
+has a line that says so, and the others go on. Real data come from the folder CUBEFLOW_DATA; without it nothing is
+measured. The report holds figures only.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 
 import cases
+from page import Goal, Report, render, stage_table
+from usage import Usage, Way, alternate, run
+from ways import CUBEFLOW, HERE, PYTHON, REPOSITORY, commands, gammapy, has_run, reduce_only, snakemake, stages, verbs
 
-HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parent
-PYTHON = sys.executable
-CUBEFLOW = str(Path(PYTHON).parent / "cubeflow")
-SNAKEMAKE = str(Path(PYTHON).parent / "snakemake")
-PACKAGES = ("cubeflow", "gammapy", "numpy", "scipy", "astropy", "h5py", "snakemake")
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a piece of work took: CPU and wall time in s, peak memory of its largest process in MB."""
-
-    cpu: float
-    wall: float
-    memory: float
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(self.cpu + other.cpu, self.wall + other.wall, max(self.memory, other.memory))
-
-
-NOTHING = Usage(0.0, 0.0, 0.0)
-
-
-def run(*command: str | Path, folder: Path) -> Usage:
-    """Run a command in a folder and say what it and its children used.
-
-    Raises
-    ------
-    RuntimeError
-        If it fails; exit status 3 of cubeflow, some runs refused, is no failure.
-    """
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    log = folder / "log"
-    start = time.monotonic()
-    with log.open("w") as output:
-        child = subprocess.Popen(
-            [str(part) for part in command], cwd=folder, stdout=output, stderr=subprocess.STDOUT, env=environment
-        )
-        _, status, used = os.wait4(child.pid, 0)
-    wall = time.monotonic() - start
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode not in (0, 3):
-        raise RuntimeError(f"{command}: exit status {child.returncode}\n{log.read_text()[-2000:]}")
-    return Usage(used.ru_utime + used.ru_stime, wall, used.ru_maxrss / 1024)
-
-
-def commands(config: Path, folder: Path) -> Usage:
-    """Everything from the plan to the final products by plain commands, one after another."""
-    used = run(CUBEFLOW, "plan", "-c", config, folder=folder)
-    results = folder / "results"
-    index = json.loads((results / "plan.json").read_text())["targets"]
-    for target, entry in index.items():
-        for batch in entry["unmade"]:
-            used += run(CUBEFLOW, "reduce", results / target / "plan" / manifest(batch, entry), folder=folder)
-        for label, final in entry["finals"].items():
-            used += stack_tree(entry, results / target, label, entry["roots"][label], folder)
-            used += run(CUBEFLOW, "export", results / target / "plan" / final, folder=folder)
-        used += run(CUBEFLOW, "table", results / target / "plan" / entry["table"], folder=folder)
-    return used
-
-
-def manifest(batch: str, entry: dict) -> str:
-    """File name of the manifest of a batch."""
-    from cubeflow.plan.write import batch_name
-
-    return batch_name(batch, entry["batch_tag"])
-
-
-def stack_tree(entry: dict, target: Path, label: str, node: str, folder: Path) -> Usage:
-    """Stack a node that is not there, its children first."""
-    children = entry["nodes"][label].get(node, [])
-    path = target / "stack" / label / f"{node}.h5"
-    if path.is_file() or not children:
-        return NOTHING
-    used = NOTHING
-    for child in children:
-        used += stack_tree(entry, target, label, child, folder)
-    files = [path.with_name(f"{child}.h5") for child in children]
-    return used + run(CUBEFLOW, "stack", path, *files, folder=folder)
-
-
-def reduce_only(config: Path, folder: Path) -> Usage:
-    """One worker for the first batch: reading, all maps, background, artifacts and leaf stack."""
-    run(CUBEFLOW, "plan", "-c", config, folder=folder)
-    return run(CUBEFLOW, "reduce", first_manifest(folder), folder=folder)
-
-
-def first_manifest(folder: Path) -> Path:
-    """Manifest of the first batch of the only target."""
-    index = json.loads((folder / "results" / "plan.json").read_text())["targets"]
-    target, entry = next(iter(index.items()))
-    return folder / "results" / target / "plan" / manifest(next(iter(entry["unmade"])), entry)
-
-
-def snakemake(config: Path, folder: Path) -> Usage:
-    """Everything by the workflow, on two cores."""
-    workflow = REPOSITORY / "workflow" / "Snakefile"
-    return run(
-        SNAKEMAKE, "--cores", "2", "--snakefile", workflow, "--configfile", config, "--directory", folder, folder=folder
-    )
-
-
-def gammapy(case: cases.Case, folder: Path, *options: str) -> Usage:
-    """The case by gammapy."""
-    (folder / "case.json").write_text(json.dumps(case.to_plain()))
-    return run(PYTHON, HERE / "gammapy_run.py", folder / "case.json", folder, *options, folder=folder)
-
-
-def repeat(times: int, work: Callable[[Path], Usage]) -> Usage:
-    """Medians over repeats, each in an empty folder."""
-    used = []
-    for _ in range(times):
-        with tempfile.TemporaryDirectory() as name:
-            used.append(work(Path(name)))
-    return Usage(*(median(getattr(each, name) for each in used) for name in ("cpu", "wall", "memory")))
+DISK_MB = {"dense": 12.0, "factored": 0.5}  # of a run
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where the data are, how often what is short is repeated, and whether (c) is cut short."""
+    """Where the data are, how often what is short is repeated, whether (c) is cut short, and the forms."""
 
     data: Path
     times: int
     quick: bool
+    forms: tuple[str, ...]
 
-
-class Report:
-    """Lines of the table, printed as they come."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def add(self, name: str, ours: Usage, theirs: Usage, scale: int = 1) -> None:
-        """One comparison; `scale` divides the times, for figures per run."""
-        cells = [f"{ours.cpu / scale:.2f}", f"{ours.wall / scale:.2f}", f"{ours.memory:.0f}"]
-        cells += [f"{theirs.cpu / scale:.2f}", f"{theirs.wall / scale:.2f}", f"{theirs.memory:.0f}"]
-        cells += [f"**{theirs.cpu / ours.cpu:.1f}**", f"{theirs.wall / ours.wall:.1f}"]
-        cells.append(f"{theirs.memory / ours.memory:.1f}")
-        self.lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        print(self.lines[-1], flush=True)
+    @property
+    def form(self) -> str:
+        """Form of all cases but (a)."""
+        return self.forms[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what is asked for and write the report."""
+    """Measure what is asked for and write the report, anew after each case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", nargs="+", choices=sorted(SECTIONS), default=sorted(SECTIONS))
+    parser.add_argument("--form", choices=["dense", "factored", "both"], default="both")
     parser.add_argument("--output", type=Path, default=HERE / "results.md")
     options = parser.parse_args(arguments)
     data = Path(os.environ.get("CUBEFLOW_DATA", REPOSITORY.parent / "shared" / "data"))
     if not data.is_dir():
         sys.exit("no real data: set CUBEFLOW_DATA to the folder with hess-dl3-dr1 and cta-1dc")
-    report, stages = Report(), ""
-    if "a" in options.only:
-        stages = stage_table(data, 3 if options.quick else 9)
+    forms = ("dense", "factored") if options.form == "both" else (options.form,)
+    setting = Setting(data.resolve(), 1 if options.quick else 3, options.quick, forms)
+    how = " ".join(["", *(sys.argv[1:] if arguments is None else arguments)])
+    report, load, start = Report(), os.getloadavg()[0], time.monotonic()
+    warm_up()
     for name in options.only:
-        SECTIONS[name](Setting(data.resolve(), 1 if options.quick else 3, options.quick), report)
-    options.output.write_text(page(report.lines, stages, options.quick))
+        measure(name, setting, report)
+        minutes = (time.monotonic() - start) / 60
+        options.output.write_text(render(report, how, (load, os.getloadavg()[0]), minutes))
+
+
+def warm_up() -> None:
+    """Have the packages in the cache of the disk, and compiled."""
+    with tempfile.TemporaryDirectory() as name:
+        run(CUBEFLOW, "reduce", "--help", folder=Path(name))
+        run(PYTHON, "-c", "import gammapy.makers, gammapy.estimators, cubeflow.steps.batch", folder=Path(name))
+
+
+def measure(name: str, setting: Setting, report: Report) -> None:
+    """Measure a case; if it cannot be, its line says so."""
+    try:
+        SECTIONS[name](setting, report)
+    except (RuntimeError, OSError, LookupError, ValueError) as error:
+        print(error, file=sys.stderr)
+        report.fail(f"({name})", f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}")
 
 
 def case_a(setting: Setting, report: Report) -> None:
-    """One run as a process, and in a batch of sixteen."""
-    title = "(a) H.E.S.S., 250 x 250 x 17 x 24"
-    one, batch = cases.one_run(setting.data), cases.sixteen_runs(setting.data)
-    ours = repeat(setting.times, lambda folder: reduce_only(cases.write_config(one, folder), folder))
-    theirs = repeat(setting.times, lambda folder: gammapy(one, folder, "--each"))
-    report.add(f"{title}, process with one run", ours, theirs)
-    ours = repeat(setting.times, lambda folder: reduce_only(cases.write_config(batch, folder), folder))
-    theirs = repeat(1, lambda folder: gammapy(batch, folder, "--each"))
-    report.add(f"{title}, batch, per run of 16", ours, theirs, 16)
+    """One run as a process, and in a batch of sixteen, in each form; product by product."""
+    for n_runs, case in ((1, cases.one_run(setting.data)), (16, cases.sixteen_runs(setting.data))):
+        ways = {form: (setting.times, by(reduce_only, case, form)) for form in setting.forms}
+        times = setting.times if n_runs == 1 else 1
+        used = alternate({**ways, "gammapy": (times, lambda folder, case=case: gammapy(case, folder, "--each"))})
+        for form in setting.forms:
+            title = "process with one run" if n_runs == 1 else "batch, per run of 16"
+            goal = Goal(7.0, memory_mb=200.0, disk_mb=DISK_MB[form])
+            if n_runs == 16:
+                goal = Goal(20.0, cpu_ms=150.0, disk_mb=DISK_MB[form])
+            name = f"(a) H.E.S.S., 250 x 250 x 17 x 24, {title}, {form}"
+            report.add(f"a{n_runs}-{form}", name, used[form], used["gammapy"], goal, n_runs)
+    with tempfile.TemporaryDirectory() as folder:
+        report.stages = stage_table(*stages(cases.one_run(setting.data), Path(folder), 3 if setting.quick else 9))
+
+
+def by(way, case: cases.Case, form: str) -> Way:
+    """Do a case in one of our ways and forms."""
+    return lambda folder: way(cases.write_config(case, folder, form), folder)
 
 
 def case_b(setting: Setting, report: Report) -> None:
     """Four Crab runs with field-of-view and ring background."""
-    case = cases.crab(setting.data)
-    theirs = repeat(setting.times, lambda folder: gammapy(case, folder))
-    ours = repeat(setting.times, lambda folder: commands(cases.write_config(case, folder), folder))
-    report.add("(b) four Crab runs, FoV and ring, commands", ours, theirs)
-    ours = repeat(setting.times, lambda folder: snakemake(cases.write_config(case, folder), folder))
-    report.add("(b) the same, Snakemake with report", ours, theirs)
+    case, times = cases.crab(setting.data), setting.times
+    ways = {"commands": commands, **({"verbs": verbs} if has_run() else {}), "Snakemake": snakemake}
+    ours = {name: (times, by(way, case, setting.form)) for name, way in ways.items()}
+    used = alternate({**ours, "gammapy": (times, lambda folder: gammapy(case, folder))})
+    titles = {"commands": plainly(), "verbs": "a command for each step", "Snakemake": "Snakemake with report"}
+    goals = {"commands": Goal(10.0), "verbs": Goal(), "Snakemake": Goal(3.0)}
+    for name in ours:
+        title = f"(b) four Crab runs, FoV and ring, {titles[name]}"
+        report.add(f"b-{name}", title, used[name], used["gammapy"], goals[name])
+
+
+def plainly() -> str:
+    """What is meant by plain commands."""
+    return "`cubeflow run`" if has_run() else "commands"
 
 
 def case_c(setting: Setting, report: Report) -> None:
-    """All runs cold on two cores; one run added; nothing to do."""
-    n_fields = 3 if setting.quick else None
-    case = cases.every_run(setting.data, n_fields)
+    """All runs cold on two cores; nothing to do; one run added."""
+    case = cases.every_run(setting.data, 3 if setting.quick else None)
     n_runs = sum(len(field.runs) for field in case.fields)
-    theirs = repeat(1, lambda folder: gammapy(case, folder, "--jobs", "2"))
+    theirs = alternate({"gammapy": (1, lambda folder: gammapy(case, folder, "--jobs", "2"))})["gammapy"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ours = snakemake(cases.write_config(case, folder), folder)
+        config = cases.write_config(case, folder, setting.form)
         title = f"{n_runs} runs in {len(case.fields)} fields"
-        report.add(f"(c) {title}, cold, two cores, Snakemake", ours, theirs)
-        report.add("(g) the same again: nothing to do, Snakemake", snakemake(folder / "config.yaml", folder), theirs)
-        planned = run(CUBEFLOW, "plan", "-c", folder / "config.yaml", folder=folder)
-        report.add("(g) nothing to do, `cubeflow plan`", planned, theirs)
-        shutil.rmtree(folder / "results")
-        before = cases.every_run(setting.data, n_fields, without_last=True)
-        commands(cases.write_config(before, folder), folder)
-        ours = commands(cases.write_config(case, folder), folder)
-        report.add(f"(f) one run added to {n_runs - 1}, commands; gammapy: all again", ours, theirs)
+        cold = snakemake(config, folder)
+        report.add("c", f"(c) {title}, cold, two cores, Snakemake", cold, theirs, Goal(15.0, 10.0))
+        again = snakemake(config, folder)
+        report.add("g-Snakemake", "(g) the same again: nothing to do, Snakemake", again, theirs, Goal())
+        planned = run(CUBEFLOW, "plan", "-c", config, folder=folder)
+        report.add("g-plan", "(g) nothing to do, `cubeflow plan`", planned, theirs, Goal())
+        added = add_one_run(setting, folder)
+        title = f"(f) one run added to {n_runs - 1}, {plainly()}; gammapy: all again"
+        report.add("f", title, added, theirs, Goal(60.0))
+
+
+def add_one_run(setting: Setting, folder: Path) -> Usage:
+    """Reduce all runs but one, then all; what the second took."""
+    n_fields = 3 if setting.quick else None
+    shutil.rmtree(folder / "results")
+    before = cases.every_run(setting.data, n_fields, without_last=True)
+    commands(cases.write_config(before, folder, setting.form), folder)
+    return commands(cases.write_config(cases.every_run(setting.data, n_fields), folder, setting.form), folder)
 
 
 def case_d(setting: Setting, report: Report) -> None:
     """Survey geometry."""
-    case = cases.survey(setting.data)
-    ours = repeat(setting.times, lambda folder: commands(cases.write_config(case, folder), folder))
-    theirs = repeat(1, lambda folder: gammapy(case, folder))
-    report.add("(d) 15 runs on 20 x 10 deg, 0.02 deg, 24 bins, commands", ours, theirs)
+    compare_once("d", "15 runs on 20 x 10 deg, 0.02 deg, 24 bins", cases.survey(setting.data), setting, report)
 
 
 def case_e(setting: Setting, report: Report) -> None:
     """CTA-1DC."""
-    case = cases.cta(setting.data)
-    ours = repeat(setting.times, lambda folder: commands(cases.write_config(case, folder), folder))
-    theirs = repeat(1, lambda folder: gammapy(case, folder))
-    report.add("(e) two CTA-1DC runs, 350 x 300 pixels, commands", ours, theirs)
+    compare_once("e", "two CTA-1DC runs, 350 x 300 pixels", cases.cta(setting.data), setting, report)
+
+
+def compare_once(key: str, title: str, case: cases.Case, setting: Setting, report: Report) -> None:
+    """Compare commands with gammapy, which is not repeated."""
+    ours = setting.times, by(commands, case, setting.form)
+    used = alternate({"ours": ours, "gammapy": (1, lambda folder: gammapy(case, folder))})
+    report.add(key, f"({key}) {title}, {plainly()}", used["ours"], used["gammapy"], Goal(20.0))
 
 
 SECTIONS = {"a": case_a, "b": case_b, "c": case_c, "d": case_d, "e": case_e}
-
-
-def stage_table(data: Path, repeats: int) -> str:
-    """CPU time of each product of one run, ms."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        case = cases.one_run(data)
-        run(CUBEFLOW, "plan", "-c", cases.write_config(case, folder), folder=folder)
-        run(PYTHON, HERE / "stages.py", first_manifest(folder), str(repeats), folder=folder)
-        ours = json.loads((folder / "log").read_text().splitlines()[-1])
-        gammapy(case, folder, "--stages", str(repeats))
-        theirs = json.loads((folder / "log").read_text().splitlines()[-1])
-    lines = ["| product, CPU ms | cubeflow | gammapy | ratio |", "|---|--:|--:|--:|"]
-    for stage in [*ours, *(stage for stage in theirs if stage not in ours)]:
-        mine, their = ours.get(stage), theirs.get(stage)
-        cells = ["–" if value is None else f"{1000 * value:.1f}" for value in (mine, their)]
-        ratio = f"{their / mine:.0f}" if mine and their else "–"
-        lines.append(f"| {stage} | {cells[0]} | {cells[1]} | {ratio} |")
-    print("\n".join(lines), flush=True)
-    return "\n".join(lines)
-
-
-def page(lines: list[str], stages: str, quick: bool) -> str:
-    """Report as Markdown."""
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    header = "| work | cpu s | wall s | MB | gammapy: cpu s | wall s | MB | cpu ratio | wall ratio | memory ratio |"
-    parts = [
-        "# cubeflow and gammapy side by side",
-        f"Made by `python benchmarks/compare.py{' --quick' if quick else ''}`. {platform.machine()}, {cores()} cores, "
-        f"{memory:.0f} GB, Python {platform.python_version()}; {packages}. Load at the end: {load}.",
-        "Medians, except for what takes minutes. CPU and wall are sums over all processes started, memory is that of "
-        "the largest process. gammapy: cutouts, observations read once, `DatasetsMaker` with two processes in (c), "
-        "files without compression, one thread for matrices; cubeflow: artifacts of every run are written and read "
-        "back, exports are compressed.",
-        "\n".join([header, "|---|" + "--:|" * 9, *lines]),
-    ]
-    if stages:
-        parts += ["## One run, product by product", stages]
-        parts.append("gammapy reads its responses inside each product; its `counts` holds the reading of the events.")
-    return "\n\n".join(parts) + "\n"
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 if __name__ == "__main__":

@@ -20,14 +20,16 @@ from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_e
 from cubeflow.products.kernels import make_edisp_map, make_psf_map
 from cubeflow.products.spectrum import make_spectrum
 from cubeflow.products.stack import StackSum
-from cubeflow.steps.background import Background, make_background
+from cubeflow.steps.background import make_background
 from cubeflow.steps.batch import open_batch, run_stack
-from cubeflow.steps.reduce import Reduced, reduce_observation
+from cubeflow.steps.expand import dense_background, dense_reduced, factored_background, factored_reduced
+from cubeflow.steps.reduce import reduce_observation
 from cubeflow.steps.safe import make_run_mask
 from cubeflow.steps.setup import ReduceSetup
 from cubeflow.storage.artifact import Artifact, write_artifact
 
 Stages = dict[str, Callable[[], Any]]
+Datasets = dict[str, Any]
 
 
 def main(manifest: Path, repeats: int) -> None:
@@ -39,12 +41,16 @@ def main(manifest: Path, repeats: int) -> None:
     label = next(iter(batch.manifest["backgrounds"]))
     stages: Stages = {"read": read, **product_stages(observation, batch.setup)}
     reduced = reduce_observation(observation, batch.setup)
-    mask = batch.exclusions.mask(reduced.maps["counts"].geom)
+    counts = reduced.maps["counts"]
+    mask = batch.exclusions.mask(counts.geom, counts.axis("energy"))
     background = make_background(reduced, batch.manifest["backgrounds"][label], mask)
     stages["norm"] = partial(make_background, reduced, batch.manifest["backgrounds"][label], mask)
     total = StackSum()
     stages["stack"] = lambda: total.add(run_stack(reduced, background))
-    stages["write"] = partial(write_run, reduced, background, manifest.parent)
+    stages["write"] = lambda: write_run(manifest.parent, dense_reduced(reduced)[0], dense_background(background)[0])
+    stages["write, factored"] = lambda: write_run(
+        manifest.parent, factored_reduced(reduced, batch.setup)[0], factored_background(background, mask)[0]
+    )
     print(json.dumps({name: median(cpu_seconds(stage) for _ in range(repeats)) for name, stage in stages.items()}))
 
 
@@ -79,13 +85,9 @@ def product_stages(observation: Observation, setup: ReduceSetup) -> Stages:
     }
 
 
-def write_run(reduced: Reduced, background: Background, folder: Path) -> None:
+def write_run(folder: Path, reduced: Datasets, background: Datasets) -> None:
     """Write both artifacts of the run."""
-    kept: dict[str, dict[str, Any]] = {
-        "reduced": {**reduced.maps, "gti_s": reduced.gti_s},
-        "background": {**background.maps, "usable": background.usable},
-    }
-    for kind, datasets in kept.items():
+    for kind, datasets in (("reduced", reduced), ("background", background)):
         write_artifact(folder / f"stage-{kind}.h5", Artifact(kind, "0" * 64, 1, datasets))
 
 

@@ -1,0 +1,159 @@
+"""Cost against runs, pixels and energy bins, on simulated runs, and what follows for surveys: docs/scale.md.
+
+    make bench-scale                          measure, into benchmarks/scale.json, and write the page
+    python benchmarks/scale.py --render       write the page again from what was measured
+    python benchmarks/scale.py --quick        fewer runs, for a trial
+
+CPU time is that of the process that reduces a batch; it depends little on what else the machine does, wall time is not
+used. The cost of a run is that of a batch of many runs less that of a batch of few, over the difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import yaml
+from page import machine
+from usage import Usage, kept_mb, run
+from ways import CUBEFLOW, HERE, REPOSITORY, first_manifest
+
+from cubeflow.dl3.simulate import SimulationOptions, simulate_store
+
+FIGURES, TEMPLATE = HERE / "scale.json", HERE / "scale.md.jinja"
+PAGE = REPOSITORY / "docs" / "scale.md"
+PIXELS = (0.08, 0.04, 0.028, 0.02)
+BINS = (4, 8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Geometry and axes of a batch: a field of view of `offset_max_deg`, bins of reconstructed and of true energy."""
+
+    pixel_deg: float = 0.04
+    bins: int = 8
+    bins_true: int = 12
+    offset_max_deg: float = 2.0
+    width_deg: float = 5.5
+    form: str = "dense"
+
+    @property
+    def pixels(self) -> float:
+        """Pixels of the cutout of a run."""
+        return (2 * self.offset_max_deg / self.pixel_deg) ** 2
+
+
+STANDARD = Grid()
+HESS = Grid(pixel_deg=0.02, bins=17, bins_true=24, offset_max_deg=2.5, width_deg=6.5)
+CTAO = Grid(pixel_deg=0.02, bins=20, bins_true=30, offset_max_deg=4.0, width_deg=9.0)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, unless the page alone is asked for, and write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--render", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--figures", type=Path, default=FIGURES)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    options = parser.parse_args(arguments)
+    if not options.render:
+        options.figures.write_text(json.dumps(measure(*((1, 3) if options.quick else (2, 8))), indent=1) + "\n")
+    options.page.write_text(render(json.loads(options.figures.read_text())))
+
+
+def measure(few: int, many: int) -> dict[str, Any]:
+    """Measure everything with batches of `few` and of `many` runs; plain numbers."""
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as name:
+        store = Path(name) / "store"
+        simulate_store(store, SimulationOptions(n_runs=many, shared_irf=True, offset_max_deg=3.9))
+        found: dict[str, Any] = {
+            "runs": [reduce(store, STANDARD, n_runs) for n_runs in sorted({1, 2, 4, 8, few, many}) if n_runs <= many],
+            "pixels": [per_run(store, replace(STANDARD, pixel_deg=pixel), few, many) for pixel in PIXELS],
+            "bins": [per_run(store, replace(STANDARD, bins=bins, bins_true=bins * 3 // 2), few, many) for bins in BINS],
+        }
+        for key, grid in (("hess", HESS), ("ctao", CTAO)):
+            found[key] = {form: per_run(store, replace(grid, form=form), few, many) for form in ("dense", "factored")}
+    about = {"machine": machine(), "load": [load, os.getloadavg()[0]], "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+    return {**found, "few": few, "many": many, "about": about}
+
+
+def per_run(store: Path, grid: Grid, few: int, many: int) -> dict[str, Any]:
+    """Cost of one more run in a batch, and of what comes before the first."""
+    low, high = reduce(store, grid, few), reduce(store, grid, many)
+    cpu = (high["cpu"] - low["cpu"]) / (many - few)
+    found = {"cpu": cpu, "start": low["cpu"] - few * cpu, "memory": high["memory"], "disk": high["disk"] / many}
+    return {**found, "finish": high["finish"], "finish_memory": high["finish_memory"], **about(grid)}
+
+
+def about(grid: Grid) -> dict[str, Any]:
+    """Grid as plain numbers, with the voxels of a run's maps."""
+    return {**asdict(grid), "pixels": grid.pixels, "voxels": grid.pixels * (grid.bins + grid.bins_true)}
+
+
+def reduce(store: Path, grid: Grid, n_runs: int) -> dict[str, Any]:
+    """Reduce a batch of runs, and export it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run(CUBEFLOW, "plan", "-c", write_config(store, grid, n_runs, folder), folder=folder)
+        used = run(CUBEFLOW, "reduce", first_manifest(folder), folder=folder)
+        final = export(folder)
+        kept = kept_mb(folder / "results")
+    row = {"n_runs": n_runs, "cpu": used.cpu, "memory": used.memory, "disk": kept}
+    print({**about(grid), **row}, flush=True)
+    return {**row, "finish": final.cpu, "finish_memory": final.memory}
+
+
+def export(folder: Path) -> Usage:
+    """Write the final products."""
+    entry = json.loads((folder / "results" / "plan.json").read_text())["targets"]["field"]
+    return run(CUBEFLOW, "export", folder / "results" / "field" / "plan" / entry["finals"]["fov"], folder=folder)
+
+
+def write_config(store: Path, grid: Grid, n_runs: int, folder: Path) -> Path:
+    """Write the configuration of a batch."""
+    config = {
+        "data": {"store": str(store)},
+        "results": str(folder / "results"),
+        "targets": {
+            "field": {
+                "observations": {"ids": list(SimulationOptions(n_runs=n_runs).obs_ids)},
+                "position": {"frame": "icrs", "lon": "83.633 deg", "lat": "22.014 deg"},
+                "geometry": {"width": [f"{grid.width_deg} deg"] * 2, "pixel": f"{grid.pixel_deg} deg"},
+            }
+        },
+        "energy": {"min": "0.5 TeV", "max": "50 TeV", "bins": grid.bins},
+        "energy_true": {"min": "0.3 TeV", "max": "80 TeV", "bins": grid.bins_true},
+        "offset_max": f"{grid.offset_max_deg} deg",
+        "backgrounds": {"fov": {"method": "fov", "on_failure": "keep"}},
+        "stack": {"batch": 1024},
+        "artifacts": {"form": grid.form},
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def exponent(rows: Sequence[dict[str, Any]], x: str, y: str) -> dict[str, float]:
+    """Exponent of y over x over all points, and between the two largest."""
+    at, value = (np.log([row[name] for row in rows]) for name in (x, y))
+    return {"all": float(np.polyfit(at, value, 1)[0]), "last": float((value[-1] - value[-2]) / (at[-1] - at[-2]))}
+
+
+def render(found: dict[str, Any]) -> str:
+    """Page in Markdown."""
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    return environment.from_string(TEMPLATE.read_text()).render(**found, exponent=exponent)
+
+
+if __name__ == "__main__":
+    main()
