@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cubeflow.config import Config
@@ -42,36 +42,43 @@ def run_whole(config: Config, say: Callable[[str], None]) -> WorkflowPlan:
 
 
 def carry_out(workflow: WorkflowPlan, say: Callable[[str], None]) -> None:
-    """Make what a plan asks for, target after target; a target that fails does not stop the others.
+    """Make what a plan asks for, target after target; what fails does not stop what does not need it.
 
     Raises
     ------
     FailedError
-        With a line for each target that failed.
+        With a line for each that failed.
     """
-    failed = []
-    for target in workflow.tables:
-        try:
-            _make_target(workflow, target, say)
-        except FailedError as error:
-            failed.append(str(error))
+    failed = [str(error) for target in workflow.tables for error in _make_target(workflow, target, say)]
     if failed:
         raise FailedError("\n".join(failed))
 
 
-def _make_target(workflow: WorkflowPlan, target: str, say: Callable[[str], None]) -> None:
-    """Reduce, stack and export what is missing or was made from something else."""
+def _make_target(workflow: WorkflowPlan, target: str, say: Callable[[str], None]) -> Iterator[FailedError]:
+    """Reduce, stack and export what is missing or was made from something else; gives the errors met."""
     folder, entry = Path(workflow.results) / target, workflow.index[target]
-    for batch in (*entry["unmade"], *entry["again"]):
-        reduce_batch(open_batch(folder / "plan" / batch_name(batch, entry["batch_tag"]), say))
+    try:
+        for batch in (*entry["unmade"], *entry["again"]):
+            reduce_batch(open_batch(folder / "plan" / batch_name(batch, entry["batch_tag"]), say))
+    except FailedError as error:
+        yield error
+        return
     for label in entry["labels"] if entry["batches"] else ():
-        _stack(workflow, target, label, entry["roots"][label], say)
-        manifest, is_outdated = workflow.final(target, label)
-        if is_outdated:
-            export_label(Path(manifest), say)
+        try:
+            _make_label(workflow, target, label, say)
+        except FailedError as error:
+            yield error
     manifest, is_outdated = workflow.table(target)
     if is_outdated:
         write_run_table(Path(manifest), say)
+
+
+def _make_label(workflow: WorkflowPlan, target: str, label: str, say: Callable[[str], None]) -> None:
+    """Stack and export a label, as far as it is missing."""
+    _stack(workflow, target, label, workflow.index[target]["roots"][label], say)
+    manifest, is_outdated = workflow.final(target, label)
+    if is_outdated:
+        export_label(Path(manifest), say)
 
 
 def _stack(workflow: WorkflowPlan, target: str, label: str, node: str, say: Callable[[str], None]) -> None:
