@@ -33,7 +33,13 @@ def test_values_come_from_the_rows():
 def test_dates_leave_room_between_each_other():
     """Four runs in five nights: half days would run into each other."""
     rows = [
-        {"obs_id": int(10 * day), "fov_norm_0": 1.0, "fov_norm_err_0": 0.1, "tstart_s": day * 86400.0, "zenith_deg": 20.0 + day}
+        {
+            "obs_id": int(10 * day),
+            "fov_norm_0": 1.0,
+            "fov_norm_err_0": 0.1,
+            "tstart_s": day * 86400.0,
+            "zenith_deg": 20.0,
+        }
         for day in (1434.0, 1434.1, 1436.0, 1438.2)
     ]
     dates = re.findall(r">(5334\d[.\d]*)<", draw_norms(collect_norms(rows, "fov"), "name", "alt"))

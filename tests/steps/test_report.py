@@ -15,7 +15,7 @@ from cubeflow.dl3.simulate_plan import SimulationOptions
 from cubeflow.report.page import read_key
 from cubeflow.steps import report_kept
 from cubeflow.steps.report import count_warnings, write_report
-from cubeflow.steps.report_label import LabelInput
+from cubeflow.steps.report_label import LabelInput, detail
 from cubeflow.steps.report_label import make_label as make
 from cubeflow.steps.report_plan import plan_report, report_content, report_files
 from cubeflow.steps.table import TargetRows
@@ -94,6 +94,27 @@ def test_numbers_are_those_of_the_cube(made, text):
 def test_names_in_files_are_escaped(text):
     assert EVIL not in text
     assert "\\u003c/script\\u003e\\u003cb\\u003ex" in text
+
+
+def test_the_more_labels_there_are_the_smaller_are_their_images():
+    found = {number: detail(number) for number in (1, 4, 5, 16, 17, 60, 61, 5000)}
+    assert [dpi for dpi, _ in found.values()] == [110, 110, 72, 72, 60, 60, 40, 40]
+    assert [number for number, (_, is_all) in found.items() if not is_all] == [17, 60, 61, 5000]
+
+
+def test_of_many_labels_the_page_shows_one_map_each_and_the_files_hold_all(made, monkeypatch):
+    _, path = made
+    before = content_of_report(path)
+    monkeypatch.setattr("cubeflow.steps.report_label.DETAIL", ((1, 110, True), (60, 60, False)))
+    write_report(path.parent, None, lambda line: None)
+    text = path.read_text(encoding="utf-8")
+    maps = [name.split('"')[0].rsplit("-", 1)[1] for name in text.split('<figure id="crab-fov-')[1:]]
+    assert maps[0] == "significance"
+    assert not {"excess", "counts", "background", "exposure"} & {name for name in maps if "spectrum" not in name}
+    pictures = {file: content for file, content in content_of_report(path).items() if file.suffix == ".png"}
+    assert pictures == {file: content for file, content in before.items() if file.suffix == ".png"}
+    monkeypatch.undo()
+    write_report(path.parent, None, lambda line: None)
 
 
 def test_figures_in_order(text):

@@ -21,7 +21,7 @@ LABELS = {"icrs": ("Right ascension", "Declination"), "galactic": ("Galactic lon
 MAX_SIDE_PIXELS = 1200
 LINE_COLOURS = "white", "#20242a"  # on images that are mostly dark, and on those that are mostly white
 LEFT_IN, RIGHT_IN, BOTTOM_IN, TOP_IN = 0.8, 0.95, 0.6, 0.4
-MANY_POINTINGS = 200
+MAX_POINTINGS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,15 +102,21 @@ def _decorate(axes: WCSAxes, field: Field, step: int, style: str) -> None:
     line = LINE_COLOURS[style == "signed"]
     _label_axes(axes, field.geom.frame, line)
     handles = [] if field.keep.all() else [_draw_exclusions(axes, field, step, line)]
-    x, y = _pixels(field, field.pointings_deg[:, 0], field.pointings_deg[:, 1], step)
-    if x.size:
-        # Thousands of crosses in the SVG of each image would make the page slow to open.
-        many = {"alpha": 0.35, "markersize": 4, "rasterized": True} if x.size > MANY_POINTINGS else {"markersize": 8}
-        handles += axes.plot(x, y, "+", color="#0b5cad" if style == "signed" else "#7fd4ff", label="pointings", **many)
+    handles += _draw_pointings(axes, field, step, "#0b5cad" if style == "signed" else "#7fd4ff")
     x, y = _pixels(field, [field.target_deg[0]], [field.target_deg[1]], step)
     halo = [withStroke(linewidth=2.6, foreground="white" if style == "signed" else "black")]
     handles += axes.plot(x, y, "x", color=line, markersize=7, path_effects=halo, label="target")
     _draw_legend(axes, handles, style)
+
+
+def _draw_pointings(axes: WCSAxes, field: Field, step: int, colour: str) -> list[Any]:
+    """Crosses at the pointings; of very many some, evenly by run, for all of them would hide the map."""
+    x, y = _pixels(field, field.pointings_deg[:, 0], field.pointings_deg[:, 1], step)
+    if not x.size:
+        return []
+    one_in = -(-x.size // MAX_POINTINGS)
+    label, look = ("pointings", {"markersize": 8}) if one_in == 1 else (f"1 in {one_in} pointings", {"markersize": 5})
+    return list(axes.plot(x[::one_in], y[::one_in], "+", color=colour, label=label, **look))
 
 
 def _label_axes(axes: WCSAxes, frame: str, line: str) -> None:
