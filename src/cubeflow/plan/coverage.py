@@ -40,10 +40,20 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Pixels of the maps, and of the grid of the responses."""
+    """What the runs of a target fill.
+
+    Parameters
+    ----------
+    sky, irf : Pixels
+        Pixels of the maps, and of the grid of the responses.
+    runs, children : int
+        Number of runs, and of children of the inner node that has most.
+    """
 
     sky: Pixels
     irf: Pixels
+    runs: int = 0
+    children: int = 0
 
 
 def coverage(
@@ -64,7 +74,8 @@ def coverage(
     known = all(found is not None for found in pointings)
     chosen = [found for found in pointings if found is not None and len(found)] if known else []
     grids = (spec.reduce["geometry"], 0.0), (spec.reduce["irf_geometry"], math.sqrt(0.5))
-    return Coverage(*(_pixels(plain, spec.reduce, margin, chosen) for plain, margin in grids))
+    sky, irf = (_pixels(plain, spec.reduce, margin, chosen) for plain, margin in grids)
+    return Coverage(sky, irf, sum(len(batch.runs) for batch in batches))
 
 
 def _pointings(batch: BatchPlan, entries: Mapping[int, RunEntry]) -> FloatArray | None:

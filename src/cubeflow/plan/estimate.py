@@ -13,6 +13,8 @@ LEAF_BYTES = 1 << 30  # of the sums of a batch in memory, all labels together; t
 START_MINUTES = 5  # the same for time: imports from a busy shared file system, twice
 SECONDS_PER_VOXEL = 3e-7  # of one run's maps, generous
 SECONDS_PER_RUN = 1.0
+BYTES_PER_ROW = 13_000  # of a run in the run table, while it is written
+MB = 1 << 20
 BYTES_PER_FILE = 1e5  # on the disk, whatever is in it
 BYTES_KEPT = 1.5  # on the disk for a voxel of a run in float32, compressed
 BYTES_FACTORED = 5e5  # of a run in the factored form, whatever its maps
@@ -74,9 +76,9 @@ def estimate(spec: TargetSpec, covered: Coverage | None = None) -> dict[str, Est
     """Need of the command of each rule.
 
     ``reduce`` holds the maps of one run and, for each label, the sum of the batch, which lies on the disk beyond a
-    limit; ``stack`` some planes of the node; ``export`` the final cube and what is written from it; ``table`` next to
-    nothing; ``report`` a library that draws, and one label at a time. The factors are measured: memory is 1 to 2 times
-    the need.
+    limit; ``stack`` some planes of the node, and its children open; ``export`` the final cube and what is written from
+    it; ``table`` the rows of the runs; ``report`` these, a library that draws, and one label at a time. The factors are
+    measured: memory is 1 to 2 times the need.
 
     Parameters
     ----------
@@ -90,6 +92,7 @@ def estimate(spec: TargetSpec, covered: Coverage | None = None) -> dict[str, Est
     dict of str to Estimate
         By the name of the rule, without what a cluster job needs beside the command (`ask_memory_mb`).
     """
+    covered = covered or coverage(spec)
     n = sizes(spec, covered)
     labels = max(1, len(spec.backgrounds))
     final = 8 * n.total
@@ -97,12 +100,12 @@ def estimate(spec: TargetSpec, covered: Coverage | None = None) -> dict[str, Est
     run_seconds = SECONDS_PER_RUN + SECONDS_PER_VOXEL * n.run
     return {
         "reduce": _need(
-            110, BYTES_PER_VOXEL * n.run + min(8 * labels * n.batch, LEAF_BYTES), LONGEST * spec.batch * run_seconds
+            90, BYTES_PER_VOXEL * n.run + min(8 * labels * n.batch, LEAF_BYTES), LONGEST * spec.batch * run_seconds
         ),
-        "stack": _need(80, 4 * slab, LONGEST * spec.fanout * final / 1e8),
-        "export": _need(125, 2.4 * final, final / 1e7),
-        "table": _need(110, 0, 60),
-        "report": _need(230, 1.3 * final, 60),
+        "stack": _need(70, MB * covered.children + 4 * slab, LONGEST * spec.fanout * final / 1e8),
+        "export": _need(95, 2.4 * final, final / 1e7),
+        "table": _need(75, BYTES_PER_ROW * covered.runs, 60 + covered.runs / 50),
+        "report": _need(230, 3 * BYTES_PER_ROW * covered.runs + 1.3 * final, 60),
     }
 
 
