@@ -11,13 +11,15 @@ from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+CONDA_NAMES = {"python-isal": "isal"}  # where conda-forge calls a package by another name
 ENVIRONMENT = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
 
 
 def required(lines: list[str]) -> dict[str, SpecifierSet]:
     requirements = [Requirement(line) for line in lines]
     assert len({requirement.name for requirement in requirements}) == len(requirements)
-    return {canonicalize_name(requirement.name): requirement.specifier for requirement in requirements}
+    names = (canonicalize_name(requirement.name) for requirement in requirements)
+    return {CONDA_NAMES.get(name, name): each.specifier for name, each in zip(names, requirements, strict=True)}
 
 
 def test_same_packages_and_versions() -> None:

@@ -29,7 +29,11 @@ TOP = 99
 MAX_MODULE_LINES, MAX_BODY_LINES, MAX_ARGUMENTS = 250, 25, 7
 FORBIDDEN_NAMES = {"util", "utils", "helper", "helpers", "manager", "managers"}
 WORKER_LIBRARIES = {"numpy", "scipy", "astropy", "h5py", "hdf5plugin"}
-FURTHER_LIBRARIES = {"cubeflow.strict_yaml": {"yaml"}, "cubeflow.products.exclusion": {"regions"}}
+FURTHER_LIBRARIES = {
+    "cubeflow.strict_yaml": {"yaml"},
+    "cubeflow.products.exclusion": {"regions"},
+    "cubeflow.storage.fits": {"isal"},
+}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
