@@ -1,5 +1,6 @@
 """Arrays beyond a limit lie on the disk, and nobody who computes with them can tell."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -56,3 +57,13 @@ def test_folder_that_is_not_there(tmp_path):
 def test_disk_that_is_full_is_an_error_when_the_array_is_made(tmp_path):
     with pytest.raises(StorageError, match=r"no space is left|file size|cannot allocate|Invalid|File too large"):
         SpillRoom(tmp_path, 0).zeros((1 << 20, 1 << 30), "f8")
+
+
+def test_no_addresses_left_is_a_lack_of_memory(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    room = SpillRoom(tmp_path, 0)
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(MemoryError, match="Cannot allocate memory"):
+        room.zeros((3, 3), "f8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import mmap
 import os
@@ -36,7 +37,7 @@ class SpillRoom:
         self._left = limit_bytes
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Array:
-        """Give an array of zeros; StorageError if the disk does not take it."""
+        """Give an array of zeros; StorageError if the disk does not take it, MemoryError without addresses for it."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
         if size <= self._left:
             self._left -= size
@@ -46,6 +47,8 @@ class SpillRoom:
                 os.posix_fallocate(file.fileno(), 0, size)
                 return np.frombuffer(mmap.mmap(file.fileno(), size), dtype).reshape(shape)
         except OSError as error:
+            if error.errno == errno.ENOMEM:  # the limit is on addresses, which files take, too
+                raise MemoryError(str(error)) from error
             raise storage_error(self._folder, error) from error
 
     def settle(self, array: Array) -> None:
