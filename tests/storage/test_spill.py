@@ -67,3 +67,12 @@ def test_no_addresses_left_is_a_lack_of_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", refuse)
     with pytest.raises(MemoryError, match="Cannot allocate memory"):
         room.zeros((3, 3), "f8")
+
+
+def test_memory_of_an_array_that_is_gone_can_be_used_again(tmp_path):
+    room = SpillRoom(tmp_path, 8 * 30)
+    for _ in range(3):
+        array = room.zeros((5, 6), "f8")
+        assert not settle(array)
+        assert settle(room.zeros((1, 1), "f8"))
+        del array

@@ -7,6 +7,7 @@ import math
 import mmap
 import os
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ class SpillRoom:
         size = math.prod(shape) * np.dtype(dtype).itemsize
         if size <= self._left:
             self._left -= size
-            return np.zeros(shape, dtype)
+            array: Array = np.zeros(shape, dtype)
+            weakref.finalize(array, self._give_back, size).atexit = False  # a sum that has grown has left its old array
+            return array
         try:
             with tempfile.TemporaryFile(dir=self._folder) as file:
                 os.posix_fallocate(file.fileno(), 0, size)
@@ -50,6 +53,9 @@ class SpillRoom:
             if error.errno == errno.ENOMEM:  # the limit is on addresses, which files take, too
                 raise MemoryError(str(error)) from error
             raise storage_error(self._folder, error) from error
+
+    def _give_back(self, size: int) -> None:
+        self._left += size
 
     def settle(self, array: Array) -> None:
         """Let the memory of an array on the disk go; its values stay."""
