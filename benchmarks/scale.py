@@ -110,7 +110,7 @@ def reduce(store: Path, grid: Grid, n_runs: int) -> dict[str, Any]:
         kept = kept_mb(folder / "results")
     row = {"n_runs": n_runs, "cpu": used.cpu, "memory": used.memory, "disk": kept}
     print({**about(grid), **row}, flush=True)
-    return {**row, "finish": final.cpu, "finish_memory": final.memory}
+    return {**about(grid), **row, "finish": final.cpu, "finish_memory": final.memory}
 
 
 def export(folder: Path) -> Usage:
@@ -149,10 +149,16 @@ def exponent(rows: Sequence[dict[str, Any]], x: str, y: str) -> dict[str, float]
     return {"all": float(np.polyfit(at, value, 1)[0]), "last": float((value[-1] - value[-2]) / (at[-1] - at[-2]))}
 
 
+def line(rows: Sequence[dict[str, Any]], x: str, y: str) -> dict[str, float]:
+    """Straight line through the points: the value at 0, and the slope."""
+    slope, start = np.polyfit([row[x] for row in rows], [row[y] for row in rows], 1)
+    return {"start": float(start), "slope": float(slope)}
+
+
 def render(found: dict[str, Any]) -> str:
     """Page in Markdown."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
-    return environment.from_string(TEMPLATE.read_text()).render(**found, exponent=exponent)
+    return environment.from_string(TEMPLATE.read_text()).render(**found, exponent=exponent, line=line)
 
 
 if __name__ == "__main__":

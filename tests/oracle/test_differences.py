@@ -1,11 +1,15 @@
 """Where gammapy 2.1 and we differ on purpose: how large the difference is, and what makes it vanish."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from cubeflow.maps import Axis
+from cubeflow.maps import Axis, Cube
 from cubeflow.products.acceptance import make_map_hadron_acceptance
+from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
 from cubeflow.products.kernels import make_psf_kernel, make_psf_map
+from cubeflow.products.ring_background import make_map_ring_background
 
 from .conftest import plain_axis, plain_geometry, plain_parts
 
@@ -118,3 +122,84 @@ def test_events_outside_the_good_time_are_kept_by_gammapy(hess_gammapy, hess_sto
     record("gti.most", max(lost), "counts", "largest number of those events in a run")
     assert np.count_nonzero(lost) == 89
     assert max(lost) == 11
+
+
+@pytest.fixture(scope="module")
+def field(observation):
+    """Counts and background in one bin from 1 to 10 TeV, safe within 2 deg; the same as our cubes, and an exclusion."""
+    import astropy.units as u
+    from gammapy.datasets import MapDataset
+    from gammapy.makers import MapDatasetMaker, SafeMaskMaker
+
+    geom = geometry(6, 0.05, 1)
+    dataset = MapDatasetMaker(["counts", "background"]).run(MapDataset.create(geom), observation)
+    dataset = SafeMaskMaker(["offset-max"], offset_max=2 * u.deg).run(dataset, observation)
+    keep = geom.to_image().region_mask(f"icrs;circle({CRAB[0]}, {CRAB[1]}, 0.6)", inside=False)
+    ours, axis = plain_geometry(geom), plain_axis(geom.axes["energy"])
+    counts = Cube(dataset.counts.data.astype(int), "", ours, (axis,))
+    acceptance = Cube(dataset.background.data.astype(float), "", ours, (axis,))
+    return SimpleNamespace(dataset=dataset, keep=keep, counts=counts, acceptance=acceptance)
+
+
+def test_rings_reach_over_the_safe_mask_in_gammapy(field, record):
+    from gammapy.makers import RingBackgroundMaker
+
+    safe = field.dataset.mask_safe.data
+    theirs = RingBackgroundMaker(r_in="0.8 deg", width="0.3 deg", exclusion_mask=field.keep).run(field.dataset)
+    n_off = {"theirs": theirs.counts_off.data[safe]}
+    for name, used in (("masked", safe), ("everything", np.ones_like(safe))):
+        allowed = used & field.keep.data
+        made = make_map_ring_background(field.counts, field.acceptance, allowed, 0.8, 0.3, True, used)
+        n_off[name] = made.counts_off.data[safe]
+    np.testing.assert_array_equal(np.rint(n_off["theirs"]), n_off["everything"])
+    unsafe = 1 - n_off["masked"].sum() / n_off["theirs"].sum()
+    record("ring.unsafe", unsafe, "", "part of gammapy's OFF counts that are not safe, rings 0.8 to 1.1 deg")
+    assert unsafe > 0.03
+
+
+def test_the_ring_adapts(field, record):
+    """Part of the safe pixels that do not take the first ring, where the exclusion takes from it."""
+    from gammapy.makers import AdaptiveRingBackgroundMaker, RingBackgroundMaker
+
+    rings = {"r_in": "0.4 deg", "width": "0.3 deg", "exclusion_mask": field.keep}
+    first = RingBackgroundMaker(**rings).run(field.dataset).counts_off.data
+    adaptive = AdaptiveRingBackgroundMaker(
+        **rings, r_out_max="1.7 deg", stepsize="0.1 deg", theta="0.22 deg", threshold_alpha=0.16, method="fixed_width"
+    ).run(field.dataset)
+    safe = field.dataset.mask_safe.data
+    options = AdaptiveRingOptions("fixed_width", 0.4, 0.3, 1.7, 0.1, 0.16, 0.22)
+    everywhere = np.ones_like(safe)
+    made = make_map_adaptive_ring_background(field.counts, field.acceptance, everywhere & field.keep.data, options)
+    moved = {
+        "theirs": np.mean(np.rint(adaptive.counts_off.data[safe]) != np.rint(first[safe])),
+        "ours": np.mean(made.counts_off.data[0][safe[0]] != np.rint(first[0][safe[0]])),
+    }
+    for who, part in moved.items():
+        record(f"adaptive.{who}", part, "", f"part of pixels that do not take the first of adaptive rings, {who}")
+    assert moved["theirs"] < 0.01
+    assert moved["ours"] > 0.02
+
+
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value|divide by zero) encountered:RuntimeWarning")
+def test_a_bin_across_the_edge_of_the_table_keeps_what_is_inside(observation, record):
+    from astropy.coordinates import SkyCoord
+    from gammapy.datasets import MapDataset
+    from gammapy.makers import MapDatasetMaker
+    from gammapy.maps import MapAxis, WcsGeom
+
+    top = observation.bkg.axes["energy"].edges.to_value("TeV")[-1]
+    sums = {}
+    for name, edges in (("across", [0.1 * top, 1.2 * top]), ("inside", [0.1 * top, top])):
+        axes = [MapAxis.from_energy_edges(edges, unit="TeV")]
+        center = SkyCoord(*CRAB, unit="deg")
+        geom = WcsGeom.create(skydir=center, proj="TAN", frame="icrs", width=3, binsz=0.1, axes=axes)
+        theirs = MapDatasetMaker(["background"]).run(MapDataset.create(geom), observation).background.data.sum()
+        parts = plain_parts(observation, lon_east=True)
+        made = make_map_hadron_acceptance(
+            parts.pointing, parts.ontime_s, parts.background, plain_geometry(geom), plain_axis(axes[0])
+        )
+        sums[name] = theirs, made.data.sum()
+        record(f"edge.{name}.theirs", theirs, "counts", f"background of a bin {name} the table's edge, gammapy")
+        record(f"edge.{name}.ours", made.data.sum(), "counts", f"background of a bin {name} the table's edge, ours")
+    assert sums["across"][1] == pytest.approx(sums["inside"][1], rel=1e-6)
+    assert sums["across"][0] < 0.1 * sums["inside"][0]
