@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from cubeflow.config import Config
@@ -57,20 +58,32 @@ def carry_out(workflow: WorkflowPlan, say: Callable[[str], None]) -> None:
 def _make_target(workflow: WorkflowPlan, target: str, say: Callable[[str], None]) -> Iterator[FailedError]:
     """Reduce, stack and export what is missing or was made from something else; gives the errors met."""
     folder, entry = Path(workflow.results) / target, workflow.index[target]
-    try:
-        for batch in (*entry["unmade"], *entry["again"]):
-            reduce_batch(open_batch(folder / "plan" / batch_name(batch, entry["batch_tag"]), say))
-    except FailedError as error:
-        yield error
+    batches = (folder / "plan" / batch_name(batch, entry["batch_tag"]) for batch in (*entry["unmade"], *entry["again"]))
+    failed = yield from _attempt(partial(_reduce, path, say) for path in batches)
+    if failed:
         return
-    for label in entry["labels"] if entry["batches"] else ():
-        try:
-            _make_label(workflow, target, label, say)
-        except FailedError as error:
-            yield error
+    labels = entry["labels"] if entry["batches"] else ()
+    yield from _attempt(partial(_make_label, workflow, target, label, say) for label in labels)
     manifest, is_outdated = workflow.table(target)
     if is_outdated:
-        write_run_table(Path(manifest), say)
+        yield from _attempt([partial(write_run_table, Path(manifest), say)])
+
+
+def _attempt(jobs: Iterable[Callable[[], object]]) -> Generator[FailedError, None, bool]:
+    """Do one job after the other; gives the errors met, and returns whether there were any."""
+    failed = False
+    for job in jobs:
+        try:
+            job()
+        except FailedError as error:
+            failed = True
+            yield error
+    return failed
+
+
+def _reduce(manifest: Path, say: Callable[[str], None]) -> None:
+    """Reduce a batch."""
+    reduce_batch(open_batch(manifest, say))
 
 
 def _make_label(workflow: WorkflowPlan, target: str, label: str, say: Callable[[str], None]) -> None:

@@ -1,0 +1,67 @@
+"""The whole chain in one process: what fails does not stop what does not need it."""
+
+import json
+
+import pytest
+
+from cubeflow.config import load_config
+from cubeflow.dl3.simulate import simulate_store
+from cubeflow.dl3.simulate_plan import SimulationOptions
+from cubeflow.errors import FailedError
+from cubeflow.steps import whole
+from cubeflow.steps.entry import make_plan
+
+CONTENT = {
+    "energy": {"min": "1.2 TeV", "max": "20 TeV", "bins": 3},
+    "energy_true": {"min": "0.4 TeV", "max": "50 TeV", "bins": 5},
+    "irf_grid": {"pixel": "1 deg", "rad_bins": 20},
+    "stack": {"batch": 2},
+    "backgrounds": {"fov": {"method": "fov"}},
+    "targets": {
+        name: {
+            "position": {"lon": "83.633 deg", "lat": "22.014 deg"},
+            "geometry": {"width": "3 deg", "pixel": "0.2 deg"},
+        }
+        for name in ("first", "second")
+    },
+}
+
+
+@pytest.fixture
+def workflow(tmp_path):
+    simulate_store(tmp_path / "store", SimulationOptions(seed=4, n_runs=16, duration_s=300.0, tiny=True))
+    content = {**CONTENT, "data": {"store": str(tmp_path / "store")}, "results": str(tmp_path / "results")}
+    (tmp_path / "config.yaml").write_text(json.dumps(content))
+    return make_plan(load_config(tmp_path / "config.yaml"), lambda line: None).workflow
+
+
+def fail_for(monkeypatch, step, word):
+    """Let a step fail whose first argument has a word in it; each failure says which."""
+    real = getattr(whole, step)
+
+    def guarded(first, *others):
+        if word in str(first):
+            raise FailedError(f"{step} failed: {first}")
+        return real(first, *others)
+
+    monkeypatch.setattr(whole, step, guarded)
+
+
+def test_a_batch_that_fails_stops_neither_other_batches_nor_other_targets(monkeypatch, tmp_path, workflow):
+    batches = workflow.index["first"]["batches"]
+    assert len(batches) > 2
+    fail_for(monkeypatch, "open_batch", f"first/plan/{batches[0]}")
+    with pytest.raises(FailedError, match=f"^open_batch failed: .*{batches[0]}[^\n]*$"):
+        whole.carry_out(workflow, lambda line: None)
+    made = [batch for batch in batches if (tmp_path / workflow.leaf("first", "fov", batch)).is_file()]
+    assert made == batches[1:]
+    assert not (tmp_path / "results/first/fov/cube.h5").exists()
+    assert (tmp_path / "results/second/fov/cube.h5").is_file()
+
+
+def test_a_run_table_that_fails_does_not_stop_the_next_target(monkeypatch, tmp_path, workflow):
+    fail_for(monkeypatch, "write_run_table", "/first/")
+    with pytest.raises(FailedError, match=r"^write_run_table failed: [^\n]*$"):
+        whole.carry_out(workflow, lambda line: None)
+    assert (tmp_path / "results/first/fov/cube.h5").is_file()
+    assert (tmp_path / "results/second/runs.ecsv").is_file()
