@@ -56,6 +56,19 @@ def test_quotes_are_doubled() -> None:
     assert fits.Card.fromstring(card("OBJECT", "Barnard's star")).value == "Barnard's star"
 
 
+@pytest.mark.parametrize("value", [np.float64(1.5), np.float32(0.1), np.int64(-5), np.bool_(True), np.str_("it's")])
+def test_numbers_of_numpy_are_plain_numbers(value: np.generic) -> None:
+    read = fits.Card.fromstring(card("X", value)).value
+    assert read == value
+    assert type(read) is type(value.item())
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "5 µm", "tab\t"])
+def test_text_that_fits_does_not_know_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"header card OBJECT: .* is not printable ASCII"):
+        card("OBJECT", text)
+
+
 @pytest.mark.parametrize(("key", "value"), [("OBJECT", "x" * 90), ("TOOLONGKEY", 1)])
 def test_a_card_that_does_not_fit_is_refused(key: str, value: str | int) -> None:
     with pytest.raises(ValueError, match=f"header card {key}.*does not fit"):

@@ -58,8 +58,11 @@ class Column:
 
 
 def card(key: str, value: Keyword) -> bytes:
-    """One 80-byte header card; raises ValueError where the value does not fit or is not finite."""
+    """One 80-byte header card; raises ValueError where the value does not fit, is not finite or not printable ASCII."""
+    value = value.item() if isinstance(value, np.generic) else value  # numpy shows its numbers with their type
     if isinstance(value, str):
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError(f"header card {key}: {value!r} is not printable ASCII text")
         quoted = value.replace("'", "''")
         text = f"{key:<8}= '{quoted:<8}'"
     elif isinstance(value, bool):
