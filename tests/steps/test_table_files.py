@@ -110,3 +110,10 @@ def test_csv_is_what_the_library_reads():
 )
 def test_type_is_the_widest_of_the_values(values, datatype):
     assert TableColumn("x", values).datatype == datatype
+
+
+def test_truth_values_among_numbers_are_numbers():
+    columns = [TableColumn("n", (True, 2, None)), TableColumn("x", (False, 2.5, 1)), TableColumn("t", (True, "a", "b"))]
+    read = Table.read(ecsv_text(columns, {"key": ""}), format="ascii.ecsv")
+    assert [plain(read[name]) for name in ("n", "x", "t")] == [[1, 2, None], [0.0, 2.5, 1.0], ["True", "a", "b"]]
+    assert csv_text(columns).splitlines()[1] == "1,0,True"

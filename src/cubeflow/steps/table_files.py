@@ -53,6 +53,13 @@ class TableColumn:
                 return name
         return "string"
 
+    @property
+    def cells(self) -> tuple[Value, ...]:
+        """Values in the type of the column: truth values among numbers are 0 and 1."""
+        if self.datatype in ("bool", "string"):
+            return self.values
+        return tuple(int(value) if isinstance(value, bool) else value for value in self.values)
+
 
 def ecsv_text(columns: Sequence[TableColumn], meta: Mapping[str, Any]) -> str:
     """ECSV with types, units, descriptions and `meta` (plain values); cells without a value are ``""``."""
@@ -68,7 +75,7 @@ def ecsv_text(columns: Sequence[TableColumn], meta: Mapping[str, Any]) -> str:
         *(f"- {{{name}: {json.dumps(value, ensure_ascii=False)}}}" for name, value in meta.items()),
     ]
     header = [f"# {line}" for line in [*lines, "schema: astropy-2.0"]]
-    rows = zip(*(column.values for column in columns), strict=True)
+    rows = zip(*(column.cells for column in columns), strict=True)
     body = [" ".join(_cell(value) for value in row) for row in rows]
     return "\n".join([*header, " ".join(column.name for column in columns), *body, ""])
 
@@ -78,7 +85,7 @@ def csv_text(columns: Sequence[TableColumn]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([column.name for column in columns])
-    writer.writerows(zip(*(map(_one_line, column.values) for column in columns), strict=True))
+    writer.writerows(zip(*(map(_one_line, column.cells) for column in columns), strict=True))
     return text.getvalue()
 
 
