@@ -133,7 +133,7 @@ def limits(missed: Mapping[str, list[str]]) -> str:
         f"- {name}: {', '.join(figures)}. {known.get(key, 'Not looked into yet.').strip()}"
         for key, (name, *figures) in missed.items()
     ]
-    return "\n".join(lines) or "All are reached."
+    return "\n".join(lines) or "All that were measured are reached."
 
 
 def machine() -> str:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -85,13 +86,22 @@ def alternate(ways: Mapping[str, tuple[int, Way]]) -> dict[str, Usage | str]:
     for number in range(max(times for times, _ in ways.values())):
         for name, (times, work) in ways.items():
             if number < times and name not in failed:
-                try:
-                    with tempfile.TemporaryDirectory() as folder:
-                        found[name].append(work(Path(folder)))
-                except RuntimeError as error:
-                    failed[name] = str(error).strip().splitlines()[-1]
-                    print(error, file=sys.stderr)
+                with tempfile.TemporaryDirectory() as folder:
+                    used = attempt(partial(work, Path(folder)))
+                if isinstance(used, str):
+                    failed[name] = used
+                else:
+                    found[name].append(used)
     return {name: failed.get(name) or medians(used) for name, used in found.items()}
+
+
+def attempt(work: Callable[[], Usage]) -> Usage | str:
+    """Do a piece of work; if it fails, the last line it said."""
+    try:
+        return work()
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return str(error).strip().splitlines()[-1]
 
 
 def medians(used: list[Usage]) -> Usage:
