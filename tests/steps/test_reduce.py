@@ -8,6 +8,7 @@ from cubeflow.dl3.index import open_store
 from cubeflow.dl3.reader import read_observation
 from cubeflow.dl3.simulate import simulate_store
 from cubeflow.dl3.simulate_plan import SimulationOptions
+from cubeflow.observation import RunRefused
 from cubeflow.steps.reduce import reduce_observation
 from cubeflow.steps.specify import reduce_setup
 
@@ -45,3 +46,12 @@ def test_the_rate_is_interpolated_as_configured(observation):
     # Of a smooth field the arithmetic mean of neighbours is a little more than the geometric one.
     ratio = linear["acceptance"].data[used].sum() / log["acceptance"].data[used].sum()
     assert 1.0 < ratio < 1.05
+
+
+@pytest.mark.parametrize(("cutoff", "energy"), [("0.01 TeV", r"2\.71 to 7\.37 TeV"), ("0.05 TeV", r"7\.37 to 20 TeV")])
+def test_a_spectrum_without_flux_at_an_energy_is_refused(observation, cutoff, energy):
+    """Below what a number can hold, the exposure for such a spectrum is no number: 0 / 0, or beyond float32."""
+    spectrum = f"spectrum: {{type: exp-cutoff, index: 2, cutoff: {cutoff}}}\n"
+    setup = reduce_setup(parse_config(CONFIG.replace("HOW", "log") + spectrum).targets["sky"])
+    with pytest.raises(RunRefused, match=rf"^run 100001: spectrum: .*'exp-cutoff'.* at {energy}, expected .*$"):
+        reduce_observation(observation, setup)

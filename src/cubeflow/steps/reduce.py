@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cubeflow.irf.edisp import EnergyDispersion
 from cubeflow.maps import Cube, Geometry, make_cutout
 from cubeflow.observation import EventList, Gti, Observation, Pointing, RunRefused, RunSkipped
 from cubeflow.products.acceptance import FieldRotation, make_field_rotation, make_map_hadron_acceptance
@@ -149,11 +150,24 @@ def _sky_maps(observation: Observation, counts: Cube, setup: ReduceSetup) -> dic
             pointing, observation.livetime_s, observation.aeff, geom, setup.energy_true, offset_max
         )
         if observation.edisp is not None:
-            spectrum = make_spectrum(setup.spectrum)
-            reco = make_map_exposure_reco_energy(exposure, pointing, observation.edisp, setup.energy, spectrum)
-            maps["exposure_reco"] = reco.to_float32()
+            maps["exposure_reco"] = _exposure_reco(observation, observation.edisp, exposure, setup)
         maps["exposure"] = exposure.to_float32()
     return maps
+
+
+def _exposure_reco(observation: Observation, edisp: EnergyDispersion, exposure: Cube, setup: ReduceSetup) -> Cube:
+    """Exposure in reconstructed energy; RunRefused for a spectrum so steep that it is beyond any number."""
+    with np.errstate(all="ignore"):
+        spectrum = make_spectrum(setup.spectrum)
+        reco = make_map_exposure_reco_energy(exposure, observation.pointing, edisp, setup.energy, spectrum).to_float32()
+    wrong = np.flatnonzero(~np.isfinite(reco.data).all(axis=(1, 2)))
+    if wrong.size:
+        lower, upper = setup.energy.edges[wrong[0] : wrong[0] + 2]
+        raise RunRefused(
+            f"run {observation.obs_id}: spectrum: {dict(setup.spectrum)} has next to no flux at {lower:.3g} to "
+            f"{upper:.3g} TeV, expected enough for an exposure there: a spectrum that falls less, or lower energies"
+        )
+    return reco
 
 
 def _field_rotation(observation: Observation) -> FieldRotation | None:
