@@ -1,5 +1,7 @@
 """Exclusion cubes: a mask for each range of energy, on a grid of its own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -77,6 +79,15 @@ def test_without_an_axis_a_pixel_is_kept_if_it_is_at_every_energy(tmp_path):
     keep = planes(6)
     read = read_exclusion(written(tmp_path / "m.fits.gz", keep, bands()))
     np.testing.assert_array_equal(make_mask_exclusion(read, GEOM), slow_keep(keep, ENERGY).all(axis=0))
+
+
+def test_planes_beyond_the_energies_of_an_exclusion_exclude_nothing(tmp_path):
+    keep = planes(6)
+    read = replace(read_exclusion(written(tmp_path / "m.fits", keep, bands())), energy_tev=RANGES[2])
+    last_alone = np.concatenate([np.ones_like(keep[:2]), keep[2:]])
+    assert not np.array_equal(slow_keep(last_alone, ENERGY), slow_keep(keep, ENERGY))
+    np.testing.assert_array_equal(make_mask_exclusion(read, GEOM, ENERGY), slow_keep(last_alone, ENERGY))
+    np.testing.assert_array_equal(make_mask_exclusion(read, GEOM), slow_keep(last_alone, ENERGY).all(axis=0))
 
 
 def test_energies_may_stand_in_ebounds(tmp_path):

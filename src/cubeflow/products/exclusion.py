@@ -100,7 +100,8 @@ def make_mask_exclusion(exclusion: Exclusion | None, geom: Geometry, energy: Axi
     keep = np.ones((1 if energy is None else energy.n_bins, *geom.shape), dtype=bool)
     for planes, ranges in _excluded(exclusion, geom) if exclusion else ():
         for inside, (lower, upper) in zip(planes, ranges, strict=True):
-            keep[... if energy is None else overlapping(energy, lower, upper)] &= ~inside
+            if lower < upper:  # not so for planes of a cube beyond the energies at which it is to hold
+                keep[... if energy is None else overlapping(energy, lower, upper)] &= ~inside
     if exclusion and not keep.any():
         raise ExclusionError(
             f"exclusion {exclusion.name}: nothing of the map is left. In an exclusion image 1 (true) means keep "
