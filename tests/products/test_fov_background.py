@@ -53,6 +53,16 @@ def test_inputs_are_left_alone(field):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("fit", ["scale", "tilt"])
+def test_acceptance_that_is_not_allowed_may_be_anything(field, value, fit):
+    counts, acceptance, allowed = field
+    elsewhere = cube(np.where(allowed, acceptance.data, value))
+    results = [make_map_fov_background(counts, each, allowed, FovOptions(fit=fit)) for each in (acceptance, elsewhere)]
+    assert results[0].norms.norm == results[1].norms.norm
+    assert results[0].norms.failed is results[1].norms.failed is None
+
+
 @pytest.mark.parametrize("groups", [1, 2, 3, 4, ((0,), (1, 2, 3))])
 def test_grouped_norms_reproduce_the_counts_of_each_group(field, groups):
     counts, acceptance, allowed = field

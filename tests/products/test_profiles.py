@@ -49,6 +49,14 @@ def test_sums_are_those_of_the_pixels_one_by_one() -> None:
     np.testing.assert_allclose(made.sector_background, expected_sectors, rtol=1e-6)
 
 
+def test_background_that_is_not_allowed_may_be_anything() -> None:
+    counts, background, allowed = make_cubes()
+    elsewhere = Cube(np.where(allowed, background.data, np.nan), "", counts.geom, (ENERGY,))
+    made, expected = (make_profiles(counts, each, allowed, POINTING) for each in (elsewhere, background))
+    np.testing.assert_array_equal(made.offset_background, expected.offset_background)
+    np.testing.assert_array_equal(made.sector_background, expected.sector_background)
+
+
 def test_everything_that_is_allowed_is_in_a_ring_and_a_sector() -> None:
     counts, background, allowed = make_cubes()
     made = make_profiles(counts, background, allowed, POINTING)

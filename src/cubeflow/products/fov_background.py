@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cubeflow.maps.axis import Axis
 from cubeflow.maps.cube import Cube
 from cubeflow.products.energy_groups import Group, Groups, check_energy_groups, make_energy_groups, merge_energy_groups
-from cubeflow.products.masked import mask_factors, masked_counts
+from cubeflow.products.masked import masked_counts, masked_planes
 from cubeflow.products.norm_table import GroupNorm, NormFlag, NormTable, make_norm_table
 from cubeflow.products.tilt import Cells, fit_tilt, make_pixel_cells
 
@@ -158,12 +158,7 @@ def _sum_allowed(counts: Cube, acceptance: Cube, allowed: BoolArray, model_count
 
 def _total(cube: Cube, allowed: BoolArray) -> FloatArray:
     """Sum over the allowed pixels at each energy, plane by plane, which stays in the cache."""
-    product = np.empty(cube.geom.shape)
-    sums = (
-        np.multiply(plane, factor, out=product).sum()
-        for plane, factor in zip(cube.data, mask_factors(allowed), strict=True)
-    )
-    return np.fromiter(sums, float, len(cube.data))
+    return np.array([plane.sum() for plane in masked_planes(cube.data, allowed, np.float64)])
 
 
 def _fit_groups(

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 BoolArray = NDArray[np.bool_]
 
 
-def mask_factors(mask: BoolArray, dtype: str = "f8") -> Iterator[NDArray[Any]]:
+def mask_factors(mask: BoolArray, dtype: Any = "f8") -> Iterator[NDArray[Any]]:
     """Planes of a mask as numbers 0 and 1.
 
     Parameters
     ----------
     mask : array of bool, shape (n, ny, nx)
         Mask; it may be a broadcast view.
-    dtype : str
+    dtype : dtype
         Type of the numbers: that of the planes they are multiplied with, so that nothing is converted in between.
 
     Yields
@@ -32,6 +32,38 @@ def mask_factors(mask: BoolArray, dtype: str = "f8") -> Iterator[NDArray[Any]]:
         if before is None or not np.array_equal(plane, before):
             before, factor = plane, plane.astype(dtype)
         yield factor
+
+
+def masked_planes(values: NDArray[Any], mask: BoolArray, dtype: Any) -> Iterator[NDArray[Any]]:
+    """Planes of values, and 0 where a mask is False, whatever stands there: a NaN or an infinity, too.
+
+    Parameters
+    ----------
+    values : array, shape (n, ny, nx)
+        Values.
+    mask : array of bool, shape (n, ny, nx)
+        True where they count; it may be a broadcast view.
+    dtype : dtype
+        Type of the planes.
+
+    Yields
+    ------
+    array, shape (ny, nx)
+        The same array for each plane: it holds until the next one is asked for.
+    """
+    product = np.empty(values.shape[1:], dtype)
+    for plane, inside, factor in zip(values, mask, mask_factors(mask, dtype), strict=True):
+        with np.errstate(invalid="ignore"):
+            np.multiply(plane, factor, out=product)
+        # Far faster than `where`, which is needed only beside what is not finite and does not count.
+        if not is_finite(product):
+            product[...] = np.where(inside, plane, 0)
+        yield product
+
+
+def is_finite(values: NDArray[Any]) -> bool:
+    """Whether there is no NaN and no infinity among numbers of any type."""
+    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
 
 
 def masked_counts(counts: NDArray[Any], mask: BoolArray) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cubeflow.maps import Axis, Cube, Geometry, sphere
 from cubeflow.observation import Pointing
-from cubeflow.products.masked import mask_factors, masked_counts
+from cubeflow.products.masked import masked_counts, masked_planes
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -83,9 +83,9 @@ def make_profiles(counts: Cube, background: Cube, allowed: BoolArray, pointing: 
 
 def _allowed_sum(planes: NDArray[Any], allowed: BoolArray) -> FloatArray:
     """Sum over energy of what is allowed, shape (ny, nx); plane by plane, which stays in the cache."""
-    total, product = np.zeros(planes.shape[1:]), np.empty(planes.shape[1:])
-    for plane, factor in zip(planes, mask_factors(allowed), strict=True):
-        total += np.multiply(plane, factor, out=product)
+    total = np.zeros(planes.shape[1:])
+    for plane in masked_planes(planes, allowed, np.float64):
+        total += plane
     return total
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps import Axis, Cube, Geometry
-from cubeflow.products.masked import mask_factors
+from cubeflow.products.masked import is_finite, masked_planes
 from cubeflow.products.room import Memory, Room
 
 FloatArray = NDArray[np.float64]
@@ -75,20 +75,15 @@ class Share:
     @property
     def data(self) -> NDArray[Any]:
         """All values."""
-        return np.stack(list(self.planes()))
+        return np.stack([plane.copy() for plane in self.planes()])
 
     def planes(self) -> Iterator[NDArray[Any]]:
-        """Values along the first axis, one plane after the other."""
+        """Values along the first axis, one plane after the other; each holds until the next one is asked for."""
         factor, values = np.broadcast_to(self.factor, self.cube.data.shape), self.cube.data
         if factor.dtype != bool:
             yield from map(np.multiply, values, factor)
             return
-        numbers = mask_factors(factor, "f4" if values.dtype == np.float32 else values.dtype.str)
-        for plane, inside, number in zip(values, factor, numbers, strict=True):
-            with np.errstate(invalid="ignore"):
-                product = np.multiply(plane, number)
-            # Far faster than `where`, which is needed only beside a NaN or an infinity that does not count.
-            yield product if _is_finite(product) else np.where(inside, plane, 0)
+        yield from masked_planes(values, factor, values.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +191,7 @@ def _add(total: Cube | None, part: Cube | Share, name: str, room: Room) -> Cube:
     target = grown.data[..., y0 : y0 + part.geom.ny, x0 : x0 + part.geom.nx]
     planes = part.planes() if isinstance(part, Share) else part.data
     for sums, values in zip(target, planes, strict=True):
-        if not _is_finite(values):
+        if not is_finite(values):
             raise ValueError(f"layer {name!r} holds values that are not finite")
         np.logical_or(sums, values, out=sums) if sums.dtype == bool else np.add(sums, values, out=sums)
     return grown
@@ -214,10 +209,6 @@ def _grown(total: Cube, geom: Geometry, room: Room) -> Cube:
     for sums, values in zip(grown.data, total.data, strict=True):
         sums[..., y0 : y0 + total.geom.ny, x0 : x0 + total.geom.nx] = values
     return grown
-
-
-def _is_finite(values: NDArray[Any]) -> bool:
-    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
 
 
 def _sum_dtype(cube: Cube) -> str:
