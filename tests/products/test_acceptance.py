@@ -35,6 +35,25 @@ def test_flat_rate_gives_rate_energy_solid_angle_time():
     np.testing.assert_allclose(made.data[:, within], expected[:, within], rtol=1e-12)
 
 
+def test_the_rates_that_a_model_gives_stay_as_they_were():
+    class Remembered:
+        """Model that gives the same array again, which nobody may write to."""
+
+        alignment = "RADEC"
+
+        def __init__(self):
+            self.rate = np.random.default_rng(2).uniform(1, 9, (2, GEOM.ny * GEOM.nx))
+            self.rate.flags.writeable = False
+
+        def integrate(self, energy_edges_tev, lon_deg, lat_deg):
+            return self.rate
+
+    model = Remembered()
+    made = make_map_hadron_acceptance(POINTING, 1500.0, model, GEOM, ENERGY)
+    expected = model.rate * GEOM.solid_angle_sr.ravel() * 1500.0
+    np.testing.assert_allclose(made.data.reshape(2, -1), expected, rtol=1e-14)
+
+
 def test_pixels_are_those_of_the_response():
     background = Background3D(E_EDGES, FIELD, FIELD, np.random.default_rng(1).uniform(1, 9, (6, 6, 6)))
     made = make_map_hadron_acceptance(POINTING, 1500.0, background, GEOM, ENERGY, 2.0)

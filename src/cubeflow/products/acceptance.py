@@ -116,10 +116,10 @@ def make_map_hadron_acceptance(
     else:
         lon, lat = sphere.sky_offset(vectors, pointing.ra_deg, pointing.dec_deg)
         rate = background.integrate(energy.edges_array, lon, lat)
-    rate *= geom.solid_angle_sr.ravel()[pixels] * ontime_s
+    weight = geom.solid_angle_sr.ravel()[pixels] * ontime_s
     acceptance = np.zeros((energy.n_bins, disc.size))
     for plane, values in zip(acceptance, rate, strict=True):
-        plane[pixels] = values
+        plane[pixels] = values * weight
     return Cube(acceptance.reshape(-1, *geom.shape), "", geom, (energy,))
 
 
