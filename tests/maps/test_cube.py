@@ -21,6 +21,11 @@ def test_axes_are_found_by_name():
         zeros("", GEOM, ENERGY).axis("rad")
 
 
+def test_it_says_what_it_is_and_no_values():
+    assert repr(zeros("m2 s", GEOM, ENERGY)) == "<Cube energy 2 x lat 5 x lon 7, float64, m2 s>"
+    assert repr(zeros("", GEOM, dtype="bool")) == "<Cube lat 5 x lon 7, bool>"
+
+
 def test_shape_is_checked():
     assert zeros("s", GEOM, dtype="bool").data.shape == (5, 7)
     with pytest.raises(ValueError, match="do not fit"):

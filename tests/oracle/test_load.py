@@ -63,6 +63,8 @@ def test_loaded_dataset_is_the_exported_one(products, label):
 def test_maps_of_a_run(products):
     run = sorted((products / "obs").iterdir())[0]
     loaded = cubeflow.load(run / "reduced.h5")
+    assert repr(loaded).startswith("<reduced ")
+    assert "\n  counts: <Cube energy 3 x lat " in repr(loaded)
     maps = loaded.to_gammapy()
     assert maps["counts"].data.sum() == loaded.attributes["row"]["counts"]
     assert maps["exposure"].unit == "m2 s"

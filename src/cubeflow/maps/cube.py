@@ -44,6 +44,13 @@ class Cube:
         if self.data.shape != expected:
             raise ValueError(f"data of shape {self.data.shape} do not fit axes and geometry of shape {expected}")
 
+    def __repr__(self) -> str:
+        """What it is in one line; the values are in `data`."""
+        lat, lon = self.geom.shape
+        axes = [*((axis.name, axis.n_bins) for axis in self.axes), ("lat", lat), ("lon", lon)]
+        shape = " x ".join(f"{name} {size}" for name, size in axes)
+        return f"<Cube {shape}, {self.data.dtype}{f', {self.unit}' if self.unit else ''}>"
+
     def axis(self, name: str) -> Axis:
         """Axis of that name; KeyError where the cube has none."""
         for axis in self.axes:

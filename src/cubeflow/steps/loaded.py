@@ -41,6 +41,13 @@ class Loaded:
     attributes: Mapping[str, Any]
     provenance: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        """What it holds, a line for each map and array; no values."""
+        held = {name: repr(cube) for name, cube in self.maps.items()}
+        held |= {name: f"array of shape {array.shape}, {array.dtype}" for name, array in self.arrays.items()}
+        lines = [f"<{self.kind} {self.key[:16]}: maps, arrays, attributes and provenance>"]
+        return "\n".join([*lines, *(f"  {name}: {text}" for name, text in held.items())])
+
     def to_gammapy(self) -> Any:
         """Objects of gammapy.
 
