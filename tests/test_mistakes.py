@@ -121,6 +121,16 @@ def test_a_mistake_in_the_configuration(cubeflow, folder, mistake):
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize(("limits", "is_said"), [((2, 8), True), ((0.5, 8), True), ((1, 10), False)])
+def test_true_energies_that_end_inside_the_reconstructed_ones_are_named(cubeflow, folder, limits, is_said):
+    true = {"min": f"{limits[0]} TeV", "max": f"{limits[1]} TeV", "bins": 4}
+    (folder / "c.yaml").write_text(changed("energy_true", true))
+    status, said = cubeflow("plan", "-c", "c.yaml")
+    assert status == 0
+    assert ("targets.crab.energy_true: " in said) is is_said
+    assert ("energy, 1 to 10 TeV: " in said) is is_said
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -123,6 +123,15 @@ def test_mistake_in_the_configuration(built):
     assert time.monotonic() - start < 10
 
 
+def test_results_that_cannot_be_written(built):
+    """One line that names the path, as from the verbs, and no stack of calls."""
+    (built.folder / "taken").write_text("a file")
+    built.config["results"] = "taken/results"
+    output = built.snakemake(status=1)
+    assert "cubeflow: [Errno 20] Not a directory: 'taken" in output
+    assert "common.smk" not in output
+
+
 def test_killed_in_the_middle_and_started_again(built, tmp_path):
     """Same bytes; what was complete is not made again; the lock of the dead stands in nobody's way."""
     fresh = built.fresh(tmp_path / "killed")

@@ -24,6 +24,9 @@ try:
 except MistakeError as error:
     say(error)
     sys.exit(2)
+except (FailedError, OSError) as error:  # a results folder that cannot be written, a disk that is full
+    say(f"cubeflow: {error}")
+    sys.exit(1)
 
 RESULTS = PLAN.results
 SESSION = Session(PLAN, say)

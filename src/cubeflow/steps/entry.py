@@ -49,6 +49,7 @@ def make_plan(config: Config, say: Say) -> Planned:
         If there is no store, or a file the configuration names is missing.
     """
     specs = target_specs(config)
+    _look_at_energies(config, say)
     check_memory(specs, config.memory_mb)
     make_demo_store(config, say)
     store = _open_store(config)
@@ -63,6 +64,18 @@ def make_plan(config: Config, say: Say) -> Planned:
     path = write_index(results, index, is_current=holder_of(results) is None)
     workflow = WorkflowPlan(config.results, config.on_refused == "continue", index, str(path))
     return Planned(config, store, targets, tuple(found for _, found in parts), workflow)
+
+
+def _look_at_energies(config: Config, say: Say) -> None:
+    """Say where true energies end inside the reconstructed ones: exposures would be too small there, or zero."""
+    for name, target in config.targets.items():
+        energy, true = target.energy_axis().edges, target.energy_true_axis().edges
+        if true[0] > energy[0] or true[-1] < energy[-1]:
+            say(
+                f"targets.{name}.energy_true: {true[0]:g} to {true[-1]:g} TeV does not reach over energy, "
+                f"{energy[0]:g} to {energy[-1]:g} TeV: exposure and flux are too small at its ends; expected wider, "
+                f"such as {energy[0] / 3:.2g} to {energy[-1] * 2:.2g} TeV"
+            )
 
 
 def _open_store(config: Config) -> Store:
