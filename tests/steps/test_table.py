@@ -1,10 +1,13 @@
 """The run table in its three forms."""
 
+import json
+
 import numpy as np
 import pytest
 from astropy.table import Table
 
 from cubeflow.config import load_config
+from cubeflow.steps import table
 from cubeflow.steps.table import make_columns
 from cubeflow.steps.whole import run_whole
 
@@ -97,3 +100,18 @@ def test_the_three_forms_say_the_same(results):
         used = ecsv["status"] == "ok"
         np.testing.assert_array_equal(np.asarray(ecsv[name][used]), np.asarray(csv[name][used]))
         np.testing.assert_array_equal(np.asarray(ecsv[name][used]), np.asarray(fits[name][used]))
+
+
+def test_fits_has_as_many_columns_as_it_may(tmp_path, monkeypatch):
+    """One norm for each of many energies and labels: more columns than keywords with three digits can name."""
+    row = {"obs_id": 7, "status": "ok", "reason": ""} | {f"fov_norm_{group}": 1.0 + group for group in range(1200)}
+    monkeypatch.setattr(table, "target_rows", lambda manifest, folder: table.TargetRows([row], {"fov": 1}, {}))
+    (tmp_path / "plan").mkdir()
+    manifest = tmp_path / "plan" / "runs.table.json"
+    manifest.write_text(json.dumps({"leaves": {"fov": []}, "refused": {}, "key": "0" * 64}))
+    lines = []
+    table.write_run_table(manifest, lines.append)
+    assert "runs.fits: the first 999 of 1203 columns, FITS allows no more" in lines[0]
+    whole, part = Table.read(tmp_path / "runs.ecsv"), Table.read(tmp_path / "runs.fits")
+    assert (len(whole.colnames), part.colnames) == (1203, whole.colnames[:999])
+    assert part["fov_norm_3"][0] == 4.0

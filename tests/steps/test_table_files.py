@@ -117,3 +117,11 @@ def test_truth_values_among_numbers_are_numbers():
     read = Table.read(ecsv_text(columns, {"key": ""}), format="ascii.ecsv")
     assert [plain(read[name]) for name in ("n", "x", "t")] == [[1, 2, None], [0.0, 2.5, 1.0], ["True", "a", "b"]]
     assert csv_text(columns).splitlines()[1] == "1,0,True"
+
+
+def test_more_columns_than_fits_allows_are_an_error():
+    columns = [TableColumn(f"c{number}", (number,)) for number in range(1000)]
+    with pytest.raises(ValueError, match="table RUNS: expected at most 999 columns, got 1000"):
+        fits_bytes(columns, "RUNS")
+    with fits.open(io.BytesIO(fits_bytes(columns[:999], "RUNS"))) as hdus:
+        assert hdus["RUNS"].data["c998"][0] == 998

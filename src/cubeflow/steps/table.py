@@ -12,7 +12,7 @@ from cubeflow.plan.write import read_json
 from cubeflow.products.profiles import Profiles, sum_profiles
 from cubeflow.steps.columns import column_of, describe_column, label_of, order_of
 from cubeflow.steps.kept import read_stack
-from cubeflow.steps.table_files import TableColumn, csv_text, ecsv_text, fits_bytes
+from cubeflow.steps.table_files import MAX_FITS_COLUMNS, TableColumn, csv_text, ecsv_text, fits_bytes
 from cubeflow.storage.atomic import write_atomic
 
 Row = dict[str, Any]
@@ -93,7 +93,10 @@ def _text(value: list[Any] | dict[str, Any]) -> str:
 
 
 def write_run_table(manifest_path: Path, say: Callable[[str], None]) -> Path:
-    """Write ``runs.ecsv`` (also ``runs.csv`` and ``runs.fits``) from the manifest of the plan; return the first."""
+    """Write ``runs.ecsv`` (also ``runs.csv`` and ``runs.fits``) from the manifest of the plan; return the first.
+
+    A table with more columns than FITS allows has only the first of them in ``runs.fits``, which is said.
+    """
     folder = manifest_path.parents[1]
     manifest = read_json(manifest_path)
     rows = target_rows(manifest, folder).rows
@@ -101,7 +104,9 @@ def write_run_table(manifest_path: Path, say: Callable[[str], None]) -> Path:
     columns = make_columns(rows, labels)
     write_atomic(folder / "runs.ecsv", ecsv_text(columns, {"labels": labels, "key": manifest["key"]}).encode())
     write_atomic(folder / "runs.csv", csv_text(columns).encode())
-    write_atomic(folder / "runs.fits", fits_bytes(columns, "RUNS"))
+    write_atomic(folder / "runs.fits", fits_bytes(columns[:MAX_FITS_COLUMNS], "RUNS"))
+    if len(columns) > MAX_FITS_COLUMNS:
+        say(f"{folder / 'runs.fits'}: the first {MAX_FITS_COLUMNS} of {len(columns)} columns, FITS allows no more")
     ok = sum(row["status"] == "ok" for row in rows)
     say(f"{folder / 'runs.ecsv'}: {len(rows)} runs, {ok} of them ok")
     return folder / "runs.ecsv"

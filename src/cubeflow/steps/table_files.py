@@ -21,6 +21,7 @@ from cubeflow.fits_bytes import Column, Header, primary_hdu, table_hdu
 
 Value = bool | int | float | str | None
 NO_NUMBER = -(2**63)  # TNULL of whole numbers
+MAX_FITS_COLUMNS = 999  # of a binary table: numbers in keywords have three digits
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,11 @@ def csv_text(columns: Sequence[TableColumn]) -> str:
 def fits_bytes(columns: Sequence[TableColumn], name: str) -> bytes:
     """FITS binary table in the first extension; cells without a value are blank, NaN or the null of their column.
 
-    FITS knows ASCII alone: other letters become question marks.
+    FITS knows ASCII alone: other letters become question marks. There may be `MAX_FITS_COLUMNS` columns; raises
+    ValueError for more.
     """
+    if len(columns) > MAX_FITS_COLUMNS:
+        raise ValueError(f"table {name}: expected at most {MAX_FITS_COLUMNS} columns, got {len(columns)}")
     cards: Header = {
         f"TNULL{number}": NO_NUMBER
         for number, column in enumerate(columns, start=1)
