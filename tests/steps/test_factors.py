@@ -15,7 +15,7 @@ from cubeflow.irf.rad_max import RadMax
 from cubeflow.irf.table import nodes_from_edges
 from cubeflow.maps import energy_axis, log_edges, make_geometry, rad_axis
 from cubeflow.observation import EventList, Gti, Observation, Pointing, Site
-from cubeflow.steps.expand import FormMistake, dense_reduced, factored_reduced, reduced_of
+from cubeflow.steps.expand import FormMistake, dense_reduced, factored_reduced, read_dense, reduced_of
 from cubeflow.steps.factors import check_size, edisp_at, needed_responses, unpack
 from cubeflow.steps.reduce import reduce_observation
 from cubeflow.steps.setup import ReduceSetup
@@ -240,6 +240,19 @@ def test_damage_is_refused_in_one_line(tmp_path, damage):
     with pytest.raises(ArtifactDamaged, match=r"reduced.h5: its factors do not fit together: .+") as caught:
         reduced_of(path, read_artifact(path), SETUP)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "inputs", "missing"), [({}, {"reduced": KEY}, "label"), ({"label": "fov"}, {}, "reduced")]
+)
+def test_a_background_that_does_not_say_whose_it_is_is_damaged(tmp_path, attributes, inputs, missing):
+    path = tmp_path / "background-fov.h5"
+    about = {"factors": {}, "row": {}, **attributes}
+    write_artifact(
+        path, Artifact("background", KEY, 1, {"exclusion": np.ones((2, 3), bool)}, about, {"inputs": inputs})
+    )
+    with pytest.raises(ArtifactDamaged, match=f"background-fov.h5: its factors do not fit together: no '{missing}'"):
+        read_dense(path)
 
 
 def test_maps_that_fill_the_memory_are_refused():

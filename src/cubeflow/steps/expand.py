@@ -54,10 +54,10 @@ def read_dense(path: str | os.PathLike[str], *, expect_key: str | None = None) -
         datasets, attributes = dense_reduced(_expanded(path, artifact))
     else:
         with damage(path):
-            key = artifact.provenance["inputs"]["reduced"]
+            key, label = artifact.provenance["inputs"]["reduced"], artifact.attributes["label"]
         reduced = read_dense(Path(path).with_name("reduced.h5"), expect_key=key)
         datasets, attributes = dense_background(_background(path, artifact, reduced))
-        attributes["label"] = artifact.attributes["label"]
+        attributes["label"] = label
     return replace(artifact, datasets=datasets, attributes=attributes)
 
 
