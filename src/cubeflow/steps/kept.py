@@ -122,14 +122,14 @@ class Keeper:
         return folder / f"piece-{run['piece']}" if "piece" in run else folder
 
     def _repeat_verdict(self, path: Path, key: str) -> None:
-        """Raise again what was raised for the same key before."""
+        """Raise again what was raised for the same key before; a file that does not say it is passed over."""
         try:
             verdict = read_json(path)
-            known = verdict["key"] == key
+            known, left_out = verdict["key"] == key, LEFT_OUT[verdict["kind"]](verdict["reason"])
         except (OSError, ValueError, KeyError, TypeError):
             return
         if known:
-            raise LEFT_OUT[verdict["kind"]](verdict["reason"])
+            raise left_out
 
     @property
     def _makes_factored(self) -> bool:
