@@ -2,7 +2,7 @@
 
 import pytest
 
-from cubeflow.steps.finish import what_next
+from cubeflow.steps.finish import significance_text, what_next
 from cubeflow.steps.workflow_plan import WorkflowPlan
 
 
@@ -24,10 +24,18 @@ def test_the_lines_that_load_the_first_cube_are_python(plan, tmp_path):
     assert f"cube = cubeflow.load('{tmp_path}/crab/ring/cube.h5')" in code
 
 
-def test_the_report_is_named_if_it_is_there(plan, tmp_path):
+def test_the_report_is_named_if_it_is_there_and_else_how_to_make_it(plan, tmp_path):
+    assert what_next(plan)[-1] == f"make a page of it: cubeflow report {tmp_path}"
     (tmp_path / "report.html").write_text("page")
+    assert not any("cubeflow report" in line for line in what_next(plan))
     assert what_next(plan)[0] == f"report: {tmp_path}/report.html"
 
 
 def test_without_results_nothing_is_promised(tmp_path):
     assert what_next(WorkflowPlan(str(tmp_path), True, {}, "plan.json")) == []
+
+
+def test_what_was_found_in_words():
+    assert significance_text({"significance": 36.48}) == "36.5 sigma at the target"
+    assert significance_text(None) == "no significance at the target"
+    assert "no bin is safe or there is no background" in significance_text({"significance": None})

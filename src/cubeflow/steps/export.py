@@ -17,6 +17,7 @@ from cubeflow.steps.datasets import make_fits_dataset
 from cubeflow.steps.datasets_yaml import datasets_yaml
 from cubeflow.steps.exclusion import planned_masks
 from cubeflow.steps.final import Final, make_final
+from cubeflow.steps.finish import significance_text
 from cubeflow.steps.kept import read_stack, stack_from_artifact
 from cubeflow.storage.artifact import Artifact, write_artifact
 from cubeflow.storage.atomic import write_atomic
@@ -92,9 +93,7 @@ def _images(final: Final) -> dict[str, Cube]:
 
 def _say_summary(manifest: Mapping[str, Any], final: Final, folder: Path, say: Callable[[str], None]) -> None:
     summary = final.summary
-    source = summary["source"] or {"significance": None}
-    found = "no significance" if source["significance"] is None else f"{source['significance']:.1f} sigma"
     say(
         f"{manifest['target']}: {manifest['label']}: {summary['n_runs']} runs, {summary['livetime_s'] / 3600:.2f} h, "
-        f"{summary['counts']} counts, {found} at the target; {folder}"
+        f"{summary['counts']} counts, {significance_text(summary['source'])}; {folder}"
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from shlex import quote
 
 from cubeflow.steps.datasets_yaml import FILE_NAME
 from cubeflow.steps.workflow_plan import WorkflowPlan
@@ -57,17 +58,25 @@ def what_next(plan: WorkflowPlan) -> list[str]:
             "    import cubeflow",
             f"    cube = cubeflow.load({str(results / target / label / 'cube.h5')!r})",
         ]
+    if len(lines) > 1 and not report.is_file():
+        lines.append(f"make a page of it: cubeflow report {quote(str(results))}")
     return lines
 
 
 def describe(cube: Path) -> str:
     """One line on a final cube."""
     about = read_artifact(cube, names=[], expect_kind="cube").attributes
-    source = about["source"] or {"significance": None}
-    found = "no significance" if source["significance"] is None else f"{source['significance']:.1f} sigma"
-    return (
-        f"{about['target']}: {about['label']}: {found} at the target, {about['livetime_s'] / 3600:.2f} h; {cube.parent}"
-    )
+    found = significance_text(about["source"])
+    return f"{about['target']}: {about['label']}: {found}, {about['livetime_s'] / 3600:.2f} h; {cube.parent}"
+
+
+def significance_text(source: Mapping[str, float | None] | None) -> str:
+    """What a cube has found at the target, in words; `source` is the attribute of that name."""
+    if source is None:
+        return "no significance at the target"
+    if source["significance"] is None:
+        return "no significance at the target, where no bin is safe or there is no background"
+    return f"{source['significance']:.1f} sigma at the target"
 
 
 def count_status(table: Path) -> Counter[str]:
