@@ -82,12 +82,15 @@ def first_manifest(folder: Path) -> Path:
     return folder / "results" / target / "plan" / manifest(next(iter(entry["unmade"])), entry)
 
 
-def snakemake(config: Path, folder: Path) -> Usage:
-    """Everything by the workflow, on two cores."""
-    workflow = REPOSITORY / "workflow" / "Snakefile"
-    return run(
-        SNAKEMAKE, "--cores", "2", "--snakefile", workflow, "--configfile", config, "--directory", folder, folder=folder
-    )
+def snakemake(config: Path, folder: Path, *targets: str) -> Usage:
+    """Everything by the workflow, or these targets of it, on two cores."""
+    options = ["--cores", "2", "--snakefile", REPOSITORY / "workflow" / "Snakefile", "--directory", folder]
+    return run(SNAKEMAKE, *targets, *options, "--configfile", config, folder=folder)
+
+
+def snakemake_products(config: Path, folder: Path) -> Usage:
+    """What gammapy makes, too, by the workflow: everything but the report."""
+    return snakemake(config, folder, "products")
 
 
 def gammapy(case: cases.Case, folder: Path, *options: str) -> Usage:

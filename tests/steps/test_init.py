@@ -9,7 +9,7 @@ from cubeflow.config import load_config
 from cubeflow.dl3.simulate import simulate_store
 from cubeflow.dl3.simulate_plan import SimulationOptions
 from cubeflow.products.exclusion import make_mask_exclusion, read_exclusion
-from cubeflow.steps.draft import Found, round_down, round_up
+from cubeflow.steps.draft import Found, round_down, round_up, two_digits_up
 from cubeflow.steps.draft_text import config_text, quoted
 from cubeflow.steps.init import InitError, init_config
 from cubeflow.steps.names import TargetError, parse_target
@@ -46,15 +46,17 @@ def store(tmp_path_factory) -> Path:
 
 def test_round_numbers():
     assert [round_down(x) for x in (0.407, 1.0, 0.99, 0.288, 80.0)] == [0.4, 1.0, 0.8, 0.25, 80.0]
+    assert [two_digits_up(x) for x in (0.7, 0.661, 0.0999, 1.0, 12.3, 99.9)] == [0.7, 0.67, 0.1, 1.0, 13.0, 100.0]
     assert [round_up(x) for x in (0.407, 1.0, 0.99, 26.0, 81.0)] == [0.5, 1.0, 1.0, 32.0, 100.0]
 
 
 def test_energies_start_at_the_lowest_threshold_and_end_with_the_events():
     # Of 538 events ten are left out above: the tenth from the top is at 18 TeV, rounded up to 20.
-    assert found(facts()).energy_tev == (0.63, 20.0)
-    assert found(facts(lo_thres_tev=0.3), facts()).energy_tev[0] == 0.25
+    # The first bin begins where the run of the lowest threshold is safe, not below it, where it would be empty.
+    assert found(facts()).energy_tev == (0.7, 20.0)
+    assert found(facts(lo_thres_tev=0.2951), facts()).energy_tev[0] == 0.3
     assert found(facts(background_tev=(0.2, 12.0))).energy_tev[1] == 12.0
-    assert found(facts(energies_tev=np.zeros(0))).energy_tev == (0.63, 3.2)
+    assert found(facts(energies_tev=np.zeros(0))).energy_tev == (0.7, 4.0)
 
 
 def test_true_energy_is_wider_but_inside_the_table():

@@ -113,6 +113,16 @@ def test_deleted_files_are_made_again(built):
     assert NOTHING in built.snakemake()
 
 
+def test_products_are_made_without_the_report(built):
+    page = built.results / "report.html"
+    for path in (page, built.results / "one/fov/cube.h5"):
+        path.unlink()
+    assert jobs(built.snakemake("--", "products")) == {"export": 1, "products": 1}
+    assert not page.exists()
+    assert jobs(built.snakemake())["report"] == 1
+    assert page.exists()
+
+
 def test_mistake_in_the_configuration(built):
     built.config["stacks"] = {"batch": 2}
     start = time.monotonic()

@@ -40,15 +40,15 @@ wildcard_constraints:
     leaf="[0-9a-f]{16}-[0-9a-f]{8}",
 
 
-def all_products():
-    """Every file that a complete run leaves behind; of the stacks those that are not there."""
+def final_products():
+    """Every file that a run leaves behind, without the report; of the stacks those that are not there."""
     products = [
         f"{RESULTS}/{target}/{label}/{name}"
         for target, label in PLAN.finals()
         for name in ("cube.h5", "dataset.fits.gz", "datasets.yaml", "significance.fits.gz")
     ]
     tables = [f"{RESULTS}/{target}/runs.ecsv" for target in PLAN.tables]
-    return products + tables + report_products() + PLAN.missing_stacks() + PLAN.restored()
+    return products + tables + PLAN.missing_stacks() + PLAN.restored()
 
 
 def begin():

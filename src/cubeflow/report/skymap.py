@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,11 +50,11 @@ class Field:
     title: str
 
 
-def draw_image(image: Image, field: Field, svg_name: str, alt: str, dpi: int = 150) -> tuple[bytes, str]:
-    """PNG and SVG (see `to_svg`) of an image, with the same content."""
+def draw_image(image: Image, field: Field, svg_name: str | None, alt: str, dpi: int = 150) -> tuple[bytes, str]:
+    """PNG and SVG (see `to_svg`) of an image, with the same content; the SVG is empty without a name."""
     with drawing(*figure_size(field.geom)) as figure:
         _draw(figure, image, field)
-        return to_png(figure), to_svg(figure, svg_name, alt, dpi)
+        return to_png(figure), "" if svg_name is None else to_svg(figure, svg_name, alt, dpi)
 
 
 def figure_size(geom: Geometry) -> tuple[float, float]:
@@ -90,7 +91,9 @@ def reduced(data: FloatArray) -> tuple[FloatArray, int]:
     return data[step // 2 :: step, step // 2 :: step], step
 
 
+@lru_cache(maxsize=4)
 def _wcs(geom: Geometry, step: int) -> Any:
+    """Celestial axes of every `step`-th pixel; all images of a target have them in common."""
     wcs = geom.wcs()
     return wcs if step == 1 else wcs[step // 2 :: step, step // 2 :: step]
 

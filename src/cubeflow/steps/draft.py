@@ -66,7 +66,9 @@ class Found:
     def energy_tev(self) -> tuple[float, float]:
         """Limits of the reconstructed energy: from the lowest threshold to where hardly an event is left."""
         thresholds = [fact.lo_thres_tev if self.has_thresholds else fact.area_threshold_tev for fact in self.facts]
-        lower = round_down(min(value for value in thresholds if value))
+        lowest = min(value for value in thresholds if value)
+        # Only bins wholly above its threshold are safe for a run: one that begins below all of them would be empty.
+        lower = two_digits_up(lowest) if self.has_thresholds else round_down(lowest)
         energies = np.sort(np.concatenate([fact.energies_tev for fact in self.facts]))
         few = EVENTS_ABOVE * len(self.facts)
         upper = round_up(float(energies[-few])) if len(energies) > few else 0.0
@@ -104,6 +106,12 @@ def round_down(value: float) -> float:
     """Largest round number that is not above a positive one."""
     decade = 10.0 ** math.floor(math.log10(value))
     return float(f"{decade * max(step for step in ROUND if step * decade <= value * (1 + 1e-6) or step == 1.0):.4g}")
+
+
+def two_digits_up(value: float) -> float:
+    """Smallest number of two digits that is not below a positive one."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.ceil(value / step * (1 - 1e-9)) * step:.2g}")
 
 
 def round_up(value: float) -> float:

@@ -90,9 +90,10 @@ def draw_maps(given: LabelInput, cube: Artifact, field: Field, energy: Axis, n_f
     figures = []
     for image in final_images(cube.datasets, cube.attributes["radius_deg"], energy.edges):
         name = f"{given.name}-{image.name}"
-        png, svg = draw_image(image, named, name, describe_image(given, image), dpi)
+        is_shown = bool(np.isfinite(image.data).any()) and (is_all or image.name == "significance")
+        png, svg = draw_image(image, named, name if is_shown else None, describe_image(given, image), dpi)
         write_atomic(given.folder / given.label / f"{image.name}.png", png)
-        if np.isfinite(image.data).any() and (is_all or image.name == "significance"):
+        if is_shown:
             title = image.title[0].upper() + image.title[1:]
             path = f"{given.target}/{given.label}/{image.name}.png"
             figures.append(Figure(name, title, CAPTIONS[image.name], svg, path, field.geom.nx > 2.2 * field.geom.ny))
