@@ -252,7 +252,7 @@ def address_space() -> int:
 def test_fault_53_memory_limit(bench):
     """The job of the large target fails with estimate and limit; that of the small one is done."""
     bench.set("targets.large", json.loads(json.dumps(bench.config["targets"]["t"])))
-    bench.set("targets.large.geometry", {"width": ["10 deg", "10 deg"], "pixel": "0.005 deg"})
+    bench.set("targets.large.geometry", {"width": ["10 deg", "10 deg"], "pixel": "0.002 deg"})
     bench.set("memory", "64 GB")
     assert bench.plan()[0] == 0
     (large,), (small,) = bench.manifests("large"), bench.manifests("t")
