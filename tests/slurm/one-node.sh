@@ -6,6 +6,7 @@
 #   one-node.sh start    start what does not run, wait until the node is idle; says "started" or "running"
 #   one-node.sh stop     cancel all jobs, end the daemons
 set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin # daemons lie there, and so does runuser
 
 FOLDER=${CUBEFLOW_SLURM_FOLDER:-/run/cubeflow-slurm}
 PORT=${CUBEFLOW_SLURM_PORT:-26817}            # slurmctld; the others follow
