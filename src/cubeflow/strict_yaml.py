@@ -178,6 +178,7 @@ class _Reader:
         return value
 
     def refuse(self, event: yaml.Event, path: KeyPath, message: str) -> YamlError:
+        """Error that names source, line and key."""
         key = f"{dotted(path)}:" if path else ""
         return YamlError(f"{self.source}:{_line(event)}:{key} {message}")
 

@@ -23,11 +23,9 @@ def run(configfiles: tuple[Path, ...]) -> None:
     from cubeflow.config import load_config
     from cubeflow.steps.entry import make_plan, require_runs
     from cubeflow.steps.finish import finish
-    from cubeflow.steps.memory import keep_freed_memory
     from cubeflow.steps.session import Session
     from cubeflow.steps.whole import carry_out
 
-    keep_freed_memory()
     planned = make_plan(load_config(list(configfiles)), say)
     require_runs(planned)
     session = Session(planned.workflow, say)

@@ -53,6 +53,7 @@ def require_name(example: str) -> Callable[[click.Context, click.Parameter, Path
     pattern = pattern.replace("01234567", "[0-9a-f]{8}")
 
     def check(_: click.Context, __: click.Parameter, path: Path) -> Path:
+        """Give the path back, or refuse it."""
         if not re.fullmatch(pattern, path.name):
             name = f"results/<target>/plan/{example}"
             raise click.BadParameter(

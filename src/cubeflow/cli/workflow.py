@@ -23,9 +23,7 @@ def reduce(manifest: Path, accept_refusals: bool) -> None:
     Example: cubeflow reduce results/crab/plan/0123456789abcdef-01234567.json
     """
     from cubeflow.steps.batch import open_batch, reduce_batch
-    from cubeflow.steps.memory import keep_freed_memory
 
-    keep_freed_memory()
     result = reduce_batch(open_batch(manifest, say))
     if result.refused and not accept_refusals:
         sys.exit(REFUSED)

@@ -98,9 +98,11 @@ def parse_time(value: object) -> float:
         if not 0 < value < 200_000:
             raise ValueError(expected)
         return float(value)
+    if not isinstance(value, str):
+        raise ValueError(expected)
     try:
-        time = datetime.fromisoformat(value)  # type: ignore[arg-type]
-    except (ValueError, TypeError) as error:
+        time = datetime.fromisoformat(value)
+    except ValueError as error:
         raise ValueError(expected) from error
     if time.tzinfo is not None:
         raise ValueError(f"{expected}; times are TT, without a time zone")
@@ -118,6 +120,7 @@ def expand_data_path(text: str) -> str:
     """
 
     def value(match: re.Match[str]) -> str:
+        """Text in place of a variable."""
         if match[1] != "CUBEFLOW_DATA":
             raise ValueError(f"expected no variable but ${{CUBEFLOW_DATA}}, got {match[0]}")
         found = os.environ.get("CUBEFLOW_DATA") or match[2]

@@ -77,6 +77,7 @@ def _read_within_limit(path: Path) -> bytes:
     answers: SimpleQueue[bytes | Exception] = SimpleQueue()
 
     def read() -> None:
+        """Answer with the bytes, or with what went wrong."""
         try:
             answers.put(_read_regular(path))
         except (OSError, ValueError, MemoryError, _Changed) as error:

@@ -204,6 +204,7 @@ class _Corners:
 
     @classmethod
     def at(cls, lon: Nodes, lat: Nodes, lon_deg: FloatArray, lat_deg: FloatArray) -> _Corners:
+        """Nodes and weights at positions in deg, each of shape (p,), inside the table."""
         i, f = lon.bracket(lon_deg)
         j, g = lat.bracket(lat_deg)
         step_i, step_j = (len(lat) if len(lon) > 1 else 0), (1 if len(lat) > 1 else 0)

@@ -167,10 +167,12 @@ class _Cells:
 
     @classmethod
     def at(cls, energy_true: Nodes, offset: Nodes, energy_tev: ArrayLike, offset_deg: ArrayLike) -> _Cells:
+        """Weights at true energies, shape (k,), in TeV and offsets, shape (o,), in deg."""
         return cls(energy_true.weights(np.atleast_1d(energy_tev)), offset.weights(np.atleast_1d(offset_deg)))
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Numbers of energies and of offsets."""
         return len(self.energy), len(self.offset)
 
     def interpolate(self, table: FloatArray, valid: NDArray[np.bool_]) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -97,6 +97,6 @@ def rad_axis(rad_max_deg: float, n_bins: int) -> Axis:
     return Axis("rad", tuple(np.linspace(0.0, rad_max_deg, n_bins + 1).tolist()), "deg", "lin")
 
 
-def axis_from_plain(plain: dict[str, object]) -> Axis:
+def axis_from_plain(plain: dict[str, Any]) -> Axis:
     """Undo `Axis.to_plain`."""
-    return Axis(plain["name"], tuple(plain["edges"]), plain["unit"], plain["interp"])  # type: ignore[arg-type]
+    return Axis(plain["name"], tuple(plain["edges"]), plain["unit"], plain["interp"])

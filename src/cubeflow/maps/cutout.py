@@ -64,7 +64,9 @@ def _bounding_box(geom: Geometry, ra_deg: float, dec_deg: float, radius_deg: flo
         box = [0, 0, geom.nx - 1, geom.ny - 1]
     if not np.all(np.isfinite(box)):
         raise GeometryError(f"no bounding box for a disc of {radius_deg} deg at ({ra_deg}, {dec_deg})")
-    return (*(int(np.floor(value)) for value in box[:2]), *(int(np.ceil(value)) + 1 for value in box[2:]))  # type: ignore[return-value]
+    x0, y0 = (int(np.floor(value)) for value in box[:2])
+    x1, y1 = (int(np.ceil(value)) + 1 for value in box[2:])
+    return x0, y0, x1, y1
 
 
 def _disc(ra_deg: float, dec_deg: float, radius_deg: float) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from cubeflow.dl3.index import RunEntry
 from cubeflow.errors import MistakeError
@@ -87,7 +87,8 @@ def _may_be_wanted(selection: Selection, obs_id: int) -> bool:
     return (selection.ids is None or obs_id in selection.ids) and obs_id not in selection.exclude
 
 
-def _is_selected(entry: RunEntry, spec: TargetSpec, test) -> bool:  # type: ignore[no-untyped-def]
+def _is_selected(entry: RunEntry, spec: TargetSpec, test: Callable[[Plain], bool] | None) -> bool:
+    """Whether ids, pointing and the condition on the index leave a run in."""
     selection = spec.selection
     if not _may_be_wanted(selection, entry.obs_id):
         return False
@@ -118,12 +119,14 @@ class _KeyContext:
         }
 
     def plan_run(self, entry: RunEntry, inputs: HduDigests) -> RunPlan:
+        """Keys of a run's artifacts, from the digests of its inputs."""
         content = {"config": self.reduce, "obs_id": entry.obs_id, "index": index_content(entry)}
         reduced = make_key("reduce", versions.REDUCE, content, inputs)
         backgrounds = {label: template.key(reduced) for label, template in self.backgrounds.items()}
         return RunPlan(entry.obs_id, inputs, reduced, backgrounds)
 
     def plan_batch(self, group: Group, runs: Mapping[int, RunPlan]) -> BatchPlan:
+        """Name of a batch and of its leaf for each label, from the keys of its runs."""
         chosen = tuple(runs[obs_id] for obs_id in group.obs_ids)
         content = {"runs": [run.reduced_key for run in chosen], "config": self.reduce}
         name = short(make_key("batch", versions.STACK, content, {}))
@@ -152,6 +155,7 @@ def plan_nodes(
     tree = make_tree([Group(b.runs[0].obs_id, b.runs[-1].obs_id) for b in batches], spec.fanout)
 
     def name_of(group: Group, label: str) -> str:
+        """Name of the leaf or node of a group; notes what its nodes are made of."""
         if not group.children:
             return leaf_of[group.first].leaves[label]
         children = tuple(name_of(child, label) for child in group.children)

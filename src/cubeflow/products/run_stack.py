@@ -41,7 +41,7 @@ def make_run_stack(
         Layers: those of `maps` by their names, ``mask_safe``, and for the responses
         ``irf_psf``, ``irf_edisp`` (weighted sums) and ``irf_exposure``.
     """
-    geom = next(iter(maps.values())).geom
+    geom = maps["counts"].geom
     image: NDArray[np.bool_] = np.any(mask, axis=0)
     layers: dict[str, Share] = {}
     energy: Axis | None = None

@@ -197,6 +197,7 @@ def _label_part(batch: Batch, run: Plain, label: str, reduced: Reduced) -> tuple
     plain = batch.manifest["backgrounds"][label]
 
     def exclusion() -> NDArray[np.bool_]:
+        """Mask of the run's map, which is made only if the background is."""
         counts = reduced.maps["counts"]
         return batch.exclusions.mask(counts.geom, counts.axis("energy"))
 

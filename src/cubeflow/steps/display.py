@@ -121,6 +121,7 @@ def bar(total: int) -> Iterator[Show]:
         task = progress.add_task("runs", total=total, rate="", last="")
 
         def show(totals: Totals) -> None:
+            """Move the bar."""
             rate = f"{totals.done / max(time.monotonic() - start, 1e-3):.1f}/s"
             last = f"{totals.refused} refused; {totals.last}" if totals.refused else ""
             progress.update(task, completed=totals.done, rate=rate, last=last)

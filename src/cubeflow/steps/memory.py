@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 from collections.abc import Iterable, Iterator
@@ -14,8 +13,6 @@ from cubeflow.plan.model import TargetSpec
 
 CGROUPS = Path("/sys/fs/cgroup")
 MB = 2**20
-# Parameters of mallopt in glibc: from which size on memory is had from the system alone, and kept when free.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 class TooLarge(MistakeError):
@@ -75,15 +72,3 @@ def check_memory(specs: Iterable[TargetSpec], limit_mb: float | None) -> None:
 def memory_message(estimate_mb: int) -> str:
     """Say what was needed and what there was, after memory ran out."""
     return f"memory ran out: about {estimate_mb} MB were expected to do, the limit is {memory_limit_mb()} MB"
-
-
-def keep_freed_memory(mb: int = 256) -> None:
-    """Let this process use memory again that it has freed, up to so many MB, instead of asking for new pages.
-
-    Maps of one run are as large as those of the run before; clearing new pages for each takes a tenth of the
-    time of a batch. Without the allocator of GNU nothing changes.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, mb * MB)
-        mallopt(_M_TRIM_THRESHOLD, mb * MB)

@@ -51,7 +51,7 @@ def draw_checks(name: str, of: str, cube: Artifact, rows: LabelRows) -> list[Fig
     rows : LabelRows
         What is known of its runs.
     """
-    energy = cube.datasets["counts"].axis("energy")  # type: ignore[union-attr]
+    energy = cube.cube("counts").axis("energy")
     profiles = _profiles(rows.profiles, band_edges_tev(energy))
     made = [_off_source(cube), _norms(rows), *profiles, *_spectra(cube, rows)]
     figures = []
@@ -66,7 +66,7 @@ def _off_source(cube: Artifact) -> Check | None:
     about: Mapping[str, Any] | None = cube.attributes.get("off_source")
     if not about or not about["n_pixels"]:
         return None
-    data = np.asarray(cube.datasets["disc_significance"].data, dtype=float)  # type: ignore[union-attr]
+    data = np.asarray(cube.cube("disc_significance").data, dtype=float)
     caption = (
         f"Outside the exclusions, {off_source.describe(about)}. "
         "Without sources and with the right background the mean is 0 and the width 1."

@@ -75,7 +75,7 @@ def make_label(given: LabelInput, field: Field, n_finals: int) -> tuple[LabelSec
     output = given.folder / given.label
     with open_artifact(output / "cube.h5", expect_kind="cube", expect_key=given.manifest["key"]) as opened:
         cube = opened.read([name for name in (*DISCS, *MAPS) if name in opened.descriptions])
-    energy = cube.datasets["counts"].axis("energy")  # type: ignore[union-attr]
+    energy = cube.cube("counts").axis("energy")
     figures = draw_maps(given, cube, field, energy, n_finals)
     figures += draw_checks(given.name, f"of {given.target}, background {given.label}", cube, given.rows_of_label())
     links = [(name, f"{given.target}/{given.label}/{name}") for name in FILES]

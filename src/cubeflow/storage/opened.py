@@ -60,6 +60,13 @@ class Artifact:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    def cube(self, name: str) -> Cube:
+        """Map of that name, in memory; TypeError for a dataset of another kind, KeyError where there is none."""
+        dataset = self.datasets[name]
+        if not isinstance(dataset, Cube):
+            raise TypeError(f"{self.kind}: {name}: expected a cube, got {type(dataset).__name__}")
+        return dataset
+
 
 @dataclass(frozen=True, eq=False)
 class OpenArtifact:
