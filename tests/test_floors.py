@@ -33,6 +33,8 @@ FURTHER_LIBRARIES = {
     "cubeflow.strict_yaml": {"yaml"},
     "cubeflow.products.exclusion": {"regions"},
     "cubeflow.storage.fits": {"isal"},
+    "cubeflow.storage.hdf5_read": {"isal"},
+    "cubeflow.storage.hdf5_write": {"isal"},
 }
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -100,3 +100,14 @@ def test_perfect_energies_give_the_true_exposure_of_that_energy():
     exposure = make_map_exposure_true_energy(POINTING, 1600.0, area(), GEOM, ENERGY_TRUE)
     made = make_map_exposure_reco_energy(exposure, POINTING, edisp, axis, PowerLaw(2.0))
     np.testing.assert_allclose(made.data, exposure.data, rtol=1e-9)
+
+
+def test_maps_in_single_precision_are_the_rounded_ones():
+    edisp, spectrum = dispersion(), PowerLaw(2.3)
+    whole = make_map_exposure_true_energy(POINTING, 1600.0, area(), GEOM, ENERGY_TRUE, 1.7)
+    short = make_map_exposure_true_energy(POINTING, 1600.0, area(), GEOM, ENERGY_TRUE, 1.7, np.float32)
+    np.testing.assert_array_equal(short.data, whole.data.astype("f4"), strict=True)
+    reco = make_map_exposure_reco_energy(whole, POINTING, edisp, ENERGY, spectrum)
+    from_short = make_map_exposure_reco_energy(short, POINTING, edisp, ENERGY, spectrum, np.float32)
+    assert from_short.data.dtype == np.float32
+    np.testing.assert_allclose(from_short.data, reco.data, rtol=2e-7)

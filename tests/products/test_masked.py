@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cubeflow.products.masked import mask_factors, masked_counts, masked_planes
+from cubeflow.products.masked import mask_factors, masked_any, masked_counts, masked_planes, masked_sum
 
 SHAPE = 5, 3, 4
 
@@ -31,6 +31,22 @@ def test_what_does_not_count_may_be_anything(value):
     np.testing.assert_array_equal(made, np.where(inside, values, 0.0))
     values[inside] = value
     assert not any(np.isfinite(plane).all() for plane in masked_planes(values, inside, "f8"))
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+@pytest.mark.parametrize("inside", [mask(), mask()[::-1], np.broadcast_to(mask()[0], SHAPE), np.zeros(SHAPE, bool)])
+def test_sums_are_those_of_where(inside, value):
+    values = np.where(inside, np.random.default_rng(1).random(SHAPE), value).astype("f4")
+    slow = np.where(inside, values, 0).sum(axis=0, dtype="f8")
+    np.testing.assert_allclose(masked_sum(values, inside), slow, rtol=1e-14)
+    np.testing.assert_array_equal(masked_any(inside), inside.any(axis=0))
+
+
+def test_a_sum_shows_what_counts_and_is_no_number():
+    values = np.random.default_rng(1).random(SHAPE)
+    values[2, 1, 1] = np.nan
+    inside = np.ones(SHAPE, bool)
+    assert np.argwhere(np.isnan(masked_sum(values, inside))).tolist() == [[1, 1]]
 
 
 def test_whole_numbers_stay_exact():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cubeflow.maps import Cube, GeometryError, energy_axis, make_geometry
 from cubeflow.products.run_stack import make_run_stack
-from cubeflow.products.stack import Stack, mean_response, on_geometry, stack
+from cubeflow.products.stack import PENDING, Stack, StackSum, mean_response, on_geometry, stack
 
 PARENT = make_geometry("icrs", "TAN", 10.0, 20.0, (0.9, 0.7), 0.1)
 COARSE = make_geometry("icrs", "TAN", 10.0, 20.0, (0.8, 0.6), 0.2)
@@ -183,3 +183,25 @@ def test_values_that_do_not_count_may_be_nan():
     maps["background"] = Cube(spoiled, "", geom, (ENERGY,))
     with pytest.raises(ValueError, match=r"background.*not finite"):
         stack([make_run_stack(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)])
+
+
+@pytest.mark.parametrize("n_parts", [1, PENDING - 1, PENDING, PENDING + 1, 3 * PENDING + 1])
+def test_parts_that_wait_are_added_in_the_order_they_came(n_parts):
+    rng = np.random.default_rng(n_parts)
+    parts = [rng.normal(scale=10.0 ** rng.integers(-8, 9), size=(1, *PARENT.shape)) for _ in range(n_parts)]
+    total, slow = StackSum(), np.zeros((1, *PARENT.shape))
+    for values in parts:
+        total.add(
+            Stack({"exposure": Cube(values, "m2 s", PARENT, (energy_axis([1.0, 2.0]),))}, np.zeros((1, 2)), 1.0, 1.0, 1)
+        )
+        slow += values
+    stacked = total.result()
+    np.testing.assert_array_equal(stacked.layers["exposure"].data, slow)
+    assert stacked.n_runs == n_parts
+
+
+def test_layers_that_differ_are_refused_while_parts_wait():
+    total = StackSum()
+    total.add(Stack({"exposure": Cube(np.ones(PARENT.shape), "m2 s", PARENT, ())}, np.zeros((1, 2)), 1.0, 1.0, 1))
+    with pytest.raises(ValueError, match=r"layers differ: \['exposure'\] and \['counts'\]"):
+        total.add(Stack({"counts": Cube(np.ones(PARENT.shape), "", PARENT, ())}, np.zeros((1, 2)), 1.0, 1.0, 1))

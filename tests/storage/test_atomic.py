@@ -165,3 +165,13 @@ def test_names_are_never_too_long(tmp_path):
 def test_sweeping_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(StorageError, match="gone: there is no such file or folder"):
         sweep_temporaries(tmp_path / "gone")
+
+
+def test_what_is_not_read_soon_leaves_the_memory_of_the_system(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda *arguments: told.append(arguments[1:]))
+    write_atomic(tmp_path / "soon", b"content")
+    assert told == []
+    write_atomic(tmp_path / "later", b"content", is_read_soon=False)
+    assert told == [(0, 0, os.POSIX_FADV_DONTNEED)]
+    assert (tmp_path / "later").read_bytes() == b"content"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from cubeflow.irf.table import Nodes
 
 FloatArray = NDArray[np.float64]
+
+CHUNK = 4096  # offsets at a time: what is computed in between stays in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,9 @@ class EffectiveArea:
         if self.area_m2.shape != expected:
             raise ValueError(f"AEFF: table of shape {self.area_m2.shape}, axes of shape {expected}")
 
-    def evaluate(self, energy_tev: ArrayLike, offset_deg: ArrayLike) -> FloatArray:
+    def evaluate(
+        self, energy_tev: ArrayLike, offset_deg: ArrayLike, dtype: DTypeLike = np.float64
+    ) -> NDArray[np.floating]:
         """Effective area in m2.
 
         Parameters
@@ -55,15 +59,19 @@ class EffectiveArea:
             True energies in TeV.
         offset_deg : array, shape (...)
             Offsets in deg.
+        dtype : dtype
+            Type of the values; they are computed in float64.
 
         Returns
         -------
         area : array, shape (k, ...)
             Not negative; zero outside the table's edges.
         """
-        weights = self.offset.weights(offset_deg)
+        weights = self.offset.weights(np.ravel(offset_deg))  # (pixels, n_offset)
         on_nodes = self.energy_true.weights(np.atleast_1d(energy_tev)) @ self.area_m2
-        area = on_nodes @ weights.reshape(-1, len(self.offset)).T  # (k, pixels)
-        if on_nodes.min() < 0 or weights.min(initial=0.0) < 0:
-            np.maximum(area, 0.0, out=area)
-        return area.reshape(-1, *weights.shape[:-1])
+        can_be_negative = on_nodes.min() < 0 or weights.min(initial=0.0) < 0
+        area = np.empty((len(on_nodes), len(weights)), dtype)
+        for start in range(0, len(weights), CHUNK):
+            part = on_nodes @ weights[start : start + CHUNK].T
+            area[:, start : start + CHUNK] = np.maximum(part, 0.0, out=part) if can_be_negative else part
+        return area.reshape(-1, *np.shape(offset_deg))

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from cubeflow.maps import sphere
 from cubeflow.maps.geom import Geometry, GeometryError, shared
+from cubeflow.maps.projection import has_closed_form
 
 
 class NoOverlap(ValueError):
@@ -53,7 +54,9 @@ def make_cutout(geom: Geometry, ra_deg: float, dec_deg: float, radius_deg: float
 
 def _bounding_box(geom: Geometry, ra_deg: float, dec_deg: float, radius_deg: float) -> tuple[int, int, int, int]:
     """Pixel box [x0, x1) x [y0, y1) that holds every pixel centre within the disc."""
-    x, y = geom.vectors_to_pixel(_disc(ra_deg, dec_deg, radius_deg))
+    # A closed form maps the rim around the whole disc; elsewhere the disc may be torn apart.
+    n_rings = 1 if has_closed_form(geom.projection, geom.lat_deg) else 9
+    x, y = geom.vectors_to_pixel(_disc(ra_deg, dec_deg, radius_deg, n_rings))
     good = np.isfinite(x) & np.isfinite(y)
     if not np.any(good):
         return 0, 0, 0, 0
@@ -69,10 +72,10 @@ def _bounding_box(geom: Geometry, ra_deg: float, dec_deg: float, radius_deg: flo
     return x0, y0, x1, y1
 
 
-def _disc(ra_deg: float, dec_deg: float, radius_deg: float) -> NDArray[np.float64]:
-    """ICRS vectors, shape (n, 3), of positions that fill a disc on the sky, its rim densely."""
+def _disc(ra_deg: float, dec_deg: float, radius_deg: float, n_rings: int) -> NDArray[np.float64]:
+    """ICRS vectors, shape (n, 3), of positions on rings that fill a disc on the sky, from its rim inwards."""
     angle = np.linspace(0.0, 2.0 * np.pi, 721)
-    radius = np.deg2rad(radius_deg) * np.linspace(0.0, 1.0, 9)[:, None]
+    radius = np.deg2rad(radius_deg) * np.linspace(1.0, 0.0, n_rings)[:, None]
     outward, east, north = sphere.local_basis(ra_deg, dec_deg)
     rim = np.cos(angle)[..., None] * east + np.sin(angle)[..., None] * north
     vectors = np.cos(radius)[..., None] * outward + np.sin(radius)[..., None] * rim

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +11,14 @@ from numpy.typing import NDArray
 from cubeflow.irf.background import BackgroundRate
 from cubeflow.maps import sphere
 from cubeflow.maps.axis import Axis
-from cubeflow.maps.cube import Cube
+from cubeflow.maps.cube import Cube, zeros
 from cubeflow.maps.geom import Geometry
 from cubeflow.maps.horizon import horizontal_offset, zenith_vectors
 from cubeflow.observation import TIME_REFERENCE_MJD, Gti, Pointing, Site
 
 FloatArray = NDArray[np.float64]
 
+BAND_PIXELS = 1 << 13
 SAMPLE_S = 1.0  # spacing of the times at which the rotation of the field is followed
 
 
@@ -107,20 +109,50 @@ def make_map_hadron_acceptance(
     ValueError
         If the model is aligned with the horizon and there is no `rotation`.
     """
+    acceptance = zeros("", geom, energy)
+    fill_hadron_acceptance(acceptance, pointing, ontime_s, background, offset_max_deg, rotation)
+    return acceptance
+
+
+def fill_hadron_acceptance(
+    acceptance: Cube,
+    pointing: Pointing,
+    ontime_s: float,
+    background: BackgroundRate,
+    offset_max_deg: float | None = None,
+    rotation: FieldRotation | None = None,
+) -> None:
+    """Do what `make_map_hadron_acceptance` does, into a cube of zeros of any floating-point type.
+
+    Parameters
+    ----------
+    acceptance : Cube, (energy, lat, lon)
+        Filled where the offset is below the largest; the values are computed in float64.
+    pointing, ontime_s, background, offset_max_deg, rotation
+        As for `make_map_hadron_acceptance`, which see for errors, too.
+    """
+    geom, energy = acceptance.geom, acceptance.axis("energy")
     offset = geom.offset_deg(pointing.ra_deg, pointing.dec_deg)
     disc = offset < (180.0 if offset_max_deg is None else offset_max_deg)
-    pixels = np.flatnonzero(disc)
-    vectors = geom.center_vectors.reshape(-1, 3).take(pixels, axis=0)
-    if background.alignment == "ALTAZ":
-        rate = _rotating_rate(background, vectors, pointing, energy, rotation)
-    else:
-        lon, lat = sphere.sky_offset(vectors, pointing.ra_deg, pointing.dec_deg)
-        rate = background.integrate(energy.edges_array, lon, lat)
-    weight = geom.solid_angle_sr.ravel()[pixels] * ontime_s
-    acceptance = np.zeros((energy.n_bins, disc.size))
-    for plane, values in zip(acceptance, rate, strict=True):
-        plane[pixels] = values * weight
-    return Cube(acceptance.reshape(-1, *geom.shape), "", geom, (energy,))
+    for part in _bands(disc):
+        vectors = geom.center_vectors[part].reshape(-1, 3)
+        if background.alignment == "ALTAZ":
+            rate = _rotating_rate(background, vectors, pointing, energy, rotation)
+        else:
+            lon, lat = sphere.sky_offset(vectors, pointing.ra_deg, pointing.dec_deg)
+            rate = background.integrate(energy.edges_array, lon, lat)
+        weight = np.where(disc[part], geom.solid_angle_sr[part] * ontime_s, 0.0)
+        np.multiply(rate.reshape(-1, *weight.shape), weight, out=acceptance.data[:, *part], casting="same_kind")
+
+
+def _bands(disc: NDArray[np.bool_]) -> Iterator[tuple[slice, slice]]:
+    """Boxes of some rows that hold all of a disc, shape (ny, nx), and little else; their arrays stay in the cache."""
+    n_rows = max(1, BAND_PIXELS // disc.shape[1])
+    for start in range(0, len(disc), n_rows):
+        rows = slice(start, start + n_rows)
+        columns = np.flatnonzero(disc[rows].any(axis=0))
+        if columns.size:
+            yield rows, slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _rotating_rate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from cubeflow.irf.aeff import EffectiveArea
 from cubeflow.irf.edisp import EnergyDispersion
@@ -28,6 +28,7 @@ def make_map_exposure_true_energy(
     geom: Geometry,
     energy_true: Axis,
     offset_max_deg: float | None = None,
+    dtype: DTypeLike = np.float64,
 ) -> Cube:
     """Exposure in true energy: effective area at the bin centre and pixel centre, times livetime.
 
@@ -45,6 +46,8 @@ def make_map_exposure_true_energy(
         True energy, TeV.
     offset_max_deg : float, optional
         Pixels at or beyond this offset get no exposure, deg.
+    dtype : dtype
+        Type of the values; they are computed in float64.
 
     Returns
     -------
@@ -55,12 +58,17 @@ def make_map_exposure_true_energy(
     if offset_max_deg is not None:
         offset = np.where(offset < offset_max_deg, offset, np.nan)
     # Livetime goes into the small table, not into the large map; NaN offsets have no area.
-    exposure = replace(aeff, area_m2=aeff.area_m2 * livetime_s).evaluate(energy_true.centers, offset)
+    exposure = replace(aeff, area_m2=aeff.area_m2 * livetime_s).evaluate(energy_true.centers, offset, dtype)
     return Cube(exposure, "m2 s", geom, (energy_true,))
 
 
 def make_map_exposure_reco_energy(
-    exposure: Cube, pointing: Pointing, edisp: EnergyDispersion, energy: Axis, spectrum: Spectrum
+    exposure: Cube,
+    pointing: Pointing,
+    edisp: EnergyDispersion,
+    energy: Axis,
+    spectrum: Spectrum,
+    dtype: DTypeLike = np.float64,
 ) -> Cube:
     """Exposure in reconstructed energy for a source of a given spectrum.
 
@@ -79,6 +87,8 @@ def make_map_exposure_reco_energy(
         Reconstructed energy, TeV.
     spectrum : Spectrum
         Assumed spectrum.
+    dtype : dtype
+        Type of the values; they are computed in float64.
 
     Returns
     -------
@@ -89,10 +99,10 @@ def make_map_exposure_reco_energy(
     flux, flux_reco = spectrum.integral(energy_true.edges_array), spectrum.integral(energy.edges_array)
     by_pixel = exposure.data.reshape(energy_true.n_bins, -1)
     offset = exposure.geom.offset_deg(pointing.ra_deg, pointing.dec_deg).ravel()
-    pixels = np.flatnonzero(by_pixel.any(axis=0) & edisp.offset.inside(offset))
+    pixels = np.flatnonzero((by_pixel.sum(axis=0) > 0) & edisp.offset.inside(offset))
     kernels = _NodeKernels.of(edisp, energy_true, energy, flux[:, None] / flux_reco)
     index, fraction = edisp.offset.bracket(offset[pixels])
-    reco = np.zeros((energy.n_bins, offset.size))
+    reco = np.zeros((energy.n_bins, offset.size), dtype)
     for node in range(len(edisp.offset)):
         here = (index == node) & (fraction >= 0) & (fraction <= 1)
         for part in _chunks(np.flatnonzero(here)):

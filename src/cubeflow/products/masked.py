@@ -61,6 +61,33 @@ def masked_planes(values: NDArray[Any], mask: BoolArray, dtype: Any) -> Iterator
         yield product
 
 
+def masked_sum(values: NDArray[Any], mask: BoolArray) -> NDArray[np.float64]:
+    """Sum of `masked_planes` over the planes, shape (ny, nx): planes of one mask are added before it is applied."""
+    total = np.zeros(values.shape[1:])
+    start = 0
+    for stop in [*mask_changes(mask), len(mask)]:
+        part = np.zeros_like(total)
+        for plane in values[start:stop]:
+            part += plane
+        with np.errstate(invalid="ignore"):
+            part *= mask[start]
+        if not is_finite(part):
+            part = np.where(mask[start:stop], values[start:stop], 0).sum(axis=0, dtype=np.float64)
+        total += part
+        start = stop
+    return total
+
+
+def masked_any(mask: BoolArray) -> BoolArray:
+    """Whether a mask is True at any plane, shape (ny, nx)."""
+    return np.logical_or.reduce([mask[index] for index in (0, *mask_changes(mask))])
+
+
+def mask_changes(mask: BoolArray) -> list[int]:
+    """Planes of a mask, shape (n, ny, nx), that differ from the one before."""
+    return [index for index in range(1, len(mask)) if not np.array_equal(mask[index], mask[index - 1])]
+
+
 def is_finite(values: NDArray[Any]) -> bool:
     """Whether there is no NaN and no infinity among numbers of any type."""
     return values.dtype.kind != "f" or bool(np.isfinite(values).all())

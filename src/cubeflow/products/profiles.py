@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cubeflow.maps import Axis, Cube, Geometry, sphere
 from cubeflow.observation import Pointing
-from cubeflow.products.masked import masked_counts, masked_planes
+from cubeflow.products.masked import masked_any, masked_counts, masked_sum
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -66,32 +66,28 @@ def make_profiles(counts: Cube, background: Cube, allowed: BoolArray, pointing: 
     if not counts.data.shape == background.data.shape == allowed.shape:
         raise ValueError(f"expected one shape, got {counts.data.shape}, {background.data.shape}, {allowed.shape}")
     energy = counts.axis("energy")
-    ring, sector = ring_index(counts.geom, pointing).ravel(), sector_index(counts.geom, pointing).ravel()
-    n_rings = 1 + int(ring[allowed.any(axis=0).ravel()].max(initial=-1))
+    image = allowed.any(axis=0)
+    ring, sector = ring_index(counts.geom, pointing), sector_index(counts.geom, pointing)
+    n_rings = 1 + int(ring[image].max(initial=-1))
+    cell = np.minimum(ring, n_rings) * N_SECTORS + sector
     plane, pixel, number = masked_counts(counts.data, allowed)
     deg2 = counts.geom.solid_angle_sr * DEG2_PER_SR
     sums: list[list[FloatArray]] = []
     for band in energy_bands(energy):
         found = (plane >= band.start) & (plane < band.stop)
-        at, weight = pixel[found], number[found]
-        predicted = _allowed_sum(background.data[band], allowed[band])
-        area = np.where(allowed[band].any(axis=0), deg2, 0.0)
-        rings = [_sums(ring[at], weight, n_rings), _sums(ring, predicted, n_rings), _sums(ring, area, n_rings)]
-        sums.append([*rings, _sums(sector[at], weight, N_SECTORS), _sums(sector, predicted, N_SECTORS)])
+        counted = _sums(cell.reshape(-1)[pixel[found]], number[found], n_rings)
+        predicted = _sums(cell, masked_sum(background.data[band], allowed[band]), n_rings)
+        area = _sums(cell, np.where(masked_any(allowed[band]), deg2, 0.0), n_rings)
+        rings = [each.sum(axis=1) for each in (counted, predicted, area)]
+        sums.append([*rings, counted.sum(axis=0), predicted.sum(axis=0)])
     return Profiles(*(np.array(parts) for parts in zip(*sums, strict=True)))
 
 
-def _allowed_sum(planes: NDArray[Any], allowed: BoolArray) -> FloatArray:
-    """Sum over energy of what is allowed, shape (ny, nx); plane by plane, which stays in the cache."""
-    total = np.zeros(planes.shape[1:])
-    for plane in masked_planes(planes, allowed, np.float64):
-        total += plane
-    return total
-
-
-def _sums(index: NDArray[np.int64], values: NDArray[Any], n_sums: int) -> FloatArray:
-    """Sum of values, shape (n,) or (ny, nx), per ring or sector, shape (n_sums,); nothing lies in later ones."""
-    return np.bincount(index, values.ravel(), n_sums)[:n_sums].astype(np.float64)
+def _sums(cell: NDArray[np.int64], values: NDArray[Any], n_rings: int) -> FloatArray:
+    """Sum of values per ring and sector, shape (n_rings, N_SECTORS); the cells of later rings do not enter."""
+    n_cells = n_rings * N_SECTORS
+    found = np.bincount(cell.ravel(), values.ravel(), n_cells)[:n_cells].astype(np.float64)
+    return found.reshape(n_rings, N_SECTORS)
 
 
 def energy_bands(energy: Axis) -> list[slice]:

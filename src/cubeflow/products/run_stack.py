@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from cubeflow.maps import Axis, Cube, Geometry
 from cubeflow.products.coarsen import safe_fraction
-from cubeflow.products.stack import FloatArray, RunStack, Share
+from cubeflow.products.share import RunStack, Share
 
 
 def make_run_stack(
-    maps: Mapping[str, Cube], mask: NDArray[np.bool_], irf_weight: Cube, gti_s: FloatArray, livetime_s: float
+    maps: Mapping[str, Cube], mask: NDArray[np.bool_], irf_weight: Cube, gti_s: NDArray[np.float64], livetime_s: float
 ) -> RunStack:
     """Contribution of one run: its maps where they are safe.
 

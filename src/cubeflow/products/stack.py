@@ -6,18 +6,21 @@ that a stack may be stacked again. Ratios, such as the mean PSF, are formed at t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps import Axis, Cube, Geometry
-from cubeflow.products.masked import is_finite, masked_planes
+from cubeflow.maps import Cube, Geometry
+from cubeflow.products.masked import is_finite
 from cubeflow.products.room import Memory, Room
+from cubeflow.products.share import RunStack, Share
 
 FloatArray = NDArray[np.float64]
+
+PENDING = 3  # parts that are added in one pass over the sums, which are far larger than any cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,57 +47,7 @@ class Stack:
     n_runs: int
 
 
-@dataclass(frozen=True, eq=False)
-class Share:
-    """A map of one run and what of it counts; both are put together plane by plane, which stays in the cache.
-
-    Parameters
-    ----------
-    cube : Cube
-        The map.
-    factor : array that broadcasts to the map
-        Truth values: values elsewhere do not count, whatever they are. Numbers: weights.
-    unit : str
-        Unit of the product.
-    """
-
-    cube: Cube
-    factor: NDArray[Any]
-    unit: str
-
-    @property
-    def geom(self) -> Geometry:
-        """Pixel grid."""
-        return self.cube.geom
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """Axes besides the pixels."""
-        return self.cube.axes
-
-    @property
-    def data(self) -> NDArray[Any]:
-        """All values."""
-        return np.stack([plane.copy() for plane in self.planes()])
-
-    def planes(self) -> Iterator[NDArray[Any]]:
-        """Values along the first axis, one plane after the other; each holds until the next one is asked for."""
-        factor, values = np.broadcast_to(self.factor, self.cube.data.shape), self.cube.data
-        if factor.dtype != bool:
-            yield from map(np.multiply, values, factor)
-            return
-        yield from masked_planes(values, factor, values.dtype)
-
-
-@dataclass(frozen=True, eq=False)
-class RunStack:
-    """What one run gives to a stack (see `cubeflow.products.run_stack`); fields as in `Stack`."""
-
-    layers: Mapping[str, Share]
-    gti_s: FloatArray
-    ontime_s: float
-    livetime_s: float
-    n_runs: int = 1
+Layers = Mapping[str, Cube] | Mapping[str, Share]
 
 
 def stack(parts: Iterable[Stack | RunStack]) -> Stack:
@@ -104,7 +57,7 @@ def stack(parts: Iterable[Stack | RunStack]) -> Stack:
     ----------
     parts : iterable of Stack or RunStack
         All with the same layers, axes and pixel grids; their geometries may differ. They are
-        consumed one by one, so that only one of them need be in memory.
+        consumed one by one, so that only a few of them need be in memory.
 
     Returns
     -------
@@ -143,21 +96,32 @@ class StackSum:
     def __init__(self, room: Room | None = None) -> None:
         self._room: Room = room or Memory()
         self._sums: dict[str, Cube] = {}
+        self._pending: list[Layers] = []
         self._parts: list[Stack] = []
 
     def add(self, part: Stack | RunStack) -> None:
-        """Add a part, which stays as it was; errors as in `stack`."""
-        if self._sums and part.layers and self._sums.keys() != part.layers.keys():
-            raise ValueError(f"layers differ: {sorted(self._sums)} and {sorted(part.layers)}")
-        for name, cube in part.layers.items():
-            self._sums[name] = _add(self._sums.get(name), cube, name, self._room)
-            self._room.settle(self._sums[name].data)
+        """Add a part, which stays as it was and must not be changed; errors as in `stack`, some with a later part."""
+        if part.layers:
+            known = next(iter(self._pending), self._sums)
+            if known and known.keys() != part.layers.keys():
+                raise ValueError(f"layers differ: {sorted(known)} and {sorted(part.layers)}")
+            self._pending.append(part.layers)
+        if len(self._pending) == PENDING:
+            self._add_pending()
         self._parts.append(Stack({}, part.gti_s, part.ontime_s, part.livetime_s, part.n_runs))
+
+    def _add_pending(self) -> None:
+        """Add the parts that wait, in the order they came."""
+        for name in self._pending[0] if self._pending else ():
+            self._sums[name] = _add(self._sums.get(name), [layers[name] for layers in self._pending], name, self._room)
+            self._room.settle(self._sums[name].data)
+        self._pending = []
 
     def result(self) -> Stack:
         """Return the sum; the arrays are handed over, so that nothing may be added any more."""
         if not self._parts:
             raise ValueError("nothing to stack")
+        self._add_pending()
         intervals = np.concatenate([part.gti_s for part in self._parts])
         order = np.lexsort((intervals[:, 1], intervals[:, 0]))
         ontime_s, livetime_s = sum(part.ontime_s for part in self._parts), sum(part.livetime_s for part in self._parts)
@@ -178,23 +142,31 @@ def on_geometry(cube: Cube, geom: Geometry) -> Cube:
     return Cube(data, cube.unit, geom, cube.axes)
 
 
-def _add(total: Cube | None, part: Cube | Share, name: str, room: Room) -> Cube:
-    """Add `part` to `total`, whose array is this module's own and may be written to."""
+def _add(total: Cube | None, parts: Sequence[Cube | Share], name: str, room: Room) -> Cube:
+    """Add `parts`, one after the other, to `total`, whose array is this module's own and may be written to."""
+    union = (total or parts[0]).geom
+    for part in parts:
+        if (part.unit, part.axes) != (parts[0].unit, parts[0].axes):
+            raise ValueError(f"layer {name!r}: units or axes differ")
+        union = union.union(part.geom)
     if total is None:
-        dtype = _sum_dtype(part.cube if isinstance(part, Share) else part)
-        total = _zeros(part, part.geom, dtype, room)
-    if total.unit != part.unit or total.axes != part.axes:
+        total = _zeros(parts[0], union, _sum_dtype(parts[0]), room)
+    if (total.unit, total.axes) != (parts[0].unit, parts[0].axes):
         raise ValueError(f"layer {name!r}: units or axes differ")
-    union = total.geom.union(part.geom)
     grown = total if union == total.geom else _grown(total, union, room)
-    x0, y0 = part.geom.origin_in(union)
-    target = grown.data[..., y0 : y0 + part.geom.ny, x0 : x0 + part.geom.nx]
-    planes = part.planes() if isinstance(part, Share) else part.data
-    for sums, values in zip(target, planes, strict=True):
-        if not is_finite(values):
-            raise ValueError(f"layer {name!r} holds values that are not finite")
-        np.logical_or(sums, values, out=sums) if sums.dtype == bool else np.add(sums, values, out=sums)
+    for planes in zip(*(_places(grown, part) for part in parts), strict=True):
+        for sums, values in planes:
+            if not is_finite(values):
+                raise ValueError(f"layer {name!r} holds values that are not finite")
+            np.logical_or(sums, values, out=sums) if sums.dtype == bool else np.add(sums, values, out=sums)
     return grown
+
+
+def _places(total: Cube, part: Cube | Share) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Planes of a sum, where a part lies, with the planes of the part."""
+    x0, y0 = part.geom.origin_in(total.geom)
+    target = total.data[..., y0 : y0 + part.geom.ny, x0 : x0 + part.geom.nx]
+    yield from zip(target, part.planes() if isinstance(part, Share) else part.data, strict=True)
 
 
 def _zeros(like: Cube | Share, geom: Geometry, dtype: str, room: Room) -> Cube:
@@ -211,8 +183,9 @@ def _grown(total: Cube, geom: Geometry, room: Room) -> Cube:
     return grown
 
 
-def _sum_dtype(cube: Cube) -> str:
+def _sum_dtype(part: Cube | Share) -> str:
     """Type in which a layer is summed."""
+    cube = part.cube if isinstance(part, Share) else part
     return {"b": "?", "i": "i8", "u": "i8"}.get(cube.data.dtype.kind, "f8")
 
 

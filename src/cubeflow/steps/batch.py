@@ -19,7 +19,8 @@ from cubeflow.plan.build import node_key
 from cubeflow.plan.inventory import envelope_of
 from cubeflow.plan.write import entry_from_plain, read_json
 from cubeflow.products.run_stack import make_run_stack
-from cubeflow.products.stack import RunStack, Stack, StackSum, empty_stack
+from cubeflow.products.share import RunStack
+from cubeflow.products.stack import Stack, StackSum, empty_stack
 from cubeflow.steps.background import Background, make_background
 from cubeflow.steps.exclusion import ExclusionMasks, planned_masks
 from cubeflow.steps.kept import Keeper

@@ -151,7 +151,7 @@ class Keeper:
     def _write(self, path: Path, artifact: Artifact) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep_temporaries(path.parent)
-        write_artifact(path, artifact, self.compression)
+        write_artifact(path, artifact, self.compression, is_read_soon=False)
 
 
 def read_kept(path: Path, kind: str, key: str | None, say: Callable[[str], None]) -> Artifact | None:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.irf.edisp import EnergyDispersion
-from cubeflow.maps import Cube, Geometry, make_cutout
+from cubeflow.maps import Cube, Geometry, make_cutout, zeros
 from cubeflow.observation import EventList, Gti, Observation, Pointing, RunRefused, RunSkipped
-from cubeflow.products.acceptance import FieldRotation, make_field_rotation, make_map_hadron_acceptance
+from cubeflow.products.acceptance import FieldRotation, fill_hadron_acceptance, make_field_rotation
 from cubeflow.products.counts import make_map_counts
 from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_exposure_true_energy
 from cubeflow.products.kernels import make_edisp_map, make_psf_map
@@ -20,6 +20,8 @@ from cubeflow.products.spectrum import make_spectrum
 from cubeflow.steps.pieces import select_time
 from cubeflow.steps.safe import make_run_mask
 from cubeflow.steps.setup import ReduceSetup
+
+KEPT = "f4"  # type of maps that are no whole numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,22 +138,16 @@ def _sky_maps(observation: Observation, counts: Cube, setup: ReduceSetup) -> dic
     pointing, offset_max, geom = observation.pointing, setup.offset_max_deg, counts.geom
     maps = {"counts": counts}
     if observation.background is not None:
-        maps["acceptance"] = make_map_hadron_acceptance(
-            pointing,
-            observation.ontime_s,
-            observation.background.interpolated(setup.interpolation),
-            geom,
-            setup.energy,
-            offset_max,
-            _field_rotation(observation),
-        ).to_float32()
+        maps["acceptance"] = zeros("", geom, setup.energy, dtype=KEPT)
+        background, rotation = observation.background.interpolated(setup.interpolation), _field_rotation(observation)
+        fill_hadron_acceptance(maps["acceptance"], pointing, observation.ontime_s, background, offset_max, rotation)
     if observation.aeff is not None:
         exposure = make_map_exposure_true_energy(
-            pointing, observation.livetime_s, observation.aeff, geom, setup.energy_true, offset_max
+            pointing, observation.livetime_s, observation.aeff, geom, setup.energy_true, offset_max, KEPT
         )
         if observation.edisp is not None:
             maps["exposure_reco"] = _exposure_reco(observation, observation.edisp, exposure, setup)
-        maps["exposure"] = exposure.to_float32()
+        maps["exposure"] = exposure
     return maps
 
 
@@ -159,7 +155,7 @@ def _exposure_reco(observation: Observation, edisp: EnergyDispersion, exposure: 
     """Exposure in reconstructed energy; RunRefused for a spectrum so steep that it is beyond any number."""
     with np.errstate(all="ignore"):
         spectrum = make_spectrum(setup.spectrum)
-        reco = make_map_exposure_reco_energy(exposure, observation.pointing, edisp, setup.energy, spectrum).to_float32()
+        reco = make_map_exposure_reco_energy(exposure, observation.pointing, edisp, setup.energy, spectrum, KEPT)
     wrong = np.flatnonzero(~np.isfinite(reco.data).all(axis=(1, 2)))
     if wrong.size:
         lower, upper = setup.energy.edges[wrong[0] : wrong[0] + 2]

@@ -49,7 +49,9 @@ __all__ = [
 PathLike = str | os.PathLike[str]
 
 
-def write_artifact(path: PathLike, artifact: Artifact, compression: str = "blosc") -> None:
+def write_artifact(
+    path: PathLike, artifact: Artifact, compression: str = "blosc", *, is_read_soon: bool = True
+) -> None:
     """Write an artifact: built in memory, read back, then put under its name in one step.
 
     Parameters
@@ -60,6 +62,8 @@ def write_artifact(path: PathLike, artifact: Artifact, compression: str = "blosc
         What to write.
     compression : {"blosc", "gzip", "none"}
         Filter of all datasets.
+    is_read_soon : bool
+        As for `cubeflow.storage.atomic.write_atomic`.
 
     Raises
     ------
@@ -71,7 +75,7 @@ def write_artifact(path: PathLike, artifact: Artifact, compression: str = "blosc
     """
     buffer = io.BytesIO()
     _write(path, buffer, artifact, compression, lambda: None)
-    write_atomic(path, buffer.getbuffer())
+    write_atomic(path, buffer.getbuffer(), is_read_soon=is_read_soon)
 
 
 def write_artifact_streamed(

@@ -155,7 +155,7 @@ def verify(path: PathLike, file: Any, envelope: Envelope, sums: Mapping[str, int
     Raises
     ------
     StorageError
-        If the stored values do not have the `byte_sum` in `sums`, or anything else is not as written.
+        If the stored values do not have the CRC-32 in `sums`, or anything else is not as written.
     """
     try:
         with _content(path, file, envelope) as opened, _damage(path):
