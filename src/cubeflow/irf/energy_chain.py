@@ -80,15 +80,18 @@ class _PowerLaw:
         """E times rate, shape (p,); zero where the rate is at the floor."""
         log_flux = self.slope * (log_energy - self.log_node)
         log_flux += self.log_flux
+        floor = LOG_ZERO + log_energy
         flux = np.exp(log_flux)
-        flux[log_flux <= LOG_ZERO + log_energy] = 0.0
+        if log_flux.min(initial=np.inf) <= floor:
+            flux[log_flux <= floor] = 0.0
         return flux
 
     def integral(self, below: FloatArray, above: FloatArray, width: float) -> FloatArray:
         """Integral of the rate between two energies, `width` apart in ln E, with these values of `flux`."""
         integral = above - below
         integral *= self.inverse
-        integral[self.flat] = 0.5 * width * (below + above)[self.flat]
+        if self.flat.size:
+            integral[self.flat] = 0.5 * width * (below + above)[self.flat]
         return integral
 
 
