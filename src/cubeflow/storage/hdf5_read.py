@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -193,8 +194,8 @@ def _pipeline(plan: Any) -> tuple[int, ...]:
 
 
 def _use_filter(dataset: h5py.Dataset) -> None:
-    """Load what decompresses a checked dataset."""
-    if 32001 in _pipeline(dataset.id.get_create_plist()):
+    """Load what decompresses a checked dataset, unless it is there."""
+    if "hdf5plugin" not in sys.modules and 32001 in _pipeline(dataset.id.get_create_plist()):
         import hdf5plugin
 
         hdf5plugin.get_filters("blosc")

@@ -76,6 +76,7 @@ def _write_dataset(
     content: h5py.File, name: str, dataset: Dataset, filters: Mapping[str, Any], check: Callable[[], None]
 ) -> int:
     """Write a dataset slab by slab; give the CRC-32 of the stored values."""
+    from h5py import h5s
     from isal.isal_zlib import crc32
 
     description = describe(name, dataset)
@@ -86,11 +87,14 @@ def _write_dataset(
     stored = content.create_dataset(name, description.shape, **options)
     for attribute, text in sorted(description.to_text().items()):
         _write_text(stored, attribute, text)
+    place = stored.id.get_space()
     for slab in slabs_of(name, dataset, description):
         stop = start + len(slab)
         if stop > description.shape[0]:
             raise _wrong_length(name, description)
-        stored[start:stop] = slab
+        # Straight to HDF5, as texts below: what h5py finds out about a selection is known here.
+        place.select_hyperslab((start, *(0,) * (slab.ndim - 1)), slab.shape)
+        stored.id.write(h5s.create_simple(slab.shape), place, slab)
         check()
         total, start = crc32(slab, total), stop
     if chunks is not None and start != description.shape[0]:
