@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from inspect import cleandoc
@@ -77,3 +78,5 @@ def main() -> None:
     # One job, one core: the matrices are so small that more threads would only wait for each other, which
     # costs half as much CPU time again. Read by numpy when a verb imports it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Imports and plans make many objects and hardly any circles of them: looking for these took a twentieth of the CPU.
+    gc.set_threshold(100_000)

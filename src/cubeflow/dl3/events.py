@@ -131,7 +131,8 @@ def _note_event_ids(table: Table, keep: NDArray[np.bool_], notes: Notes) -> None
     """Report EVENT_IDs that different events share."""
     if "EVENT_ID" in table.fields:
         ids = table.column("EVENT_ID")[keep]
-        count = len(ids) - len(np.unique(ids))
+        in_order = np.sort(ids)
+        count = int(np.count_nonzero(in_order[1:] == in_order[:-1]))
         if count:
             notes.quirk("event-ids-repeated")
             notes.repair("event_ids_repeated", count)

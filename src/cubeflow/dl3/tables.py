@@ -12,7 +12,7 @@ from cubeflow.dl3 import checks
 from cubeflow.dl3.bintable import Table
 from cubeflow.dl3.quirks import Notes
 from cubeflow.dl3.units import factor
-from cubeflow.irf.table import Nodes, nodes_from_edges
+from cubeflow.irf.table import Nodes, are_close, nodes_from_edges
 from cubeflow.observation import RunRefused
 
 FloatArray = NDArray[np.float64]
@@ -59,7 +59,7 @@ class Axis:
     @property
     def is_nodes(self) -> bool:
         """LO and HI are the same: nodes, not bins."""
-        return bool(np.allclose(self.lo, self.hi, rtol=1e-5, atol=1e-8))
+        return are_close(self.lo, self.hi, 1e-5)
 
     def nodes(self) -> Nodes:
         """Interpolation axis; logarithmic for energies."""

@@ -124,12 +124,18 @@ def nodes_from_edges(lo: ArrayLike, hi: ArrayLike, log: bool) -> Nodes:
     lo, hi = np.atleast_1d(np.asarray(lo, dtype=float)), np.atleast_1d(np.asarray(hi, dtype=float))
     if lo.shape != hi.shape or lo.ndim != 1:
         raise ValueError(f"table axis: LO and HI have shapes {lo.shape} and {hi.shape}")
-    if np.allclose(lo, hi, rtol=1e-5, atol=1e-8):
+    if are_close(lo, hi, 1e-5):
         return _nodes_only(hi, log)
-    if not np.allclose(hi[:-1], lo[1:], rtol=1e-4, atol=1e-8):
+    if not are_close(hi[:-1], lo[1:], 1e-4):
         raise ValueError(f"table axis: bins are not contiguous, LO {lo}, HI {hi}")
     centers = np.sqrt(lo * hi) if log else 0.5 * (lo + hi)
     return Nodes(centers, float(lo[0]), float(hi[-1]), log)
+
+
+def are_close(a: FloatArray, b: FloatArray, relative: float) -> bool:
+    """Whether two columns of finite numbers agree; `numpy.allclose` takes ten times as long for so few of them."""
+    with np.errstate(invalid="ignore"):
+        return bool(np.all(np.abs(a - b) <= 1e-8 + relative * np.abs(b)))
 
 
 def _nodes_only(nodes: FloatArray, log: bool) -> Nodes:
