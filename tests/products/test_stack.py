@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cubeflow.maps import Cube, GeometryError, energy_axis, make_geometry
+from cubeflow.products import stack as stack_module
 from cubeflow.products.run_stack import make_run_stack
-from cubeflow.products.stack import PENDING, Stack, StackSum, mean_response, on_geometry, stack
+from cubeflow.products.stack import Stack, StackSum, mean_response, on_geometry, stack
 
 PARENT = make_geometry("icrs", "TAN", 10.0, 20.0, (0.9, 0.7), 0.1)
 COARSE = make_geometry("icrs", "TAN", 10.0, 20.0, (0.8, 0.6), 0.2)
@@ -185,8 +186,10 @@ def test_values_that_do_not_count_may_be_nan():
         stack([make_run_stack(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)])
 
 
-@pytest.mark.parametrize("n_parts", [1, PENDING - 1, PENDING, PENDING + 1, 3 * PENDING + 1])
-def test_parts_that_wait_are_added_in_the_order_they_came(n_parts):
+@pytest.mark.parametrize("n_parts", [1, 2, 3, 4, 10])
+@pytest.mark.parametrize("n_pending", [1, 3, 20])
+def test_parts_that_wait_are_added_in_the_order_they_came(n_parts, n_pending, monkeypatch):
+    monkeypatch.setattr(stack_module, "PENDING_BYTES", n_pending * 8 * PARENT.nx * PARENT.ny)
     rng = np.random.default_rng(n_parts)
     parts = [rng.normal(scale=10.0 ** rng.integers(-8, 9), size=(1, *PARENT.shape)) for _ in range(n_parts)]
     total, slow = StackSum(), np.zeros((1, *PARENT.shape))

@@ -51,6 +51,11 @@ class Cube:
         shape = " x ".join(f"{name} {size}" for name, size in axes)
         return f"<Cube {shape}, {self.data.dtype}{f', {self.unit}' if self.unit else ''}>"
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the values."""
+        return int(self.data.nbytes)
+
     def axis(self, name: str) -> Axis:
         """Axis of that name; KeyError where the cube has none."""
         for axis in self.axes:

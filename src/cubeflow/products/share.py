@@ -42,6 +42,11 @@ class Share:
         return self.cube.axes
 
     @property
+    def nbytes(self) -> int:
+        """Memory of the map."""
+        return int(self.cube.data.nbytes)
+
+    @property
     def data(self) -> NDArray[Any]:
         """All values."""
         return np.stack([plane.copy() for plane in self.planes()])

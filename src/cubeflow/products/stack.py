@@ -20,7 +20,7 @@ from cubeflow.products.share import RunStack, Share
 
 FloatArray = NDArray[np.float64]
 
-PENDING = 3  # parts that are added in one pass over the sums, which are far larger than any cache
+PENDING_BYTES = 1 << 26  # of parts that are added in one pass over the sums, which are far larger than any cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +97,7 @@ class StackSum:
         self._room: Room = room or Memory()
         self._sums: dict[str, Cube] = {}
         self._pending: list[Layers] = []
+        self._pending_bytes = 0
         self._parts: list[Stack] = []
 
     def add(self, part: Stack | RunStack) -> None:
@@ -106,7 +107,8 @@ class StackSum:
             if known and known.keys() != part.layers.keys():
                 raise ValueError(f"layers differ: {sorted(known)} and {sorted(part.layers)}")
             self._pending.append(part.layers)
-        if len(self._pending) == PENDING:
+            self._pending_bytes += sum(each.nbytes for each in part.layers.values())
+        if self._pending_bytes >= PENDING_BYTES:
             self._add_pending()
         self._parts.append(Stack({}, part.gti_s, part.ontime_s, part.livetime_s, part.n_runs))
 
@@ -115,7 +117,7 @@ class StackSum:
         for name in self._pending[0] if self._pending else ():
             self._sums[name] = _add(self._sums.get(name), [layers[name] for layers in self._pending], name, self._room)
             self._room.settle(self._sums[name].data)
-        self._pending = []
+        self._pending, self._pending_bytes = [], 0
 
     def result(self) -> Stack:
         """Return the sum; the arrays are handed over, so that nothing may be added any more."""
