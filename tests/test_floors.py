@@ -32,6 +32,7 @@ WORKER_LIBRARIES = {"numpy", "scipy", "astropy", "h5py", "hdf5plugin"}
 FURTHER_LIBRARIES = {
     "cubeflow.strict_yaml": {"yaml"},
     "cubeflow.products.exclusion": {"regions"},
+    "cubeflow.dl3.files": {"isal"},
     "cubeflow.storage.fits": {"isal"},
     "cubeflow.storage.hdf5_read": {"isal"},
     "cubeflow.storage.hdf5_write": {"isal"},

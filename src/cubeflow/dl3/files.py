@@ -10,12 +10,16 @@ import zlib
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
+from typing import Any
+
+from isal import isal_zlib
 
 MAX_FILE_BYTES = 2**30
 MAX_CONTENT_BYTES = 2**30
 READ_LIMIT_S = 120.0
 GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31
+_RARE_FLAGS = 0xE2  # of a gzip header: a checksum of its own, and what the format has reserved
 _CHUNK = 2**24
 
 
@@ -118,6 +122,11 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 
+def _decoder(raw: bytes) -> Any:
+    """Decoder of a gzip member: ISA-L in half the time of zlib, but for headers of which it checks less than zlib."""
+    return (zlib if raw[3:4] and raw[3] & _RARE_FLAGS else isal_zlib).decompressobj(_GZIP_WBITS)
+
+
 def gunzip(raw: bytes, path: Path, max_content: int) -> bytes:
     """Decompress all members of a gzip file in memory.
 
@@ -129,7 +138,7 @@ def gunzip(raw: bytes, path: Path, max_content: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     while raw:
-        decoder = zlib.decompressobj(_GZIP_WBITS)
+        decoder = _decoder(raw)
         try:
             pending = raw
             while pending and not decoder.eof:
@@ -138,7 +147,7 @@ def gunzip(raw: bytes, path: Path, max_content: int) -> bytes:
                 if size > max_content:
                     raise FileRefused(f"{path}: more than {max_content} bytes after decompression")
                 pending = decoder.unconsumed_tail
-        except zlib.error as error:
+        except (zlib.error, isal_zlib.error) as error:
             raise FileRefused(f"{path}: damaged gzip file ({error})") from error
         if not decoder.eof:
             raise FileRefused(f"{path}: truncated gzip file")
