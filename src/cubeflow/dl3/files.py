@@ -13,6 +13,7 @@ from threading import Thread
 from typing import Any
 
 from isal import isal_zlib
+from isal.igzip_lib import IsalError
 
 MAX_FILE_BYTES = 2**30
 MAX_CONTENT_BYTES = 2**30
@@ -147,7 +148,7 @@ def gunzip(raw: bytes, path: Path, max_content: int) -> bytes:
                 if size > max_content:
                     raise FileRefused(f"{path}: more than {max_content} bytes after decompression")
                 pending = decoder.unconsumed_tail
-        except (zlib.error, isal_zlib.error) as error:
+        except (zlib.error, IsalError) as error:
             raise FileRefused(f"{path}: damaged gzip file ({error})") from error
         if not decoder.eof:
             raise FileRefused(f"{path}: truncated gzip file")
