@@ -10,16 +10,16 @@ import zlib
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 from isal import isal_zlib
-from isal.igzip_lib import IsalError
 
 MAX_FILE_BYTES = 2**30
 MAX_CONTENT_BYTES = 2**30
 READ_LIMIT_S = 120.0
 GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31
+_GZIP_ERRORS = zlib.error, cast(type[Exception], isal_zlib.error)  # of which the stubs say that it is no class
 _RARE_FLAGS = 0xE2  # of a gzip header: a checksum of its own, and what the format has reserved
 _CHUNK = 2**24
 
@@ -148,7 +148,7 @@ def gunzip(raw: bytes, path: Path, max_content: int) -> bytes:
                 if size > max_content:
                     raise FileRefused(f"{path}: more than {max_content} bytes after decompression")
                 pending = decoder.unconsumed_tail
-        except (zlib.error, IsalError) as error:
+        except _GZIP_ERRORS as error:
             raise FileRefused(f"{path}: damaged gzip file ({error})") from error
         if not decoder.eof:
             raise FileRefused(f"{path}: truncated gzip file")
