@@ -73,9 +73,10 @@ def run(command: Sequence[str], folder: Path) -> Cost:
 
 
 def environment() -> dict[str, str]:
-    """Environment in which the commands of this installation are found first."""
+    """Environment in which the commands of this installation are found first, compiled as after any installation."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": path}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PATH": path}
 
 
 def jobs_of(text: str) -> dict[str, int]:
