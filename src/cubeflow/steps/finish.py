@@ -16,7 +16,7 @@ REFUSED = 3
 
 
 def finish(plan: WorkflowPlan, say: Callable[[str], None] = print) -> int:
-    """Say what a complete workflow has made.
+    """Say what a workflow has made, as far as it is there: who asked for a single file has no more.
 
     Parameters
     ----------
@@ -34,7 +34,10 @@ def finish(plan: WorkflowPlan, say: Callable[[str], None] = print) -> int:
     for target in plan.tables:
         folder = Path(plan.results) / target
         for label in plan.index[target]["labels"] if target in plan.targets else ():
-            say(describe(folder / label / "cube.h5"))
+            if (folder / label / "cube.h5").is_file():
+                say(describe(folder / label / "cube.h5"))
+        if not (folder / "runs.csv").is_file():
+            continue
         status = count_status(folder / "runs.csv")
         refused += status["refused"]
         left_out = ", ".join(f"{number} {name}" for name, number in sorted(status.items()) if name != "ok")
