@@ -37,18 +37,20 @@ wildcard_constraints:
     label="[A-Za-z0-9_.+-]+",
     batch="[0-9a-f]{16}",
     node="[0-9a-f]{16}",
+    group="[0-9a-f]{16}",
     leaf="[0-9a-f]{16}-[0-9a-f]{8}",
 
 
 def final_products():
-    """Every file that a run leaves behind, without the report; of the stacks those that are not there."""
+    """Every file that a run leaves behind, without the report; of the stacks those that are not there, and a mark
+    in place of the files of targets that share a job."""
     products = [
         f"{RESULTS}/{target}/{label}/{name}"
-        for target, label in PLAN.finals()
+        for target, label in PLAN.finals_apart()
         for name in ("cube.h5", "dataset.fits.gz", "datasets.yaml", "significance.fits.gz")
     ]
-    tables = [f"{RESULTS}/{target}/runs.ecsv" for target in PLAN.tables]
-    return products + tables + PLAN.missing_stacks() + PLAN.restored()
+    tables = [f"{RESULTS}/{target}/runs.ecsv" for target in PLAN.tables_apart()]
+    return products + tables + PLAN.missing_stacks() + PLAN.restored() + list(PLAN.marks())
 
 
 def begin():
@@ -79,6 +81,11 @@ def product(target, path):
     forgets why a job must run if all that comes before it is ancient, exists, and is made again."""
     path = f"{RESULTS}/{target}/{path}"
     return path if PLAN.is_at_work(target) else ancient(path)
+
+
+def marks():
+    """Marks of groups as input, in place of the final products of their targets."""
+    return [mark if makes_products else ancient(mark) for mark, makes_products in PLAN.marks().items()]
 
 
 def node_children(wildcards):

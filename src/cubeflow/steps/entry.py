@@ -15,6 +15,7 @@ from cubeflow.plan.build import PlanError, plan_target
 from cubeflow.plan.digests import DigestCache, HduDigests
 from cubeflow.plan.inventory import Inventory
 from cubeflow.plan.model import TargetPlan
+from cubeflow.plan.together import forget_marks
 from cubeflow.plan.write import read_json, write_index, write_target
 from cubeflow.steps.demo import make_demo_store
 from cubeflow.steps.exclusion import check_exclusion
@@ -61,7 +62,10 @@ def make_plan(config: Config, say: Say) -> Planned:
     parts = [write_target(results, target, (entries, cache)) for target in targets]
     _look_ahead(targets, parts, say)
     index = {target.spec.name: part for target, (part, _) in zip(targets, parts, strict=True)}
-    path = write_index(results, index, is_current=holder_of(results) is None)
+    is_current = holder_of(results) is None
+    path = write_index(results, index, is_current)
+    if is_current:
+        forget_marks(results)
     workflow = WorkflowPlan(config.results, config.on_refused == "continue", index, str(path))
     return Planned(config, store, targets, tuple(found for _, found in parts), workflow)
 
