@@ -83,11 +83,6 @@ def product(target, path):
     return path if PLAN.is_at_work(target) else ancient(path)
 
 
-def marks():
-    """Marks of groups as input, in place of the final products of their targets."""
-    return [mark if makes_products else ancient(mark) for mark, makes_products in PLAN.marks().items()]
-
-
 def node_children(wildcards):
     """Files that an inner node of the tree is stacked from."""
     children = PLAN.children(wildcards.target, wildcards.label, wildcards.node)

@@ -7,7 +7,7 @@ rule report:
         manifest=unless_current(REPORT),
         cubes=[product(target, f"{label}/cube.h5") for target, label in PLAN.finals_apart()],
         tables=[product(target, "runs.ecsv") for target in PLAN.tables_apart()],
-        marks=marks(),
+        marks=[mark for mark, makes_products in PLAN.marks().items() if makes_products],
     output:
         page=f"{RESULTS}/report.html",
         regions=REGIONS,

@@ -13,13 +13,15 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from cubeflow.plan.coverage import Coverage
 from cubeflow.plan.estimate import run_seconds, sizes
-from cubeflow.plan.inventory import names_in
-from cubeflow.plan.model import TargetSpec
+from cubeflow.plan.inventory import Inventory, names_in
+from cubeflow.plan.model import TargetPlan
 from cubeflow.storage.keys import make_key, short
 
 TOGETHER = ".cubeflow/together"  # below the results, where the marks of finished groups lie
 LIMIT_S = 16.0  # of estimated CPU time in a group: its start is some percent of it
+RESERVE_MB = 64  # of memory that a process has used and keeps
 SECONDS_PER_FINAL = 0.2  # of the final products of a label, beside their voxels
 SECONDS_PER_FINAL_VOXEL = 5e-8
 SECONDS_PER_TABLE = 0.1
@@ -41,10 +43,12 @@ class Group:
     targets: tuple[str, ...]
 
 
-def work_seconds(spec: TargetSpec, n_runs: int, n_labels: int, n_tables: int) -> float:
-    """CPU time to reduce some runs, and to make the final products of some labels and the run table; an estimate."""
-    per_final = SECONDS_PER_FINAL + SECONDS_PER_FINAL_VOXEL * sizes(spec).total
-    return n_runs * run_seconds(spec) + n_labels * per_final + n_tables * SECONDS_PER_TABLE
+def work_seconds(target: TargetPlan, found: Inventory, covered: Coverage) -> float:
+    """CPU time that a target needs, starts of processes left out; an estimate."""
+    spec = target.spec
+    per_final = SECONDS_PER_FINAL + SECONDS_PER_FINAL_VOXEL * sizes(spec, covered).total
+    reduce_s = found.n_to_reduce(target) * run_seconds(spec, covered)
+    return round(reduce_s + len(found.finals) * per_final + found.table * SECONDS_PER_TABLE, 3)
 
 
 def is_small(entry: Mapping[str, Any]) -> bool:

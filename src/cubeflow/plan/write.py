@@ -78,8 +78,8 @@ def write_target(results: Path, target: TargetPlan, sources: Sources) -> tuple[d
     names = {label: final_name(label, final["key"]) for label, final in finals.items()}
     resources = {step: need.to_plain() for step, need in needs.items()}
     manifests = {"finals": names, "table": table_name(table["key"])}
-    seconds = round(work_seconds(target.spec, found.n_to_reduce(target), len(found.finals), found.table), 3)
-    return target_index(target, found) | manifests | {"resources": resources, "seconds": seconds}, found
+    about = {"resources": resources, "seconds": work_seconds(target, found, covered)}
+    return target_index(target, found) | manifests | about, found
 
 
 def write_manifest(path: Path, content: Mapping[str, Any], outdated: Iterable[Path] | None) -> None:

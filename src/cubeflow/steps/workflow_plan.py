@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cubeflow.plan.estimate import ask_memory_mb, ask_minutes
-from cubeflow.plan.together import TOGETHER, Group, make_groups
+from cubeflow.plan.together import RESERVE_MB, TOGETHER, Group, make_groups
 from cubeflow.plan.write import batch_name
 
 ANY_NAME = "[0-9a-f]{16}"
@@ -224,11 +224,11 @@ class WorkflowPlan:
         return ask_minutes(self.index[target]["resources"][step]["minutes"], attempt)
 
     def group_need(self, name: str) -> dict[str, int]:
-        """Need of the command for a group: memory of the step that needs most, and time of all steps together."""
+        """Need of the command for a group: memory of its largest step and of what is kept in reserve, time of all."""
         parts = [self.index[target]["resources"] for target in self.groups[name].targets]
         needs = [part[step] for part in parts for step in ("reduce", "export", "table")]
-        memory_mb, minutes = max(need["memory_mb"] for need in needs), sum(need["minutes"] for need in needs)
-        return {"memory_mb": memory_mb, "minutes": minutes}
+        memory_mb = RESERVE_MB + max(need["memory_mb"] for need in needs)
+        return {"memory_mb": memory_mb, "minutes": sum(need["minutes"] for need in needs)}
 
     def group_memory_mb(self, name: str, attempt: int = 1) -> int:
         """Memory to ask for a group."""
