@@ -2,7 +2,7 @@
 
 import pytest
 
-from cubeflow.plan.together import LIMIT_S, Group, is_small, make_groups
+from cubeflow.plan.together import LIMIT_S, MAX_BATCHES, Group, is_small, make_groups
 
 NOTHING = {"unmade": {}, "again": [], "stale": [], "stale_table": False}
 
@@ -34,7 +34,8 @@ def test_two_small_targets_share_a_job_whatever_the_order():
     [
         (entry(), True),
         (entry(batches=()), True),  # all its runs are refused: a table
-        (entry(batches=("0a" * 8, "0b" * 8)), False),
+        (entry(batches=[f"{number:016x}" for number in range(MAX_BATCHES)]), True),
+        (entry(batches=[f"{number:016x}" for number in range(MAX_BATCHES + 1)]), False),
         (entry(seconds=LIMIT_S + 0.1), False),
         (entry(**NOTHING), False),
         (entry(**{**NOTHING, "again": ["0a" * 8]}), False),
@@ -43,7 +44,7 @@ def test_two_small_targets_share_a_job_whatever_the_order():
         (entry(**{**NOTHING, "unmade": {"0a" * 8: ["fov"]}}), True),
     ],
 )
-def test_small_is_one_batch_with_little_to_do(part, small):
+def test_small_is_few_batches_with_little_to_do(part, small):
     assert is_small(part) is small
 
 

@@ -93,6 +93,28 @@ def test_all_files_are_those_of_the_separate_verbs(planned, tmp_path):
     assert not list((tmp_path / "results/.cubeflow/begun").iterdir())
 
 
+def test_targets_of_two_batches_have_all_their_stacks(planned, tmp_path):
+    """A stack below one that is there is made again, too."""
+    workflow = planned(stack={"batch": 1, "fanout": 2})
+    (group,) = workflow.groups.values()
+    assert len(workflow.index["middle"]["batches"]) == 3
+    assert make_together(Path(workflow.path), group.targets, **QUIET)
+    made = files(tmp_path / "results")
+    for target in ("middle", "north"):
+        nodes = workflow.index[target]["nodes"]["ring"]
+        gone = min(set(nodes) - {workflow.index[target]["roots"]["ring"]}, default=next(iter(nodes)))
+        (tmp_path / f"results/{target}/stack/ring/{gone}.h5").unlink()
+        (tmp_path / f"results/{target}/runs.ecsv").unlink()
+    workflow = planned(stack={"batch": 1, "fanout": 2})
+    (group,) = workflow.groups.values()
+    assert group.targets == ("middle", "north")
+    assert make_together(Path(workflow.path), group.targets, **QUIET)
+    assert files(tmp_path / "results") == made
+    workflow = planned(stack={"batch": 1, "fanout": 2})
+    assert not workflow.groups
+    assert not workflow.missing_stacks()
+
+
 def test_what_is_there_is_not_made_again(planned, tmp_path):
     workflow = planned()
     for target in ("north", "south"):

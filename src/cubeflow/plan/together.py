@@ -1,6 +1,6 @@
 """Small targets share a job: starting a process takes longer than all that one of them needs.
 
-A target is small if it has one batch and little to do. The others have the rules for themselves, as has a small one
+A target is small if it has few batches and little to do. The others have the rules for themselves, as has a small one
 that is alone: their batches are made at the same time, and the largest of them decide how long a job is.
 """
 
@@ -20,6 +20,9 @@ from cubeflow.plan.model import TargetPlan
 from cubeflow.storage.keys import make_key, short
 
 TOGETHER = ".cubeflow/together"  # below the results, where the marks of finished groups lie
+MAX_BATCHES = (
+    4  # a few runs may be cut into two batches, by their numbers; with more, batches are made at the same time
+)
 LIMIT_S = 16.0  # of estimated CPU time in a group: its start is some percent of it
 RESERVE_MB = 64  # of memory that a process has used and keeps
 SECONDS_PER_FINAL = 0.2  # of the final products of a label, beside their voxels
@@ -46,13 +49,14 @@ class Group:
 def work_seconds(target: TargetPlan, found: Inventory, covered: Coverage) -> float:
     """CPU time that a target needs, starts of processes left out; an estimate."""
     spec = target.spec
-    per_final = SECONDS_PER_FINAL + SECONDS_PER_FINAL_VOXEL * sizes(spec, covered).total
+    per_stack = SECONDS_PER_FINAL + SECONDS_PER_FINAL_VOXEL * sizes(spec, covered).total
+    n_stacks = len(found.finals) + sum(map(len, found.nodes.values()))
     reduce_s = found.n_to_reduce(target) * run_seconds(spec, covered)
-    return round(reduce_s + len(found.finals) * per_final + found.table * SECONDS_PER_TABLE, 3)
+    return round(reduce_s + n_stacks * per_stack + found.table * SECONDS_PER_TABLE, 3)
 
 
 def is_small(entry: Mapping[str, Any]) -> bool:
-    """Whether a target has one batch at most, and work, but little of it.
+    """Whether a target has few batches, and work, but little of it.
 
     Parameters
     ----------
@@ -60,7 +64,7 @@ def is_small(entry: Mapping[str, Any]) -> bool:
         Its part of the plan. Artifacts of runs that are missing below a stack that is there are no work here.
     """
     has_work = entry["unmade"] or entry["stale"] or entry["stale_table"]
-    return bool(has_work) and len(entry["batches"]) <= 1 and entry["seconds"] <= LIMIT_S
+    return bool(has_work) and len(entry["batches"]) <= MAX_BATCHES and entry["seconds"] <= LIMIT_S
 
 
 def make_groups(index: Mapping[str, Mapping[str, Any]]) -> tuple[Group, ...]:

@@ -78,7 +78,9 @@ def _reduce(workflow: WorkflowPlan, target: str, batch: str, say: Say, keep_refu
 
 def _make_label(workflow: WorkflowPlan, target: str, label: str, say: Say) -> None:
     """Stack and export a label, as far as it is missing."""
-    _stack(workflow, target, label, workflow.index[target]["roots"][label], say)
+    entry = workflow.index[target]
+    for node in (*entry["missing"][label], entry["roots"][label]):
+        _stack(workflow, target, label, node, say)
     manifest, is_outdated = workflow.final(target, label)
     folder = Path(workflow.results) / target / label
     if is_outdated and not is_final(folder, read_json(Path(manifest))["key"]):

@@ -226,7 +226,7 @@ class WorkflowPlan:
     def group_need(self, name: str) -> dict[str, int]:
         """Need of the command for a group: memory of its largest step and of what is kept in reserve, time of all."""
         parts = [self.index[target]["resources"] for target in self.groups[name].targets]
-        needs = [part[step] for part in parts for step in ("reduce", "export", "table")]
+        needs = [part[step] for part in parts for step in ("reduce", "stack", "export", "table")]
         memory_mb = RESERVE_MB + max(need["memory_mb"] for need in needs)
         return {"memory_mb": memory_mb, "minutes": sum(need["minutes"] for need in needs)}
 
