@@ -60,6 +60,19 @@ def test_overrides_of_the_survey_example() -> None:
     assert targets["rxj1713"].icrs_deg == pytest.approx((258.39, -39.755), abs=0.01)
 
 
+def test_schema_describes_every_key() -> None:
+    schema = json_schema()
+    sections = {"": schema, **schema["$defs"]}
+    bare = [
+        (name, key)
+        for name, part in sections.items()
+        for key, about in part.get("properties", {}).items()
+        if not about.get("description")
+    ]
+    assert bare == []
+    assert schema["$defs"]["Stack"]["properties"]["batch"]["description"].startswith("Mean number of runs in a batch")
+
+
 def test_schema_accepts_the_examples_and_refuses_unknown_keys() -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
     schema = json.loads(json.dumps(json_schema()))

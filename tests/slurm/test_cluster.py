@@ -69,6 +69,13 @@ def victims(cluster, new_workflow):
     return workflow
 
 
+@pytest.fixture(scope="module")
+def small(cluster, new_workflow):
+    workflow = new_workflow("config/victims.yaml", "results", "memory", "time", "cancelled")
+    write_victims(workflow, VICTIMS)
+    return workflow
+
+
 def write_victims(workflow, config: dict[str, Any], name: str = "victims.yaml") -> Path:
     path = workflow.folder / "config" / name
     path.write_text(json.dumps(config))
@@ -81,13 +88,14 @@ def crab(cluster, new_workflow, data_root, hess_store):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def running(request, victims, demo):
+def running(request, victims, demo, small):
     """All workflows, at work on the cluster; that of the Crab nebula where its data are."""
     # The victim of time gets whole minutes, the least that SLURM counts; it would have more.
     limits = ("--set-resources", "reduce_time_1:runtime=attempt", "--")
     processes = {
         "victims": victims.start(*ON_CLUSTER, *limits, *victims.finals(), first_on_path=victims.folder / "bin"),
         "demo": demo.start(*ON_CLUSTER),
+        "small": small.start(*ON_CLUSTER, "--", "products"),
     }
     with pytest.MonkeyPatch.context() as patch:
         with suppress(pytest.skip.Exception):
@@ -144,6 +152,15 @@ def test_fault_58_killed_jobs_recover_with_more(victims, running, new_workflow):
         assert (first["State"] != "COMPLETED", second["State"]) == (True, "COMPLETED")
         assert megabytes(second["ReqMem"]) == pytest.approx(1.5 * megabytes(first["ReqMem"]), abs=1)
         assert int(second["TimelimitRaw"]) == 2 * int(first["TimelimitRaw"])
+
+
+def test_small_targets_are_one_job_and_have_the_bytes_of_the_rules_apart(small, victims, running):
+    small.end(running["small"])
+    victims.end(running["victims"])
+    assert small.digests() == victims.digests()
+    (job,) = jobs_of(small)
+    assert job["State"] == "COMPLETED"
+    assert job["Comment"].startswith("rule_together_")
 
 
 def test_fault_58_each_was_killed_for_its_own_reason(victims, running):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cubeflow.steps.finish import significance_text, what_next
+from cubeflow.steps.finish import finish, significance_text, what_next
 from cubeflow.steps.workflow_plan import WorkflowPlan
 
 
@@ -39,3 +39,14 @@ def test_what_was_found_in_words():
     assert significance_text({"significance": 36.48}) == "36.5 sigma at the target"
     assert significance_text(None) == "no significance at the target"
     assert "no bin is safe or there is no background" in significance_text({"significance": None})
+
+
+def test_what_is_not_there_is_not_described(tmp_path):
+    """As when a single file was asked for."""
+    target = {"batches": ["b"], "refused": 0, "labels": {"fov": "2"}}
+    lines = []
+    plan = WorkflowPlan(str(tmp_path), True, {"crab": target, "vela": target}, "plan.json")
+    (tmp_path / "vela").mkdir()
+    (tmp_path / "vela" / "runs.csv").write_text("obs_id,status\n1,ok\n2,refused\n")
+    assert finish(plan, lines.append) == 3
+    assert lines[0] == f"vela: 1 runs used, 1 refused; see {tmp_path}/vela/runs.ecsv"

@@ -115,3 +115,12 @@ def test_fits_has_as_many_columns_as_it_may(tmp_path, monkeypatch):
     whole, part = Table.read(tmp_path / "runs.ecsv"), Table.read(tmp_path / "runs.fits")
     assert (len(whole.colnames), part.colnames) == (1203, whole.colnames[:999])
     assert part["fov_norm_3"][0] == 4.0
+
+
+def test_the_form_with_the_key_is_written_last(results, monkeypatch):
+    """A process that is ended before leaves a table that the next plan finds missing."""
+    manifest = max((results / "plan").glob("*.table.json"), key=lambda path: path.stat().st_mtime_ns)
+    written = []
+    monkeypatch.setattr(table, "write_atomic", lambda path, content: written.append(path.name))
+    table.write_run_table(manifest, lambda line: None)
+    assert written == ["runs.csv", "runs.fits", "runs.ecsv"]

@@ -8,7 +8,7 @@ from cubeflow.config import load_config
 from cubeflow.dl3.simulate import simulate_store
 from cubeflow.dl3.simulate_plan import SimulationOptions
 from cubeflow.errors import FailedError
-from cubeflow.steps import whole
+from cubeflow.steps import chain, whole
 from cubeflow.steps.entry import make_plan
 
 CONTENT = {
@@ -37,14 +37,14 @@ def workflow(tmp_path):
 
 def fail_for(monkeypatch, step, word):
     """Let a step fail whose first argument has a word in it; each failure says which."""
-    real = getattr(whole, step)
+    real = getattr(chain, step)
 
     def guarded(first, *others):
         if word in str(first):
             raise FailedError(f"{step} failed: {first}")
         return real(first, *others)
 
-    monkeypatch.setattr(whole, step, guarded)
+    monkeypatch.setattr(chain, step, guarded)
 
 
 def test_a_batch_that_fails_stops_neither_other_batches_nor_other_targets(monkeypatch, tmp_path, workflow):

@@ -26,6 +26,7 @@ from cubeflow.storage.artifact import (
     write_artifact,
 )
 from cubeflow.storage.keys import KeyContentError
+from cubeflow.storage.opened import read_attributes
 
 KEY = "ab" * 32
 GEOM = make_geometry("galactic", "CAR", 359.7, -0.3, (0.9, 0.5), 0.1)
@@ -144,6 +145,19 @@ def test_some_datasets(tmp_path):
     assert read_artifact(tmp_path / "a.h5", names=[]).attributes["row"] == {"a": None, "b": [0.1, "ä"]}
     with pytest.raises(ArtifactMismatch, match=r"has no dataset 'edisp', only \['counts', 'gti_s'"):
         read_artifact(tmp_path / "a.h5", names=["edisp"])
+
+
+def test_attributes_alone(tmp_path):
+    path = tmp_path / "a.h5"
+    write_artifact(path, make_artifact())
+    assert read_attributes(path, expect_kind="reduced") == make_artifact().attributes
+    with pytest.raises(ArtifactMismatch, match="has kind reduced, expected cube"):
+        read_attributes(path, expect_kind="cube")
+    content = bytearray(path.read_bytes())
+    content[-7] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ArtifactDamaged, match="another checksum"):
+        read_attributes(path)
 
 
 def test_slabs_are_the_cube(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from copy import deepcopy
 
 import pytest
 from click.testing import CliRunner
@@ -59,6 +60,18 @@ def test_plan_of_everything_of_nothing_and_of_one_more(inside):
     assert third["targets"]["one"]["runs_to_reduce"] == 1
     assert third["targets"]["one"]["jobs"]["export"] == 2
     assert third["total"]["artifacts"]["remove"] > 0
+
+
+def test_plan_counts_the_jobs_that_small_targets_share(inside):
+    one = inside.config["targets"]["one"]
+    inside.write(targets={"one": one, "two": deepcopy(one)}, stack={"batch": 64})
+    first = plan()
+    assert first["total"]["jobs"] == {"reduce": 0, "restore": 0, "stack": 0, "export": 0, "table": 0, "together": 1}
+    assert first["largest_job"]["target"] == "one, two"
+    assert first["largest_job"]["rule"] == "together"
+    assert "jobs: 1 together\n" in cubeflow("plan")
+    inside.build()
+    assert "jobs: none\n" in cubeflow("plan")
 
 
 def test_plan_says_which_runs_are_refused_and_why(inside):

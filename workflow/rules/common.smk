@@ -37,18 +37,20 @@ wildcard_constraints:
     label="[A-Za-z0-9_.+-]+",
     batch="[0-9a-f]{16}",
     node="[0-9a-f]{16}",
+    group="[0-9a-f]{16}",
     leaf="[0-9a-f]{16}-[0-9a-f]{8}",
 
 
 def final_products():
-    """Every file that a run leaves behind, without the report; of the stacks those that are not there."""
+    """Every file that a run leaves behind, without the report; of the stacks those that are not there, and a mark
+    in place of the files of targets that share a job."""
     products = [
         f"{RESULTS}/{target}/{label}/{name}"
-        for target, label in PLAN.finals()
+        for target, label in PLAN.finals_apart()
         for name in ("cube.h5", "dataset.fits.gz", "datasets.yaml", "significance.fits.gz")
     ]
-    tables = [f"{RESULTS}/{target}/runs.ecsv" for target in PLAN.tables]
-    return products + tables + PLAN.missing_stacks() + PLAN.restored()
+    tables = [f"{RESULTS}/{target}/runs.ecsv" for target in PLAN.tables_apart()]
+    return products + tables + PLAN.missing_stacks() + PLAN.restored() + list(PLAN.marks())
 
 
 def begin():

@@ -5,8 +5,9 @@
 rule report:
     input:
         manifest=unless_current(REPORT),
-        cubes=[product(target, f"{label}/cube.h5") for target, label in PLAN.finals()],
-        tables=[product(target, "runs.ecsv") for target in PLAN.tables],
+        cubes=[product(target, f"{label}/cube.h5") for target, label in PLAN.finals_apart()],
+        tables=[product(target, "runs.ecsv") for target in PLAN.tables_apart()],
+        marks=[mark for mark, makes_products in PLAN.marks().items() if makes_products],
     output:
         page=f"{RESULTS}/report.html",
         regions=REGIONS,

@@ -21,6 +21,7 @@ main.add_section(
     workflow.stack,
     workflow.export,
     workflow.table,
+    workflow.together,
     workflow.report,
     workflow.simulate,
 )

@@ -35,6 +35,9 @@ COMPRESSION = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
+NameCheck = Callable[[click.Context, click.Parameter, Path], Path]
+
+
 def be_quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     """Remember ``--quiet``."""
     ctx.meta[QUIET] = value
@@ -47,7 +50,9 @@ def say(line: str) -> None:
         click.echo(line, err=True)
 
 
-def require_name(example: str) -> Callable[[click.Context, click.Parameter, Path], Path]:
+def require_name(
+    example: str, folder: str = "results/<target>/plan"
+) -> Callable[[click.Context, click.Parameter, Path], Path]:
     """Callback that refuses a file which is not named like the manifests in the example."""
     pattern = re.escape(example).replace("0123456789abcdef", "[0-9a-f]{16}").replace("<label>", "[^/]+")
     pattern = pattern.replace("01234567", "[0-9a-f]{8}")
@@ -55,7 +60,7 @@ def require_name(example: str) -> Callable[[click.Context, click.Parameter, Path
     def check(_: click.Context, __: click.Parameter, path: Path) -> Path:
         """Give the path back, or refuse it."""
         if not re.fullmatch(pattern, path.name):
-            name = f"results/<target>/plan/{example}"
+            name = f"{folder}/{example}"
             raise click.BadParameter(
                 f"expected a manifest named like {name}, as `cubeflow plan` writes them, got {path}"
             )

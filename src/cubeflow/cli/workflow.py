@@ -12,6 +12,7 @@ from cubeflow.cli.shared import COMPRESSION, FILE, REFUSED, require_name, say
 BATCH = "0123456789abcdef-01234567.json"
 FINAL = "<label>-0123456789abcdef.final.json"
 TABLE = "runs-0123456789abcdef.table.json"
+PLAN = "0123456789abcdef.json"
 
 
 @click.command()
@@ -86,6 +87,21 @@ def table(manifest: Path) -> None:
     from cubeflow.steps.table import write_run_table
 
     write_run_table(manifest, say)
+
+
+@click.command()
+@click.argument("plan", type=FILE, callback=require_name(PLAN, "results/.cubeflow/plans"))
+@click.argument("targets", nargs=-1, required=True)
+@click.option("--accept-refusals", is_flag=True, help="Exit with 0 although runs were refused.")
+def together(plan: Path, targets: tuple[str, ...], accept_refusals: bool) -> None:
+    """Make some small TARGETS of a PLAN in one process, from their runs to their products. Skips what is there.
+
+    Example: cubeflow together results/.cubeflow/plans/0123456789abcdef.json crab vela
+    """
+    from cubeflow.steps.together import make_together
+
+    if not make_together(plan, targets, say, accept_refusals):
+        sys.exit(REFUSED)
 
 
 @click.command()

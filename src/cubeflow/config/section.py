@@ -13,9 +13,7 @@ from pydantic_core import PydanticCustomError
 class Section(BaseModel):
     """A section; attributes carry the unit in their name, the keys of the file (aliases) do not."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

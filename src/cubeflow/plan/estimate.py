@@ -134,7 +134,7 @@ def disk_mb(spec: TargetSpec, n_runs: int, n_stacks: int) -> int:
     return int((n_runs * per_run + n_stacks * per_stack) / 2**20)
 
 
-def run_seconds(spec: TargetSpec) -> float:
+def run_seconds(spec: TargetSpec, covered: Coverage | None = None) -> float:
     """CPU time to reduce one run, as measured; jobs are given far more (`estimate`)."""
-    n = sizes(spec)
+    n = sizes(spec, covered)
     return 0.15 + 8e-8 * n.run

@@ -50,6 +50,11 @@ class Inventory:
     table: bool
     damaged: tuple[Path, ...] = ()
 
+    def n_to_reduce(self, target: TargetPlan) -> int:
+        """Number of runs that the jobs of the target go through."""
+        names = {*self.batches, *self.again}
+        return sum(len(batch.runs) for batch in target.batches if batch.name in names)
+
 
 def take_inventory(results: Path, target: TargetPlan, keys: Mapping[str, str], table_key: str) -> Inventory:
     """Look at what lies below the results folder of a target.
@@ -78,7 +83,7 @@ def take_inventory(results: Path, target: TargetPlan, keys: Mapping[str, str], t
     unmade = _unmade(target, {leaf for names in leaves.values() for leaf in names})
     made = (batch for batch in target.batches if batch.name not in unmade)
     again = tuple(batch.name for batch in made if not _is_complete(folder / "obs", batch))
-    finals = tuple(label for label, key in keys.items() if not _is_final(folder / label, key))
+    finals = tuple(label for label, key in keys.items() if not is_final(folder / label, key))
     table = table_key != key_of_table(folder / "runs.ecsv")
     return Inventory(leaves, nodes, unmade, again, finals, table, tuple(p for s in stacks.values() for p in s.damaged))
 
@@ -163,7 +168,7 @@ def _is_complete(obs: Path, batch: BatchPlan) -> bool:
     return True
 
 
-def _is_final(folder: Path, key: str) -> bool:
+def is_final(folder: Path, key: str) -> bool:
     """Whether all final products are there and the cube holds the key."""
     envelope = envelope_of(folder / "cube.h5")
     if envelope is None or envelope.key != key:

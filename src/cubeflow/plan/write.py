@@ -32,6 +32,7 @@ from cubeflow.plan.digests import DigestCache, write_json
 from cubeflow.plan.estimate import Estimate, estimate
 from cubeflow.plan.inventory import PRODUCTS, Inventory, take_inventory
 from cubeflow.plan.model import BatchPlan, TargetPlan, TargetSpec
+from cubeflow.plan.together import work_seconds
 from cubeflow.storage.keys import make_key, short
 
 Sources = tuple[Mapping[int, RunEntry], DigestCache]
@@ -77,7 +78,8 @@ def write_target(results: Path, target: TargetPlan, sources: Sources) -> tuple[d
     names = {label: final_name(label, final["key"]) for label, final in finals.items()}
     resources = {step: need.to_plain() for step, need in needs.items()}
     manifests = {"finals": names, "table": table_name(table["key"])}
-    return target_index(target, found) | manifests | {"resources": resources}, found
+    about = {"resources": resources, "seconds": work_seconds(target, found, covered)}
+    return target_index(target, found) | manifests | about, found
 
 
 def write_manifest(path: Path, content: Mapping[str, Any], outdated: Iterable[Path] | None) -> None:
@@ -143,7 +145,7 @@ def target_index(target: TargetPlan, found: Inventory) -> dict[str, Any]:
         "labels": {label: label_tag(plain) for label, plain in target.spec.backgrounds.items()},
         "batches": [batch.name for batch in target.batches],
         "runs": sum(len(batch.runs) for batch in target.batches),
-        "to_reduce": sum(len(batch.runs) for batch in target.batches if batch.name in {*found.batches, *found.again}),
+        "to_reduce": found.n_to_reduce(target),
         "nodes": {label: {name: list(kids) for name, kids in nodes.items()} for label, nodes in target.nodes.items()},
         "roots": dict(target.roots),
         "compression": target.spec.settings["compression"],

@@ -15,12 +15,11 @@ from cubeflow.plan.build import PlanError, plan_target
 from cubeflow.plan.digests import DigestCache, HduDigests
 from cubeflow.plan.inventory import Inventory
 from cubeflow.plan.model import TargetPlan
+from cubeflow.plan.together import forget_marks
 from cubeflow.plan.write import read_json, write_index, write_target
-from cubeflow.steps.demo import make_demo_store
 from cubeflow.steps.exclusion import check_exclusion
 from cubeflow.steps.lock import holder_of
 from cubeflow.steps.memory import check_memory
-from cubeflow.steps.none_left import why_no_runs
 from cubeflow.steps.specify import target_specs
 from cubeflow.steps.workflow_plan import WorkflowPlan
 from cubeflow.storage.artifact import set_aside
@@ -51,7 +50,7 @@ def make_plan(config: Config, say: Say) -> Planned:
     specs = target_specs(config)
     _look_at_energies(config, say)
     check_memory(specs, config.memory_mb)
-    make_demo_store(config, say)
+    _simulate(config, say)
     store = _open_store(config)
     results = Path(config.results)
     cache = DigestCache(results / ".cubeflow" / "digests.json", digest_file).load()
@@ -61,7 +60,10 @@ def make_plan(config: Config, say: Say) -> Planned:
     parts = [write_target(results, target, (entries, cache)) for target in targets]
     _look_ahead(targets, parts, say)
     index = {target.spec.name: part for target, (part, _) in zip(targets, parts, strict=True)}
-    path = write_index(results, index, is_current=holder_of(results) is None)
+    is_current = holder_of(results) is None
+    path = write_index(results, index, is_current)
+    if is_current:
+        forget_marks(results)
     workflow = WorkflowPlan(config.results, config.on_refused == "continue", index, str(path))
     return Planned(config, store, targets, tuple(found for _, found in parts), workflow)
 
@@ -76,6 +78,14 @@ def _look_at_energies(config: Config, say: Say) -> None:
                 f"{energy[0]:g} to {energy[-1]:g} TeV: exposure and flux are too small at its ends; expected wider, "
                 f"such as {energy[0] / 3:.2g} to {energy[-1] * 2:.2g} TeV"
             )
+
+
+def _simulate(config: Config, say: Say) -> None:
+    """Make the store of a demo; what that needs is imported for a demo alone."""
+    if config.simulate is not None:
+        from cubeflow.steps.demo import make_demo_store
+
+        make_demo_store(config, say)
 
 
 def _open_store(config: Config) -> Store:
@@ -116,6 +126,8 @@ def plan_workflow(paths: Sequence[str | Path], overrides: Mapping[str, Any], say
 def require_runs(planned: Planned) -> None:
     """Raise PlanError that says why if no target has any run."""
     if not planned.workflow.targets:
+        from cubeflow.steps.none_left import why_no_runs  # which reads runs; a plan does not
+
         reasons = [why_no_runs(planned.store, target) for target in planned.targets]
         raise PlanError("\n".join([f"data.store: {planned.store.path}: no run is left for any target", *reasons]))
 

@@ -10,13 +10,13 @@ from shlex import quote
 
 from cubeflow.steps.datasets_yaml import FILE_NAME
 from cubeflow.steps.workflow_plan import WorkflowPlan
-from cubeflow.storage.artifact import read_artifact
+from cubeflow.storage.opened import read_attributes
 
 REFUSED = 3
 
 
 def finish(plan: WorkflowPlan, say: Callable[[str], None] = print) -> int:
-    """Say what a complete workflow has made.
+    """Say what a workflow has made, as far as it is there: who asked for a single file has no more.
 
     Parameters
     ----------
@@ -34,7 +34,10 @@ def finish(plan: WorkflowPlan, say: Callable[[str], None] = print) -> int:
     for target in plan.tables:
         folder = Path(plan.results) / target
         for label in plan.index[target]["labels"] if target in plan.targets else ():
-            say(describe(folder / label / "cube.h5"))
+            if (folder / label / "cube.h5").is_file():
+                say(describe(folder / label / "cube.h5"))
+        if not (folder / "runs.csv").is_file():
+            continue
         status = count_status(folder / "runs.csv")
         refused += status["refused"]
         left_out = ", ".join(f"{number} {name}" for name, number in sorted(status.items()) if name != "ok")
@@ -65,7 +68,7 @@ def what_next(plan: WorkflowPlan) -> list[str]:
 
 def describe(cube: Path) -> str:
     """One line on a final cube."""
-    about = read_artifact(cube, names=[], expect_kind="cube").attributes
+    about = read_attributes(cube, expect_kind="cube")
     found = significance_text(about["source"])
     return f"{about['target']}: {about['label']}: {found}, {about['livetime_s'] / 3600:.2f} h; {cube.parent}"
 

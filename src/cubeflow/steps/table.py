@@ -102,9 +102,10 @@ def write_run_table(manifest_path: Path, say: Callable[[str], None]) -> Path:
     rows = target_rows(manifest, folder).rows
     labels = list(manifest["leaves"])
     columns = make_columns(rows, labels)
-    write_atomic(folder / "runs.ecsv", ecsv_text(columns, {"labels": labels, "key": manifest["key"]}).encode())
     write_atomic(folder / "runs.csv", csv_text(columns).encode())
     write_atomic(folder / "runs.fits", fits_bytes(columns[:MAX_FITS_COLUMNS], "RUNS"))
+    # The last: its key tells that all of them are made.
+    write_atomic(folder / "runs.ecsv", ecsv_text(columns, {"labels": labels, "key": manifest["key"]}).encode())
     if len(columns) > MAX_FITS_COLUMNS:
         say(f"{folder / 'runs.fits'}: the first {MAX_FITS_COLUMNS} of {len(columns)} columns, FITS allows no more")
     ok = sum(row["status"] == "ok" for row in rows)

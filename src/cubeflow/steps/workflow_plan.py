@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from cubeflow.plan.estimate import ask_memory_mb, ask_minutes
+from cubeflow.plan.together import RESERVE_MB, TOGETHER, Group, make_groups
 from cubeflow.plan.write import batch_name
 
 ANY_NAME = "[0-9a-f]{16}"
@@ -87,11 +90,43 @@ class WorkflowPlan:
         """Pairs of target and label."""
         return [(target, label) for target in self.targets for label in self.index[target]["labels"]]
 
+    @cached_property
+    def groups(self) -> dict[str, Group]:
+        """Small targets that share a job, by the name of their group."""
+        return {group.name: group for group in make_groups(self.index)}
+
+    @cached_property
+    def grouped(self) -> frozenset[str]:
+        """Targets that share a job with others."""
+        return frozenset(target for group in self.groups.values() for target in group.targets)
+
+    def marks(self) -> dict[str, bool]:
+        """Path of the mark that the job of each group leaves, and whether it makes final products or a run table."""
+        return {f"{self.results}/{TOGETHER}/{name}": self._makes_products(name) for name in self.groups}
+
+    def _makes_products(self, name: str) -> bool:
+        parts = (self.index[target] for target in self.groups[name].targets)
+        return any(part["stale"] or part["stale_table"] for part in parts)
+
+    @property
+    def frozen(self) -> str:
+        """Path of the file that holds the index, in the terms of the results folder."""
+        return f"{self.results}/.cubeflow/plans/{Path(self.path).name}"
+
+    def finals_apart(self) -> list[tuple[str, str]]:
+        """Pairs of target and label, without the targets that share a job."""
+        return [(target, label) for target, label in self.finals() if target not in self.grouped]
+
+    def tables_apart(self) -> list[str]:
+        """Targets with a run table, without those that share a job."""
+        return [target for target in self.tables if target not in self.grouped]
+
     def missing_stacks(self) -> list[str]:
-        """Paths of all stacks that are not there, leaves and inner nodes."""
+        """Paths of the stacks that are not there, leaves and inner nodes, without targets that share a job."""
         return [
             f"{self.results}/{target}/stack/{label}/{name}.h5"
             for target in self.targets
+            if target not in self.grouped
             for label, names in self.index[target]["missing"].items()
             for name in names
         ]
@@ -187,6 +222,21 @@ class WorkflowPlan:
     def minutes(self, target: str, step: str, attempt: int = 1) -> int:
         """Time to ask for, growing with the attempt."""
         return ask_minutes(self.index[target]["resources"][step]["minutes"], attempt)
+
+    def group_need(self, name: str) -> dict[str, int]:
+        """Need of the command for a group: memory of its largest step and of what is kept in reserve, time of all."""
+        parts = [self.index[target]["resources"] for target in self.groups[name].targets]
+        needs = [part[step] for part in parts for step in ("reduce", "stack", "export", "table")]
+        memory_mb = RESERVE_MB + max(need["memory_mb"] for need in needs)
+        return {"memory_mb": memory_mb, "minutes": sum(need["minutes"] for need in needs)}
+
+    def group_memory_mb(self, name: str, attempt: int = 1) -> int:
+        """Memory to ask for a group."""
+        return ask_memory_mb(self.group_need(name)["memory_mb"], attempt)
+
+    def group_minutes(self, name: str, attempt: int = 1) -> int:
+        """Time to ask for a group."""
+        return ask_minutes(self.group_need(name)["minutes"], attempt)
 
 
 def one_of(names: Sequence[str], n_all: int) -> str:

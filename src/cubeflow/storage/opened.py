@@ -143,6 +143,13 @@ def open_artifact(
         yield opened
 
 
+def read_attributes(path: PathLike, *, expect_kind: str | None = None) -> Mapping[str, Any]:
+    """Read the results that are no arrays; the checksum of the file holds, its datasets are not looked at."""
+    with _checked_bytes(path, expect_kind, None) as (file, _), _open_hdf5(path, file) as content, _damage(path):
+        attributes: Mapping[str, Any] = json.loads(hdf5_read.read_root(content)["attributes"])
+        return attributes
+
+
 def check_artifact(path: PathLike, *, expect_kind: str | None = None, expect_key: str | None = None) -> None:
     """Compare the checksum of a whole file, without HDF5; raises as `cubeflow.storage.artifact.read_artifact`."""
     with _checked_bytes(path, expect_kind, expect_key):
