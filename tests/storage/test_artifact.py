@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from cubeflow.maps import Cube, energy_axis, make_geometry, rad_axis
+from cubeflow.storage import hdf5_read
 from cubeflow.storage.artifact import (
     Artifact,
     ArtifactDamaged,
     ArtifactMismatch,
     StorageError,
     check_artifact,
+    hold_artifact,
     open_artifact,
     read_artifact,
     read_key,
@@ -144,6 +146,21 @@ def test_some_datasets(tmp_path):
     assert read_artifact(tmp_path / "a.h5", names=[]).attributes["row"] == {"a": None, "b": [0.1, "ä"]}
     with pytest.raises(ArtifactMismatch, match=r"has no dataset 'edisp', only \['counts', 'gti_s'"):
         read_artifact(tmp_path / "a.h5", names=["edisp"])
+
+
+def test_held_artifact_is_opened_again_without_being_checked_again(tmp_path, monkeypatch):
+    write_artifact(tmp_path / "a.h5", make_artifact())
+    with hold_artifact(tmp_path / "a.h5", expect_kind="reduced") as held:
+        with held.open(["psf"]) as first:
+            assert list(first.descriptions) == ["psf"]
+            values = first.rows("psf", 0, 1)
+        monkeypatch.setattr(hdf5_read, "check_datasets", None)
+        with held.open_again(first) as again:
+            np.testing.assert_array_equal(again.rows("psf", 0, 1), values)
+            with pytest.raises(ArtifactMismatch, match=r"has no dataset 'edisp', only \['counts', 'gti_s'"):
+                again.rows("edisp", 0, 1)
+    with pytest.raises(ArtifactMismatch, match="has kind"), hold_artifact(tmp_path / "a.h5", expect_kind="stack"):
+        pass
 
 
 def test_slabs_are_the_cube(tmp_path):

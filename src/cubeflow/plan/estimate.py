@@ -14,7 +14,6 @@ START_MINUTES = 5  # the same for time: imports from a busy shared file system, 
 SECONDS_PER_VOXEL = 3e-7  # of one run's maps, generous
 SECONDS_PER_RUN = 1.0
 BYTES_PER_ROW = 13_000  # of a run in the run table, while it is written
-MB = 1 << 20
 BYTES_PER_FILE = 1e5  # on the disk, whatever is in it
 BYTES_KEPT = 1.5  # on the disk for a voxel of a run in float32, compressed
 BYTES_FACTORED = 5e5  # of a run in the factored form, whatever its maps
@@ -76,7 +75,7 @@ def estimate(spec: TargetSpec, covered: Coverage | None = None) -> dict[str, Est
     """Need of the command of each rule.
 
     ``reduce`` holds the maps of one run and, for each label, the sum of the batch, which lies on the disk beyond a
-    limit; ``stack`` some planes of the node, and its children open; ``export`` the final cube and what is written from
+    limit; ``stack`` some planes of the node, or all of a small one; ``export`` the final cube and what is written from
     it; ``table`` the rows of the runs; ``report`` these, a library that draws, and one label at a time. The factors are
     measured: memory is 1 to 2 times the need.
 
@@ -102,7 +101,7 @@ def estimate(spec: TargetSpec, covered: Coverage | None = None) -> dict[str, Est
         "reduce": _need(
             90, BYTES_PER_VOXEL * n.run + min(8 * labels * n.batch, LEAF_BYTES), LONGEST * spec.batch * run_seconds
         ),
-        "stack": _need(70, MB * covered.children + 4 * slab, LONGEST * spec.fanout * final / 1e8),
+        "stack": _need(70, max(4 * slab, 2 * slab + min(final, SLAB_BYTES)), LONGEST * spec.fanout * final / 1e8),
         "export": _need(95, 2.4 * final, final / 1e7),
         "table": _need(75, BYTES_PER_ROW * covered.runs, 60 + covered.runs / 50),
         "report": _need(230, 3 * BYTES_PER_ROW * covered.runs + 1.3 * final, 60),
