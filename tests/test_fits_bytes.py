@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from cubeflow.fits_bytes import Column, card, image_hdu, primary_hdu, table_hdu
+from cubeflow.fits_bytes import Column, card, image_hdu, primary_hdu, table_hdu, table_parts
 
 
 def open_tables(*hdus: bytes) -> fits.HDUList:
@@ -45,6 +45,18 @@ def test_checksums_agree_with_astropy(seed: int) -> None:
             assert (hdu.verify_checksum(), hdu.verify_datasum()) == (1, 1)
             hdu.add_checksum(when="", override_datasum=False)
             assert (hdu.header["CHECKSUM"], hdu.header["DATASUM"]) == written
+
+
+def test_a_table_in_blocks_is_the_same() -> None:
+    values, names = np.random.default_rng(3).random(11), np.array([b"a", b"bcd", b""] * 4)[:11]
+
+    def columns(rows: slice) -> list[Column]:
+        return [Column("X", values[rows], "s"), Column("NAME", names[rows])]
+
+    blocks = [slice(0, 4), slice(4, 8), slice(8, 11)]
+    parts = list(table_parts(lambda: map(columns, blocks), 11, "X", {"A": 1}))
+    assert b"".join(parts) == table_hdu(columns(slice(None)), "X", {"A": 1})
+    assert [len(part) for part in parts[1:4]] == [44, 44, 33]
 
 
 def test_a_table_without_rows_is_valid() -> None:

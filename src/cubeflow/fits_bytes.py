@@ -11,6 +11,7 @@ FITS standard 4.0, https://fits.gsfc.nasa.gov/fits_standard.html
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,21 +121,50 @@ def image_hdu(
 
 def table_hdu(columns: list[Column], name: str, header: Header) -> bytes:
     """Binary table extension of equally long columns, with `header` after the structural cards."""
-    rows = np.empty(len(columns[0].values), dtype=[(c.name, _big_endian(c), c.cell) for c in columns])
-    structure: Header = {
-        "XTENSION": "BINTABLE",
-        "BITPIX": 8,
-        "NAXIS": 2,
-        "NAXIS1": rows.dtype.itemsize,
-        "NAXIS2": len(rows),
-        "PCOUNT": 0,
-        "GCOUNT": 1,
-        "TFIELDS": len(columns),
-    }
+    return b"".join(table_parts(lambda: [columns], len(columns[0].values), name, header))
+
+
+def table_parts(
+    blocks: Callable[[], Iterable[list[Column]]], n_rows: int, name: str, header: Header
+) -> Iterator[bytes]:
+    """Binary table extension, some rows at a time.
+
+    Parameters
+    ----------
+    blocks : callable
+        Gives consecutive rows of all columns, at least one block that may be empty; it is called twice, for the
+        checksum stands in front. All but the last have a multiple of four rows.
+    n_rows : int
+        Number of rows, of which there may be none.
+    name : str
+        EXTNAME.
+    header : dict
+        Further cards, after the structural ones.
+    """
+    columns, datasum = [], 0
+    for columns in blocks():
+        datasum = _ones_complement_sum(_row_bytes(columns), datasum)
+    width = _row_type(columns).itemsize
+    structure: Header = {"XTENSION": "BINTABLE", "BITPIX": 8, "NAXIS": 2, "NAXIS1": width, "NAXIS2": n_rows}
+    structure |= {"PCOUNT": 0, "GCOUNT": 1, "TFIELDS": len(columns)}
     for number, column in enumerate(columns, start=1):
-        rows[column.name] = column.values
         structure |= _column_cards(column, number)
-    return b"".join(_with_checksum({**structure, "EXTNAME": name, **header}, rows.tobytes()))
+    yield _sealed({**structure, "EXTNAME": name, **header}, datasum)
+    yield from map(_row_bytes, blocks())
+    yield b"\0" * (-width * n_rows % BLOCK)
+
+
+def _row_type(columns: list[Column]) -> np.dtype[Any]:
+    """Type of a row as FITS stores it."""
+    return np.dtype([(c.name, _big_endian(c), c.cell) for c in columns])
+
+
+def _row_bytes(columns: list[Column]) -> bytes:
+    """Rows as FITS stores them."""
+    rows = np.empty(len(columns[0].values) if columns else 0, _row_type(columns))
+    for column in columns:
+        rows[column.name] = column.values
+    return rows.tobytes()
 
 
 def _big_endian(column: Column) -> str:
@@ -154,13 +184,15 @@ def _column_cards(column: Column, number: int) -> Header:
 
 def _with_checksum(header: Header, data: bytes | memoryview) -> tuple[bytes | memoryview, ...]:
     """Header, data and what fills them to whole blocks, with DATASUM and CHECKSUM set."""
-    filling = b"\0" * (-len(data) % BLOCK)
-    datasum = _ones_complement_sum(data)
+    return _sealed(header, _ones_complement_sum(data)), data, b"\0" * (-len(data) % BLOCK)
+
+
+def _sealed(header: Header, datasum: int) -> bytes:
+    """Header with DATASUM and CHECKSUM for data of that sum."""
     cards = b"".join(card(key, value) for key, value in header.items()) + card("DATASUM", str(datasum))
     blank = cards + card("CHECKSUM", "0" * 16) + b"END".ljust(80)
     total = _ones_complement_sum(_pad_header(blank), datasum)
-    sealed = _pad_header(cards + card("CHECKSUM", _encode(total ^ 0xFFFFFFFF)) + b"END".ljust(80))
-    return sealed, data, filling
+    return _pad_header(cards + card("CHECKSUM", _encode(total ^ 0xFFFFFFFF)) + b"END".ljust(80))
 
 
 def _pad_header(cards: bytes) -> bytes:

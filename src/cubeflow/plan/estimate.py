@@ -13,7 +13,7 @@ LEAF_BYTES = 1 << 30  # of the sums of a batch in memory, all labels together; t
 START_MINUTES = 5  # the same for time: imports from a busy shared file system, twice
 SECONDS_PER_VOXEL = 3e-7  # of one run's maps, generous
 SECONDS_PER_RUN = 1.0
-BYTES_PER_ROW = 13_000  # of a run in the run table, while it is written
+BYTES_PER_ROW = 1_000  # of a run in the run table, whose columns are packed
 BYTES_PER_FILE = 1e5  # on the disk, whatever is in it
 BYTES_KEPT = 1.5  # on the disk for a voxel of a run in float32, compressed
 BYTES_FACTORED = 5e5  # of a run in the factored form, whatever its maps
@@ -104,7 +104,7 @@ def estimate(spec: TargetSpec, covered: Coverage | None = None) -> dict[str, Est
         "stack": _need(70, max(4 * slab, 2 * slab + min(final, SLAB_BYTES)), LONGEST * spec.fanout * final / 1e8),
         "export": _need(95, 2.4 * final, final / 1e7),
         "table": _need(75, BYTES_PER_ROW * covered.runs, 60 + covered.runs / 50),
-        "report": _need(230, 3 * BYTES_PER_ROW * covered.runs + 1.3 * final, 60),
+        "report": _need(230, 2 * BYTES_PER_ROW * covered.runs + 1.3 * final, 60),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 from cubeflow.products.profiles import Profiles, band_edges_tev
 from cubeflow.report import acceptance, norms, off_source, spectra
 from cubeflow.report.page import Figure
-from cubeflow.steps.table import Row
+from cubeflow.steps.rows import TargetRows
 from cubeflow.storage.artifact import Artifact
 
 Draw = Callable[[str, str], str]
@@ -33,7 +33,7 @@ class LabelRows:
     """Rows of the run table, and the summed profiles of the label."""
 
     label: str
-    table: Sequence[Row]
+    table: TargetRows
     profiles: Profiles | None
 
 
@@ -80,7 +80,7 @@ def _off_source(cube: Artifact) -> Check | None:
 
 
 def _norms(rows: LabelRows) -> Check | None:
-    found = norms.collect_norms(rows.table, rows.label)
+    found = norms.collect_norms(rows.table.columns, rows.label)
     if found is None:
         return None
     out = [str(run) for run in np.unique(found.obs_id[found.outlier.any(axis=1)])]
@@ -111,8 +111,9 @@ def _profiles(summed: Profiles | None, bands: acceptance.Bands) -> list[Check]:
 def _spectra(cube: Artifact, rows: LabelRows) -> list[Check]:
     about = cube.attributes
     found = spectra.collect_spectra(cube.datasets, (about["ra_deg"], about["dec_deg"]))
-    known = [row.get("energy_threshold_tev") for row in rows.table if row["status"] == "ok"]
-    thresholds = np.array([value for value in known if value is not None], dtype=float)
+    used = (row for row in rows.table.rows("status", "energy_threshold_tev") if row["status"] == "ok")
+    known = (row["energy_threshold_tev"] for row in used)
+    thresholds = np.fromiter((value for value in known if value is not None), float)
     counts = "Events of the whole map that pass the safe mask, and the background predicted for them."
     made = [Check("counts-spectrum", "Counts by energy", counts, partial(spectra.draw_counts, found, thresholds))]
     if found.true_tev.size:

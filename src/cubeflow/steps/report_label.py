@@ -14,7 +14,7 @@ from cubeflow.report.images import Image, final_images
 from cubeflow.report.page import Figure, LabelSection
 from cubeflow.report.skymap import Field, draw_image
 from cubeflow.steps.report_checks import LabelRows, draw_checks
-from cubeflow.steps.table import TargetRows
+from cubeflow.steps.rows import TargetRows
 from cubeflow.storage.artifact import Artifact, open_artifact
 from cubeflow.storage.atomic import write_atomic
 
@@ -51,7 +51,7 @@ class LabelInput:
 
     def rows_of_label(self) -> LabelRows:
         """Rows for the figures."""
-        return LabelRows(self.label, self.runs.rows, self.runs.profiles[self.label])
+        return LabelRows(self.label, self.runs, self.runs.profiles[self.label])
 
     @property
     def name(self) -> str:
@@ -137,7 +137,7 @@ def summary_line(given: LabelInput, about: Mapping[str, Any]) -> dict[str, str]:
         **{name: facts[name] for name in ("significance", "excess", "counts", "background")},
         "hours": facts["livetime"],
         "used": str(used),
-        "left_out": str(len(given.runs.rows) - used),
+        "left_out": str(len(given.runs) - used),
     }
 
 

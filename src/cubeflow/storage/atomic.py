@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -56,8 +56,14 @@ def write_atomic(path: str | os.PathLike[str], payload: Payload) -> None:
         the name before is untouched and no temporary file stays (except that, when only the last step
         fails, flushing the folder, the new content is already in place).
     """
+    write_parts(path, [payload])
+
+
+def write_parts(path: str | os.PathLike[str], parts: Iterable[Payload]) -> None:
+    """Put content that is made part by part under the name `path`; as `write_atomic`."""
     with replacing(path) as descriptor:
-        write_all(descriptor, payload)
+        for part in parts:
+            write_all(descriptor, part)
 
 
 @contextmanager
