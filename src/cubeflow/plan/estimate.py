@@ -17,6 +17,9 @@ BYTES_PER_ROW = 1_000  # of a run in the run table, whose columns are packed
 BYTES_PER_FILE = 1e5  # on the disk, whatever is in it
 BYTES_KEPT = 1.5  # on the disk for a voxel of a run in float32, compressed
 BYTES_FACTORED = 5e5  # of a run in the factored form, whatever its maps
+EXPORT_BYTES = 1 << 26  # of final maps in memory, in double precision; larger ones stay on the disk
+EXPORT_PLANES = {False: 27, True: 47}  # in memory then, without and with rings at each energy
+EXPORT_PARTS = 1 << 25  # and parts of files
 SLAB_BYTES = 1 << 25  # of a layer of a node in memory at a time, or one plane where that is larger
 BYTES_PER_VOXEL = 35  # of one run: its maps, their float32 copies, and what a background needs meanwhile
 
@@ -76,8 +79,8 @@ def estimate(spec: TargetSpec, covered: Coverage | None = None) -> dict[str, Est
 
     ``reduce`` holds the maps of one run and, for each label, the sum of the batch, which lies on the disk beyond a
     limit; ``stack`` some planes of the node, or all of a small one; ``export`` the final cube and what is written from
-    it; ``table`` the rows of the runs; ``report`` these, a library that draws, and one label at a time. The factors are
-    measured: memory is 1 to 2 times the need.
+    it up to a limit, else some images and planes; ``table`` the rows of the runs; ``report`` these, a library that
+    draws, and one label at a time. The factors are measured: memory is 1 to 2 times the need.
 
     Parameters
     ----------
@@ -102,10 +105,19 @@ def estimate(spec: TargetSpec, covered: Coverage | None = None) -> dict[str, Est
             90, BYTES_PER_VOXEL * n.run + min(8 * labels * n.batch, LEAF_BYTES), LONGEST * spec.batch * run_seconds
         ),
         "stack": _need(70, max(4 * slab, 2 * slab + min(final, SLAB_BYTES)), LONGEST * spec.fanout * final / 1e8),
-        "export": _need(95, 2.4 * final, final / 1e7),
+        "export": _need(95, _export_bytes(spec, covered, n), final / 1e7),
         "table": _need(75, BYTES_PER_ROW * covered.runs, 60 + covered.runs / 50),
         "report": _need(230, 2 * BYTES_PER_ROW * covered.runs + 1.3 * final, 60),
     }
+
+
+def _export_bytes(spec: TargetSpec, covered: Coverage, n: Sizes) -> float:
+    """Need of the export: of small final maps all of them; of larger ones images, and the planes of the moment."""
+    in_memory = 2.4 * 8 * min(n.total, EXPORT_BYTES // 8)
+    if 8 * n.total <= EXPORT_BYTES:
+        return in_memory
+    planes = max(EXPORT_PLANES[bool(plain.get("per_energy"))] for plain in [*spec.backgrounds.values(), {}])
+    return max(in_memory, 8 * planes * max(covered.sky.total, n.plane) + EXPORT_PARTS)
 
 
 def ask_memory_mb(need_mb: int, attempt: int) -> int:

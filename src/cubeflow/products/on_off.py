@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from cubeflow.maps import Cube
 
@@ -29,7 +32,14 @@ def make_map_alpha(background: Cube, acceptance: Cube, counts_off: Cube, accepta
     predicted, accepted = background.data, acceptance.data
     if summed:
         predicted, accepted = (np.sum(values, axis=0, keepdims=True) for values in (predicted, accepted))
-    off, off_acceptance = counts_off.data, acceptance_off.data
-    alpha = np.divide(accepted, off_acceptance, out=np.full(off.shape, np.nan), where=off_acceptance > 0)
-    np.divide(predicted, off, out=alpha, where=(off > 0) & (off_acceptance > 0))
+    alpha = find_alpha(predicted, accepted, counts_off.data, acceptance_off.data)
     return Cube(alpha, "", counts_off.geom, counts_off.axes)
+
+
+def find_alpha(
+    background: NDArray[Any], acceptance: NDArray[Any], counts_off: NDArray[Any], acceptance_off: NDArray[Any]
+) -> NDArray[Any]:
+    """Ratio of `make_map_alpha` from arrays of one shape."""
+    alpha = np.divide(acceptance, acceptance_off, out=np.full(counts_off.shape, np.nan), where=acceptance_off > 0)
+    np.divide(background, counts_off, out=alpha, where=(counts_off > 0) & (acceptance_off > 0))
+    return alpha

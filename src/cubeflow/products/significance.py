@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,15 +150,34 @@ def make_map_flux(
     flux : Cube, (1, lat, lon), 'm-2 s-1'
         Photons of all energies of the axis; NaN where the excess is, or where there is no exposure.
     """
+    if len(weights) != len(exposure.data):
+        raise ValueError(f"weights: expected {len(exposure.data)} numbers, got {weights}")
+    folded = fold_planes(exposure.data, mask, weights)
+    return flux_of_folded(excess, folded, np.any(mask, axis=0), radius_deg)
+
+
+def fold_planes(
+    planes: Iterable[NDArray[Any]], mask: Iterable[BoolArray], weights: Sequence[float] | FloatArray
+) -> FloatArray:
+    """Mean of planes (ny, nx), each where its mask is True, by weights >= 0 whose sum is made 1; as `make_map_flux`."""
     shares = np.asarray(weights, float)
-    if shares.shape != (exposure.data.shape[0],) or not (np.all(shares >= 0) and shares.sum() > 0):
-        raise ValueError(f"weights: expected {exposure.data.shape[0]} numbers >= 0, not all 0, got {weights}")
-    disc = make_disc(radius_deg, exposure.geom.pixel_deg)
-    used = np.any(mask, axis=0)
-    folded = np.zeros(exposure.geom.shape)
-    for share, plane, on in zip(shares / shares.sum(), exposure.data, mask, strict=True):
-        folded += share * np.where(on, plane, 0.0)
-    n_pixels, total = sum_in_disc(used, folded, disc)
+    if not (np.all(shares >= 0) and shares.sum() > 0):
+        raise ValueError(f"weights: expected {shares.size} numbers >= 0, not all 0, got {weights}")
+    folded: FloatArray | float = 0.0
+    for share, plane, on in zip(shares / shares.sum(), planes, mask, strict=True):
+        folded = folded + share * np.where(on, plane, 0.0)
+    return np.asarray(folded)
+
+
+def flux_of_folded(excess: Cube, folded: FloatArray, used: BoolArray, radius_deg: float) -> Cube:
+    """Flux as in `make_map_flux`, from the mean exposure of the used bins times their share of all photons.
+
+    Parameters
+    ----------
+    folded, used : array, shape (ny, nx)
+        Sum of shares times exposure over the used bins, m2 s, and whether there are any.
+    """
+    n_pixels, total = sum_in_disc(used, folded, make_disc(radius_deg, excess.geom.pixel_deg))
     flux = np.full(excess.data.shape, np.nan)
     np.divide(excess.data * n_pixels, total, out=flux, where=used & (total > 0))
     return Cube(flux, "m-2 s-1", excess.geom, excess.axes)
@@ -205,8 +224,15 @@ def _off_planes(
     predicted = np.sum(alpha.data * counts_off.data, axis=0, where=good)
     on = np.sum(acceptance.data, axis=0, where=good)
     acceptance_off = np.sum(acceptance.data / np.where(good, alpha.data, 1.0), axis=0, where=good)
-    ratio = np.divide(on, acceptance_off, out=np.full(off.shape, np.nan), where=acceptance_off > 0)
-    yield off, np.divide(predicted, off, out=ratio, where=off > 0)
+    yield off, sum_alpha(off, predicted, on, acceptance_off)
+
+
+def sum_alpha(
+    counts_off: NDArray[Any], background: FloatArray, acceptance: FloatArray, acceptance_off: FloatArray
+) -> FloatArray:
+    """Ratio of background to OFF counts of sums over energy (ny, nx); without counts, that of the acceptances."""
+    ratio = np.divide(acceptance, acceptance_off, out=np.full(counts_off.shape, np.nan), where=acceptance_off > 0)
+    return np.divide(background, counts_off, out=ratio, where=counts_off > 0)
 
 
 def _masked(counts: FloatArray, background: FloatArray, significance: FloatArray, used: BoolArray) -> FloatArray:

@@ -171,11 +171,16 @@ def empty_stack() -> Stack:
 
 def on_geometry(cube: Cube, geom: Geometry) -> Cube:
     """Put a cube on another geometry of its grid: cut where it is larger, zero (or False) where it is smaller."""
-    data = np.zeros((*cube.data.shape[:-2], *geom.shape), cube.data.dtype)
-    shared = cube.geom.overlap(geom)
+    return Cube(place(cube.data, cube.geom, geom), cube.unit, geom, cube.axes)
+
+
+def place(values: NDArray[Any], old: Geometry, new: Geometry) -> NDArray[Any]:
+    """Values (..., ny, nx) of one geometry on another, as `on_geometry`."""
+    placed = np.zeros((*values.shape[:-2], *new.shape), values.dtype)
+    shared = old.overlap(new)
     if shared is not None:
-        data[(..., *shared[1])] = cube.data[(..., *shared[0])]
-    return Cube(data, cube.unit, geom, cube.axes)
+        placed[(..., *shared[1])] = values[(..., *shared[0])]
+    return placed
 
 
 def _add(total: Cube | None, part: Cube | Share, name: str, room: Room) -> Cube:
@@ -233,6 +238,12 @@ def mean_response(stacked: Stack, name: str) -> Cube:
         dispersion is also lowered where runs with exposure have masked a reconstructed energy, so that
         exposure times energy dispersion predicts the counts that were kept.
     """
-    weighted, exposure = stacked.layers[f"irf_{name}"], stacked.layers["irf_exposure"].data[:, None]
-    data = np.divide(weighted.data, exposure, out=np.zeros_like(weighted.data), where=exposure > 0)
+    weighted = stacked.layers[f"irf_{name}"]
+    data = divide_by_exposure(weighted.data, stacked.layers["irf_exposure"].data)
     return Cube(data, weighted.unit.removesuffix("m2 s").strip(), weighted.geom, weighted.axes)
+
+
+def divide_by_exposure(weighted: FloatArray, exposure: FloatArray) -> FloatArray:
+    """Weighted sums (energy_true, ..., lat, lon) over the exposure (energy_true, lat, lon); zero without exposure."""
+    weights = exposure[:, None]
+    return np.divide(weighted, weights, out=np.zeros_like(weighted), where=weights > 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,19 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.errors import FailedError, MistakeError
+from cubeflow.errors import MistakeError
 from cubeflow.maps import Cube, Geometry
 from cubeflow.plan import versions
 from cubeflow.plan.build import node_key
 from cubeflow.plan.estimate import SLAB_BYTES
 from cubeflow.products.stack import Stack, stack
+from cubeflow.steps.kept import damaged_set_aside
 from cubeflow.steps.scratch import named_scratch
 from cubeflow.storage.artifact import (
     Artifact,
-    ArtifactDamaged,
     CubeStream,
     hold_artifact,
-    set_aside,
     write_artifact_streamed,
 )
 from cubeflow.storage.described import Description
@@ -68,7 +67,7 @@ def stack_node(output: Path, children: Sequence[Path], compression: str, say: Ca
     if output.name != f"{short(key)}.h5":
         raise StackError(f"{output}: expected the name {short(key)}.h5, which the children {names} give")
     output.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as held, _damaged_set_aside():
+    with ExitStack() as held, damaged_set_aside():
         parts = [open_child(held.enter_context(hold_artifact(child, expect_kind="stack"))) for child in children]
         totals = stack(part.about for part in parts)
         sums = {"ontime_s": totals.ontime_s, "livetime_s": totals.livetime_s, "n_runs": totals.n_runs}
@@ -76,18 +75,6 @@ def stack_node(output: Path, children: Sequence[Path], compression: str, say: Ca
         node = Artifact("stack", key, versions.STACK, datasets, {"children": names, **sums})
         write_artifact_streamed(output, node, compression, named_scratch())
     say(f"{output.name}: {len(children)} stacks, {totals.n_runs} runs, livetime {totals.livetime_s:.1f} s")
-
-
-@contextmanager
-def _damaged_set_aside() -> Iterator[None]:
-    """Set a damaged child aside and end; the job is not to blame."""
-    try:
-        yield
-    except ArtifactDamaged as error:
-        aside = set_aside(error.path).name
-        raise FailedError(
-            f"{error.path}: damaged ({error.reason}); set aside as {aside}, start again to make it"
-        ) from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,6 +67,10 @@ class OpenArtifact:
         with _damage(self.path):
             return description.build(hdf5_read.read_values(self.content, name, description))
 
+    def cube(self, name: str) -> Cube:
+        """One map; TypeError for a dataset of another kind."""
+        return self.read([name]).cube(name)
+
     def slabs(self, name: str) -> Iterator[Array]:
         """Consecutive blocks of a dataset along its first dimension, about a megabyte each."""
         description = self._description(name)
