@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cubeflow.plan.coverage import Coverage, coverage
 from cubeflow.plan.model import Plain, TargetSpec
@@ -19,6 +19,7 @@ BYTES_KEPT = 1.5  # on the disk for a voxel of a run in float32, compressed
 BYTES_FACTORED = 5e5  # of a run in the factored form, whatever its maps
 EXPORT_BYTES = 1 << 26  # of final maps in memory, in double precision; larger ones stay on the disk
 EXPORT_PLANES = {False: 27, True: 47}  # in memory then, without and with rings at each energy
+REPORT_PLANES = 10  # of images while one is drawn
 EXPORT_PARTS = 1 << 25  # and parts of files
 SLAB_BYTES = 1 << 25  # of a layer of a node in memory at a time, or one plane where that is larger
 BYTES_PER_VOXEL = 35  # of one run: its maps, their float32 copies, and what a background needs meanwhile
@@ -105,19 +106,20 @@ def estimate(spec: TargetSpec, covered: Coverage | None = None) -> dict[str, Est
             90, BYTES_PER_VOXEL * n.run + min(8 * labels * n.batch, LEAF_BYTES), LONGEST * spec.batch * run_seconds
         ),
         "stack": _need(70, max(4 * slab, 2 * slab + min(final, SLAB_BYTES)), LONGEST * spec.fanout * final / 1e8),
-        "export": _need(95, _export_bytes(spec, covered, n), final / 1e7),
+        "export": _need(95, _export_bytes(spec, covered), final / 1e7),
         "table": _need(75, BYTES_PER_ROW * covered.runs, 60 + covered.runs / 50),
-        "report": _need(230, 2 * BYTES_PER_ROW * covered.runs + 1.3 * final, 60),
+        "report": _need(230, 2 * BYTES_PER_ROW * covered.runs + 8 * REPORT_PLANES * covered.sky.total, 60),
     }
 
 
-def _export_bytes(spec: TargetSpec, covered: Coverage, n: Sizes) -> float:
-    """Need of the export: of small final maps all of them; of larger ones images, and the planes of the moment."""
-    in_memory = 2.4 * 8 * min(n.total, EXPORT_BYTES // 8)
-    if 8 * n.total <= EXPORT_BYTES:
-        return in_memory
-    planes = max(EXPORT_PLANES[bool(plain.get("per_energy"))] for plain in [*spec.backgrounds.values(), {}])
-    return max(in_memory, 8 * planes * max(covered.sky.total, n.plane) + EXPORT_PARTS)
+def _export_bytes(spec: TargetSpec, covered: Coverage) -> float:
+    """Need of the largest export: small final maps as a whole; of larger ones images, and the planes of the moment."""
+    needs = [0.0]
+    for plain in spec.backgrounds.values():
+        n = sizes(replace(spec, backgrounds={"": plain}), covered)
+        planes = EXPORT_PLANES[bool(plain.get("per_energy"))] * max(covered.sky.total, n.plane)
+        needs.append(2.4 * 8 * n.total if 8 * n.total <= EXPORT_BYTES else 8 * planes + EXPORT_PARTS)
+    return max(needs)
 
 
 def ask_memory_mb(need_mb: int, attempt: int) -> int:

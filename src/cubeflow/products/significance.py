@@ -127,39 +127,20 @@ def make_map_significance_li_ma(
     return _maps(planes, counts, per_energy)
 
 
-def make_map_flux(
-    excess: Cube, exposure: Cube, mask: BoolArray, radius_deg: float, weights: Sequence[float] | FloatArray
-) -> Cube:
-    """Excess in the disc over the mean exposure there: the flux of a source within the disc.
+def mean_exposure(
+    planes: Iterable[NDArray[Any]], mask: Iterable[BoolArray], weights: Sequence[float] | FloatArray
+) -> FloatArray:
+    """Exposure averaged over energy, (ny, nx), with an assumed spectrum; bins that are not used count as 0.
 
     Parameters
     ----------
-    excess : Cube, (1, lat, lon)
-        Excess in the disc, summed over energy, as in `SignificanceMaps`.
-    exposure : Cube, (energy, lat, lon)
-        Exposure in reconstructed energy, m2 s.
-    mask : array of bool, shape (n_energy, ny, nx)
-        Bins that entered the excess.
-    radius_deg : float
-        Radius of the disc, deg.
+    planes : iterable of array, shape (ny, nx)
+        Exposure in each bin of reconstructed energy, m2 s.
+    mask : iterable of array of bool, shape (ny, nx)
+        Pixels that entered the excess in each bin.
     weights : array, shape (n_energy,)
         Photons of the assumed spectrum in each energy bin; their scale does not matter.
-
-    Returns
-    -------
-    flux : Cube, (1, lat, lon), 'm-2 s-1'
-        Photons of all energies of the axis; NaN where the excess is, or where there is no exposure.
     """
-    if len(weights) != len(exposure.data):
-        raise ValueError(f"weights: expected {len(exposure.data)} numbers, got {weights}")
-    folded = fold_planes(exposure.data, mask, weights)
-    return flux_of_folded(excess, folded, np.any(mask, axis=0), radius_deg)
-
-
-def fold_planes(
-    planes: Iterable[NDArray[Any]], mask: Iterable[BoolArray], weights: Sequence[float] | FloatArray
-) -> FloatArray:
-    """Mean of planes (ny, nx), each where its mask is True, by weights >= 0 whose sum is made 1; as `make_map_flux`."""
     shares = np.asarray(weights, float)
     if not (np.all(shares >= 0) and shares.sum() > 0):
         raise ValueError(f"weights: expected {shares.size} numbers >= 0, not all 0, got {weights}")
@@ -169,15 +150,26 @@ def fold_planes(
     return np.asarray(folded)
 
 
-def flux_of_folded(excess: Cube, folded: FloatArray, used: BoolArray, radius_deg: float) -> Cube:
-    """Flux as in `make_map_flux`, from the mean exposure of the used bins times their share of all photons.
+def make_map_flux(excess: Cube, exposure: FloatArray, used: BoolArray, radius_deg: float) -> Cube:
+    """Excess in the disc over the mean exposure there: the flux of a source within the disc.
 
     Parameters
     ----------
-    folded, used : array, shape (ny, nx)
-        Sum of shares times exposure over the used bins, m2 s, and whether there are any.
+    excess : Cube, (1, lat, lon)
+        Excess in the disc, summed over energy, as in `SignificanceMaps`.
+    exposure : array, shape (ny, nx)
+        As of `mean_exposure`, m2 s.
+    used : array of bool, shape (ny, nx)
+        Pixels of which any energy entered the excess.
+    radius_deg : float
+        Radius of the disc, deg.
+
+    Returns
+    -------
+    flux : Cube, (1, lat, lon), 'm-2 s-1'
+        Photons of all energies of the axis; NaN where the excess is, or where there is no exposure.
     """
-    n_pixels, total = sum_in_disc(used, folded, make_disc(radius_deg, excess.geom.pixel_deg))
+    n_pixels, total = sum_in_disc(used, exposure, make_disc(radius_deg, excess.geom.pixel_deg))
     flux = np.full(excess.data.shape, np.nan)
     np.divide(excess.data * n_pixels, total, out=flux, where=used & (total > 0))
     return Cube(flux, "m-2 s-1", excess.geom, excess.axes)

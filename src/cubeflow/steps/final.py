@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from cubeflow.maps import Axis, Cube, Geometry, sphere
 from cubeflow.products.off_source import OffSource, describe_off_source
-from cubeflow.products.on_off import find_alpha
+from cubeflow.products.on_off import make_map_alpha
 from cubeflow.products.significance import (
     SignificanceMaps,
-    flux_of_folded,
-    fold_planes,
     make_disc,
+    make_map_flux,
     make_map_significance_cash,
     make_map_significance_li_ma,
+    mean_exposure,
     sum_alpha,
 )
 from cubeflow.products.spectrum import make_spectrum
-from cubeflow.products.stack import Stack, divide_by_exposure, place
+from cubeflow.products.stack import Stack, mean_response, on_geometry
 from cubeflow.storage.slabs import (
     Grid,
     Map,
@@ -99,8 +99,8 @@ def make_final(
     significance = make_significance(maps, radius)
     if "exposure_reco" in maps and "background" in maps:
         weights = make_spectrum(export["spectrum"]).integral(maps["exposure_reco"].axes[0].edges_array)
-        folded = fold_planes(rows_of(maps["exposure_reco"]), rows_of(maps["mask_safe"]), weights)
-        maps["disc_flux"] = flux_of_folded(significance.excess, folded, sum_rows(maps["mask_safe"])[0], radius)
+        folded = mean_exposure(rows_of(maps["exposure_reco"]), rows_of(maps["mask_safe"]), weights)
+        maps["disc_flux"] = make_map_flux(significance.excess, folded, sum_rows(maps["mask_safe"])[0], radius)
     off_source = np.where(keep, significance.significance.data, np.nan)
     disc = make_disc(radius, geometries[0].pixel_deg)
     summary = _summary(about, maps, significance, export)
@@ -119,23 +119,23 @@ def place_layers(layers: Mapping[str, Map], geometry: Geometry, irf_geometry: Ge
             make = partial(_mean_placed, old=cube.geom, new=new)
             maps[name.removeprefix("irf_")] = derive(grid, "f8", make, cube, layers["irf_exposure"])
         else:
-            placed = derive(grid, dtype_of(cube).str, partial(place, old=cube.geom, new=new), cube)
+            placed = derive(grid, dtype_of(cube).str, partial(on_geometry, old=cube.geom, new=new), cube)
             maps[name] = in_memory(placed) if cube.axes[0].n_bins == 1 else placed
     return maps
 
 
 def _mean_placed(weighted: Array, exposure: Array, old: Geometry, new: Geometry) -> Array:
     """Some planes of an average, on another geometry."""
-    return place(divide_by_exposure(weighted, exposure), old, new)
+    return on_geometry(mean_response(weighted, exposure), old, new)
 
 
 def make_alpha(maps: Mapping[str, Map]) -> Map:
-    """Ratio of background to OFF counts, as `cubeflow.products.on_off.make_map_alpha`."""
+    """Ratio of background to OFF counts; one for all energies if OFF counts are summed over them."""
     off = maps["counts_off"]
     pair = [maps[name] for name in ("background", "acceptance")]
     if off.axes[0].n_bins == 1:
         pair = [Cube(sum_rows(cube), cube.unit, off.geom, off.axes) for cube in pair]
-    return derive(Grid("", off.geom, off.axes), "f8", find_alpha, *pair, off, maps["acceptance_off"])
+    return derive(Grid("", off.geom, off.axes), "f8", make_map_alpha, *pair, off, maps["acceptance_off"])
 
 
 def make_significance(maps: Mapping[str, Map], radius_deg: float) -> SignificanceMaps:
