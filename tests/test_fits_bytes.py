@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from cubeflow.fits_bytes import Column, card, image_hdu, primary_hdu, table_hdu
+from cubeflow import fits_bytes
+from cubeflow.fits_bytes import Column, card, image_hdu, image_parts, primary_hdu, table_hdu, table_parts
 
 
 def open_tables(*hdus: bytes) -> fits.HDUList:
@@ -45,6 +46,18 @@ def test_checksums_agree_with_astropy(seed: int) -> None:
             assert (hdu.verify_checksum(), hdu.verify_datasum()) == (1, 1)
             hdu.add_checksum(when="", override_datasum=False)
             assert (hdu.header["CHECKSUM"], hdu.header["DATASUM"]) == written
+
+
+def test_a_table_in_blocks_is_the_same() -> None:
+    values, names = np.random.default_rng(3).random(11), np.array([b"a", b"bcd", b""] * 4)[:11]
+
+    def columns(rows: slice) -> list[Column]:
+        return [Column("X", values[rows], "s"), Column("NAME", names[rows])]
+
+    blocks = [slice(0, 4), slice(4, 8), slice(8, 11)]
+    parts = list(table_parts(lambda: map(columns, blocks), 11, "X", {"A": 1}))
+    assert b"".join(parts) == table_hdu(columns(slice(None)), "X", {"A": 1})
+    assert [len(part) for part in parts[1:4]] == [44, 44, 33]
 
 
 def test_a_table_without_rows_is_valid() -> None:
@@ -87,6 +100,16 @@ def test_image_is_read_back_by_astropy(dtype: str, primary: bool) -> None:
         np.testing.assert_array_equal(hdu.data, data.transpose(0, 2, 1))
         assert (hdu.header["BUNIT"], hdu.header["CRVAL1"]) == ("m2 s", -0.1)
         assert (hdu.verify_checksum(), hdu.verify_datasum()) == (1, 1)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "f4"])
+def test_image_in_slabs_is_the_same_however_it_is_cut(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fits_bytes, "IMAGE_PART", 50)
+    data = np.random.default_rng(5).uniform(0, 100, (5, 3, 7)).astype(dtype)
+    parts = list(image_hdu(data, "X", {"A": 1}))
+    assert {len(part) for part in parts[1:-2]} == {50}
+    for cuts in ([1, 2, 3, 4], [3], [2, 2, 4]):
+        assert list(image_parts(np.split(data, cuts), data.shape, "X", {"A": 1})) == parts
 
 
 def test_an_image_of_another_type_is_refused() -> None:

@@ -11,9 +11,10 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 FLOORS = {
     "errors": 0,
-    "fits_bytes": 0,
+    "fits_checksum": 0,
     "maps": 0,
     "strict_yaml": 0,
+    "fits_bytes": 1,
     "irf": 1,
     "observation": 2,
     "dl3": 3,

@@ -11,20 +11,22 @@ FITS standard 4.0, https://fits.gsfc.nasa.gov/fits_standard.html
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cubeflow.fits_checksum import encode_checksum, ones_complement_sum
+
 Keyword = str | int | float | bool
 Header = dict[str, Keyword]
 
 BLOCK = 2880
-PIECE = 1 << 18  # bytes that are summed at a time: they stay in the cache
+IMAGE_PART = 1 << 24  # bytes of an image that are handed on at a time
 TFORM = {"i4": "J", "i8": "K", "f4": "E", "f8": "D"}
 BITPIX = {"u1": 8, "i2": 16, "i4": 32, "i8": 64, "f4": -32, "f8": -64}
-NOT_ALPHANUMERIC = frozenset([*range(0x3A, 0x41), *range(0x5B, 0x61)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,18 +80,29 @@ def card(key: str, value: Keyword) -> bytes:
 
 def primary_hdu(header: Header) -> bytes:
     """Empty primary HDU with the given cards."""
-    return b"".join(_with_checksum({"SIMPLE": True, "BITPIX": 8, "NAXIS": 0, "EXTEND": True, **header}, b""))
+    return _sealed({"SIMPLE": True, "BITPIX": 8, "NAXIS": 0, "EXTEND": True, **header}, 0)
 
 
 def image_hdu(
     data: NDArray[Any], name: str, header: Header, *, primary: bool = False
 ) -> tuple[bytes | memoryview, ...]:
-    """Image extension, or primary HDU with an image.
+    """Image extension, or primary HDU with an image, in memory: parts as of `image_parts`."""
+    stored = np.ascontiguousarray(data, data.dtype.newbyteorder(">"))
+    return tuple(image_parts([stored], data.shape, name, header, primary=primary))
+
+
+def image_parts(
+    slabs: Iterable[NDArray[Any]], shape: tuple[int, ...], name: str, header: Header, *, primary: bool = False
+) -> Iterator[bytes | memoryview]:
+    """Image extension, or primary HDU with an image, some of its values at a time.
 
     Parameters
     ----------
-    data : array, shape (..., ny, nx)
-        Numbers of type u1, i2, i4, i8, f4 or f8, in numpy order: NAXIS1 is the last axis.
+    slabs : iterable of array
+        Consecutive values of one type: u1, i2, i4, i8, f4 or f8. They are asked for twice, for the checksum stands in
+        front.
+    shape : tuple of int
+        Shape (..., ny, nx) in numpy order: NAXIS1 is the last axis.
     name : str
         EXTNAME.
     header : dict
@@ -97,44 +110,105 @@ def image_hdu(
     primary : bool
         Whether it is the first HDU of a file.
 
-    Returns
-    -------
-    tuple of bytes-like
-        To be written one after the other; the numbers are not copied once more.
+    Yields
+    ------
+    bytes-like
+        To be written one after the other; numbers that are big-endian and contiguous are not copied.
 
     Raises
     ------
     ValueError
         For another type, or a card that does not fit.
     """
-    kind = data.dtype.str[1:]
-    if kind not in BITPIX:
-        raise ValueError(f"image {name}: expected numbers of one of {', '.join(BITPIX)}, got {data.dtype}")
+    datasum, n_bytes, kind, rest = 0, 0, "", b""
+    for slab in slabs:
+        kind, part = slab.dtype.str[1:], _big_endian_bytes(slab, name)
+        n_bytes += len(part)
+        part = part if not rest else memoryview(rest + bytes(part))
+        whole = len(part) // 4 * 4
+        datasum, rest = ones_complement_sum(part[:whole], datasum), bytes(part[whole:])
     structure: Header = {"SIMPLE": True} if primary else {"XTENSION": "IMAGE"}
-    structure |= {"BITPIX": BITPIX[kind], "NAXIS": data.ndim}
-    structure |= {f"NAXIS{number}": size for number, size in enumerate(reversed(data.shape), start=1)}
+    structure |= {"BITPIX": BITPIX[kind], "NAXIS": len(shape)}
+    structure |= {f"NAXIS{number}": size for number, size in enumerate(reversed(shape), start=1)}
     structure |= {"EXTEND": True} if primary else {"PCOUNT": 0, "GCOUNT": 1}
-    stored = np.ascontiguousarray(data, data.dtype.newbyteorder(">"))
-    return _with_checksum({**structure, "EXTNAME": name, **header}, stored.reshape(-1).view(np.uint8).data)
+    yield _sealed({**structure, "EXTNAME": name, **header}, ones_complement_sum(rest, datasum))
+    yield from _in_blocks(_big_endian_bytes(slab, name) for slab in slabs)
+    yield b"\0" * (-n_bytes % BLOCK)
+
+
+def _in_blocks(parts: Iterable[memoryview]) -> Iterator[bytes | memoryview]:
+    """Content of parts of any length in parts of one length: what a compressor writes can depend on where it is cut."""
+    block = bytearray()
+    for part in parts:
+        start = 0
+        while start < len(part):
+            piece = part[start : start + IMAGE_PART - len(block)]
+            start += len(piece)
+            if len(piece) == IMAGE_PART:
+                yield piece
+                continue
+            block += piece
+            if len(block) == IMAGE_PART:
+                yield bytes(block)
+                block.clear()
+    if block:
+        yield bytes(block)
+
+
+def _big_endian_bytes(values: NDArray[Any], name: str) -> memoryview:
+    """Values of an image as FITS stores them."""
+    if values.dtype.str[1:] not in BITPIX:
+        kind = values.dtype.newbyteorder("=")
+        raise ValueError(f"image {name}: expected numbers of one of {', '.join(BITPIX)}, got {kind}")
+    return np.ascontiguousarray(values, values.dtype.newbyteorder(">")).reshape(-1).view(np.uint8).data
 
 
 def table_hdu(columns: list[Column], name: str, header: Header) -> bytes:
     """Binary table extension of equally long columns, with `header` after the structural cards."""
-    rows = np.empty(len(columns[0].values), dtype=[(c.name, _big_endian(c), c.cell) for c in columns])
-    structure: Header = {
-        "XTENSION": "BINTABLE",
-        "BITPIX": 8,
-        "NAXIS": 2,
-        "NAXIS1": rows.dtype.itemsize,
-        "NAXIS2": len(rows),
-        "PCOUNT": 0,
-        "GCOUNT": 1,
-        "TFIELDS": len(columns),
-    }
+    return b"".join(table_parts(lambda: [columns], len(columns[0].values), name, header))
+
+
+def table_parts(
+    blocks: Callable[[], Iterable[list[Column]]], n_rows: int, name: str, header: Header
+) -> Iterator[bytes]:
+    """Binary table extension, some rows at a time.
+
+    Parameters
+    ----------
+    blocks : callable
+        Gives consecutive rows of all columns, at least one block that may be empty; it is called twice, for the
+        checksum stands in front. All but the last have a multiple of four rows.
+    n_rows : int
+        Number of rows, of which there may be none.
+    name : str
+        EXTNAME.
+    header : dict
+        Further cards, after the structural ones.
+    """
+    columns, datasum = [], 0
+    for columns in blocks():
+        datasum = ones_complement_sum(_row_bytes(columns), datasum)
+    width = _row_type(columns).itemsize
+    structure: Header = {"XTENSION": "BINTABLE", "BITPIX": 8, "NAXIS": 2, "NAXIS1": width, "NAXIS2": n_rows}
+    structure |= {"PCOUNT": 0, "GCOUNT": 1, "TFIELDS": len(columns)}
     for number, column in enumerate(columns, start=1):
-        rows[column.name] = column.values
         structure |= _column_cards(column, number)
-    return b"".join(_with_checksum({**structure, "EXTNAME": name, **header}, rows.tobytes()))
+    yield _sealed({**structure, "EXTNAME": name, **header}, datasum)
+    yield from map(_row_bytes, blocks())
+    yield b"\0" * (-width * n_rows % BLOCK)
+
+
+def _row_type(columns: list[Column]) -> np.dtype[Any]:
+    """Type of a row as FITS stores it."""
+    return np.dtype([(c.name, _big_endian(c), c.cell) for c in columns])
+
+
+def _row_bytes(columns: list[Column]) -> bytes:
+    """Rows as FITS stores them."""
+    rows = np.empty(len(columns[0].values) if columns else 0, _row_type(columns))
+    for column in columns:
+        rows[column.name] = column.values
+    return rows.tobytes()
 
 
 def _big_endian(column: Column) -> str:
@@ -152,54 +226,14 @@ def _column_cards(column: Column, number: int) -> Header:
     return cards
 
 
-def _with_checksum(header: Header, data: bytes | memoryview) -> tuple[bytes | memoryview, ...]:
-    """Header, data and what fills them to whole blocks, with DATASUM and CHECKSUM set."""
-    filling = b"\0" * (-len(data) % BLOCK)
-    datasum = _ones_complement_sum(data)
+def _sealed(header: Header, datasum: int) -> bytes:
+    """Header with DATASUM and CHECKSUM for data of that sum."""
     cards = b"".join(card(key, value) for key, value in header.items()) + card("DATASUM", str(datasum))
     blank = cards + card("CHECKSUM", "0" * 16) + b"END".ljust(80)
-    total = _ones_complement_sum(_pad_header(blank), datasum)
-    sealed = _pad_header(cards + card("CHECKSUM", _encode(total ^ 0xFFFFFFFF)) + b"END".ljust(80))
-    return sealed, data, filling
+    total = ones_complement_sum(_pad_header(blank), datasum)
+    return _pad_header(cards + card("CHECKSUM", encode_checksum(total ^ 0xFFFFFFFF)) + b"END".ljust(80))
 
 
 def _pad_header(cards: bytes) -> bytes:
     """Cards filled with blanks to whole blocks."""
     return cards + b" " * (-len(cards) % BLOCK)
-
-
-def _ones_complement_sum(data: bytes | memoryview, start: int = 0) -> int:
-    """32-bit ones-complement sum of big-endian words; zeros fill the last one."""
-    whole = len(data) // 4 * 4
-    total = start + int.from_bytes(bytes(data[whole:]).ljust(4, b"\0"), "big")
-    for first in range(0, whole, PIECE):
-        total += int(np.frombuffer(data[first : min(first + PIECE, whole)], "=u4").byteswap().sum(dtype=np.uint64))
-    while total >> 32:
-        total = (total & 0xFFFFFFFF) + (total >> 32)
-    return total
-
-
-def _encode(value: int) -> str:
-    """Write a 32-bit checksum as 16 alphanumeric characters.
-
-    References
-    ----------
-    FITS standard 4.0, appendix J.
-    """
-    characters = [0] * 16
-    for position, byte in enumerate(value.to_bytes(4, "big")):
-        for place, character in enumerate(_four_characters(byte)):
-            characters[4 * place + position] = character
-    return bytes(characters[-1:] + characters[:-1]).decode("ascii")
-
-
-def _four_characters(byte: int) -> list[int]:
-    """Four alphanumeric codes that add up to `byte` + 4 x ``'0'``."""
-    quarter, rest = divmod(byte, 4)
-    codes = [quarter + rest + 0x30, quarter + 0x30, quarter + 0x30, quarter + 0x30]
-    while any(code in NOT_ALPHANUMERIC for code in codes):
-        for low in (0, 2):
-            if codes[low] in NOT_ALPHANUMERIC or codes[low + 1] in NOT_ALPHANUMERIC:
-                codes[low] += 1
-                codes[low + 1] -= 1
-    return codes

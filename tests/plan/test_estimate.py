@@ -129,13 +129,31 @@ def test_sums_of_a_batch_are_bounded(store, tmp_path):
     assert needs[0] == needs[1] < LEAF_BYTES / 2**20 + 250
 
 
-def test_rows_and_open_files_need_memory(store, tmp_path):
-    """A run takes some kilobytes of the run table, and each child of a node that is open its megabyte."""
+def test_export_and_report_need_images_and_not_cubes(store, tmp_path):
+    """Beyond a limit, more bins of energy do not need more memory, and more pixels do."""
+    large, irf = Pixels(100, 100, 10**7, 10**7), Pixels(10, 10, 100, 100)
+    few, many, rings = (
+        estimate(spec_of(config_of(tmp_path, store, "wide", **changed)), Coverage(large, irf))
+        for changed in (
+            {},
+            {"energy": {"min": "1 TeV", "max": "10 TeV", "bins": 60}},
+            {"backgrounds": {"ring": {"method": "ring", "r_in": "0.5 deg", "width": "0.4 deg", "per_energy": True}}},
+        )
+    )
+    assert few["export"].memory_mb == many["export"].memory_mb < 2500
+    assert few["report"].memory_mb == many["report"].memory_mb < 1200
+    assert few["export"].memory_mb < rings["export"].memory_mb < 4000
+    small = estimate(spec_of(config_of(tmp_path, store, "tiny")), Coverage(Pixels(9, 9, 1200, 1200), irf))
+    assert small["export"].memory_mb < 100
+
+
+def test_rows_need_memory(store, tmp_path):
+    """A run takes less than a kilobyte of the run table, and a child of a node nothing that counts."""
     spec, pixels = spec_of(config_of(tmp_path, store)), Pixels(100, 100, 100, 100)
-    few, many = (estimate(spec, Coverage(pixels, pixels, *more)) for more in ((100, 4), (10_000, 42)))
-    assert 100 < many["table"].memory_mb - few["table"].memory_mb < 200
-    assert 250 < many["report"].memory_mb - few["report"].memory_mb < 500
-    assert many["stack"].memory_mb - few["stack"].memory_mb == 38
+    few, many = (estimate(spec, Coverage(pixels, pixels, n_runs)) for n_runs in (100, 10_000))
+    assert 5 < many["table"].memory_mb - few["table"].memory_mb < 20
+    assert 10 < many["report"].memory_mb - few["report"].memory_mb < 40
+    assert many["stack"].memory_mb == few["stack"].memory_mb
     assert many["reduce"] == few["reduce"]
     assert many["export"] == few["export"]
 

@@ -93,6 +93,9 @@ def test_sum_of_runs_with_fields_of_different_size() -> None:
     np.testing.assert_array_equal(total.offset_counts[:, :n], small.offset_counts + large.offset_counts[:, :n])
     np.testing.assert_array_equal(total.offset_counts[:, n:], large.offset_counts[:, n:])
     np.testing.assert_allclose(total.sector_background, small.sector_background + large.sector_background, rtol=1e-6)
+    one_by_one = sum_profiles([profiles_to_plain(large)], sum_profiles([profiles_to_plain(small)]))
+    for name, values in vars(total).items():
+        np.testing.assert_array_equal(getattr(one_by_one, name), values)
 
 
 def test_nothing_allowed_has_no_rings() -> None:
@@ -101,6 +104,7 @@ def test_nothing_allowed_has_no_rings() -> None:
     assert made.offset_counts.shape == (4, 0)
     assert made.sector_counts.sum() == 0
     assert sum_profiles([]) is None
+    assert vars(sum_profiles([], made)) == vars(made)
 
 
 def test_shapes_must_fit() -> None:

@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 from cubeflow.maps import Cube, energy_axis, make_geometry
 from cubeflow.products.cash import make_significance_cash, make_significance_li_ma
 from cubeflow.products.ring_background import make_map_ring_background
-from cubeflow.products.significance import make_map_flux, make_map_significance_cash, make_map_significance_li_ma
+from cubeflow.products.significance import (
+    make_map_flux,
+    make_map_significance_cash,
+    make_map_significance_li_ma,
+    mean_exposure,
+)
 
 ENERGY = energy_axis([1.0, 3.0, 20.0])
 NX, NY, PIXEL = 21, 16, 0.05
@@ -128,7 +133,7 @@ def test_flux_of_a_source_with_a_known_exposure(field):
     exposure = np.stack([2e9 + 1e7 * X, 5e9 + 2e7 * Y])
     weights = np.array([0.75, 0.25])
     excess = cube(np.full((1, NY, NX), 30.0), energy_axis([1.0, 20.0]))
-    flux = make_map_flux(excess, cube(exposure, unit="m2 s"), safe, 0.1, 4 * weights)
+    flux = make_map_flux(excess, mean_exposure(exposure, safe, 4 * weights), safe.any(axis=0), 0.1)
     folded = (np.where(safe, exposure, 0) * weights[:, None, None]).sum(0)
     used = safe.any(0)
     discs = in_disc(used.astype(float))[used] / in_disc(folded)[used]
@@ -163,4 +168,6 @@ def test_maps_must_fit(field):
     with pytest.raises(ValueError, match="counts_off and alpha: expected both on"):
         make_map_significance_li_ma(cube(counts), cube(background), image, image, safe, 0.1, per_energy=True)
     with pytest.raises(ValueError, match="weights: expected 2 numbers >= 0"):
-        make_map_flux(image, cube(background), safe, 0.1, [0.0, 0.0])
+        mean_exposure(background, safe, [0.0, 0.0])
+    with pytest.raises(ValueError, match="longer"):
+        mean_exposure(background, safe, [1.0])

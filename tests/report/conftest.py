@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cubeflow.report.norms import collect_norms, draw_norms
-from cubeflow.report.page import Figure, LabelSection, Page, TargetSection, make_page, table_data
+from cubeflow.report.page import Figure, LabelSection, Page, TableData, TargetSection, make_page
 
 EVIL = "</script><script>window.stolen=1</script><img src=x onerror=window.stolen=1> & \u2028 'quoted' \"twice\""
 N_ROWS = 10_000
@@ -60,18 +61,19 @@ def rows():
 def page(rows) -> Page:
     """Page of one target with an evil name in a file."""
     names = list(dict.fromkeys(name for row in rows for name in row))
+    values = {name: [row.get(name) for row in rows] for name in names}
     columns = [
-        {"name": name, "unit": "", "description": f"{name} of a run", "values": [row.get(name) for row in rows]}
-        for name in names
+        SimpleNamespace(name=name, unit="", description=f"{name} of a run", values=each)
+        for name, each in values.items()
     ]
     shown = ("obs_id", "status", "object", "zenith_deg", "fov_norm_0")
-    norms = collect_norms(rows, "fov")
+    norms = collect_norms(values, "fov")
     svg = draw_norms(norms, "crab-norms", "Norms of all runs")
     figures = [Figure("crab-norms", "Norms", f"Norms of {EVIL}", svg)]
     label = LabelSection("fov", "fov", [("significance", "29.0 σ")], figures, [("cube.h5", "crab/fov/cube.h5")])
     left_out = [(row["obs_id"], row["status"], row["reason"]) for row in rows if row["status"] != "ok"]
     target = TargetSection(
-        "crab", [("runs", "10000")], table_data(columns, shown), [label], left_out, 0, [(EVIL, 1, "x")]
+        "crab", [("runs", "10000")], TableData(len(rows), columns, shown), [label], left_out, 0, [(EVIL, 1, "x")]
     )
     line = dict.fromkeys(("target", "label", "method", "excess", "counts", "background", "hours", "used"), "1")
     summary = [{**line, "significance": "29.0 σ", "left_out": "100"}]
@@ -82,7 +84,7 @@ def page(rows) -> Page:
 @pytest.fixture(scope="session")
 def page_path(page, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(make_page(page), encoding="utf-8")
+    path.write_bytes(b"".join(make_page(page)))
     return path
 
 

@@ -75,7 +75,7 @@ def test_pointings(tmp_path):
         {"obs_id": 8, "status": "dropped", "ra_pnt_deg": 359.9, "dec_pnt_deg": 0.5},
         {"obs_id": 9, "status": "refused"},
     ]
-    (tmp_path / "pointings.reg").write_text(pointing_regions(rows))
+    (tmp_path / "pointings.reg").write_text("".join(pointing_regions(rows)))
     found = list(Regions.read(tmp_path / "pointings.reg", format="ds9"))
     assert [str(region.meta["text"]) for region in found] == ["7", "8"]
     assert found[0].center.icrs.dec.deg == pytest.approx(-21.25)

@@ -21,12 +21,16 @@ ROWS = [
 ]
 
 
+def columns_of(rows):
+    return {name: [row.get(name) for row in rows] for row in rows for name in row}
+
+
 def test_values_come_from_the_rows():
-    norms = collect_norms(ROWS, "fov")
+    norms = collect_norms(columns_of(ROWS), "fov")
     assert norms.obs_id.tolist() == [1, 3]
     np.testing.assert_array_equal(norms.norm, [[1.0, np.nan], [1.1, 0.9]])
     np.testing.assert_array_equal(norms.mjd, [TIME_REFERENCE_MJD + 1.0, np.nan])
-    assert collect_norms(ROWS, "ring") is None
+    assert collect_norms(columns_of(ROWS), "ring") is None
     assert "no_such" not in draw_norms(norms, "name", "alt")
 
 
@@ -42,7 +46,7 @@ def test_dates_leave_room_between_each_other():
         }
         for day in (1434.0, 1434.1, 1436.0, 1438.2)
     ]
-    dates = re.findall(r">(5334\d[.\d]*)<", draw_norms(collect_norms(rows, "fov"), "name", "alt"))
+    dates = re.findall(r">(5334\d[.\d]*)<", draw_norms(collect_norms(columns_of(rows), "fov"), "name", "alt"))
     assert 3 <= len(dates) <= 7, dates
 
 
@@ -55,7 +59,7 @@ def test_outliers_are_far_from_the_median():
 
 
 def test_many_runs_are_drawn_as_an_image(rows):
-    svg = draw_norms(collect_norms(rows, "fov"), "name", "alt")
+    svg = draw_norms(collect_norms(columns_of(rows), "fov"), "name", "alt")
     assert "<image" in svg
     assert len(svg) < 5e5
     assert "20007" in svg

@@ -63,7 +63,8 @@ def make_one(reduced, label, target, setup):
     assert background.failed is None
     export = {"significance": {"radius_deg": RADIUS}, "ra_deg": RA, "dec_deg": DEC, "spectrum": setup.spectrum}
     keep = np.ones(setup.geometry.shape, bool)
-    return make_final(stack([run_stack(reduced, background)]), setup.geometry, setup.irf_geometry, export, keep)
+    stacked = stack([run_stack(reduced, background)])
+    return make_final(stacked.layers, stacked, (setup.geometry, setup.irf_geometry), export, keep)
 
 
 def test_empty_sky_is_standard_normal(tmp_path, target):

@@ -18,7 +18,7 @@ from cubeflow.steps.report import count_warnings, write_report
 from cubeflow.steps.report_label import LabelInput, detail
 from cubeflow.steps.report_label import make_label as make
 from cubeflow.steps.report_plan import plan_report, report_content, report_files
-from cubeflow.steps.table import TargetRows
+from cubeflow.steps.rows import TargetRows
 from cubeflow.steps.timing import duration, planned_jobs, read_timing
 from cubeflow.steps.whole import run_whole
 from cubeflow.storage.artifact import read_artifact
@@ -128,7 +128,7 @@ def test_figures_in_order(text):
 
 def test_profiles_hold_every_count_outside_the_exclusion(made):
     from cubeflow.plan.write import read_json
-    from cubeflow.steps.table import target_rows
+    from cubeflow.steps.rows import target_rows
 
     workflow, path = made
     folder = path.parent / "crab"
@@ -138,8 +138,9 @@ def test_profiles_hold_every_count_outside_the_exclusion(made):
     keep = cube["counts"].geom.offset_deg(83.633, 22.014) >= 0.35
     # Each run's own safe mask lies inside that of the stack.
     assert profiles.offset_counts.sum() <= cube["counts"].data[:, keep].sum()
-    used = sum(row["fov_counts_0"] for row in found.rows if row["status"] == "ok")
-    assert found.used["fov"] == sum(row["status"] == "ok" for row in found.rows) == 2
+    ok = [row for row in found.rows("status", "fov_counts_0") if row["status"] == "ok"]
+    used = sum(row["fov_counts_0"] for row in ok)
+    assert found.used["fov"] == len(ok) == 2
     assert profiles.offset_counts.sum() == used
     # The norm makes background and counts equal there.
     assert profiles.offset_background.sum() == pytest.approx(used, rel=1e-5)
@@ -182,7 +183,7 @@ def test_labels_that_changed_are_drawn_again(change):
     def key(changed=""):
         manifest = {"key": "1" if changed == "cube" else "0", "background": {"method": "fov"}}
         table_key = "3" if changed == "runs" else "2"
-        given = LabelInput("crab", "fov", manifest, Path(), TargetRows([], {}, {}), table_key)
+        given = LabelInput("crab", "fov", manifest, Path(), TargetRows({}, {}, {}), table_key)
         return report_kept.drawn_key(given, 70 if changed == "number of labels" else 2)
 
     assert key() == key()

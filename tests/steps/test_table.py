@@ -8,6 +8,8 @@ from astropy.table import Table
 
 from cubeflow.config import load_config
 from cubeflow.steps import table
+from cubeflow.steps.cells import Columns
+from cubeflow.steps.rows import TargetRows
 from cubeflow.steps.table import make_columns
 from cubeflow.steps.whole import run_whole
 
@@ -75,7 +77,9 @@ def test_every_column_says_what_it_is_and_no_other(results):
 def test_columns_of_a_run_stay_apart_from_those_of_labels_called_alike():
     row = {"obs_id": 1, "counts_safe": 5, "n_events": 7, "x_status": "ok", "x_2_status": "ok", "x_norm_0": 1.0}
     row |= {"counts_status": "ok", "n_on": 3, "fancy": 0}
-    columns = {column.name: column for column in make_columns([row], ["n", "x", "counts", "x_2"])}
+    made = Columns()
+    made.add([row])
+    columns = {column.name: column for column in make_columns(made.sorted_by(), ["n", "x", "counts", "x_2"])}
     order = [
         "obs_id",
         "n_events",
@@ -105,7 +109,10 @@ def test_the_three_forms_say_the_same(results):
 def test_fits_has_as_many_columns_as_it_may(tmp_path, monkeypatch):
     """One norm for each of many energies and labels: more columns than keywords with three digits can name."""
     row = {"obs_id": 7, "status": "ok", "reason": ""} | {f"fov_norm_{group}": 1.0 + group for group in range(1200)}
-    monkeypatch.setattr(table, "target_rows", lambda manifest, folder: table.TargetRows([row], {"fov": 1}, {}))
+    made = Columns()
+    made.add([row])
+    found = TargetRows(made.sorted_by("obs_id"), {"fov": 1}, {})
+    monkeypatch.setattr(table, "target_rows", lambda manifest, folder: found)
     (tmp_path / "plan").mkdir()
     manifest = tmp_path / "plan" / "runs.table.json"
     manifest.write_text(json.dumps({"leaves": {"fov": []}, "refused": {}, "key": "0" * 64}))

@@ -10,7 +10,8 @@ from astropy.table import Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cubeflow.steps.table_files import NO_NUMBER, TableColumn, csv_text, ecsv_text, fits_bytes
+from cubeflow.steps.cells import BLOCK_ROWS, Cells
+from cubeflow.steps.table_files import NO_NUMBER, TableColumn, csv_parts, ecsv_parts, fits_parts
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=9)
 KINDS = {
@@ -31,6 +32,18 @@ def tables(draw) -> list[TableColumn]:
         unit = draw(st.sampled_from([None, "deg", "TeV", "s-1 sr-1"]))
         columns.append(TableColumn(f"c_{number}", tuple(values), unit, draw(st.just("") | TEXT)))
     return columns
+
+
+def ecsv_text(columns, meta) -> str:
+    return b"".join(ecsv_parts(columns, meta)).decode()
+
+
+def csv_text(columns) -> str:
+    return b"".join(csv_parts(columns)).decode()
+
+
+def fits_bytes(columns, name) -> bytes:
+    return b"".join(fits_parts(columns, name))
 
 
 def plain(column) -> list:
@@ -117,6 +130,31 @@ def test_truth_values_among_numbers_are_numbers():
     read = Table.read(ecsv_text(columns, {"key": ""}), format="ascii.ecsv")
     assert [plain(read[name]) for name in ("n", "x", "t")] == [[1, 2, None], [0.0, 2.5, 1.0], ["True", "a", "b"]]
     assert csv_text(columns).splitlines()[1] == "1,0,True"
+
+
+def test_many_rows_are_those_of_few():
+    """Some hundred rows are written at a time."""
+    n = 2 * BLOCK_ROWS + 3
+    texts = tuple(f"run {row}, ä" if row % 7 else None for row in range(n))
+    numbers, cells = tuple(0.1 * row if row % 5 else None for row in range(n)), Cells()
+    cells.extend(numbers)
+    columns = [TableColumn("t", texts), TableColumn("x", cells), TableColumn("n", tuple(range(n)))]
+    for form, written in (("ascii.ecsv", ecsv_text(columns, {"key": ""})), ("ascii.csv", csv_text(columns))):
+        read = Table.read(written, format=form)
+        assert plain(read["n"]) == list(range(n))
+        assert plain(read["x"]) == list(numbers)
+    with fits.open(io.BytesIO(fits_bytes(columns, "RUNS")), checksum=True) as hdus:
+        data = hdus["RUNS"].data
+        assert data["n"].tolist() == list(range(n))
+        assert data["t"].tolist() == [(text or "").replace("ä", "?") for text in texts]
+        np.testing.assert_array_equal(data["x"], [np.nan if value is None else value for value in numbers])
+
+
+def test_table_without_rows():
+    columns = [TableColumn("n", ()), TableColumn("t", ())]
+    assert csv_text(columns) == "n,t\n"
+    with fits.open(io.BytesIO(fits_bytes(columns, "RUNS")), checksum=True) as hdus:
+        assert len(hdus["RUNS"].data) == 0
 
 
 def test_more_columns_than_fits_allows_are_an_error():

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from cubeflow.maps import Cube, energy_axis, make_geometry, rad_axis
+from cubeflow.storage import hdf5_read
 from cubeflow.storage.artifact import (
     Artifact,
     ArtifactDamaged,
     ArtifactMismatch,
     StorageError,
     check_artifact,
+    hold_artifact,
     open_artifact,
     read_artifact,
     read_key,
@@ -26,7 +28,6 @@ from cubeflow.storage.artifact import (
     write_artifact,
 )
 from cubeflow.storage.keys import KeyContentError
-from cubeflow.storage.opened import read_attributes
 
 KEY = "ab" * 32
 GEOM = make_geometry("galactic", "CAR", 359.7, -0.3, (0.9, 0.5), 0.1)
@@ -147,17 +148,19 @@ def test_some_datasets(tmp_path):
         read_artifact(tmp_path / "a.h5", names=["edisp"])
 
 
-def test_attributes_alone(tmp_path):
-    path = tmp_path / "a.h5"
-    write_artifact(path, make_artifact())
-    assert read_attributes(path, expect_kind="reduced") == make_artifact().attributes
-    with pytest.raises(ArtifactMismatch, match="has kind reduced, expected cube"):
-        read_attributes(path, expect_kind="cube")
-    content = bytearray(path.read_bytes())
-    content[-7] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(ArtifactDamaged, match="another checksum"):
-        read_attributes(path)
+def test_held_artifact_is_opened_again_without_being_checked_again(tmp_path, monkeypatch):
+    write_artifact(tmp_path / "a.h5", make_artifact())
+    with hold_artifact(tmp_path / "a.h5", expect_kind="reduced") as held:
+        with held.open(["psf"]) as first:
+            assert list(first.descriptions) == ["psf"]
+            values = first.rows("psf", 0, 1)
+        monkeypatch.setattr(hdf5_read, "check_datasets", None)
+        with held.open_again(first) as again:
+            np.testing.assert_array_equal(again.rows("psf", 0, 1), values)
+            with pytest.raises(ArtifactMismatch, match=r"has no dataset 'edisp', only \['counts', 'gti_s'"):
+                again.rows("edisp", 0, 1)
+    with pytest.raises(ArtifactMismatch, match="has kind"), hold_artifact(tmp_path / "a.h5", expect_kind="stack"):
+        pass
 
 
 def test_slabs_are_the_cube(tmp_path):

@@ -56,7 +56,8 @@ def disc_values(observation: Observation, target, label: str) -> np.ndarray:
     assert background.failed is None
     export = {"significance": {"radius_deg": RADIUS}, "ra_deg": 0.0, "dec_deg": 0.0, "spectrum": setup.spectrum}
     keep = np.ones(setup.geometry.shape, bool)
-    final = make_final(stack([run_stack(reduced, background)]), setup.geometry, setup.irf_geometry, export, keep)
+    stacked = stack([run_stack(reduced, background)])
+    final = make_final(stacked.layers, stacked, (setup.geometry, setup.irf_geometry), export, keep)
     image = final.significance.significance.data[0][3::7, 3::7]
     enough = final.significance.background.data[0][3::7, 3::7] > 5
     return image[np.isfinite(image) & enough]

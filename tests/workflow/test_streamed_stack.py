@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from h5py import h5f
 
 from cubeflow.errors import FailedError, MistakeError
 from cubeflow.maps import Cube, energy_axis, log_edges, make_geometry
@@ -79,6 +80,23 @@ def test_memory_is_that_of_some_planes(tmp_path, monkeypatch):
     tracemalloc.stop()
     assert data.nbytes > 25e6
     assert peak < 0.5 * data.nbytes
+
+
+@pytest.mark.parametrize("slab_bytes", [40_000, 1 << 25])
+def test_one_child_is_open_at_a_time(tmp_path, monkeypatch, slab_bytes):
+    """HDF5 takes half a megabyte for each open file, however small."""
+    monkeypatch.setattr(tree, "SLAB_BYTES", slab_bytes)
+    paths = write_parts(tmp_path, [make_part(seed, 3 * seed, 5) for seed in range(6)])
+    files, add = [], tree._add
+
+    def count(*arguments):
+        files.append(h5f.get_obj_count(h5f.OBJ_ALL, h5f.OBJ_FILE))
+        add(*arguments)
+
+    monkeypatch.setattr(tree, "_add", count)
+    stack_node(node_of(tmp_path, paths), paths, "blosc", print)
+    assert len(files) >= 6 * 3
+    assert max(files) <= 2, "one that is read, and the one that is written"
 
 
 def test_damaged_child_is_set_aside(tmp_path):

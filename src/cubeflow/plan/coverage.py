@@ -46,14 +46,13 @@ class Coverage:
     ----------
     sky, irf : Pixels
         Pixels of the maps, and of the grid of the responses.
-    runs, children : int
-        Number of runs, and of children of the inner node that has most.
+    runs : int
+        Number of runs.
     """
 
     sky: Pixels
     irf: Pixels
     runs: int = 0
-    children: int = 0
 
 
 def coverage(

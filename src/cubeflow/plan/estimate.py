@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cubeflow.plan.coverage import Coverage, coverage
 from cubeflow.plan.model import Plain, TargetSpec
@@ -13,11 +13,14 @@ LEAF_BYTES = 1 << 30  # of the sums of a batch in memory, all labels together; t
 START_MINUTES = 5  # the same for time: imports from a busy shared file system, twice
 SECONDS_PER_VOXEL = 3e-7  # of one run's maps, generous
 SECONDS_PER_RUN = 1.0
-BYTES_PER_ROW = 13_000  # of a run in the run table, while it is written
-MB = 1 << 20
+BYTES_PER_ROW = 1_000  # of a run in the run table, whose columns are packed
 BYTES_PER_FILE = 1e5  # on the disk, whatever is in it
 BYTES_KEPT = 1.5  # on the disk for a voxel of a run in float32, compressed
 BYTES_FACTORED = 5e5  # of a run in the factored form, whatever its maps
+EXPORT_BYTES = 1 << 26  # of final maps in memory, in double precision; larger ones stay on the disk
+EXPORT_PLANES = {False: 27, True: 47}  # in memory then, without and with rings at each energy
+REPORT_PLANES = 10  # of images while one is drawn
+EXPORT_PARTS = 1 << 25  # and parts of files
 SLAB_BYTES = 1 << 25  # of a layer of a node in memory at a time, or one plane where that is larger
 BYTES_PER_VOXEL = 35  # of one run: its maps, their float32 copies, and what a background needs meanwhile
 
@@ -76,9 +79,9 @@ def estimate(spec: TargetSpec, covered: Coverage | None = None) -> dict[str, Est
     """Need of the command of each rule.
 
     ``reduce`` holds the maps of one run and, for each label, the sum of the batch, which lies on the disk beyond a
-    limit; ``stack`` some planes of the node, and its children open; ``export`` the final cube and what is written from
-    it; ``table`` the rows of the runs; ``report`` these, a library that draws, and one label at a time. The factors are
-    measured: memory is 1 to 2 times the need.
+    limit; ``stack`` some planes of the node, or all of a small one; ``export`` the final cube and what is written from
+    it up to a limit, else some images and planes; ``table`` the rows of the runs; ``report`` these, a library that
+    draws, and one label at a time. The factors are measured: memory is 1 to 2 times the need.
 
     Parameters
     ----------
@@ -102,11 +105,21 @@ def estimate(spec: TargetSpec, covered: Coverage | None = None) -> dict[str, Est
         "reduce": _need(
             90, BYTES_PER_VOXEL * n.run + min(8 * labels * n.batch, LEAF_BYTES), LONGEST * spec.batch * run_seconds
         ),
-        "stack": _need(70, MB * covered.children + 4 * slab, LONGEST * spec.fanout * final / 1e8),
-        "export": _need(95, 2.4 * final, final / 1e7),
+        "stack": _need(70, max(4 * slab, 2 * slab + min(final, SLAB_BYTES)), LONGEST * spec.fanout * final / 1e8),
+        "export": _need(95, _export_bytes(spec, covered), final / 1e7),
         "table": _need(75, BYTES_PER_ROW * covered.runs, 60 + covered.runs / 50),
-        "report": _need(230, 3 * BYTES_PER_ROW * covered.runs + 1.3 * final, 60),
+        "report": _need(230, 2 * BYTES_PER_ROW * covered.runs + 8 * REPORT_PLANES * covered.sky.total, 60),
     }
+
+
+def _export_bytes(spec: TargetSpec, covered: Coverage) -> float:
+    """Need of the largest export: small final maps as a whole; of larger ones images, and the planes of the moment."""
+    needs = [0.0]
+    for plain in spec.backgrounds.values():
+        n = sizes(replace(spec, backgrounds={"": plain}), covered)
+        planes = EXPORT_PLANES[bool(plain.get("per_energy"))] * max(covered.sky.total, n.plane)
+        needs.append(2.4 * 8 * n.total if 8 * n.total <= EXPORT_BYTES else 8 * planes + EXPORT_PARTS)
+    return max(needs)
 
 
 def ask_memory_mb(need_mb: int, attempt: int) -> int:

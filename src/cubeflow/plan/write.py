@@ -19,7 +19,6 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +57,8 @@ def write_target(results: Path, target: TargetPlan, sources: Sources) -> tuple[d
     folder = results / target.spec.name
     finals = {label: final_manifest(target, label) for label in target.roots}
     table = table_manifest(target)
-    widest = max((len(children) for nodes in target.nodes.values() for children in nodes.values()), default=0)
     covered = coverage(target.spec, target.batches, sources[0])
-    needs = estimate(target.spec, replace(covered, children=widest))
+    needs = estimate(target.spec, covered)
     found = take_inventory(results, target, {label: final["key"] for label, final in finals.items()}, table["key"])
     for batch in target.batches:
         if batch.name in found.batches or batch.name in found.again:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
-from cubeflow.maps import Cube
 
-
-def make_map_alpha(background: Cube, acceptance: Cube, counts_off: Cube, acceptance_off: Cube) -> Cube:
+def make_map_alpha(
+    background: NDArray[Any], acceptance: NDArray[Any], counts_off: NDArray[Any], acceptance_off: NDArray[Any]
+) -> NDArray[Any]:
     """Ratio of background to OFF counts of a stack of runs.
 
     It is sum(alpha OFF) / sum(OFF) over the runs, so that alpha times the stacked OFF counts is the
@@ -15,21 +18,16 @@ def make_map_alpha(background: Cube, acceptance: Cube, counts_off: Cube, accepta
 
     Parameters
     ----------
-    background, acceptance : Cube, (energy, lat, lon)
-        Stacked alpha x OFF, and stacked acceptance.
-    counts_off, acceptance_off : Cube, (energy or 1, lat, lon)
-        Stacked OFF counts and OFF acceptance; with a single bin if the ratio is one for all energies.
+    background, acceptance : array, shape (n, ny, nx)
+        Stacked alpha x OFF, and stacked acceptance; summed over energy if the ratio is one for all energies.
+    counts_off, acceptance_off : array, shape (n, ny, nx)
+        Stacked OFF counts and OFF acceptance.
 
     Returns
     -------
-    alpha : Cube, (energy or 1, lat, lon)
+    alpha : array, shape (n, ny, nx)
         NaN where there is no OFF acceptance.
     """
-    summed = len(counts_off.data) == 1
-    predicted, accepted = background.data, acceptance.data
-    if summed:
-        predicted, accepted = (np.sum(values, axis=0, keepdims=True) for values in (predicted, accepted))
-    off, off_acceptance = counts_off.data, acceptance_off.data
-    alpha = np.divide(accepted, off_acceptance, out=np.full(off.shape, np.nan), where=off_acceptance > 0)
-    np.divide(predicted, off, out=alpha, where=(off > 0) & (off_acceptance > 0))
-    return Cube(alpha, "", counts_off.geom, counts_off.axes)
+    alpha = np.divide(acceptance, acceptance_off, out=np.full(counts_off.shape, np.nan), where=acceptance_off > 0)
+    np.divide(background, counts_off, out=alpha, where=(counts_off > 0) & (acceptance_off > 0))
+    return alpha

@@ -123,18 +123,19 @@ def profiles_to_plain(profiles: Profiles) -> dict[str, list[list[float]]]:
     }
 
 
-def sum_profiles(plain: Iterable[Mapping[str, Any]]) -> Profiles | None:
-    """Sum of the profiles of any number of runs, from plain numbers; None without any."""
-    total: dict[str, FloatArray] = {}
+def sum_profiles(plain: Iterable[Mapping[str, Any]], start: Profiles | None = None) -> Profiles | None:
+    """Sum of the profiles of any number of runs, from plain numbers, and of `start`; None without any."""
+    total: dict[str, FloatArray] = {} if start is None else dict(vars(start))
     for each in plain:
         for name in Profiles.__dataclass_fields__:
             values = np.asarray(each[name], dtype=float)
-            known = total.get(name, np.zeros_like(values))
-            shape = max(known.shape, values.shape)
-            total[name] = _padded(known, shape) + _padded(values, shape)
+            total[name] = _added(total[name], values) if name in total else values
     return Profiles(**total) if total else None
 
 
-def _padded(values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
-    """Zeros behind the last ring of a run with a smaller field."""
-    return np.pad(values, [(0, 0), (0, shape[1] - values.shape[1])])
+def _added(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Sum of two arrays of shape (n_band, n): zeros behind the last ring of a run with a smaller field."""
+    short, long = sorted((first, second), key=lambda values: values.shape[1])
+    total = long.copy()
+    total[:, : short.shape[1]] += short
+    return total

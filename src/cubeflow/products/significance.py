@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,38 +127,49 @@ def make_map_significance_li_ma(
     return _maps(planes, counts, per_energy)
 
 
-def make_map_flux(
-    excess: Cube, exposure: Cube, mask: BoolArray, radius_deg: float, weights: Sequence[float] | FloatArray
-) -> Cube:
+def mean_exposure(
+    planes: Iterable[NDArray[Any]], mask: Iterable[BoolArray], weights: Sequence[float] | FloatArray
+) -> FloatArray:
+    """Exposure averaged over energy, (ny, nx), with an assumed spectrum; bins that are not used count as 0.
+
+    Parameters
+    ----------
+    planes : iterable of array, shape (ny, nx)
+        Exposure in each bin of reconstructed energy, m2 s.
+    mask : iterable of array of bool, shape (ny, nx)
+        Pixels that entered the excess in each bin.
+    weights : array, shape (n_energy,)
+        Photons of the assumed spectrum in each energy bin; their scale does not matter.
+    """
+    shares = np.asarray(weights, float)
+    if not (np.all(shares >= 0) and shares.sum() > 0):
+        raise ValueError(f"weights: expected {shares.size} numbers >= 0, not all 0, got {weights}")
+    folded: FloatArray | float = 0.0
+    for share, plane, on in zip(shares / shares.sum(), planes, mask, strict=True):
+        folded = folded + share * np.where(on, plane, 0.0)
+    return np.asarray(folded)
+
+
+def make_map_flux(excess: Cube, exposure: FloatArray, used: BoolArray, radius_deg: float) -> Cube:
     """Excess in the disc over the mean exposure there: the flux of a source within the disc.
 
     Parameters
     ----------
     excess : Cube, (1, lat, lon)
         Excess in the disc, summed over energy, as in `SignificanceMaps`.
-    exposure : Cube, (energy, lat, lon)
-        Exposure in reconstructed energy, m2 s.
-    mask : array of bool, shape (n_energy, ny, nx)
-        Bins that entered the excess.
+    exposure : array, shape (ny, nx)
+        As of `mean_exposure`, m2 s.
+    used : array of bool, shape (ny, nx)
+        Pixels of which any energy entered the excess.
     radius_deg : float
         Radius of the disc, deg.
-    weights : array, shape (n_energy,)
-        Photons of the assumed spectrum in each energy bin; their scale does not matter.
 
     Returns
     -------
     flux : Cube, (1, lat, lon), 'm-2 s-1'
         Photons of all energies of the axis; NaN where the excess is, or where there is no exposure.
     """
-    shares = np.asarray(weights, float)
-    if shares.shape != (exposure.data.shape[0],) or not (np.all(shares >= 0) and shares.sum() > 0):
-        raise ValueError(f"weights: expected {exposure.data.shape[0]} numbers >= 0, not all 0, got {weights}")
-    disc = make_disc(radius_deg, exposure.geom.pixel_deg)
-    used = np.any(mask, axis=0)
-    folded = np.zeros(exposure.geom.shape)
-    for share, plane, on in zip(shares / shares.sum(), exposure.data, mask, strict=True):
-        folded += share * np.where(on, plane, 0.0)
-    n_pixels, total = sum_in_disc(used, folded, disc)
+    n_pixels, total = sum_in_disc(used, exposure, make_disc(radius_deg, excess.geom.pixel_deg))
     flux = np.full(excess.data.shape, np.nan)
     np.divide(excess.data * n_pixels, total, out=flux, where=used & (total > 0))
     return Cube(flux, "m-2 s-1", excess.geom, excess.axes)
@@ -205,8 +216,15 @@ def _off_planes(
     predicted = np.sum(alpha.data * counts_off.data, axis=0, where=good)
     on = np.sum(acceptance.data, axis=0, where=good)
     acceptance_off = np.sum(acceptance.data / np.where(good, alpha.data, 1.0), axis=0, where=good)
-    ratio = np.divide(on, acceptance_off, out=np.full(off.shape, np.nan), where=acceptance_off > 0)
-    yield off, np.divide(predicted, off, out=ratio, where=off > 0)
+    yield off, sum_alpha(off, predicted, on, acceptance_off)
+
+
+def sum_alpha(
+    counts_off: NDArray[Any], background: FloatArray, acceptance: FloatArray, acceptance_off: FloatArray
+) -> FloatArray:
+    """Ratio of background to OFF counts of sums over energy (ny, nx); without counts, that of the acceptances."""
+    ratio = np.divide(acceptance, acceptance_off, out=np.full(counts_off.shape, np.nan), where=acceptance_off > 0)
+    return np.divide(background, counts_off, out=ratio, where=counts_off > 0)
 
 
 def _masked(counts: FloatArray, background: FloatArray, significance: FloatArray, used: BoolArray) -> FloatArray:

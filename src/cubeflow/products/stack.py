@@ -135,13 +135,13 @@ def empty_stack() -> Stack:
     return Stack({}, np.zeros((0, 2)), 0.0, 0.0, 0)
 
 
-def on_geometry(cube: Cube, geom: Geometry) -> Cube:
-    """Put a cube on another geometry of its grid: cut where it is larger, zero (or False) where it is smaller."""
-    data = np.zeros((*cube.data.shape[:-2], *geom.shape), cube.data.dtype)
-    shared = cube.geom.overlap(geom)
+def on_geometry(values: NDArray[Any], old: Geometry, new: Geometry) -> NDArray[Any]:
+    """Put values (..., ny, nx) on another geometry of their grid: cut where it is smaller, zero or False beyond."""
+    placed = np.zeros((*values.shape[:-2], *new.shape), values.dtype)
+    shared = old.overlap(new)
     if shared is not None:
-        data[(..., *shared[1])] = cube.data[(..., *shared[0])]
-    return Cube(data, cube.unit, geom, cube.axes)
+        placed[(..., *shared[1])] = values[(..., *shared[0])]
+    return placed
 
 
 def _add(total: Cube | None, parts: Sequence[Cube | Share], name: str, room: Room) -> Cube:
@@ -191,23 +191,21 @@ def _sum_dtype(part: Cube | Share) -> str:
     return {"b": "?", "i": "i8", "u": "i8"}.get(cube.data.dtype.kind, "f8")
 
 
-def mean_response(stacked: Stack, name: str) -> Cube:
+def mean_response(weighted: FloatArray, exposure: FloatArray) -> FloatArray:
     """Exposure-weighted mean PSF or energy dispersion of a stack.
 
     Parameters
     ----------
-    stacked : Stack
-        With layers ``irf_<name>`` and ``irf_exposure``.
-    name : {"psf", "edisp"}
-        Which response.
+    weighted : array, shape (n_energy_true, n_rad or n_energy, ny, nx)
+        Layer ``irf_psf`` or ``irf_edisp``, or some true energies of it.
+    exposure : array, shape (n_energy_true, ny, nx)
+        Layer ``irf_exposure``, m2 s, at the same energies.
 
     Returns
     -------
-    Cube
-        Shape (energy_true, rad or energy, lat, lon); zero where there is no exposure. The energy
-        dispersion is also lowered where runs with exposure have masked a reconstructed energy, so that
-        exposure times energy dispersion predicts the counts that were kept.
+    array, shape (n_energy_true, n_rad or n_energy, ny, nx)
+        Zero where there is no exposure. The energy dispersion is also lowered where runs with exposure have masked a
+        reconstructed energy, so that exposure times energy dispersion predicts the counts that were kept.
     """
-    weighted, exposure = stacked.layers[f"irf_{name}"], stacked.layers["irf_exposure"].data[:, None]
-    data = np.divide(weighted.data, exposure, out=np.zeros_like(weighted.data), where=exposure > 0)
-    return Cube(data, weighted.unit.removesuffix("m2 s").strip(), weighted.geom, weighted.axes)
+    weights = exposure[:, None]
+    return np.divide(weighted, weights, out=np.zeros_like(weighted), where=weights > 0)

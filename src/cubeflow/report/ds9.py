@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -71,12 +71,12 @@ def outlines(keep: NDArray[np.bool_], geom: Geometry) -> list[str]:
     return polygons
 
 
-def pointing_regions(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Text of a DS9 file with a cross at each pointing; rows as in the run table."""
-    lines = [
-        f"point({row['ra_pnt_deg']:.6f},{row['dec_pnt_deg']:.6f}) # point=cross "
-        f"color={STATUS_COLOURS[str(row['status'])]} text={{{row['obs_id']}}}"
-        for row in rows
-        if row.get("ra_pnt_deg") is not None and row.get("dec_pnt_deg") is not None
-    ]
-    return f"{HEADER}icrs\n" + "".join(f"{line}\n" for line in lines)
+def pointing_regions(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Lines of a DS9 file with a cross at each pointing; rows as in the run table."""
+    yield f"{HEADER}icrs\n"
+    for row in rows:
+        if row.get("ra_pnt_deg") is not None and row.get("dec_pnt_deg") is not None:
+            yield (
+                f"point({row['ra_pnt_deg']:.6f},{row['dec_pnt_deg']:.6f}) # point=cross "
+                f"color={STATUS_COLOURS[str(row['status'])]} text={{{row['obs_id']}}}\n"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import re
 from collections.abc import Iterator
@@ -60,6 +61,21 @@ def drawing(width_in: float, height_in: float) -> Iterator[Figure]:
         margins = {"left": 0.75 / width_in, "right": 1 - 0.15 / width_in}
         figure.subplots_adjust(**margins, bottom=0.5 / height_in, top=1 - 0.12 / height_in)
         yield figure
+        figure.clear()
+    _free_memory()
+
+
+def _free_memory() -> None:
+    """Free what was drawn: its parts refer to each other, and would stay until Python looks for such circles."""
+    _keep_libraries()
+    gc.collect()
+
+
+@lru_cache(maxsize=1)
+def _keep_libraries() -> None:
+    """Have Python not look for circles in what is loaded by now: that would take as long as some of the figures."""
+    gc.collect()
+    gc.freeze()
 
 
 @lru_cache(maxsize=1)

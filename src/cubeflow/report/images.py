@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.report.figures import power_of_ten, superscript
+from cubeflow.storage.slabs import Map, rows_of
 
 FloatArray = NDArray[np.float64]
 SIGNIFICANCE_LIMITS = 5.0, 15.0
@@ -40,12 +42,12 @@ class Image:
     style: str = "smooth"
 
 
-def final_images(maps: Mapping[str, Any], radius_deg: float, energy_tev: Sequence[float]) -> list[Image]:
+def final_images(maps: Mapping[str, Map], radius_deg: float, energy_tev: Sequence[float]) -> list[Image]:
     """Images of a final cube, in the order in which people look.
 
     Parameters
     ----------
-    maps : mapping of str to Cube
+    maps : mapping of str to Cube or CubeStream
         ``disc_significance``, ``disc_excess``, ``disc_counts``, ``disc_background`` (1, lat, lon), ``exposure``
         (energy_true, lat, lon) if there is one.
     radius_deg : float
@@ -54,24 +56,27 @@ def final_images(maps: Mapping[str, Any], radius_deg: float, energy_tev: Sequenc
         First and last energy of the events; the exposure is shown at their geometric mean.
     """
     disc = f"within {radius_deg:g}°"
+    names = ("significance", "excess", "counts", "background")
+    significance, excess, counts, background = (next(rows_of(maps[f"disc_{name}"])) for name in names)
     images = [
-        Image("significance", f"significance {disc}", "significance (σ)", maps["disc_significance"].data[0], "signed"),
-        Image("excess", f"excess {disc}", f"excess events {disc}", maps["disc_excess"].data[0], "excess"),
-        Image("counts", f"counts {disc}", f"events {disc}", maps["disc_counts"].data[0], "counts"),
-        Image("background", f"background {disc}", f"background events {disc}", maps["disc_background"].data[0]),
+        Image("significance", f"significance {disc}", "significance (σ)", significance, "signed"),
+        Image("excess", f"excess {disc}", f"excess events {disc}", excess, "excess"),
+        Image("counts", f"counts {disc}", f"events {disc}", counts, "counts"),
+        Image("background", f"background {disc}", f"background events {disc}", background),
     ]
     return [*images, _exposure_image(maps, float(np.sqrt(energy_tev[0] * energy_tev[-1])))]
 
 
-def _exposure_image(maps: Mapping[str, Any], energy_tev: float) -> Image:
+def _exposure_image(maps: Mapping[str, Map], energy_tev: float) -> Image:
     """Exposure in the bin of true energy whose centre is nearest; NaN everywhere if there is no exposure."""
     if "exposure" not in maps:
         nothing = np.full(maps["disc_counts"].geom.shape, np.nan)
         return Image("exposure", "exposure", "exposure (m² s)", nothing)
     cube = maps["exposure"]
-    centers = cube.axis("energy_true").centers
+    centers = cube.axes[0].centers
     index = int(np.argmin(np.abs(np.log(centers / energy_tev))))
-    plane, power = cube.data[index], power_of_ten(cube.data[index])
+    plane = next(islice(rows_of(cube), index, None))
+    power = power_of_ten(plane)
     shown = np.where(plane > 0, plane / 10.0**power, np.nan)
     return Image("exposure", f"exposure at {centers[index]:.3g} TeV", f"exposure (10{superscript(power)} m² s)", shown)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FloatArray = NDArray[np.float64]
+Column = Iterable[float | str | None]
 X_TICKS = 6  # at most: dates as MJD with a fraction need the room
 MAX_NAMES = 8
 OUTLIER_SIGMAS = 5.0
@@ -45,27 +46,40 @@ class Norms:
     outlier: NDArray[np.bool_]
 
 
-def collect_norms(rows: Sequence[Mapping[str, Any]], label: str) -> Norms | None:
-    """Norms of a label from the rows of the run table; None for a method without norms."""
+def collect_norms(columns: Mapping[str, Column], label: str) -> Norms | None:
+    """Norms of a label from the columns of the run table; None for a method without norms.
+
+    Parameters
+    ----------
+    columns : mapping of str to iterable
+        Columns of the run table by name, all of one length; None where a run has no value.
+    label : str
+        Which label.
+    """
     groups = 0
-    while any(f"{label}_norm_{groups}" in row for row in rows):
+    while f"{label}_norm_{groups}" in columns:
         groups += 1
-    names = [f"{label}_norm_{group}" for group in range(groups)]
-    found = [row for row in rows if any(row.get(name) is not None for name in names)]
-    if not found:
+    if not groups:
         return None
-    norm = _numbers(found, names)
-    error = _numbers(found, [name.replace(f"{label}_norm_", f"{label}_norm_err_") for name in names])
-    start_s, zenith_deg = _numbers(found, ["tstart_s", "zenith_deg"]).T
-    outlier = np.stack([find_outliers(*pair) for pair in zip(norm.T, error.T, strict=True)], axis=1)
-    obs_id = np.array([row["obs_id"] for row in found])
-    return Norms(obs_id, norm, error, TIME_REFERENCE_MJD + start_s / 86400.0, zenith_deg, outlier)
+    norm = np.stack([_numbers(columns[f"{label}_norm_{group}"]) for group in range(groups)], axis=1)
+    found = ~np.isnan(norm).all(axis=1)
+    if not found.any():
+        return None
+
+    def of_runs(name: str) -> FloatArray:
+        """Values of a column for the runs that have a norm."""
+        return _numbers(columns[name])[found] if name in columns else np.full(int(found.sum()), np.nan)
+
+    error = np.stack([of_runs(f"{label}_norm_err_{group}") for group in range(groups)], axis=1)
+    outlier = np.stack([find_outliers(*pair) for pair in zip(norm[found].T, error.T, strict=True)], axis=1)
+    obs_id = np.fromiter((int(value or 0) for value in columns["obs_id"]), np.int64)[found]
+    mjd = TIME_REFERENCE_MJD + of_runs("tstart_s") / 86400.0
+    return Norms(obs_id, norm[found], error, mjd, of_runs("zenith_deg"), outlier)
 
 
-def _numbers(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> FloatArray:
-    """Values of shape (n_rows, n_names); NaN where a row has none."""
-    found = [[row.get(name) for name in names] for row in rows]
-    return np.array([[np.nan if value is None else float(value) for value in line] for line in found])
+def _numbers(values: Column) -> FloatArray:
+    """Values of a column, shape (n_rows,); NaN where a row has none."""
+    return np.fromiter((np.nan if value is None else float(value) for value in values), float)
 
 
 def find_outliers(norm: FloatArray, error: FloatArray) -> NDArray[np.bool_]:

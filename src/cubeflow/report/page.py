@@ -7,15 +7,45 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 TEMPLATES = "cubeflow.report", "templates"
+BLOCK_BYTES = 1 << 18
 # What HTML would take for markup inside a script, and the line ends of JavaScript that JSON does not know.
 UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+class TableColumn(Protocol):
+    """A column of a table: values are asked for once, one by one; None where a row has none."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def unit(self) -> str | None:
+        """FITS unit."""
+
+    @property
+    def description(self) -> str:
+        """What it is."""
+
+    @property
+    def values(self) -> Iterable[bool | int | float | str | None]:
+        """One value per row."""
+
+
+@dataclass(frozen=True, eq=False)
+class TableData:
+    """A table that the page's script shows: number of rows, columns, and the names of those shown at first."""
+
+    n_rows: int
+    columns: Sequence[TableColumn]
+    shown: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -65,8 +95,8 @@ class TargetSection:
         Its name, which is also that of its folder.
     facts : sequence of (name, value)
         Position and numbers of runs.
-    table : mapping
-        Run table, see `table_data`.
+    table : TableData
+        Run table.
     labels : sequence of LabelSection
         Background methods.
     left_out : sequence of (run, status, reason)
@@ -81,7 +111,7 @@ class TargetSection:
 
     name: str
     facts: Sequence[tuple[str, str]]
-    table: Mapping[str, Any]
+    table: TableData
     labels: Sequence[LabelSection]
     left_out: Sequence[tuple[int, str, str]] = ()
     more_left_out: int = 0
@@ -130,8 +160,8 @@ def read_key(path: Path) -> str | None:
     return found[1] if found else None
 
 
-def make_page(page: Page) -> str:
-    """HTML of a page; every string but the SVGs is escaped."""
+def make_page(page: Page) -> Iterator[bytes]:
+    """HTML of a page, part by part; every string but the SVGs is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -139,14 +169,26 @@ def make_page(page: Page) -> str:
     environment.trim_blocks = environment.lstrip_blocks = True
     script, style = (_resource(name) for name in ("report.js", "report.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("report.html").render(
+    parts = environment.get_template("report.html").generate(
         page=page,
         script=Markup(script),
         style=Markup(style),
         script_digest=digest,
         svg=Markup,
-        json=lambda content: Markup(script_json(content)),
+        table_parts=lambda table: map(Markup, table_parts(table)),
     )
+    return _in_blocks(parts)
+
+
+def _in_blocks(parts: Iterable[str]) -> Iterator[bytes]:
+    """Text of many short parts as blocks of some size."""
+    block = bytearray()
+    for part in parts:
+        block += part.encode()
+        if len(block) >= BLOCK_BYTES:
+            yield bytes(block)
+            block.clear()
+    yield bytes(block)
 
 
 def _resource(name: str) -> str:
@@ -162,31 +204,24 @@ def script_json(content: Any) -> str:
     return text
 
 
-def table_data(columns: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> dict[str, Any]:
-    """Run table as the page's script takes it.
+def table_parts(table: TableData) -> Iterator[str]:
+    """Run table as the page's script takes it: JSON, column by column.
 
-    Parameters
-    ----------
-    columns : sequence of mapping
-        ``name``, ``unit``, ``description`` and ``values``, a list with None where a run has no value. All are of one
-        length.
-    shown : sequence of str
-        Names of the columns that are shown at first.
-
-    Returns
-    -------
-    dict
-        ``rows``, the number of rows, and ``columns``: a column whose values are all the same holds that ``value``
-        alone. Numbers are rounded to seven digits.
+    A column whose values are all the same holds that ``value`` alone. Numbers are rounded to seven digits.
     """
-    made = []
-    for column in columns:
-        values = [_short(value) for value in column["values"]]
-        about = {name: column[name] for name in ("name", "unit", "description") if column[name]}
-        is_same = len(values) > 1 and all(value == values[0] and type(value) is type(values[0]) for value in values)
-        content = {"value": values[0]} if is_same else {"values": values}
-        made.append({**about, "shown": column["name"] in shown, **content})
-    return {"rows": len(columns[0]["values"]) if columns else 0, "columns": made}
+    yield f'{{"rows":{table.n_rows},"columns":['
+    for number, column in enumerate(table.columns):
+        yield "," * (number > 0) + script_json(_column_data(column, table.shown))
+    yield "]}"
+
+
+def _column_data(column: TableColumn, shown: Sequence[str]) -> dict[str, Any]:
+    """Column as plain content."""
+    values = [_short(value) for value in column.values]
+    about = {"name": column.name, "unit": column.unit, "description": column.description}
+    is_same = len(values) > 1 and all(value == values[0] and type(value) is type(values[0]) for value in values)
+    content = {"value": values[0]} if is_same else {"values": values}
+    return {**{name: text for name, text in about.items() if text}, "shown": column.name in shown, **content}
 
 
 def _short(value: Any) -> Any:

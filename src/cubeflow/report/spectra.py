@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cubeflow.report.acceptance import residual_sigma
 from cubeflow.report.figures import ALERT, DATA, MODEL, SOFT, THIRD, drawing, grid, power_of_ten, superscript, to_svg
+from cubeflow.storage.slabs import Map, rows_of
 
 FloatArray = NDArray[np.float64]
 
@@ -37,23 +38,26 @@ class Spectra:
     exposure_largest: FloatArray
 
 
-def collect_spectra(maps: Mapping[str, Any], target_deg: tuple[float, float]) -> Spectra:
-    """Totals of the maps ``counts``, ``background``, ``mask_safe``, ``exposure`` of a final cube."""
-    counts = maps["counts"]
-    nothing = np.zeros(0)
-    unknown = np.full(counts.data.shape[0], np.nan)
+def collect_spectra(maps: Mapping[str, Map], target_deg: tuple[float, float]) -> Spectra:
+    """Totals of the maps ``counts``, ``background``, ``mask_safe``, ``exposure`` of a final cube, plane by plane."""
+    energy, nothing = maps["counts"].axes[0], np.zeros(0)
+    unknown = np.full(energy.n_bins, np.nan)
     sums = [
-        np.sum(maps[name].data, axis=(1, 2), where=maps["mask_safe"].data, dtype=float) if name in maps else unknown
-        for name in ("counts", "background")
+        _sums_inside(maps[name], maps["mask_safe"]) if name in maps else unknown for name in ("counts", "background")
     ]
-    edges = counts.axis("energy").edges_array
     if "exposure" not in maps:
-        return Spectra(edges, sums[0], sums[1], nothing, nothing, nothing)
+        return Spectra(energy.edges_array, sums[0], sums[1], nothing, nothing, nothing)
     exposure = maps["exposure"]
     ix, iy = (int(index) for index in exposure.geom.pixel_index(*target_deg))
-    centers = exposure.axis("energy_true").centers
-    at_target = exposure.data[:, iy, ix] if ix >= 0 else np.full(centers.size, np.nan)
-    return Spectra(edges, sums[0], sums[1], centers, at_target, exposure.data.max(axis=(1, 2)))
+    found = [(plane[iy, ix] if ix >= 0 else np.nan, plane.max()) for plane in rows_of(exposure)]
+    at_target, largest = np.array(found).T
+    return Spectra(energy.edges_array, sums[0], sums[1], exposure.axes[0].centers, at_target, largest)
+
+
+def _sums_inside(cube: Map, mask: Map) -> FloatArray:
+    """Sum of each plane where the mask is True."""
+    planes = zip(rows_of(cube), rows_of(mask), strict=True)
+    return np.array([np.sum(plane, where=inside, dtype=float) for plane, inside in planes])
 
 
 def draw_counts(spectra: Spectra, thresholds_tev: FloatArray, svg_name: str, alt: str) -> str:

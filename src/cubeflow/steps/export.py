@@ -18,10 +18,12 @@ from cubeflow.steps.datasets_yaml import datasets_yaml
 from cubeflow.steps.exclusion import planned_masks
 from cubeflow.steps.final import Final, make_final
 from cubeflow.steps.finish import significance_text
-from cubeflow.steps.kept import read_stack, stack_from_artifact
-from cubeflow.storage.artifact import Artifact, write_artifact
+from cubeflow.steps.root import open_root
+from cubeflow.steps.scratch import named_scratch
+from cubeflow.storage.artifact import Artifact, write_artifact, write_artifact_streamed
 from cubeflow.storage.atomic import write_atomic
 from cubeflow.storage.fits import write_dataset_fits, write_image_fits
+from cubeflow.storage.slabs import Map
 
 
 def export_label(final_path: Path, say: Callable[[str], None]) -> list[Path]:
@@ -46,34 +48,36 @@ def export_label(final_path: Path, say: Callable[[str], None]) -> list[Path]:
     """
     manifest = read_json(final_path)
     folder = final_path.parents[1]
-    root = folder / "stack" / manifest["label"] / f"{manifest['root']}.h5"
-    stacked = stack_from_artifact(read_stack(root))
-    if stacked.n_runs == 0:
-        raise FailedError(f"{manifest['target']}: {manifest['label']}: no run is left; see {folder / 'runs.ecsv'}")
-    geometries = geometry_from_plain(manifest["geometry"]), geometry_from_plain(manifest["irf_geometry"])
-    keep = planned_masks(manifest).mask(geometries[0])
-    final = make_final(stacked, *geometries, manifest["export"], keep)
-    output = folder / manifest["label"]
-    output.mkdir(parents=True, exist_ok=True)
-    paths = [output / name for name in ("cube.h5", "dataset.fits.gz", "significance.fits.gz", "datasets.yaml")]
-    write_dataset_fits(paths[1], make_fits_dataset(final.maps, stacked, manifest["key"]))
-    write_atomic(paths[3], _datasets_list(final, manifest, paths[1].name))
-    write_image_fits(paths[2], _images(final), {"CFKEY": manifest["key"][:16]})
-    write_cube(paths[0], final, stacked, manifest)  # the last: its key tells that all of them are made
-    _say_summary(manifest, final, output, say)
+    with open_root(folder / "stack" / manifest["label"] / f"{manifest['root']}.h5", manifest) as (layers, about):
+        if about.n_runs == 0:
+            raise FailedError(f"{manifest['target']}: {manifest['label']}: no run is left; see {folder / 'runs.ecsv'}")
+        geometries = geometry_from_plain(manifest["geometry"]), geometry_from_plain(manifest["irf_geometry"])
+        keep = planned_masks(manifest).mask(geometries[0])
+        final = make_final(layers, about, geometries, manifest["export"], keep)
+        output = folder / manifest["label"]
+        output.mkdir(parents=True, exist_ok=True)
+        paths = [output / name for name in ("cube.h5", "dataset.fits.gz", "significance.fits.gz", "datasets.yaml")]
+        write_dataset_fits(paths[1], make_fits_dataset(final.maps, about, manifest["key"]))
+        write_atomic(paths[3], _datasets_list(final, manifest, paths[1].name))
+        write_image_fits(paths[2], _images(final), {"CFKEY": manifest["key"][:16]})
+        write_cube(paths[0], final, about, manifest)  # the last: its key tells that all of them are made
+        _say_summary(manifest, final, output, say)
     return paths
 
 
-def write_cube(path: Path, final: Final, stacked: Stack, manifest: Mapping[str, Any]) -> None:
+def write_cube(path: Path, final: Final, about: Stack, manifest: Mapping[str, Any]) -> None:
     """Write ``cube.h5``: all final maps, the significance maps, and what they were made of."""
-    datasets: dict[str, Cube | NDArray[Any]] = dict(final.maps)
+    datasets: dict[str, Map | NDArray[Any]] = dict(final.maps)
     for name in ("counts", "background", "excess", "significance"):
         datasets[f"disc_{name}"] = getattr(final.significance, name).to_float32()
-    datasets["gti_s"] = stacked.gti_s
-    about = {"target": manifest["target"], "label": manifest["label"], **final.summary}
+    datasets["gti_s"] = about.gti_s
+    summary = {"target": manifest["target"], "label": manifest["label"], **final.summary}
     made_of = {name: manifest[name] for name in ("reduce", "background", "export", "runs", "versions")}
-    artifact = Artifact("cube", manifest["key"], versions.EXPORT, datasets, about, made_of)
-    write_artifact(path, artifact, manifest["settings"]["compression"])
+    artifact = Artifact("cube", manifest["key"], versions.EXPORT, datasets, summary, made_of)
+    if all(isinstance(cube, Cube) for cube in final.maps.values()):
+        write_artifact(path, artifact, manifest["settings"]["compression"])
+    else:
+        write_artifact_streamed(path, artifact, manifest["settings"]["compression"], named_scratch())
 
 
 def _datasets_list(final: Final, manifest: Mapping[str, Any], file: str) -> bytes:

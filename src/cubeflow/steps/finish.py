@@ -10,7 +10,7 @@ from shlex import quote
 
 from cubeflow.steps.datasets_yaml import FILE_NAME
 from cubeflow.steps.workflow_plan import WorkflowPlan
-from cubeflow.storage.opened import read_attributes
+from cubeflow.storage.artifact import read_artifact
 
 REFUSED = 3
 
@@ -68,7 +68,7 @@ def what_next(plan: WorkflowPlan) -> list[str]:
 
 def describe(cube: Path) -> str:
     """One line on a final cube."""
-    about = read_attributes(cube, expect_kind="cube")
+    about = read_artifact(cube, names=[], expect_kind="cube").attributes
     found = significance_text(about["source"])
     return f"{about['target']}: {about['label']}: {found}, {about['livetime_s'] / 3600:.2f} h; {cube.parent}"
 

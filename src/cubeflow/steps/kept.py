@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from cubeflow.steps.background import Background
 from cubeflow.steps.expand import (
     FACTORED,
     background_of,
-    cubes,
     dense_background,
     dense_reduced,
     factored_background,
@@ -172,18 +172,26 @@ def _set_aside(path: Path, error: ArtifactDamaged, say: Callable[[str], None]) -
 
 
 def read_stack(path: Path, names: Sequence[str] | None = None) -> Artifact:
-    """Read a stack, or only some of its datasets; a damaged one is set aside.
+    """Read a stack, or only some of its datasets; as `damaged_set_aside`."""
+    with damaged_set_aside():
+        return read_artifact(path, names=names, expect_kind="stack")
+
+
+@contextmanager
+def damaged_set_aside() -> Iterator[None]:
+    """Set a damaged stack aside and end; the job is not to blame.
 
     Raises
     ------
     FailedError
-        If it is damaged; it is then missing, and the next start makes it again.
+        If one is damaged; it is then missing, and the next start makes it again.
     """
     try:
-        return read_artifact(path, names=names, expect_kind="stack")
+        yield
     except ArtifactDamaged as error:
-        aside = set_aside(path).name
-        raise FailedError(f"{path}: damaged ({error.reason}); set aside as {aside}, start again to make it") from error
+        aside = set_aside(error.path).name
+        said = f"{error.path}: damaged ({error.reason}); set aside as {aside}, start again to make it"
+        raise FailedError(said) from error
 
 
 def write_stack(path: Path, stacked: Stack, key: str, attributes: Plain, compression: str) -> None:
@@ -192,10 +200,3 @@ def write_stack(path: Path, stacked: Stack, key: str, attributes: Plain, compres
     datasets: Datasets = {**stacked.layers, "gti_s": stacked.gti_s}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_artifact(path, Artifact("stack", key, versions.STACK, datasets, {**attributes, **totals}), compression)
-
-
-def stack_from_artifact(artifact: Artifact) -> Stack:
-    """Undo `write_stack`."""
-    totals = artifact.attributes
-    gti_s = np.asarray(artifact.datasets["gti_s"])
-    return Stack(cubes(artifact), gti_s, totals["ontime_s"], totals["livetime_s"], totals["n_runs"])

@@ -14,6 +14,7 @@ from cubeflow.maps import Cube
 from cubeflow.steps.datasets import dataset_maps
 from cubeflow.steps.expand import cubes, read_dense
 from cubeflow.steps.to_gammapy import to_dataset, to_map
+from cubeflow.storage.slabs import in_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,8 @@ class Loaded:
         if self.kind != "cube":
             return {name: to_map(cube) for name, cube in self.maps.items()}
         name = f"{self.attributes['target']}-{self.attributes['label']}"
-        return to_dataset(dataset_maps(self.maps), np.asarray(self.arrays["gti_s"]), name)
+        maps = {name: in_memory(cube) for name, cube in dataset_maps(self.maps).items()}
+        return to_dataset(maps, np.asarray(self.arrays["gti_s"]), name)
 
 
 def load(path: str | Path) -> Loaded:

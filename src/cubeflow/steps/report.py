@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,16 @@ import numpy as np
 from cubeflow.maps import geometry_from_plain
 from cubeflow.plan.write import read_json
 from cubeflow.report.ds9 import exclusion_regions, pointing_regions
-from cubeflow.report.page import LabelSection, Page, TargetSection, make_page, table_data
+from cubeflow.report.page import LabelSection, Page, TableData, TargetSection, make_page
 from cubeflow.report.skymap import Field
 from cubeflow.steps.exclusion import planned_masks, read_exclusions
 from cubeflow.steps.report_kept import keep_label
 from cubeflow.steps.report_label import LabelInput, summary_line
 from cubeflow.steps.report_plan import report_content
-from cubeflow.steps.table import Row, TargetRows, make_columns, target_rows
+from cubeflow.steps.rows import Row, TargetRows, target_rows
+from cubeflow.steps.table import make_columns
 from cubeflow.steps.timing import planned_jobs, read_timing
-from cubeflow.storage.atomic import write_atomic
+from cubeflow.storage.atomic import write_atomic, write_parts
 
 Say = Callable[[str], None]
 MAX_LEFT_OUT = 300
@@ -65,11 +68,6 @@ class TargetInput:
     runs: TargetRows
     table_key: str
 
-    @property
-    def rows(self) -> list[Row]:
-        """Run table."""
-        return self.runs.rows
-
 
 def write_report(results: Path, manifest_path: Path | None, say: Say) -> Path:
     """Write ``report.html``, and beside each cube its pictures and regions.
@@ -98,11 +96,11 @@ def write_report(results: Path, manifest_path: Path | None, say: Say) -> Path:
         sections.append(section)
         lines += made
         keys += [(f"{name}, {label}", str(final["key"])) for label, final in target.finals.items()]
-        say(f"{name}: {len(target.finals)} backgrounds, {len(target.rows)} runs; {target.folder}")
+        say(f"{name}: {len(target.finals)} backgrounds, {len(target.runs)} runs; {target.folder}")
     timing = read_timing(results / "benchmarks", planned_jobs(read_json(results / "plan.json")["targets"]))
     page = Page("cubeflow report", content["key"], lines, sections, versions_of(LIBRARIES), keys, timing)
     path = results / "report.html"
-    write_atomic(path, make_page(page).encode())
+    write_parts(path, make_page(page))
     say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return path
 
@@ -135,17 +133,24 @@ def target_section(
     target: TargetInput, labels: Sequence[LabelSection], links: Sequence[tuple[str, str]]
 ) -> TargetSection:
     """Words and tables of a target around the sections of its labels."""
-    left_out = [row for row in target.rows if row["status"] != "ok"]
+    left_out, n_left_out = find_left_out(target.runs)
     return TargetSection(
         name=target.name,
-        facts=target_facts(target, len(left_out)),
-        table=run_table(target.rows, list(target.runs.used)),
+        facts=target_facts(target, n_left_out),
+        table=run_table(target.runs, n_left_out),
         labels=labels,
-        left_out=[(row["obs_id"], row["status"], row["reason"]) for row in left_out[:MAX_LEFT_OUT]],
-        more_left_out=max(len(left_out) - MAX_LEFT_OUT, 0),
-        warnings=count_warnings(target.rows),
+        left_out=left_out,
+        more_left_out=n_left_out - len(left_out),
+        warnings=count_warnings(target.runs.rows("quirks", "repairs")),
         links=links,
     )
+
+
+def find_left_out(runs: TargetRows) -> tuple[list[tuple[int, str, str]], int]:
+    """Run, status and reason of the first runs that were not used, and the number of all."""
+    left_out = (row for row in runs.rows("obs_id", "status", "reason") if row["status"] != "ok")
+    first = [(row["obs_id"], row["status"], row["reason"]) for row in islice(left_out, MAX_LEFT_OUT)]
+    return first, len(first) + sum(1 for _ in left_out)
 
 
 def write_regions(target: TargetInput) -> Field:
@@ -155,40 +160,33 @@ def write_regions(target: TargetInput) -> Field:
     keep = planned_masks(final).mask(geom)
     regions = exclusion_regions(read_exclusions(files), keep, geom)
     write_atomic(target.folder / "exclusion.reg", regions.encode())
-    write_atomic(target.folder / "pointings.reg", pointing_regions(target.rows).encode())
-    known = [row for row in target.rows if row["status"] == "ok" and row.get("ra_pnt_deg") is not None]
-    pointings = np.array([[row["ra_pnt_deg"], row["dec_pnt_deg"]] for row in known]).reshape(-1, 2)
+    rows = partial(target.runs.rows, "obs_id", "status", "ra_pnt_deg", "dec_pnt_deg")
+    write_parts(target.folder / "pointings.reg", (line.encode() for line in pointing_regions(rows())))
+    known = (row for row in rows() if row["status"] == "ok" and row["ra_pnt_deg"] is not None)
+    pointings = np.fromiter((row[name] for row in known for name in ("ra_pnt_deg", "dec_pnt_deg")), float)
     position = final["export"]["ra_deg"], final["export"]["dec_deg"]
-    return Field(geom, keep, pointings, position, target.name)
+    return Field(geom, keep, pointings.reshape(-1, 2), position, target.name)
 
 
 def target_facts(target: TargetInput, n_left_out: int) -> list[tuple[str, str]]:
     """Position and numbers of runs."""
-    facts = [("runs selected", str(len(target.rows))), ("left out", str(n_left_out))]
+    facts = [("runs selected", str(len(target.runs))), ("left out", str(n_left_out))]
     for final in list(target.finals.values())[:1]:
         position = final["export"]
         facts.insert(0, ("position (ICRS)", f"{position['ra_deg']:.4f}° {position['dec_deg']:+.4f}°"))
     return facts
 
 
-def run_table(rows: list[Row], labels: Sequence[str]) -> dict[str, Any]:
+def run_table(runs: TargetRows, n_left_out: int) -> TableData:
     """Run table for the page: the columns of ``runs.ecsv``."""
-    columns = [
-        {
-            "name": column.name,
-            "unit": column.unit or "",
-            "description": column.description,
-            "values": list(column.values),
-        }
-        for column in make_columns(rows, list(labels))
-    ]
+    labels = list(runs.used)
     shown = [*SHOWN, *(f"{label}_{name}" for label in labels for name in SHOWN_OF_LABEL)]
-    if any(row["status"] != "ok" for row in rows):
+    if n_left_out:
         shown.append("reason")
-    return table_data(columns, shown)
+    return TableData(len(runs), make_columns(runs.columns, labels), shown)
 
 
-def count_warnings(rows: Sequence[Row]) -> list[tuple[str, int, str]]:
+def count_warnings(rows: Iterable[Row]) -> list[tuple[str, int, str]]:
     """Deviations and repairs with the number of runs that have them, the most frequent first."""
     found: Counter[tuple[str, str]] = Counter()
     for row in rows:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from cubeflow.maps import Axis
 from cubeflow.products.profiles import Profiles, band_edges_tev
 from cubeflow.report import acceptance, norms, off_source, spectra
 from cubeflow.report.page import Figure
-from cubeflow.steps.table import Row
-from cubeflow.storage.artifact import Artifact
+from cubeflow.steps.rows import TargetRows
+from cubeflow.storage.slabs import Map, in_memory
 
 Draw = Callable[[str, str], str]
 SHOWN_OUTLIERS = 20
@@ -29,15 +30,28 @@ class Check(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class LabelCube:
+    """Maps of a final cube, which stay on the disk, and its attributes."""
+
+    maps: Mapping[str, Map]
+    about: Mapping[str, Any]
+
+    @property
+    def energy(self) -> Axis:
+        """Reconstructed energy."""
+        return self.maps["counts"].axes[0]
+
+
+@dataclass(frozen=True, eq=False)
 class LabelRows:
     """Rows of the run table, and the summed profiles of the label."""
 
     label: str
-    table: Sequence[Row]
+    table: TargetRows
     profiles: Profiles | None
 
 
-def draw_checks(name: str, of: str, cube: Artifact, rows: LabelRows) -> list[Figure]:
+def draw_checks(name: str, of: str, cube: LabelCube, rows: LabelRows) -> list[Figure]:
     """Figures of a label in the order in which people look; those without data are left out.
 
     Parameters
@@ -46,13 +60,12 @@ def draw_checks(name: str, of: str, cube: Artifact, rows: LabelRows) -> list[Fig
         Beginning of the names of the figures.
     of : str
         Which target and label, in words.
-    cube : Artifact
+    cube : LabelCube
         Final cube.
     rows : LabelRows
         What is known of its runs.
     """
-    energy = cube.cube("counts").axis("energy")
-    profiles = _profiles(rows.profiles, band_edges_tev(energy))
+    profiles = _profiles(rows.profiles, band_edges_tev(cube.energy))
     made = [_off_source(cube), _norms(rows), *profiles, *_spectra(cube, rows)]
     figures = []
     for check in (each for each in made if each is not None):
@@ -62,11 +75,11 @@ def draw_checks(name: str, of: str, cube: Artifact, rows: LabelRows) -> list[Fig
     return figures
 
 
-def _off_source(cube: Artifact) -> Check | None:
-    about: Mapping[str, Any] | None = cube.attributes.get("off_source")
+def _off_source(cube: LabelCube) -> Check | None:
+    about: Mapping[str, Any] | None = cube.about.get("off_source")
     if not about or not about["n_pixels"]:
         return None
-    data = np.asarray(cube.cube("disc_significance").data, dtype=float)
+    data = np.asarray(in_memory(cube.maps["disc_significance"]).data, dtype=float)
     caption = (
         f"Outside the exclusions, {off_source.describe(about)}. "
         "Without sources and with the right background the mean is 0 and the width 1."
@@ -80,7 +93,7 @@ def _off_source(cube: Artifact) -> Check | None:
 
 
 def _norms(rows: LabelRows) -> Check | None:
-    found = norms.collect_norms(rows.table, rows.label)
+    found = norms.collect_norms(rows.table.columns, rows.label)
     if found is None:
         return None
     out = [str(run) for run in np.unique(found.obs_id[found.outlier.any(axis=1)])]
@@ -108,11 +121,12 @@ def _profiles(summed: Profiles | None, bands: acceptance.Bands) -> list[Check]:
     ]
 
 
-def _spectra(cube: Artifact, rows: LabelRows) -> list[Check]:
-    about = cube.attributes
-    found = spectra.collect_spectra(cube.datasets, (about["ra_deg"], about["dec_deg"]))
-    known = [row.get("energy_threshold_tev") for row in rows.table if row["status"] == "ok"]
-    thresholds = np.array([value for value in known if value is not None], dtype=float)
+def _spectra(cube: LabelCube, rows: LabelRows) -> list[Check]:
+    about = cube.about
+    found = spectra.collect_spectra(cube.maps, (about["ra_deg"], about["dec_deg"]))
+    used = (row for row in rows.table.rows("status", "energy_threshold_tev") if row["status"] == "ok")
+    known = (row["energy_threshold_tev"] for row in used)
+    thresholds = np.fromiter((value for value in known if value is not None), float)
     counts = "Events of the whole map that pass the safe mask, and the background predicted for them."
     made = [Check("counts-spectrum", "Counts by energy", counts, partial(spectra.draw_counts, found, thresholds))]
     if found.true_tev.size:

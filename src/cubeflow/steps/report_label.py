@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from cubeflow.maps import Axis
 from cubeflow.report.images import Image, final_images
 from cubeflow.report.page import Figure, LabelSection
 from cubeflow.report.skymap import Field, draw_image
-from cubeflow.steps.report_checks import LabelRows, draw_checks
-from cubeflow.steps.table import TargetRows
-from cubeflow.storage.artifact import Artifact, open_artifact
+from cubeflow.steps.report_checks import LabelCube, LabelRows, draw_checks
+from cubeflow.steps.rows import TargetRows
+from cubeflow.storage.artifact import open_artifact
 from cubeflow.storage.atomic import write_atomic
+from cubeflow.storage.slabs import open_map
 
 MAPS = ("counts", "background", "mask_safe", "exposure")
 DISCS = ("disc_significance", "disc_excess", "disc_counts", "disc_background")
@@ -51,7 +51,7 @@ class LabelInput:
 
     def rows_of_label(self) -> LabelRows:
         """Rows for the figures."""
-        return LabelRows(self.label, self.runs.rows, self.runs.profiles[self.label])
+        return LabelRows(self.label, self.runs, self.runs.profiles[self.label])
 
     @property
     def name(self) -> str:
@@ -72,23 +72,24 @@ def make_label(given: LabelInput, field: Field, n_finals: int) -> tuple[LabelSec
     n_finals : int
         Number of labels of all targets: the more there are, the smaller are their images on the page.
     """
-    output = given.folder / given.label
-    with open_artifact(output / "cube.h5", expect_kind="cube", expect_key=given.manifest["key"]) as opened:
-        cube = opened.read([name for name in (*DISCS, *MAPS) if name in opened.descriptions])
-    energy = cube.cube("counts").axis("energy")
-    figures = draw_maps(given, cube, field, energy, n_finals)
-    figures += draw_checks(given.name, f"of {given.target}, background {given.label}", cube, given.rows_of_label())
+    path = given.folder / given.label / "cube.h5"
+    names = [*DISCS, *MAPS]
+    with open_artifact(path, names=names, expect_kind="cube", expect_key=given.manifest["key"]) as opened:
+        maps = {name: open_map(opened, name) for name in names if name in opened.descriptions}
+        cube = LabelCube(maps, opened.parts["attributes"])
+        figures = draw_maps(given, cube, field, n_finals)
+        figures += draw_checks(given.name, f"of {given.target}, background {given.label}", cube, given.rows_of_label())
     links = [(name, f"{given.target}/{given.label}/{name}") for name in FILES]
-    section = LabelSection(given.label, given.method, label_facts(cube.attributes), figures, links)
-    return section, cube.attributes
+    section = LabelSection(given.label, given.method, label_facts(cube.about), figures, links)
+    return section, cube.about
 
 
-def draw_maps(given: LabelInput, cube: Artifact, field: Field, energy: Axis, n_finals: int) -> list[Figure]:
+def draw_maps(given: LabelInput, cube: LabelCube, field: Field, n_finals: int) -> list[Figure]:
     """Write the images as PNG; return those that the page shows."""
     dpi, is_all = detail(n_finals)
     named = Field(field.geom, field.keep, field.pointings_deg, field.target_deg, f"{given.target}, {given.label}")
     figures = []
-    for image in final_images(cube.datasets, cube.attributes["radius_deg"], energy.edges):
+    for image in final_images(cube.maps, cube.about["radius_deg"], cube.energy.edges):
         name = f"{given.name}-{image.name}"
         is_shown = bool(np.isfinite(image.data).any()) and (is_all or image.name == "significance")
         png, svg = draw_image(image, named, name if is_shown else None, describe_image(given, image), dpi)
@@ -137,7 +138,7 @@ def summary_line(given: LabelInput, about: Mapping[str, Any]) -> dict[str, str]:
         **{name: facts[name] for name in ("significance", "excess", "counts", "background")},
         "hours": facts["livetime"],
         "used": str(used),
-        "left_out": str(len(given.runs.rows) - used),
+        "left_out": str(len(given.runs) - used),
     }
 
 

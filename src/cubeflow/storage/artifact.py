@@ -27,7 +27,8 @@ from cubeflow.storage.envelope import (
     seal,
 )
 from cubeflow.storage.hdf5_write import write_content
-from cubeflow.storage.opened import Artifact, check_artifact, open_artifact, root_attributes, verify
+from cubeflow.storage.made import Artifact, root_attributes
+from cubeflow.storage.opened import check_artifact, hold_artifact, open_artifact, verify
 from cubeflow.storage.sink import Sink
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "CubeStream",
     "StorageError",
     "check_artifact",
+    "hold_artifact",
     "open_artifact",
     "read_artifact",
     "read_key",
@@ -132,7 +134,7 @@ def read_artifact(
     expect_kind: str | None = None,
     expect_key: str | None = None,
 ) -> Artifact:
-    """Read an artifact, after its checksum and everything it declares have been checked.
+    """Read an artifact, after its checksum and what it declares of the datasets that are read have been checked.
 
     Parameters
     ----------
@@ -157,7 +159,7 @@ def read_artifact(
     ArtifactMismatch
         If it has another kind, key or schema, or lacks a dataset.
     """
-    with open_artifact(path, expect_kind=expect_kind, expect_key=expect_key) as opened:
+    with open_artifact(path, names=names, expect_kind=expect_kind, expect_key=expect_key) as opened:
         return opened.read(names)
 
 

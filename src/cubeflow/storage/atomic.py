@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -61,6 +61,13 @@ def write_atomic(path: str | os.PathLike[str], payload: Payload, *, is_read_soon
     """
     with replacing(path, is_read_soon) as descriptor:
         write_all(descriptor, payload)
+
+
+def write_parts(path: str | os.PathLike[str], parts: Iterable[Payload]) -> None:
+    """Put content that is made part by part under the name `path`; as `write_atomic`."""
+    with replacing(path) as descriptor:
+        for part in parts:
+            write_all(descriptor, part)
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from cubeflow.fits_bytes import Keyword, primary_hdu
 from cubeflow.maps import Axis, Cube
 from cubeflow.storage import fits_layout
-from cubeflow.storage.atomic import replacing, write_all
+from cubeflow.storage.atomic import write_parts
+from cubeflow.storage.slabs import Grid, Map, derive, dtype_of, grid_of, slabs_of
 
 PathLike = str | os.PathLike[str]
 FloatArray = NDArray[np.float64]
@@ -46,7 +47,7 @@ class FitsDataset:
 
     Parameters
     ----------
-    maps : mapping of str to Cube
+    maps : mapping of str to Cube or CubeStream
         ``counts``, ``mask_safe`` (energy, lat, lon), ``exposure`` (energy_true, lat, lon; m2 s), and
         ``background``, or ``counts_off``, ``acceptance``, ``acceptance_off``, or neither. Optional: ``mask_fit``,
         and, on a grid of their own, ``psf`` (energy_true, rad, lat, lon; sr-1), ``edisp`` (energy_true, energy,
@@ -66,7 +67,7 @@ class FitsDataset:
         If a map is missing or has other axes or another geometry than its companions.
     """
 
-    maps: Mapping[str, Cube]
+    maps: Mapping[str, Map]
     gti_s: FloatArray
     reference_mjd: float
     livetime_s: float
@@ -153,7 +154,7 @@ def _image_hdus(images: Mapping[str, Cube], keywords: Mapping[str, Keyword]) -> 
         cards = None  # of the first alone
 
 
-def _check_maps(maps: Mapping[str, Cube]) -> None:
+def _check_maps(maps: Mapping[str, Map]) -> None:
     """Refuse maps that do not fit each other."""
     off = [name for name in _ON_OFF if name in maps]
     needed = {"counts", "exposure", "mask_safe", *(_ON_OFF if off else ())}
@@ -167,7 +168,7 @@ def _check_maps(maps: Mapping[str, Cube]) -> None:
         _check_map(name, cube, maps)
 
 
-def _check_map(name: str, cube: Cube, maps: Mapping[str, Cube]) -> None:
+def _check_map(name: str, cube: Map, maps: Mapping[str, Map]) -> None:
     """Refuse a map with other axes or another geometry than its companions."""
     if name not in _MAP_AXES:
         raise ExportError(f"{name}: not a map of a dataset, expected one of {sorted(_MAP_AXES)}")
@@ -182,25 +183,31 @@ def _check_map(name: str, cube: Cube, maps: Mapping[str, Cube]) -> None:
         raise ExportError(f"{name}: has other energies than counts and exposure")
 
 
-def _as_floats(cube: Cube) -> Cube:
+def _as_floats(cube: Map) -> Map:
     """Turn integers into floats without loss: gammapy adds and scales counts in place."""
-    if cube.data.dtype.kind not in "iu":
+    if dtype_of(cube).kind not in "iu":
         return cube
-    exact = np.abs(cube.data).max(initial=0) <= 1 << 24
-    return Cube(cube.data.astype("f4" if exact else "f8"), cube.unit, cube.geom, cube.axes)
+    kind = "f4" if _largest(cube) <= 1 << 24 else "f8"
+    return derive(grid_of(cube), kind, lambda slab: slab.astype(kind), cube)
 
 
-def _with_single_bin(exposure: Cube, axis: Axis) -> Cube:
+def _largest(cube: Map) -> int:
+    """Largest whole number of a map, without its sign."""
+    if not isinstance(cube, Cube) and cube.maximum is not None:
+        return cube.maximum
+    return max((int(np.abs(slab).max(initial=0)) for slab in slabs_of(cube)), default=0)
+
+
+def _with_single_bin(exposure: Map, axis: Axis) -> Map:
     """Give (energy_true, lat, lon) a second axis: one bin from end to end of `axis`."""
     whole = Axis(axis.name, (axis.edges[0], axis.edges[-1]), axis.unit, axis.interp)
-    return Cube(exposure.data[:, None], exposure.unit, exposure.geom, (exposure.axes[0], whole))
+    grid = Grid(exposure.unit, exposure.geom, (exposure.axes[0], whole))
+    return derive(grid, dtype_of(exposure).str, lambda slab: slab[:, None], exposure)
 
 
 def _write(path: PathLike, parts: Iterator[bytes | memoryview]) -> None:
-    """Write the parts of a file one after the other; only one HDU is in memory."""
-    with replacing(path) as descriptor:
-        for part in _gzip(parts) if os.fspath(path).endswith(".gz") else parts:
-            write_all(descriptor, part)
+    """Write the parts of a file one after the other."""
+    write_parts(path, _gzip(parts) if os.fspath(path).endswith(".gz") else parts)
 
 
 def _gzip(parts: Iterator[bytes | memoryview]) -> Iterator[bytes]:

@@ -7,34 +7,34 @@ of the array (the first of the FITS axes after the sky) running fastest.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.fits_bytes import Column, Header, image_hdu, table_hdu
+from cubeflow.fits_bytes import Column, Header, image_hdu, image_parts, table_hdu
 from cubeflow.maps import Axis, Cube, Geometry
+from cubeflow.storage.slabs import Map, Slabs, grid_of
 
-Parts = tuple[bytes | memoryview, ...]
 CTYPES = {"icrs": ("RA---{}", "DEC--{}"), "galactic": ("GLON-{}", "GLAT-{}")}
 
 
 def image_hdus(
     name: str,
-    cube: Cube,
+    cube: Map,
     meta: Mapping[str, Any] | None = None,
     keywords: Header | None = None,
     *,
     primary: bool = False,
-) -> Parts:
+) -> Iterator[bytes | memoryview]:
     """Image HDU of a cube and the table of its bands.
 
     Parameters
     ----------
     name : str
         EXTNAME, upper case.
-    cube : Cube
+    cube : Cube or CubeStream
         Values of any kind; masks are written as 0 and 1 (uint8), integers as they are.
     meta : mapping, optional
         Plain content of the META keyword, for gammapy.
@@ -43,19 +43,28 @@ def image_hdus(
     primary : bool
         Put the image into the primary HDU, where image viewers look first.
 
-    Returns
-    -------
-    tuple of bytes-like
-        One HDU, or two where the cube has non-spatial axes; with CHECKSUM and DATASUM, without dates.
+    Yields
+    ------
+    bytes-like
+        Parts of one HDU, or two where the cube has non-spatial axes; with CHECKSUM and DATASUM, without dates.
     """
-    data = cube.data.view(np.uint8) if cube.data.dtype == bool else cube.data
     sizes = (cube.geom.nx, cube.geom.ny, *(axis.n_bins for axis in reversed(cube.axes)))
     header: Header = wcs_cards(cube.geom) | axis_cards(cube.axes) | {"WCSSHAPE": f"({','.join(map(str, sizes))})"}
     header |= {"BUNIT": cube.unit, "META": json.dumps(dict(meta or {}), sort_keys=True)}
     if cube.axes:
         header["BANDSHDU"] = f"{name}_BANDS"
-    image = image_hdu(data, name, header | (keywords or {}), primary=primary)
-    return (*image, bands_hdu(name, cube.axes)) if cube.axes else image
+    if isinstance(cube, Cube):
+        yield from image_hdu(_plain(cube.data), name, header | (keywords or {}), primary=primary)
+    else:
+        slabs = Slabs(lambda: map(_plain, cube.slabs))
+        yield from image_parts(slabs, grid_of(cube).shape, name, header | (keywords or {}), primary=primary)
+    if cube.axes:
+        yield bands_hdu(name, cube.axes)
+
+
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
+    """Truth values as numbers."""
+    return values.view(np.uint8) if values.dtype == bool else values
 
 
 def bands_hdu(name: str, axes: tuple[Axis, ...]) -> bytes:

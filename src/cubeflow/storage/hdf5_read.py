@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,8 +49,8 @@ def read_root(content: h5py.File) -> dict[str, str]:
     return text
 
 
-def check_datasets(content: h5py.File) -> dict[str, Description]:
-    """Check every object in the file without reading a value.
+def check_datasets(content: h5py.File, names: Sequence[str] | None = None) -> dict[str, Description]:
+    """Check the objects of these names that are in the file, or all of them, without reading a value.
 
     Raises
     ------
@@ -61,7 +61,8 @@ def check_datasets(content: h5py.File) -> dict[str, Description]:
     count = content.id.get_num_objs()
     if count > MAX_DATASETS:
         raise Unfit(f"{count} objects, the limit is {MAX_DATASETS}")
-    return {name.decode("utf-8"): _check_object(content, name) for name in list(content.id)}
+    found = [name.decode("utf-8") for name in list(content.id)]
+    return {name: _check_object(content, name.encode()) for name in found if names is None or name in names}
 
 
 def read_slabs(content: h5py.File, name: str, description: Description) -> Iterator[Array]:

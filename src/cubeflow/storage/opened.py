@@ -6,13 +6,13 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cubeflow.maps import Cube
 from cubeflow.storage import hdf5_read
 from cubeflow.storage.atomic import StorageError, storage_error
-from cubeflow.storage.described import Array, Dataset, Description
+from cubeflow.storage.described import Array, Description
 from cubeflow.storage.envelope import (
     SCHEMA,
     ArtifactDamaged,
@@ -23,49 +23,12 @@ from cubeflow.storage.envelope import (
     read_envelope,
 )
 from cubeflow.storage.hdf5_write import FORMAT
-from cubeflow.storage.keys import canonical_json
+from cubeflow.storage.made import PARTS, Artifact
 
 if TYPE_CHECKING:
     import h5py
 
 PathLike = str | os.PathLike[str]
-PARTS = ("algorithm", "attributes", "provenance")
-
-
-@dataclass(frozen=True, eq=False)
-class Artifact:
-    """What a step made.
-
-    Parameters
-    ----------
-    kind : str
-        ``reduced``, ``background``, ``stack``, ...
-    key : str
-        sha256 of everything it was made of, see `cubeflow.storage.keys.make_key`.
-    algorithm : int or mapping of str to int
-        Algorithm version, or versions.
-    datasets : mapping of str to Cube or array
-        Maps and tables; arrays of numbers or truth values with at least one dimension. `CubeStream` for
-        `cubeflow.storage.streamed.write_artifact_streamed`.
-    attributes : mapping
-        Results that are no arrays: plain numbers, strings, lists, mappings; None for a number that there is not.
-    provenance : mapping
-        What it was made of: inputs with sha256, configuration, versions. No times, hosts or absolute paths.
-    """
-
-    kind: str
-    key: str
-    algorithm: int | Mapping[str, int]
-    datasets: Mapping[str, Dataset]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    def cube(self, name: str) -> Cube:
-        """Map of that name, in memory; TypeError for a dataset of another kind, KeyError where there is none."""
-        dataset = self.datasets[name]
-        if not isinstance(dataset, Cube):
-            raise TypeError(f"{self.kind}: {name}: expected a cube, got {type(dataset).__name__}")
-        return dataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +67,10 @@ class OpenArtifact:
         with _damage(self.path):
             return description.build(hdf5_read.read_values(self.content, name, description))
 
+    def cube(self, name: str) -> Cube:
+        """One map; TypeError for a dataset of another kind."""
+        return self.read([name]).cube(name)
+
     def slabs(self, name: str) -> Iterator[Array]:
         """Consecutive blocks of a dataset along its first dimension, about a megabyte each."""
         description = self._description(name)
@@ -130,24 +97,66 @@ class OpenArtifact:
 
     def _description(self, name: str) -> Description:
         if name not in self.descriptions:
-            raise ArtifactMismatch(self.path, f"has no dataset {name!r}, only {sorted(self.descriptions)}")
+            raise ArtifactMismatch(self.path, f"has no dataset {name!r}, only {sorted(self.content)}")
         return self.descriptions[name]
+
+
+@dataclass(frozen=True, eq=False)
+class HeldArtifact:
+    """A file whose checksum has been compared and that stays open, but for HDF5.
+
+    HDF5 takes half a megabyte for each file that is open, whatever is in it.
+
+    Parameters
+    ----------
+    path : path-like
+        File, for messages.
+    file : file object
+        The open file.
+    envelope : Envelope
+        What the first block says.
+    """
+
+    path: PathLike
+    file: Any
+    envelope: Envelope
+
+    @contextmanager
+    def open(self, names: Sequence[str] | None = None) -> Iterator[OpenArtifact]:
+        """Open the content and check what it declares: of the datasets of these names, or of all."""
+        with _content(self.path, self.file, self.envelope, names) as opened:
+            yield opened
+
+    @contextmanager
+    def open_again(self, known: OpenArtifact) -> Iterator[OpenArtifact]:
+        """Open content that has been checked before: what is known of it still holds, for the file is the same."""
+        with _open_hdf5(self.path, self.file) as content:
+            yield replace(known, content=content)
+
+
+@contextmanager
+def hold_artifact(
+    path: PathLike, *, expect_kind: str | None = None, expect_key: str | None = None
+) -> Iterator[HeldArtifact]:
+    """Compare the checksum of an artifact that is then opened once or often; raises as `open_artifact`."""
+    with _checked_bytes(path, expect_kind, expect_key) as (file, envelope):
+        yield HeldArtifact(path, file, envelope)
 
 
 @contextmanager
 def open_artifact(
-    path: PathLike, *, expect_kind: str | None = None, expect_key: str | None = None
+    path: PathLike,
+    *,
+    names: Sequence[str] | None = None,
+    expect_kind: str | None = None,
+    expect_key: str | None = None,
 ) -> Iterator[OpenArtifact]:
-    """Open an artifact for reading in parts; checks and raises as `cubeflow.storage.artifact.read_artifact`."""
-    with _checked_bytes(path, expect_kind, expect_key) as (file, envelope), _content(path, file, envelope) as opened:
+    """Open an artifact for reading in parts: the datasets of these names, or all.
+
+    Checks and raises as `cubeflow.storage.artifact.read_artifact`.
+    """
+    with hold_artifact(path, expect_kind=expect_kind, expect_key=expect_key) as held, held.open(names) as opened:
         yield opened
-
-
-def read_attributes(path: PathLike, *, expect_kind: str | None = None) -> Mapping[str, Any]:
-    """Read the results that are no arrays; the checksum of the file holds, its datasets are not looked at."""
-    with _checked_bytes(path, expect_kind, None) as (file, _), _open_hdf5(path, file) as content, _damage(path):
-        attributes: Mapping[str, Any] = json.loads(hdf5_read.read_root(content)["attributes"])
-        return attributes
 
 
 def check_artifact(path: PathLike, *, expect_kind: str | None = None, expect_key: str | None = None) -> None:
@@ -184,12 +193,6 @@ def plain_description(description: Description) -> dict[str, Any]:
     return {**text, **nested, "shape": list(description.shape), "stored": description.stored}
 
 
-def root_attributes(artifact: Artifact) -> dict[str, str]:
-    """Text of the root attributes of an artifact; KeyContentError if a part is not plain."""
-    parts = {name: canonical_json(getattr(artifact, name)).decode() for name in PARTS}
-    return {**parts, "format": FORMAT, "key": artifact.key, "kind": artifact.kind, "schema": str(SCHEMA)}
-
-
 @contextmanager
 def _checked_bytes(path: PathLike, expect_kind: str | None, expect_key: str | None) -> Iterator[tuple[Any, Envelope]]:
     """Open a file whose first block is as expected and whose checksum holds."""
@@ -207,8 +210,10 @@ def _checked_bytes(path: PathLike, expect_kind: str | None, expect_key: str | No
 
 
 @contextmanager
-def _content(path: PathLike, file: Any, envelope: Envelope) -> Iterator[OpenArtifact]:
-    """Open the HDF5 content of a file object and check what it declares."""
+def _content(
+    path: PathLike, file: Any, envelope: Envelope, names: Sequence[str] | None = None
+) -> Iterator[OpenArtifact]:
+    """Open the HDF5 content of a file object and check what it declares: of the datasets of these names, or of all."""
     with _open_hdf5(path, file) as content:
         with _damage(path):
             root = hdf5_read.read_root(content)
@@ -217,7 +222,7 @@ def _content(path: PathLike, file: Any, envelope: Envelope) -> Iterator[OpenArti
             if wrong:
                 raise hdf5_read.Unfit(f"root attributes {wrong} do not fit the first block")
             parts = {name: json.loads(root[name]) for name in PARTS}
-            descriptions = hdf5_read.check_datasets(content)
+            descriptions = hdf5_read.check_datasets(content, names)
         yield OpenArtifact(path, envelope, content, parts, descriptions)
 
 
