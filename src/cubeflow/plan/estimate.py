@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from cubeflow.plan.coverage import Coverage, coverage
 from cubeflow.plan.model import Plain, TargetSpec
 from cubeflow.plan.tree import LONGEST
+from cubeflow.products.stack import PENDING_BYTES
 
 SNAKEMAKE_MB = 350  # of the two Snakemake that a cluster job consists of, beside the command that they start
 LEAF_BYTES = 1 << 30  # of the sums of a batch in memory, all labels together; the rest lies on the disk
@@ -22,7 +23,7 @@ EXPORT_PLANES = {False: 27, True: 47}  # in memory then, without and with rings 
 REPORT_PLANES = 10  # of images while one is drawn
 EXPORT_PARTS = 1 << 25  # and parts of files
 SLAB_BYTES = 1 << 25  # of a layer of a node in memory at a time, or one plane where that is larger
-BYTES_PER_VOXEL = 35  # of one run: its maps, their float32 copies, and what a background needs meanwhile
+BYTES_PER_VOXEL = 30  # of one run: its maps, their float32 copies, and what a background needs meanwhile
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ def _layers(background: Plain) -> int:
 def estimate(spec: TargetSpec, covered: Coverage | None = None) -> dict[str, Estimate]:
     """Need of the command of each rule.
 
-    ``reduce`` holds the maps of one run and, for each label, the sum of the batch, which lies on the disk beyond a
-    limit; ``stack`` some planes of the node, or all of a small one; ``export`` the final cube and what is written from
+    ``reduce`` holds the maps of one run, some of those before it and, for each label, the sum of the batch, which lies on
+    the disk beyond a limit; ``stack`` some planes of the node, or all of a small one; ``export`` the final cube and what is written from
     it up to a limit, else some images and planes; ``table`` the rows of the runs; ``report`` these, a library that
     draws, and one label at a time. The factors are measured: memory is 1 to 2 times the need.
 
@@ -101,10 +102,10 @@ def estimate(spec: TargetSpec, covered: Coverage | None = None) -> dict[str, Est
     final = 8 * n.total
     slab = max(8 * n.plane, min(8 * n.layer, SLAB_BYTES))
     run_seconds = SECONDS_PER_RUN + SECONDS_PER_VOXEL * n.run
+    waiting = min(LONGEST * spec.batch * 4 * n.run, PENDING_BYTES + 4 * n.run)  # maps of runs, for the sums
+    run_bytes = BYTES_PER_VOXEL * n.run + waiting
     return {
-        "reduce": _need(
-            90, BYTES_PER_VOXEL * n.run + min(8 * labels * n.batch, LEAF_BYTES), LONGEST * spec.batch * run_seconds
-        ),
+        "reduce": _need(90, run_bytes + min(8 * labels * n.batch, LEAF_BYTES), LONGEST * spec.batch * run_seconds),
         "stack": _need(70, max(4 * slab, 2 * slab + min(final, SLAB_BYTES)), LONGEST * spec.fanout * final / 1e8),
         "export": _need(95, _export_bytes(spec, covered), final / 1e7),
         "table": _need(75, BYTES_PER_ROW * covered.runs, 60 + covered.runs / 50),
