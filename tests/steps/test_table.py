@@ -128,6 +128,6 @@ def test_the_form_with_the_key_is_written_last(results, monkeypatch):
     """A process that is ended before leaves a table that the next plan finds missing."""
     manifest = max((results / "plan").glob("*.table.json"), key=lambda path: path.stat().st_mtime_ns)
     written = []
-    monkeypatch.setattr(table, "write_atomic", lambda path, content: written.append(path.name))
+    monkeypatch.setattr(table, "write_parts", lambda path, parts: written.append(path.name))
     table.write_run_table(manifest, lambda line: None)
     assert written == ["runs.csv", "runs.fits", "runs.ecsv"]

@@ -9,6 +9,9 @@ from cubeflow.maps import sphere
 from cubeflow.maps.geom import Geometry, GeometryError, shared
 from cubeflow.maps.projection import has_closed_form
 
+SMALL_DEG = 45.0
+N_RINGS = 9
+
 
 class NoOverlap(ValueError):
     """An observation does not touch the map; the message says how far away it is."""
@@ -54,9 +57,11 @@ def make_cutout(geom: Geometry, ra_deg: float, dec_deg: float, radius_deg: float
 
 def _bounding_box(geom: Geometry, ra_deg: float, dec_deg: float, radius_deg: float) -> tuple[int, int, int, int]:
     """Pixel box [x0, x1) x [y0, y1) that holds every pixel centre within the disc."""
-    # A closed form maps the rim around the whole disc; elsewhere the disc may be torn apart.
-    n_rings = 1 if has_closed_form(geom.projection, geom.lat_deg) else 9
-    x, y = geom.vectors_to_pixel(_disc(ra_deg, dec_deg, radius_deg, n_rings))
+    # The rim of a small disc, if all of it lies on the plane of a closed form, goes around the disc there, too.
+    is_simple = has_closed_form(geom.projection, geom.lat_deg) and radius_deg <= SMALL_DEG
+    x, y = geom.vectors_to_pixel(_disc(ra_deg, dec_deg, radius_deg, 1 if is_simple else N_RINGS))
+    if is_simple and not np.all(np.isfinite(x) & np.isfinite(y)):
+        x, y = geom.vectors_to_pixel(_disc(ra_deg, dec_deg, radius_deg, N_RINGS))
     good = np.isfinite(x) & np.isfinite(y)
     if not np.any(good):
         return 0, 0, 0, 0

@@ -79,10 +79,10 @@ def _layers(background: Plain) -> int:
 def estimate(spec: TargetSpec, covered: Coverage | None = None) -> dict[str, Estimate]:
     """Need of the command of each rule.
 
-    ``reduce`` holds the maps of one run, some of those before it and, for each label, the sum of the batch, which lies on
-    the disk beyond a limit; ``stack`` some planes of the node, or all of a small one; ``export`` the final cube and what is written from
-    it up to a limit, else some images and planes; ``table`` the rows of the runs; ``report`` these, a library that
-    draws, and one label at a time. The factors are measured: memory is 1 to 2 times the need.
+    ``reduce`` holds the maps of one run, some of those before it and, for each label, the sum of the batch, which lies
+    on the disk beyond a limit; ``stack`` some planes of the node, or all of a small one; ``export`` the final cube and
+    what is written from it up to a limit, else some images and planes; ``table`` the rows of the runs; ``report``
+    these, a library that draws, and one label at a time. The factors are measured: memory is 1 to 2 times the need.
 
     Parameters
     ----------
