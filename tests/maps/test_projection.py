@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cubeflow.maps import make_geometry, sphere
-from cubeflow.maps.projection import has_closed_form
+from cubeflow.maps.projection import has_closed_form, tangent_solid_angles
 
 
 def wcs_vectors(geom, x, y):
@@ -73,3 +73,16 @@ def test_grid_solid_angles_are_those_of_triangles():
     expected = sphere.triangle_solid_angle(low_left, low_right, up_right)
     expected += sphere.triangle_solid_angle(low_left, up_right, up_left)
     np.testing.assert_allclose(sphere.grid_solid_angles(corners), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("width", "pixel"), [((5.0, 4.0), 0.02), ((60.0, 40.0), 0.5), ((170.0, 120.0), 2.0)])
+def test_solid_angles_on_the_tangent_plane_are_those_of_spherical_polygons(width, pixel):
+    geom = make_geometry("galactic", "TAN", 184.6, -5.8, width, pixel).cutout(3, -4, 31, 23)
+    y, x = np.ogrid[: geom.ny + 1, : geom.nx + 1]
+    polygons = sphere.grid_solid_angles(geom.pixel_to_vectors(x - 0.5, y - 0.5))
+    np.testing.assert_allclose(geom.solid_angle_sr, polygons, rtol=1e-10)
+
+
+def test_a_cell_of_the_whole_tangent_plane_is_half_the_sphere():
+    edges = np.array([-1e9, 1e9])
+    assert tangent_solid_angles(edges[None], edges[:, None]) == pytest.approx(2 * np.pi, rel=1e-6)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cubeflow.maps import sphere
-from cubeflow.maps.projection import has_closed_form, native_to_vectors, vectors_to_native
+from cubeflow.maps.projection import has_closed_form, native_to_vectors, tangent_solid_angles, vectors_to_native
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -136,6 +136,9 @@ class Geometry:
     def solid_angle_sr(self) -> FloatArray:
         """Exact solid angle of each pixel, shape (ny, nx), sr; 0 where a corner has no position."""
         y, x = np.ogrid[: self.ny + 1, : self.nx + 1]
+        if self.projection == "TAN":
+            u, v = (x + 0.5 - self.crpix_x) * self.pixel_deg, (y + 0.5 - self.crpix_y) * self.pixel_deg
+            return tangent_solid_angles(u, v)
         return sphere.grid_solid_angles(self.pixel_to_vectors(x - 0.5, y - 0.5))
 
     def offset_deg(self, lon_deg: float, lat_deg: float) -> FloatArray:

@@ -61,6 +61,22 @@ def _tangent(basis: FloatArray, u_deg: FloatArray, v_deg: FloatArray) -> FloatAr
     return vectors
 
 
+def tangent_solid_angles(u_deg: FloatArray, v_deg: FloatArray) -> FloatArray:
+    """Solid angle in sr of the cells of a grid on the tangent plane, shape (ny, nx).
+
+    Straight lines on that plane are great circles, so that each cell is a spherical polygon, the difference of four
+    rectangles with a corner at the tangent point: ``arctan(u v / sqrt(1 + u^2 + v^2))``.
+
+    Parameters
+    ----------
+    u_deg, v_deg : array, shape (1, nx + 1) and (ny + 1, 1)
+        Plane coordinates of the edges of the cells in deg.
+    """
+    u, v = np.deg2rad(u_deg), np.deg2rad(v_deg)
+    corner = np.arctan(u * v / np.sqrt(1.0 + u * u + v * v))
+    return np.abs(np.diff(np.diff(corner, axis=0), axis=1))
+
+
 def vectors_to_native(
     projection: str, lon_deg: float, lat_deg: float, frame: str, vectors: FloatArray
 ) -> tuple[FloatArray, FloatArray]:

@@ -137,6 +137,8 @@ def empty_stack() -> Stack:
 
 def on_geometry(values: NDArray[Any], old: Geometry, new: Geometry) -> NDArray[Any]:
     """Put values (..., ny, nx) on another geometry of their grid: cut where it is smaller, zero or False beyond."""
+    if old == new:
+        return values
     placed = np.zeros((*values.shape[:-2], *new.shape), values.dtype)
     shared = old.overlap(new)
     if shared is not None:
