@@ -86,3 +86,10 @@ def test_solid_angles_on_the_tangent_plane_are_those_of_spherical_polygons(width
 def test_a_cell_of_the_whole_tangent_plane_is_half_the_sphere():
     edges = np.array([-1e9, 1e9])
     assert tangent_solid_angles(edges[None], edges[:, None]) == pytest.approx(2 * np.pi, rel=1e-6)
+
+
+def test_rounding_of_solid_angles_far_from_the_tangent_point():
+    geom = make_geometry("icrs", "TAN", 83.6, 22.0, (20.0, 20.0), 0.01).cutout(1960, 1970, 40, 30)
+    y, x = np.ogrid[: geom.ny + 1, : geom.nx + 1]
+    polygons = sphere.grid_solid_angles(geom.pixel_to_vectors(x - 0.5, y - 0.5))
+    np.testing.assert_allclose(geom.solid_angle_sr, polygons, rtol=2e-9)

@@ -10,7 +10,12 @@ NOTHING = {"unmade": {}, "again": [], "stale": [], "stale_table": False}
 def entry(seconds=1.0, batches=("0a" * 8,), **work):
     """Part of a plan about one target; a batch, its products and its table are missing unless `work` says otherwise."""
     missing = {"unmade": {batches[0]: ["fov"]} if batches else {}, "again": [], "stale": ["fov"], "stale_table": True}
-    manifests = {"finals": {"fov": "fov-1.final.json"}, "table": "runs-1.table.json", "batch_tag": "33333333"}
+    manifests = {
+        "finals": {"fov": "fov-1.final.json"},
+        "table": "runs-1.table.json",
+        "batch_tag": "33333333",
+        "refused": 0,
+    }
     return {"seconds": seconds, "batches": list(batches), **manifests, **missing, **work}
 
 
@@ -33,7 +38,8 @@ def test_two_small_targets_share_a_job_whatever_the_order():
     ("part", "small"),
     [
         (entry(), True),
-        (entry(batches=()), True),  # all its runs are refused: a table
+        (entry(batches=(), refused=2), True),  # all its runs are refused: a table
+        (entry(batches=(), refused=0), False),  # no runs, and no table
         (entry(batches=[f"{number:016x}" for number in range(MAX_BATCHES)]), True),
         (entry(batches=[f"{number:016x}" for number in range(MAX_BATCHES + 1)]), False),
         (entry(seconds=LIMIT_S + 0.1), False),

@@ -1,5 +1,8 @@
 """A stack of stacks is a stack; sums are those of the runs."""
 
+import weakref
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -212,3 +215,20 @@ def test_layers_that_differ_are_refused_while_parts_wait():
     total.add(Stack({"exposure": Cube(np.ones(PARENT.shape), "m2 s", PARENT, ())}, np.zeros((1, 2)), 1.0, 1.0, 1))
     with pytest.raises(ValueError, match=r"layers differ: \['exposure'\] and \['counts'\]"):
         total.add(Stack({"counts": Cube(np.ones(PARENT.shape), "", PARENT, ())}, np.zeros((1, 2)), 1.0, 1.0, 1))
+
+
+def test_parts_that_cannot_be_added_do_not_stay_in_memory(monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    part = Stack({"exposure": Cube(np.ones(PARENT.shape), "m2 s", PARENT, ())}, np.zeros((1, 2)), 1.0, 1.0, 1)
+    monkeypatch.setattr(stack_module, "PENDING_BYTES", 1)
+    total = StackSum()
+    monkeypatch.setattr(stack_module.Memory, "zeros", full)
+    for _ in range(3):
+        layers = {"exposure": Cube(np.ones(PARENT.shape), "m2 s", PARENT, ())}
+        kept = weakref.ref(layers["exposure"].data)
+        with pytest.raises(MemoryError):
+            total.add(replace(part, layers=layers))
+        del layers
+        assert kept() is None

@@ -84,6 +84,8 @@ def test_maps_on_the_disk_give_the_same_bytes(tmp_path, monkeypatch, kind, n_ene
     geom, irf = FINAL.cutout(3, -4, 33, 41), IRF.cutout(1, -1, 7, 9)
     path = make_root(tmp_path, make_layers(kind, n_energy, 6, geom, irf))
     in_memory = made(path)
+    cube = read_artifact(path.parents[1] / "label" / "cube.h5")
+    assert {name: cube.cube(name).unit for name in ("psf", "edisp")} == {"psf": "sr-1", "edisp": ""}
     monkeypatch.setattr(root, "EXPORT_BYTES", 0)
     monkeypatch.setattr(export, "write_artifact", None)
     assert {name: content == in_memory[name] for name, content in made(path).items()} == dict.fromkeys(FILES, True)

@@ -1,16 +1,21 @@
 """What is said at the end: only of what is there, and lines that can be pasted."""
 
+from threading import Timer
+
 import pytest
 
+from cubeflow.steps import finish as finish_module
 from cubeflow.steps.finish import finish, significance_text, what_next
 from cubeflow.steps.workflow_plan import WorkflowPlan
+
+NOTHING = {"unmade": {}, "stale": [], "stale_table": False, "seconds": 0.0, "refused": 0}  # to do
 
 
 @pytest.fixture
 def plan(tmp_path):
     targets = {
-        "none": {"batches": [], "labels": {"fov": "1"}},
-        "crab": {"batches": ["b"], "labels": {"ring": "1", "fov": "2"}},
+        "none": {"batches": [], "labels": {"fov": "1"}, **NOTHING},
+        "crab": {"batches": ["b"], "labels": {"ring": "1", "fov": "2"}, **NOTHING},
     }
     return WorkflowPlan(str(tmp_path), True, targets, "plan.json")
 
@@ -43,10 +48,17 @@ def test_what_was_found_in_words():
 
 def test_what_is_not_there_is_not_described(tmp_path):
     """As when a single file was asked for."""
-    target = {"batches": ["b"], "refused": 0, "labels": {"fov": "2"}}
+    target = {"batches": ["b"], "labels": {"fov": "2"}, **NOTHING}
     lines = []
     plan = WorkflowPlan(str(tmp_path), True, {"crab": target, "vela": target}, "plan.json")
     (tmp_path / "vela").mkdir()
     (tmp_path / "vela" / "runs.csv").write_text("obs_id,status\n1,ok\n2,refused\n")
     assert finish(plan, lines.append) == 3
     assert lines[0] == f"vela: 1 runs used, 1 refused; see {tmp_path}/vela/runs.ecsv"
+
+
+def test_a_file_of_a_cluster_job_may_show_up_late(tmp_path):
+    path = tmp_path / "runs.csv"
+    assert not finish_module._shows_up(path, 0.0)
+    Timer(0.2, path.touch).start()
+    assert finish_module._shows_up(path, 10.0)

@@ -203,6 +203,13 @@ def test_warnings_are_counted_by_run():
     ]
 
 
+def shared_targets():
+    """Two targets of a plan that share a job."""
+    work = {"unmade": {"aa": ["fov"]}, "stale": ["fov"], "stale_table": True, "finals": {"fov": "f.json"}, "refused": 0}
+    entry = {**work, "batches": ["aa"], "nodes": {"fov": []}, "table": "t.json", "batch_tag": "11", "seconds": 1.0}
+    return {"north": entry, "south": entry}
+
+
 def test_timing(tmp_path):
     head = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
     (tmp_path / "crab").mkdir()
@@ -213,6 +220,8 @@ def test_timing(tmp_path):
         head + "9000\t2:30:00\t9000\t1\t1\t1\t0\t0\t90\t9000\n"
     )  # of the past
     jobs = planned_jobs({"crab": {"batches": ["aa", "bb"], "nodes": {"fov": ["ee"]}, "finals": {"fov": "f.json"}}})
+    assert planned_jobs(shared_targets())[0].startswith("together-")
+    assert not [name for name in planned_jobs(shared_targets()) if "/" in name]
     assert jobs[2:] == ["crab/stack-fov-ee.tsv", "crab/export-fov.tsv", "crab/table.tsv"]
     first, second = read_timing(tmp_path, jobs)
     assert first == {

@@ -1,7 +1,9 @@
 """The whole chain in one process: what fails does not stop what does not need it."""
 
 import json
+import weakref
 
+import numpy as np
 import pytest
 
 from cubeflow.config import load_config
@@ -51,7 +53,7 @@ def test_a_batch_that_fails_stops_neither_other_batches_nor_other_targets(monkey
     batches = workflow.index["first"]["batches"]
     assert len(batches) > 2
     fail_for(monkeypatch, "open_batch", f"first/plan/{batches[0]}")
-    with pytest.raises(FailedError, match=f"^open_batch failed: .*{batches[0]}[^\n]*$"):
+    with pytest.raises(FailedError, match=f"^first: open_batch failed: .*{batches[0]}[^\n]*$"):
         whole.carry_out(workflow, lambda line: None)
     made = [batch for batch in batches if (tmp_path / workflow.leaf("first", "fov", batch)).is_file()]
     assert made == batches[1:]
@@ -61,7 +63,33 @@ def test_a_batch_that_fails_stops_neither_other_batches_nor_other_targets(monkey
 
 def test_a_run_table_that_fails_does_not_stop_the_next_target(monkeypatch, tmp_path, workflow):
     fail_for(monkeypatch, "write_run_table", "/first/")
-    with pytest.raises(FailedError, match=r"^write_run_table failed: [^\n]*$"):
+    with pytest.raises(FailedError, match=r"^first: write_run_table failed: [^\n]*$"):
         whole.carry_out(workflow, lambda line: None)
     assert (tmp_path / "results/first/fov/cube.h5").is_file()
     assert (tmp_path / "results/second/runs.ecsv").is_file()
+
+
+def test_artifacts_lost_below_a_stack_are_made_again(tmp_path, workflow):
+    whole.carry_out(workflow, lambda line: None)
+    lost = next((tmp_path / "results/first/obs").glob("*/reduced.h5"))
+    content = lost.read_bytes()
+    lost.unlink()
+    again = make_plan(load_config(tmp_path / "config.yaml"), lambda line: None).workflow
+    assert again.index["first"]["again"]
+    whole.carry_out(again, lambda line: None)
+    assert lost.read_bytes() == content
+
+
+def test_what_failed_keeps_nothing_in_memory(monkeypatch, workflow):
+    kept = []
+
+    def fail(*arguments):
+        large = np.zeros(10)
+        kept.append(weakref.ref(large))
+        raise MemoryError
+
+    monkeypatch.setattr(chain, "reduce_batch", fail)
+    failed = list(chain.make_target(workflow, "first", lambda line: None))
+    assert {failure.line for failure in failed} == {"first: MemoryError"}
+    assert kept
+    assert not any(large() is not None for large in kept)

@@ -1,7 +1,11 @@
 """What rules are told of a plan."""
 
 import json
+import re
+from dataclasses import replace
 
+from cubeflow.plan.estimate import BYTES_PER_ROW, ask_memory_mb
+from cubeflow.plan.write import plan_name
 from cubeflow.steps.workflow_plan import WorkflowPlan
 
 BATCHES = {"0b" * 8: ["ring"], "0a" * 8: ["fov", "ring"], "0c" * 8: ["ring"]}
@@ -51,7 +55,9 @@ def test_targets_that_share_a_job_are_asked_for_by_its_mark():
     (name,) = plan.groups
     assert plan.groups[name].targets == ("east", "west")
     assert plan.marks() == {f"results/.cubeflow/together/{name}": True}
-    assert plan.frozen == "results/.cubeflow/plans/0123456789abcdef.json"
+    assert plan.frozen == f"results/{plan_name(index)}"
+    assert re.fullmatch(r"results/\.cubeflow/plans/[0-9a-f]{16}\.json", plan.frozen)
+    assert replace(plan, path="results/plan.json").frozen == plan.frozen  # as a job finds it by itself
     assert plan.finals_apart() == [("large", "ring"), ("large", "fov")]
     assert plan.tables_apart() == ["large"]
     assert plan.missing_stacks() == [f"results/large/stack/fov/{'0a' * 8}-22222222.h5"]
@@ -73,3 +79,12 @@ def test_a_group_needs_the_largest_memory_and_the_time_of_all():
     assert plan.group_need(name) == {"memory_mb": 64 + 500, "minutes": 9 + 1 + 1 + 1 + 1 + 1 + 4 + 1}
     assert plan.group_memory_mb(name, 3) == (64 + 500 + 350) * 2
     assert plan.group_minutes(name, 2) == (19 + 5) * 2
+
+
+def test_the_report_holds_the_rows_of_all_targets():
+    many = 10**6
+    index = {"west": small(1.0, report={"memory_mb": 300}), "east": small(1.0), "north": small(1.0)}
+    index = {name: {**entry, "runs": many} for name, entry in index.items()}
+    plan = WorkflowPlan("results", True, index, "results/plan.json")
+    assert plan.report_memory_mb() == ask_memory_mb(300 + int(2 * BYTES_PER_ROW * 2 * many / 2**20), 1)
+    assert plan.report_memory_mb(2) > plan.report_memory_mb()

@@ -21,7 +21,7 @@ rule report:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=lambda wildcards, attempt: max(PLAN.memory_mb(target, "report", attempt) for target in PLAN.targets),
+        mem_mb=lambda wildcards, attempt: PLAN.report_memory_mb(attempt),
         runtime=lambda wildcards, attempt: (10 + len(PLAN.finals()) // 4) * attempt,
     params:
         results=lambda wildcards: RESULTS,

@@ -50,9 +50,7 @@ def say(line: str) -> None:
         click.echo(line, err=True)
 
 
-def require_name(
-    example: str, folder: str = "results/<target>/plan"
-) -> Callable[[click.Context, click.Parameter, Path], Path]:
+def require_name(example: str, folder: str = "results/<target>/plan") -> NameCheck:
     """Callback that refuses a file which is not named like the manifests in the example."""
     pattern = re.escape(example).replace("0123456789abcdef", "[0-9a-f]{16}").replace("<label>", "[^/]+")
     pattern = pattern.replace("01234567", "[0-9a-f]{8}")

@@ -71,6 +71,12 @@ def tangent_solid_angles(u_deg: FloatArray, v_deg: FloatArray) -> FloatArray:
     ----------
     u_deg, v_deg : array, shape (1, nx + 1) and (ny + 1, 1)
         Plane coordinates of the edges of the cells in deg.
+
+    Returns
+    -------
+    area : array, shape (ny, nx)
+        Exact but for rounding, which grows with the distance from the tangent point over the size of a cell, squared:
+        6e-10 of the area for cells of 0.01 deg at 10 deg.
     """
     u, v = np.deg2rad(u_deg), np.deg2rad(v_deg)
     corner = np.arctan(u * v / np.sqrt(1.0 + u * u + v * v))

@@ -23,7 +23,7 @@ EXPORT_PLANES = {False: 27, True: 47}  # in memory then, without and with rings 
 REPORT_PLANES = 10  # of images while one is drawn
 EXPORT_PARTS = 1 << 25  # and parts of files
 SLAB_BYTES = 1 << 25  # of a layer of a node in memory at a time, or one plane where that is larger
-BYTES_PER_VOXEL = 30  # of one run: its maps, their float32 copies, and what a background needs meanwhile
+BYTES_PER_VOXEL = 27  # of one run: its maps, their float32 copies, and what a background needs meanwhile
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ def estimate(spec: TargetSpec, covered: Coverage | None = None) -> dict[str, Est
     final = 8 * n.total
     slab = max(8 * n.plane, min(8 * n.layer, SLAB_BYTES))
     run_seconds = SECONDS_PER_RUN + SECONDS_PER_VOXEL * n.run
-    waiting = min(LONGEST * spec.batch * 4 * n.run, PENDING_BYTES + 4 * n.run)  # maps of runs, for the sums
+    longest = min(LONGEST * spec.batch, covered.runs or LONGEST * spec.batch)
+    waiting = min(longest * 4 * n.run, PENDING_BYTES * labels + 4 * n.run)  # maps of runs, for the sums
     run_bytes = BYTES_PER_VOXEL * n.run + waiting
     return {
         "reduce": _need(90, run_bytes + min(8 * labels * n.batch, LEAF_BYTES), LONGEST * spec.batch * run_seconds),

@@ -20,9 +20,7 @@ from cubeflow.plan.model import TargetPlan
 from cubeflow.storage.keys import make_key, short
 
 TOGETHER = ".cubeflow/together"  # below the results, where the marks of finished groups lie
-MAX_BATCHES = (
-    4  # a few runs may be cut into two batches, by their numbers; with more, batches are made at the same time
-)
+MAX_BATCHES = 4  # a few runs may be cut into two, by their numbers; of more, batches are made at the same time
 LIMIT_S = 16.0  # of estimated CPU time in a group: its start is some percent of it
 RESERVE_MB = 64  # of memory that a process has used and keeps
 SECONDS_PER_FINAL = 0.2  # of the final products of a label, beside their voxels
@@ -51,7 +49,8 @@ def work_seconds(target: TargetPlan, found: Inventory, covered: Coverage) -> flo
     spec = target.spec
     per_stack = SECONDS_PER_FINAL + SECONDS_PER_FINAL_VOXEL * sizes(spec, covered).total
     n_stacks = len(found.finals) + sum(map(len, found.nodes.values()))
-    reduce_s = found.n_to_reduce(target) * run_seconds(spec, covered)
+    n_runs = sum(len(batch.runs) for batch in target.batches if batch.name in found.batches)
+    reduce_s = n_runs * run_seconds(spec, covered)
     return round(reduce_s + n_stacks * per_stack + found.table * SECONDS_PER_TABLE, 3)
 
 
@@ -64,7 +63,8 @@ def is_small(entry: Mapping[str, Any]) -> bool:
         Its part of the plan. Artifacts of runs that are missing below a stack that is there are no work here.
     """
     has_work = entry["unmade"] or entry["stale"] or entry["stale_table"]
-    return bool(has_work) and len(entry["batches"]) <= MAX_BATCHES and entry["seconds"] <= LIMIT_S
+    has_runs = entry["batches"] or entry["refused"]  # without any there is no run table
+    return bool(has_runs and has_work) and len(entry["batches"]) <= MAX_BATCHES and entry["seconds"] <= LIMIT_S
 
 
 def make_groups(index: Mapping[str, Mapping[str, Any]]) -> tuple[Group, ...]:

@@ -22,12 +22,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cubeflow.dl3.index import HduRef, RunEntry
+from cubeflow.dl3.index import RunEntry
 from cubeflow.errors import MistakeError
 from cubeflow.plan import versions
 from cubeflow.plan.build import label_tag
 from cubeflow.plan.coverage import coverage
 from cubeflow.plan.digests import DigestCache, write_json
+from cubeflow.plan.entries import entry_to_plain
 from cubeflow.plan.estimate import Estimate, estimate
 from cubeflow.plan.inventory import PRODUCTS, Inventory, take_inventory
 from cubeflow.plan.model import BatchPlan, TargetPlan, TargetSpec
@@ -74,10 +75,9 @@ def write_target(results: Path, target: TargetPlan, sources: Sources) -> tuple[d
     for part in ("", "plan", *finals, *(f"stack/{label}" for label in finals)):
         bring_to_the_present(folder / part)
     names = {label: final_name(label, final["key"]) for label, final in finals.items()}
+    about = {"finals": names, "table": table_name(table["key"]), "seconds": work_seconds(target, found, covered)}
     resources = {step: need.to_plain() for step, need in needs.items()}
-    manifests = {"finals": names, "table": table_name(table["key"])}
-    about = {"resources": resources, "seconds": work_seconds(target, found, covered)}
-    return target_index(target, found) | manifests | about, found
+    return target_index(target, found) | about | {"resources": resources}, found
 
 
 def write_manifest(path: Path, content: Mapping[str, Any], outdated: Iterable[Path] | None) -> None:
@@ -153,11 +153,16 @@ def target_index(target: TargetPlan, found: Inventory) -> dict[str, Any]:
 
 def write_index(results: Path, index: Mapping[str, Any], is_current: bool) -> Path:
     """Write the plan under a name of its own, and as ``plan.json`` if it is the current one; return the first."""
-    path = results / ".cubeflow" / "plans" / f"{short(make_key('plan', 1, {'targets': index}, {}))}.json"
+    path = results / plan_name(index)
     write_json(path, {"targets": index})
     if is_current:
         write_json(results / "plan.json", {"targets": index})
     return path
+
+
+def plan_name(index: Mapping[str, Any]) -> str:
+    """Name of a plan that no other plan takes, relative to the results."""
+    return f".cubeflow/plans/{short(make_key('plan', 1, {'targets': index}, {}))}.json"
 
 
 def batch_manifest(target: TargetPlan, batch: BatchPlan, need: Estimate) -> dict[str, Any]:
@@ -195,18 +200,6 @@ def batch_files(batch: BatchPlan, sources: Sources) -> dict[str, Any]:
     return files
 
 
-def entry_to_plain(entry: RunEntry) -> dict[str, Any]:
-    """Run as plain JSON, without its values in the observation index, and without what the plan has compared."""
-    hdus = [{**ref._asdict(), "path": str(ref.path), "size": None, "md5": None} for ref in entry.hdus]
-    return {"obs_id": entry.obs_id, "hdus": hdus, "quirks": list(entry.quirks)}
-
-
-def entry_from_plain(plain: Mapping[str, Any]) -> RunEntry:
-    """Undo `entry_to_plain`."""
-    hdus = tuple(HduRef(**{**ref, "path": Path(ref["path"])}) for ref in plain["hdus"])
-    return RunEntry(plain["obs_id"], hdus, quirks=tuple(plain["quirks"]))
-
-
 def table_manifest(target: TargetPlan) -> dict[str, Any]:
     """What the run table of a target is made from."""
     leaves = {label: [batch.leaves[label] for batch in target.batches] for label in target.spec.backgrounds}
@@ -235,7 +228,7 @@ def final_manifest(target: TargetPlan, label: str) -> dict[str, Any]:
 def made_of(target: TargetPlan, label: str) -> dict[str, Any]:
     """What stands behind the root of a label, for those who ask why a result changed: no part of its key."""
     runs = {str(run.obs_id): short(run.background_keys[label]) for batch in target.batches for run in batch.runs}
-    steps = {"reduce": versions.REDUCE, "background": versions.BACKGROUND, "stack": versions.STACK}
+    steps = {step: getattr(versions, step.upper()) for step in ("reduce", "background", "stack")}
     return {"reduce": target.spec.reduce, "runs": runs, "versions": steps}
 
 

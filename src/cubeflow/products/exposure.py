@@ -151,7 +151,7 @@ class _NodeKernels:
             both = np.concatenate([lower, rise]) * share
         else:
             norm = lower_norm[:, None] * (1.0 - fraction) + upper_norm[:, None] * fraction
-            values = np.divide(values, norm, out=np.zeros_like(values), where=norm > 0)
+            values = np.divide(values, norm, out=np.zeros(values.shape), where=norm > 0)
             both = np.concatenate([lower, rise])
         folded = both @ values
         return folded[: len(lower)] + folded[len(lower) :] * fraction

@@ -114,10 +114,10 @@ class StackSum:
 
     def _add_pending(self) -> None:
         """Add the parts that wait, in the order they came."""
-        for name in self._pending[0] if self._pending else ():
-            self._sums[name] = _add(self._sums.get(name), [layers[name] for layers in self._pending], name, self._room)
+        pending, self._pending, self._pending_bytes = self._pending, [], 0  # also if it fails: they hold memory
+        for name in pending[0] if pending else ():
+            self._sums[name] = _add(self._sums.get(name), [layers[name] for layers in pending], name, self._room)
             self._room.settle(self._sums[name].data)
-        self._pending, self._pending_bytes = [], 0
 
     def result(self) -> Stack:
         """Return the sum; the arrays are handed over, so that nothing may be added any more."""

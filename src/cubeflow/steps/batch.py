@@ -16,8 +16,9 @@ from cubeflow.errors import FailedError
 from cubeflow.maps import NoOverlap
 from cubeflow.observation import RunRefused, RunSkipped
 from cubeflow.plan.build import node_key
+from cubeflow.plan.entries import entry_from_plain
 from cubeflow.plan.inventory import envelope_of
-from cubeflow.plan.write import entry_from_plain, read_json
+from cubeflow.plan.write import read_json
 from cubeflow.products.run_stack import make_run_stack
 from cubeflow.products.share import RunStack
 from cubeflow.products.stack import Stack, StackSum, empty_stack
@@ -140,13 +141,12 @@ def reduce_batch(batch: Batch, labels: tuple[str, ...] | None = None) -> BatchRe
         raise FailedError("\n".join(dict.fromkeys(result.failed)))
     if labels is None:
         for label in chosen:
-            sums[label].add(empty_stack())
-            _write_leaf(batch, label, sums.pop(label).result(), result.rows[label])
+            _write_leaf(batch, label, _result(batch, sums.pop(label)), result.rows[label])
     return result
 
 
 def _add_run(batch: Batch, run: Plain, sums: Mapping[str, StackSum], result: BatchResult) -> None:
-    """Add a run to the sums of its labels; its maps are gone when this is done."""
+    """Add a run to the sums of its labels, where its maps wait until there are enough of them."""
     try:
         for label, part, row in _run_parts(batch, run, tuple(sums)):
             result.rows[label].append(row)
@@ -155,6 +155,15 @@ def _add_run(batch: Batch, run: Plain, sums: Mapping[str, StackSum], result: Bat
         result.failed.append(str(error))
     except MemoryError:
         result.failed.append(f"run {run['obs_id']}: {memory_message(batch.manifest['memory_mb'])}")
+
+
+def _result(batch: Batch, total: StackSum) -> Stack:
+    """Sum of a batch, of which some runs may still have waited; FailedError if memory does not take it."""
+    total.add(empty_stack())
+    try:
+        return total.result()
+    except MemoryError:
+        raise FailedError(f"batch {batch.manifest['batch']}: {memory_message(batch.manifest['memory_mb'])}") from None
 
 
 def missing_labels(batch: Batch) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,19 +15,35 @@ from cubeflow.steps.export import export_label
 from cubeflow.steps.table import write_run_table
 from cubeflow.steps.tree import stack_node
 from cubeflow.steps.workflow_plan import WorkflowPlan
-from cubeflow.storage.atomic import StorageError
-from cubeflow.storage.envelope import ArtifactDamaged, ArtifactMismatch
 
 Say = Callable[[str], None]
 # What is wrong with a target, a file or the machine, and no bug: it says nothing about the next target.
-FAILURES = (FailedError, MistakeError, OSError, MemoryError, StorageError, ArtifactDamaged, ArtifactMismatch)
+FAILURES = (FailedError, MistakeError, OSError, MemoryError)
 
 
 class RunsRefused(FailedError):
     """Runs cannot be used, and the configuration says that this is a failure."""
 
 
-def make_target(workflow: WorkflowPlan, target: str, say: Say, keep_refused: bool = True) -> Iterator[Exception]:
+@dataclass(frozen=True)
+class Failure:
+    """What failed of a target, in words: the error itself would keep its maps in memory.
+
+    Parameters
+    ----------
+    line : str
+        Target and message.
+    is_refusal : bool
+        Whether it is that runs are refused.
+    """
+
+    line: str
+    is_refusal: bool
+
+
+def make_target(
+    workflow: WorkflowPlan, target: str, say: Say, keep_refused: bool = True, restores: bool = False
+) -> Iterator[Failure]:
     """Reduce, stack and export what is missing or was made from something else, as it is found now.
 
     Parameters
@@ -39,31 +56,40 @@ def make_target(workflow: WorkflowPlan, target: str, say: Say, keep_refused: boo
         Takes one line.
     keep_refused : bool
         Go on without the runs that are refused; False to fail for them, without a stack.
+    restores : bool
+        Make artifacts of runs, too, that are missing below a stack that is there.
 
     Yields
     ------
-    Exception
-        What failed, one of `FAILURES`; what does not need it is made all the same.
+    Failure
+        One of `FAILURES`; what does not need what failed is made all the same.
     """
     entry = workflow.index[target]
     reduce = partial(_reduce, workflow, target, say=say, keep_refused=keep_refused)
-    failed = yield from _attempt(partial(reduce, batch) for batch in (*entry["unmade"], *entry["again"]))
+    failed = yield from _attempt(target, (partial(reduce, batch) for batch in entry["unmade"]))
     if failed:
         return
     labels = entry["labels"] if entry["batches"] else ()
-    yield from _attempt(partial(_make_label, workflow, target, label, say) for label in labels)
-    yield from _attempt([partial(_make_table, workflow, target, say)])
+    yield from _attempt(target, (partial(_make_label, workflow, target, label, say) for label in labels))
+    yield from _attempt(target, [partial(_make_table, workflow, target, say)])
+    lost = entry["again"] if restores else ()
+    yield from _attempt(target, (partial(_restore, workflow, target, batch, say) for batch in lost))
 
 
-def _attempt(jobs: Iterable[Callable[[], object]]) -> Generator[Exception, None, bool]:
-    """Do one job after the other; gives the errors met, and returns whether there were any."""
+def _attempt(target: str, jobs: Iterable[Callable[[], object]]) -> Generator[Failure, None, bool]:
+    """Do one job after the other; gives what failed, and returns whether anything did."""
     failed = False
     for job in jobs:
+        failure = None
         try:
             job()
         except FAILURES as error:
+            text = str(error) or type(error).__name__
+            line = text if text.startswith(f"{target}: ") else f"{target}: {text}"
+            failure = Failure(line, isinstance(error, RunsRefused))
+        if failure is not None:  # outside: where the error is known, so are its frames
             failed = True
-            yield error
+            yield failure
     return failed
 
 
@@ -74,6 +100,12 @@ def _reduce(workflow: WorkflowPlan, target: str, batch: str, say: Say, keep_refu
         for label in result.rows:  # as Snakemake does with the outputs of a job that fails
             Path(workflow.leaf(target, label, batch)).unlink(missing_ok=True)
         raise RunsRefused(f"{len(result.refused)} runs are refused, and on_refused is fail")
+
+
+def _restore(workflow: WorkflowPlan, target: str, batch: str, say: Say) -> None:
+    """Make the artifacts of a batch of which the stacks are there."""
+    labels = tuple(workflow.index[target]["labels"])
+    reduce_batch(open_batch(Path(workflow.manifest(target, batch)), say), labels)
 
 
 def _make_label(workflow: WorkflowPlan, target: str, label: str, say: Say) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from shlex import quote
 
+from cubeflow.plan.inventory import names_in
 from cubeflow.steps.datasets_yaml import FILE_NAME
 from cubeflow.steps.workflow_plan import WorkflowPlan
 from cubeflow.storage.artifact import read_artifact
 
 REFUSED = 3
+WAIT_S = 60.0
 
 
 def finish(plan: WorkflowPlan, say: Callable[[str], None] = print) -> int:
@@ -36,7 +39,7 @@ def finish(plan: WorkflowPlan, say: Callable[[str], None] = print) -> int:
         for label in plan.index[target]["labels"] if target in plan.targets else ():
             if (folder / label / "cube.h5").is_file():
                 say(describe(folder / label / "cube.h5"))
-        if not (folder / "runs.csv").is_file():
+        if not _shows_up(folder / "runs.csv", WAIT_S if plan.is_marked(target) else 0.0):
             continue
         status = count_status(folder / "runs.csv")
         refused += status["refused"]
@@ -45,6 +48,16 @@ def finish(plan: WorkflowPlan, say: Callable[[str], None] = print) -> int:
     for line in what_next(plan):
         say(line)
     return REFUSED if refused else 0
+
+
+def _shows_up(path: Path, wait_s: float) -> bool:
+    """Whether a file is there: one that a cluster job has made may show up late on a shared file system."""
+    end = time.monotonic() + wait_s
+    while path.name not in names_in(path.parent):
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 def what_next(plan: WorkflowPlan) -> list[str]:

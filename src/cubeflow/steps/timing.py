@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cubeflow.plan.together import make_groups
+
 
 def planned_jobs(index: Mapping[str, Any]) -> list[str]:
     """Benchmark files of the jobs that make the results of a plan, relative to their folder; others are of the past.
@@ -15,10 +17,14 @@ def planned_jobs(index: Mapping[str, Any]) -> list[str]:
     Parameters
     ----------
     index : mapping
-        Targets of ``plan.json``.
+        Targets of ``plan.json``. Those that share a job were made by it, or before.
     """
-    names = []
+    groups = make_groups(index) if all("seconds" in part for part in index.values()) else ()  # an older plan has none
+    names = [f"together-{group.name}.tsv" for group in groups]
+    shared = {target for group in groups for target in group.targets}
     for target, part in index.items():
+        if target in shared:
+            continue
         jobs = [f"reduce-{batch}" for batch in part["batches"]]
         jobs += [f"stack-{label}-{node}" for label, nodes in part["nodes"].items() for node in nodes]
         jobs += [*(f"export-{label}" for label in part["finals"]), "table"]

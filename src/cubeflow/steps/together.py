@@ -9,7 +9,7 @@ from pathlib import Path
 from cubeflow.errors import FailedError, MistakeError
 from cubeflow.plan.inventory import names_in
 from cubeflow.plan.write import read_json
-from cubeflow.steps.chain import RunsRefused, make_target
+from cubeflow.steps.chain import Failure, make_target
 from cubeflow.steps.workflow_plan import WorkflowPlan
 
 
@@ -39,20 +39,19 @@ def make_together(plan: Path, targets: Sequence[str], say: Callable[[str], None]
     MistakeError
         If the plan has no such target.
     """
-    index, results = read_json(plan)["targets"], plan.parents[2]
+    index, results = read_json(plan)["targets"], plan.absolute().parents[2]
     if unknown := sorted(set(targets) - set(index)):
         raise MistakeError(f"{plan}: expected targets of this plan ({', '.join(index)}), got {', '.join(unknown)}")
     workflow = WorkflowPlan(str(results), accept_refusals, index, str(plan))
     begun = results / ".cubeflow" / "begun"
-    failed: list[tuple[str, Exception]] = []
+    failed: list[Failure] = []
     for target in sorted(targets, key=names_in(begun).__contains__):
         with _noted(begun / target):
-            failed += [(target, error) for error in make_target(workflow, target, say, accept_refusals)]
-    lines = [f"{target}: {str(error) or type(error).__name__}" for target, error in failed]
-    if any(not isinstance(error, RunsRefused) for _, error in failed):
-        raise FailedError("\n".join(lines))
-    for line in lines:
-        say(line)
+            failed += make_target(workflow, target, say, accept_refusals)
+    if not all(failure.is_refusal for failure in failed):
+        raise FailedError("\n".join(failure.line for failure in failed))
+    for failure in failed:
+        say(failure.line)
     return not failed
 
 

@@ -44,6 +44,6 @@ def carry_out(workflow: WorkflowPlan, say: Callable[[str], None]) -> None:
     FailedError
         With a line for each that failed.
     """
-    failed = [str(error) for target in workflow.tables for error in make_target(workflow, target, say)]
+    failed = [each for target in workflow.tables for each in make_target(workflow, target, say, restores=True)]
     if failed:
-        raise FailedError("\n".join(failed))
+        raise FailedError("\n".join(each.line for each in failed))

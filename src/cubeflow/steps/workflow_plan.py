@@ -8,36 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cubeflow.plan.estimate import ask_memory_mb, ask_minutes
+from cubeflow.plan.estimate import BYTES_PER_ROW, ask_memory_mb, ask_minutes
 from cubeflow.plan.together import RESERVE_MB, TOGETHER, Group, make_groups
-from cubeflow.plan.write import batch_name
-
-ANY_NAME = "[0-9a-f]{16}"
-
-
-@dataclass(frozen=True)
-class ReduceRule:
-    """A rule that reduces batches.
-
-    Parameters
-    ----------
-    number : int
-        Number among the rules of its target.
-    target : str
-        Target of its batches.
-    manifest : str
-        Input pattern, with the wildcard ``batch``.
-    leaves : list of str
-        Output patterns, with the wildcard ``batch``.
-    batches : str
-        Regular expression of its batches.
-    """
-
-    number: int
-    target: str
-    manifest: str
-    leaves: list[str]
-    batches: str
+from cubeflow.plan.write import batch_name, plan_name
+from cubeflow.steps.reduce_rule import ReduceRule, one_of
 
 
 @dataclass(frozen=True)
@@ -100,6 +74,11 @@ class WorkflowPlan:
         """Targets that share a job with others."""
         return frozenset(target for group in self.groups.values() for target in group.targets)
 
+    def is_marked(self, target: str) -> bool:
+        """Whether the job that a target shares with others has ended well."""
+        made = (name for name, group in self.groups.items() if target in group.targets)
+        return any(Path(self.results, TOGETHER, name).exists() for name in made)
+
     def marks(self) -> dict[str, bool]:
         """Path of the mark that the job of each group leaves, and whether it makes final products or a run table."""
         return {f"{self.results}/{TOGETHER}/{name}": self._makes_products(name) for name in self.groups}
@@ -111,7 +90,7 @@ class WorkflowPlan:
     @property
     def frozen(self) -> str:
         """Path of the file that holds the index, in the terms of the results folder."""
-        return f"{self.results}/.cubeflow/plans/{Path(self.path).name}"
+        return f"{self.results}/{plan_name(self.index)}"
 
     def finals_apart(self) -> list[tuple[str, str]]:
         """Pairs of target and label, without the targets that share a job."""
@@ -223,6 +202,12 @@ class WorkflowPlan:
         """Time to ask for, growing with the attempt."""
         return ask_minutes(self.index[target]["resources"][step]["minutes"], attempt)
 
+    def report_memory_mb(self, attempt: int = 1) -> int:
+        """Memory to ask for the report: its largest target, and the rows of all the others."""
+        needs = {target: self.index[target]["resources"]["report"]["memory_mb"] for target in self.targets}
+        others = sum(self.index[target]["runs"] for target in set(self.targets) - {max(needs, key=needs.__getitem__)})
+        return ask_memory_mb(max(needs.values()) + int(2 * BYTES_PER_ROW * others / 2**20), attempt)
+
     def group_need(self, name: str) -> dict[str, int]:
         """Need of the command for a group: memory of its largest step and of what is kept in reserve, time of all."""
         parts = [self.index[target]["resources"] for target in self.groups[name].targets]
@@ -237,8 +222,3 @@ class WorkflowPlan:
     def group_minutes(self, name: str, attempt: int = 1) -> int:
         """Time to ask for a group."""
         return ask_minutes(self.group_need(name)["minutes"], attempt)
-
-
-def one_of(names: Sequence[str], n_all: int) -> str:
-    """Regular expression of these names; of any such name if they are all there are."""
-    return f"(?:{'|'.join(names)})" if len(names) < n_all else ANY_NAME

@@ -157,7 +157,8 @@ def _written(temporary: Path, is_read_soon: bool) -> Iterator[int]:
         yield descriptor
         os.fsync(descriptor)
         if not is_read_soon and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            with suppress(OSError):  # it is no more than advice
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     except BaseException:
         with suppress(OSError):
             os.close(descriptor)
