@@ -146,7 +146,9 @@ def case_c(setting: Setting, report: Report) -> None:
     """All runs cold on two cores; nothing to do; one run added."""
     case = cases.every_run(setting.data, 3 if setting.quick else None)
     n_runs = sum(len(field.runs) for field in case.fields)
-    theirs = alternate({"gammapy": (1, lambda folder: gammapy(case, folder, "--jobs", "2"))})["gammapy"]
+    theirs = all_runs_by_gammapy(case)
+    if isinstance(theirs, str):  # its parallel makers end now and then in "Execution of a sub-process failed"
+        theirs = all_runs_by_gammapy(case)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = cases.write_config(case, folder, setting.form)
@@ -164,6 +166,11 @@ def case_c(setting: Setting, report: Report) -> None:
         added = attempt(lambda: add_one_run(setting, folder))
         title = f"(f) one run added to {n_runs - 1}, {plainly()}; gammapy: all again"
         report.add("f", title, added, theirs, Goal(60.0))
+
+
+def all_runs_by_gammapy(case: cases.Case) -> Usage | str:
+    """All runs by gammapy, with two processes."""
+    return alternate({"gammapy": (1, lambda folder: gammapy(case, folder, "--jobs", "2"))})["gammapy"]
 
 
 def add_one_run(setting: Setting, folder: Path) -> Usage:

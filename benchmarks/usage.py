@@ -50,6 +50,7 @@ def run(*command: str | Path, folder: Path) -> Usage:
         If it fails; exit status 3 of cubeflow, some runs refused, is no failure.
     """
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # compiled once, as after any installation
     log = folder / "log"
     launch = [sys.executable, "-S", "-c", LAUNCH, *(str(part) for part in command)]
