@@ -64,7 +64,10 @@ def test_without_an_index_other_files_are_named(stores, tmp_path, rows):
     (tmp_path / "data" / "text.fits").write_text("hello")
     shutil.copy(tmp_path / "data/run_7.fits.gz", tmp_path / "data/copy.fits.gz")
     (tmp_path / "data" / "irf.fits").write_bytes(stores.to_bytes([stores.make_run()["aeff"]]))
-    problems = " | ".join(open_store(tmp_path / "data").problems)
+    store = open_store(tmp_path / "data")
+    problems = " | ".join(store.problems)
+    assert len(store.damaged) == 2
+    assert not any("no EVENTS" in damaged for damaged in store.damaged)
     for text in ("text.fits: no FITS file", "run 7 is also in", "irf.fits: no EVENTS, so it belongs to no run"):
         assert text in problems
 

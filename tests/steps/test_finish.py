@@ -1,5 +1,6 @@
 """What is said at the end: only of what is there, and lines that can be pasted."""
 
+import os
 from threading import Timer
 
 import pytest
@@ -17,6 +18,9 @@ def plan(tmp_path):
         "none": {"batches": [], "labels": {"fov": "1"}, **NOTHING},
         "crab": {"batches": ["b"], "labels": {"ring": "1", "fov": "2"}, **NOTHING},
     }
+    for label in ("ring", "fov"):
+        (tmp_path / "crab" / label).mkdir(parents=True)
+        (tmp_path / "crab" / label / "datasets.yaml").write_text("datasets: []")
     return WorkflowPlan(str(tmp_path), True, targets, "plan.json")
 
 
@@ -34,6 +38,15 @@ def test_the_report_is_named_if_it_is_there_and_else_how_to_make_it(plan, tmp_pa
     (tmp_path / "report.html").write_text("page")
     assert not any("cubeflow report" in line for line in what_next(plan))
     assert what_next(plan)[0] == f"report: {tmp_path}/report.html"
+    os.utime(tmp_path / "report.html", (1, 1))
+    assert what_next(plan)[-1] == f"the report is older than the results; make it again: cubeflow report {tmp_path}"
+    assert not any(line.startswith("report:") for line in what_next(plan))
+
+
+def test_only_a_cube_that_is_there_is_loaded(plan, tmp_path):
+    (tmp_path / "crab" / "ring" / "datasets.yaml").unlink()
+    assert not any("/crab/ring/" in line for line in what_next(plan))
+    assert any("/crab/fov/" in line for line in what_next(plan))
 
 
 def test_without_results_nothing_is_promised(tmp_path):

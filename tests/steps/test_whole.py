@@ -1,11 +1,14 @@
 """The whole chain in one process: what fails does not stop what does not need it."""
 
+import gzip
 import json
 import weakref
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from cubeflow.cli import main
 from cubeflow.config import load_config
 from cubeflow.dl3.simulate import simulate_store
 from cubeflow.dl3.simulate_plan import SimulationOptions
@@ -93,3 +96,31 @@ def test_what_failed_keeps_nothing_in_memory(monkeypatch, workflow):
     assert {failure.line for failure in failed} == {"first: MemoryError"}
     assert kept
     assert not any(large() is not None for large in kept)
+
+
+def test_a_file_that_cannot_be_read_is_told_where_no_index_names_its_run(tmp_path, workflow):
+    for index in (tmp_path / "store").glob("*index*"):
+        index.unlink()
+    cut = max((tmp_path / "store").glob("obs_*.fits.gz"))
+    cut.write_bytes(cut.read_bytes()[:1000])
+    told = CliRunner().invoke(main, ["plan", "-c", str(tmp_path / "config.yaml")])
+    assert told.exit_code == 3
+    assert f"data.store: left out, for it belongs to no run: {cut}" in told.output
+    made = CliRunner().invoke(main, ["run", "-c", str(tmp_path / "config.yaml")])
+    assert made.exit_code == 3
+    assert "files of the store that cannot be read: 1; cubeflow check names them" in made.output
+
+
+@pytest.mark.parametrize("on_refused", ["continue", "fail"])
+def test_refused_runs_are_a_failure_if_the_configuration_says_so(tmp_path, workflow, on_refused):
+    content = json.loads((tmp_path / "config.yaml").read_text())
+    (tmp_path / "config.yaml").write_text(json.dumps({**content, "on_refused": on_refused}))
+    run = min((tmp_path / "store").glob("obs_*.fits.gz"))
+    run.write_bytes(gzip.compress(gzip.decompress(run.read_bytes()).replace(b"DEADC   =", b"DEADX   =")))
+    planned = make_plan(load_config(tmp_path / "config.yaml"), lambda line: None).workflow
+    if on_refused == "fail":
+        with pytest.raises(FailedError, match=r"^first: 1 runs are refused, and on_refused is fail\nsecond: 1 runs"):
+            whole.carry_out(planned, lambda line: None)
+    else:
+        whole.carry_out(planned, lambda line: None)
+    assert (tmp_path / "results/first/fov/cube.h5").is_file() == (on_refused == "continue")

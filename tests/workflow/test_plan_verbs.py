@@ -110,6 +110,18 @@ def test_clean_removes_what_no_plan_needs_and_only_when_told(inside):
     assert inside.finals() == finals
 
 
+def test_clean_names_the_products_of_a_label_that_is_gone(inside):
+    inside.build()
+    labels = sorted(inside.config["backgrounds"])
+    inside.write(backgrounds={labels[0]: inside.config["backgrounds"][labels[0]]})
+    listed = json.loads(cubeflow("clean", "--json"))["files"]
+    assert f"results/one/{labels[1]}/cube.h5" in listed
+    assert not [path for path in listed if path.startswith(f"results/one/{labels[0]}/")]
+    cubeflow("clean", "--yes")
+    assert not (inside.results / "one" / labels[1]).exists()
+    assert (inside.results / "one" / labels[0] / "cube.h5").is_file()
+
+
 def test_nothing_is_removed_while_a_workflow_is_at_work(inside):
     inside.build()
     inside.put([100001])

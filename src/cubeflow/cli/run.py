@@ -21,12 +21,13 @@ def run(configfiles: tuple[Path, ...]) -> None:
     Example: cubeflow run -c config/hess-crab.yaml
     """
     from cubeflow.config import load_config
-    from cubeflow.steps.entry import make_plan, require_runs
+    from cubeflow.steps.entry import make_plan, require_runs, say_planned
     from cubeflow.steps.finish import finish
     from cubeflow.steps.session import Session
     from cubeflow.steps.whole import carry_out
 
     planned = make_plan(load_config(list(configfiles)), say)
+    say_planned(planned, say)
     require_runs(planned)
     session = Session(planned.workflow, say)
     session.begin()

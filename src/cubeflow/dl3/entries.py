@@ -76,9 +76,12 @@ class Store:
         Runs that the index or their files rule out, with the reason.
     problems : tuple of str
         Files without an index that belong to no run, with the reason.
+    damaged : tuple of str
+        Those of them that may hold a run all the same: all but the files that have no EVENTS.
     """
 
     path: str
     runs: tuple[RunEntry, ...]
     refused: Mapping[int, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()

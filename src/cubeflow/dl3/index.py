@@ -57,6 +57,10 @@ def open_store(source: str | Path | Sequence[str | Path], roots: Iterable[str | 
     return _from_files(str(source), sorted(p for p in path.rglob("*") if p.name.endswith(SUFFIXES)))
 
 
+class _NoRun(FileRefused):
+    """A sound file that holds something else than a run, such as responses."""
+
+
 def _matches(pattern: Path) -> Iterable[Path]:
     """Files that a pattern such as ``data/*/run_*.fits.gz`` fits."""
     fixed = list(takewhile(lambda part: not set(part) & set("*?["), pattern.parts))
@@ -82,11 +86,13 @@ def _from_files(source: str, paths: list[Path]) -> Store:
     runs: dict[int, RunEntry] = {}
     refused: dict[int, str] = {}
     problems: list[str] = []
+    others: set[str] = set()
     for path in paths:
         try:
             entry = _read_entry(path.absolute())
         except FileRefused as error:
             problems.append(str(error))
+            others |= {str(error)} if isinstance(error, _NoRun) else set()
             continue
         if entry.obs_id in runs:
             problems.append(f"{path}: run {entry.obs_id} is also in {runs[entry.obs_id].hdus[0].path}")
@@ -94,7 +100,8 @@ def _from_files(source: str, paths: list[Path]) -> Store:
             runs[entry.obs_id] = entry
     if not runs:
         raise StoreError(f"{source}: no DL3 file" + (f" ({problems[0]})" if problems else ""))
-    return Store(source, tuple(runs[obs_id] for obs_id in sorted(runs)), refused, tuple(problems))
+    damaged = tuple(problem for problem in problems if problem not in others)
+    return Store(source, tuple(runs[obs_id] for obs_id in sorted(runs)), refused, tuple(problems), damaged)
 
 
 def _read_entry(path: Path) -> RunEntry:
@@ -105,7 +112,7 @@ def _read_entry(path: Path) -> RunEntry:
         if hdu_type:
             found.setdefault(hdu_class, (HduRef(hdu_type, hdu_class, path, hdu.name, row=hdu.index), hdu))
     if "events" not in found:
-        raise FileRefused(f"{path}: no EVENTS, so it belongs to no run")
+        raise _NoRun(f"{path}: no EVENTS, so it belongs to no run")
     header = found["events"][1].header
     obs_id = whole_number(header.get("OBS_ID"))
     if obs_id is None:

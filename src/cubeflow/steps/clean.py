@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from cubeflow.plan.inventory import PRODUCTS, names_in
 from cubeflow.plan.model import TargetPlan
 from cubeflow.plan.write import batch_name, batch_tag, final_manifest, final_name, table_manifest, table_name
 from cubeflow.steps.entry import Planned
 from cubeflow.steps.lock import release_lock, take_lock
+from cubeflow.steps.report_plan import IMAGES
 
 
 def stale_files(results: Path, targets: Sequence[TargetPlan]) -> list[Path]:
     """Artifacts, stacks and manifests that the plan does not need.
 
-    Only files that cubeflow itself wrote are looked at: below ``obs``, ``stack`` and ``plan`` of the
-    targets of this plan. Folders of targets that the configuration no longer has are left alone.
+    Only files that cubeflow itself wrote are looked at: below ``obs``, ``stack`` and ``plan`` of the targets of this
+    plan, and the final products of their labels. Folders of targets that the configuration no longer has are left
+    alone.
 
     Parameters
     ----------
@@ -37,7 +40,16 @@ def stale_files(results: Path, targets: Sequence[TargetPlan]) -> list[Path]:
         needed = {str(path) for path in needed_files(folder, target)}
         for part in ("obs", "stack", "plan"):
             found += [Path(path) for path in files_below(folder / part) if path not in needed]
+        found += _finals_of_other_labels(folder, {*target.spec.backgrounds, "obs", "stack", "plan"})
     return sorted(found)
+
+
+def _finals_of_other_labels(folder: Path, known: Set[str]) -> Iterator[Path]:
+    """Final products and pictures of labels that a target no longer has."""
+    for label in names_in(folder) - known:
+        if (folder / label / "cube.h5").is_file():
+            names = (*PRODUCTS, *(f"{image}.png" for image in IMAGES))
+            yield from (path for name in names if (path := folder / label / name).is_file())
 
 
 def clean_results(planned: Planned, is_serious: bool) -> dict[str, Any]:

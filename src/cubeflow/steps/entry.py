@@ -52,6 +52,8 @@ def make_plan(config: Config, say: Say) -> Planned:
     check_memory(specs, config.memory_mb)
     _simulate(config, say)
     store = _open_store(config)
+    for problem in store.damaged:
+        say(f"data.store: left out, for it belongs to no run: {problem}")
     results = Path(config.results)
     cache = DigestCache(results / ".cubeflow" / "digests.json", digest_file).load()
     targets = tuple(plan_target(spec, store.runs, cache, store.refused) for spec in specs)
@@ -64,7 +66,7 @@ def make_plan(config: Config, say: Say) -> Planned:
     path = write_index(results, index, is_current)
     if is_current:
         forget_marks(results)
-    workflow = WorkflowPlan(config.results, config.on_refused == "continue", index, str(path))
+    workflow = WorkflowPlan(config.results, config.on_refused == "continue", index, str(path), store.damaged)
     return Planned(config, store, targets, tuple(found for _, found in parts), workflow)
 
 
@@ -114,13 +116,18 @@ def digest_file(path: Path) -> HduDigests:
 def plan_workflow(paths: Sequence[str | Path], overrides: Mapping[str, Any], say: Say = print) -> WorkflowPlan:
     """Load the configuration, plan, and say what was found; errors as in `make_plan`."""
     planned = make_plan(load_from_command_line(list(paths), overrides), say)
+    say_planned(planned, say)
+    require_runs(planned)
+    return planned.workflow
+
+
+def say_planned(planned: Planned, say: Say) -> None:
+    """Say how many runs each target has, and what is left out before any job starts."""
     for target in planned.targets:
         name, runs = target.spec.name, sum(len(batch.runs) for batch in target.batches)
         say(f"{name}: {runs} runs in {len(target.batches)} batches, {len(target.refused)} refused")
         for refusal in target.refused:
             say(f"{name}: run {refusal.obs_id}: refused: {refusal.reason}")
-    require_runs(planned)
-    return planned.workflow
 
 
 def require_runs(planned: Planned) -> None:

@@ -31,7 +31,7 @@ def finish(plan: WorkflowPlan, say: Callable[[str], None] = print) -> int:
     Returns
     -------
     int
-        Exit status: 0, or 3 if runs were refused.
+        Exit status: 0, or 3 if runs were refused or files of the store cannot be read.
     """
     refused = 0
     for target in plan.tables:
@@ -45,9 +45,11 @@ def finish(plan: WorkflowPlan, say: Callable[[str], None] = print) -> int:
         refused += status["refused"]
         left_out = ", ".join(f"{number} {name}" for name, number in sorted(status.items()) if name != "ok")
         say(f"{target}: {status['ok']} runs used{', ' + left_out if left_out else ''}; see {folder / 'runs.ecsv'}")
+    if plan.damaged:
+        say(f"files of the store that cannot be read: {len(plan.damaged)}; cubeflow check names them")
     for line in what_next(plan):
         say(line)
-    return REFUSED if refused else 0
+    return REFUSED if refused or plan.damaged else 0
 
 
 def _shows_up(path: Path, wait_s: float) -> bool:
@@ -64,8 +66,12 @@ def what_next(plan: WorkflowPlan) -> list[str]:
     """Where the report lies, and the lines that load the first of the cubes."""
     results = Path(plan.results)
     report = results / "report.html"
-    lines = [f"report: {report}"] if report.is_file() else []
-    for target, label in plan.finals()[:1]:
+    finals = [pair for pair in plan.finals() if results.joinpath(*pair, FILE_NAME).is_file()]
+    is_there = report.is_file()
+    made_ns = report.stat().st_mtime_ns if is_there else 0
+    is_old = is_there and any(results.joinpath(*pair, FILE_NAME).stat().st_mtime_ns > made_ns for pair in finals)
+    lines = [f"report: {report}"] if is_there and not is_old else []
+    for target, label in finals[:1]:
         lines += [
             "load it with gammapy:",
             "    from gammapy.datasets import Datasets",
@@ -74,8 +80,9 @@ def what_next(plan: WorkflowPlan) -> list[str]:
             "    import cubeflow",
             f"    cube = cubeflow.load({str(results / target / label / 'cube.h5')!r})",
         ]
-    if len(lines) > 1 and not report.is_file():
-        lines.append(f"make a page of it: cubeflow report {quote(str(results))}")
+    if finals and (is_old or not is_there):
+        why = "the report is older than the results; make it again" if is_old else "make a page of it"
+        lines.append(f"{why}: cubeflow report {quote(str(results))}")
     return lines
 
 

@@ -44,6 +44,7 @@ def carry_out(workflow: WorkflowPlan, say: Callable[[str], None]) -> None:
     FailedError
         With a line for each that failed.
     """
-    failed = [each for target in workflow.tables for each in make_target(workflow, target, say, restores=True)]
+    options = workflow.accept_refusals, True
+    failed = [each for target in workflow.tables for each in make_target(workflow, target, say, *options)]
     if failed:
         raise FailedError("\n".join(each.line for each in failed))
