@@ -119,6 +119,7 @@ def fits_parts(columns: Sequence[TableColumn], name: str) -> Iterator[bytes]:
     widths = [_width(column) for column in columns]
 
     def blocks() -> Iterator[list[Column]]:
+        """Columns of some rows at a time."""
         for start in _starts(columns) or [0]:
             yield [
                 Column(column.name, _stored(column, start, width), column.unit or "")

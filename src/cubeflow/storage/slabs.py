@@ -128,6 +128,7 @@ def sum_of(cube: Map, piece: int = 1 << 17) -> float:
     numbers = _Numbers(cube.slabs)
 
     def half(n: int) -> float:
+        """Sum of the next `n` values."""
         if n <= piece:
             return float(numbers.take(n).sum())
         first = n // 2 - n // 2 % 8
