@@ -78,6 +78,8 @@ class Store:
         Files without an index that belong to no run, with the reason.
     damaged : tuple of str
         Those of them that may hold a run all the same: all but the files that have no EVENTS.
+    refused_infos : mapping of int to mapping
+        Values of the observation index for runs that are refused, as far as it has them.
     """
 
     path: str
@@ -85,3 +87,4 @@ class Store:
     refused: Mapping[int, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
+    refused_infos: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)

@@ -26,9 +26,10 @@ from cubeflow.dl3.paths import Resolver, make_resolver
 CUT_TYPES = {"rad_ma": "rad_max"}
 REQUIRED = ("OBS_ID", "HDU_TYPE", "HDU_CLASS", "FILE_NAME", "HDU_NAME")
 Runs = tuple[list[RunEntry], dict[int, str]]
+Infos = Mapping[int, Mapping[str, Any]]
 
 
-def read_index(path: Path, obs_path: Path | None, roots: Iterable[Path]) -> Runs:
+def read_index(path: Path, obs_path: Path | None, roots: Iterable[Path]) -> tuple[*Runs, Infos]:
     """Runs of an HDU index, in order of their ids.
 
     Parameters
@@ -40,8 +41,8 @@ def read_index(path: Path, obs_path: Path | None, roots: Iterable[Path]) -> Runs
 
     Returns
     -------
-    runs, refused : list of RunEntry, dict of int to str
-        Usable runs, and for the others the reason.
+    runs, refused, infos : list of RunEntry, dict of int to str, mapping of int to mapping
+        Usable runs, for the others the reason, and what the observation index says of any.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def read_index(path: Path, obs_path: Path | None, roots: Iterable[Path]) -> Runs
     except (FileRefused, ValueError) as error:
         raise error if isinstance(error, StoreError) else StoreError(f"{path}: {error}") from error
     runs, refused = _make_entries(groups, infos, path)
-    return runs, refused | {i: f"{obs_path}: run {i} is not in {path.name}" for i in infos if i not in groups}
+    return runs, refused | {i: f"{obs_path}: run {i} is not in {path.name}" for i in infos if i not in groups}, infos
 
 
 class _Rows:

@@ -75,10 +75,11 @@ def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 def _from_index(index: Path, roots: Iterable[str | Path]) -> Store:
     """Store of an HDU index."""
-    runs, refused = read_index(index, _first(index.parent, OBS_INDEX), [Path(root) for root in roots])
+    runs, refused, infos = read_index(index, _first(index.parent, OBS_INDEX), [Path(root) for root in roots])
     if not runs and not refused:
         raise StoreError(f"{index}: no rows")
-    return Store(str(index.parent), tuple(runs), refused)
+    known = {obs_id: infos[obs_id] for obs_id in refused if obs_id in infos}
+    return Store(str(index.parent), tuple(runs), refused, refused_infos=known)
 
 
 def _from_files(source: str, paths: list[Path]) -> Store:

@@ -20,7 +20,11 @@ class PlanError(MistakeError):
 
 
 def plan_target(
-    spec: TargetSpec, entries: Iterable[RunEntry], cache: DigestCache, refused: Mapping[int, str]
+    spec: TargetSpec,
+    entries: Iterable[RunEntry],
+    cache: DigestCache,
+    refused: Mapping[int, str],
+    infos: Mapping[int, Plain] | None = None,
 ) -> TargetPlan:
     """Plan one target.
 
@@ -34,6 +38,8 @@ def plan_target(
         Digests of the input files.
     refused : mapping of int to str
         Runs the index itself rules out, with the reason.
+    infos : mapping of int to mapping, optional
+        What the observation index says of these: a target names those only that it may have wanted.
 
     Returns
     -------
@@ -46,7 +52,9 @@ def plan_target(
         If an id asked for is not in the store.
     """
     selected, unselected = select_runs(spec, entries, refused)
-    refusals = [Refusal(obs_id, refused[obs_id]) for obs_id in refused if _may_be_wanted(spec.selection, obs_id)]
+    infos = infos or {}
+    lost = (obs_id for obs_id in refused if _may_be_wanted(spec.selection, obs_id))
+    refusals = [Refusal(obs_id, refused[obs_id]) for obs_id in lost if _may_be_near(spec, infos.get(obs_id, {}))]
     runs: dict[int, RunPlan] = {}
     context = _KeyContext(spec)
     for entry in selected:
@@ -85,6 +93,14 @@ def select_runs(
 def _may_be_wanted(selection: Selection, obs_id: int) -> bool:
     """Whether the ids alone leave a run in."""
     return (selection.ids is None or obs_id in selection.ids) and obs_id not in selection.exclude
+
+
+def _may_be_near(spec: TargetSpec, info: Plain) -> bool:
+    """Whether the pointing leaves a run in, as far as it is known."""
+    if spec.selection.within_deg is None or not {"RA_PNT", "DEC_PNT"} <= info.keys():
+        return True
+    distance = angular_distance_deg((float(info["RA_PNT"]), float(info["DEC_PNT"])), (spec.ra_deg, spec.dec_deg))
+    return not distance > spec.selection.within_deg
 
 
 def _is_selected(entry: RunEntry, spec: TargetSpec, test: Callable[[Plain], bool] | None) -> bool:

@@ -56,7 +56,7 @@ def make_plan(config: Config, say: Say) -> Planned:
         say(f"data.store: left out, for it belongs to no run: {problem}")
     results = Path(config.results)
     cache = DigestCache(results / ".cubeflow" / "digests.json", digest_file).load()
-    targets = tuple(plan_target(spec, store.runs, cache, store.refused) for spec in specs)
+    targets = tuple(plan_target(spec, store.runs, cache, store.refused, store.refused_infos) for spec in specs)
     cache.save()
     entries = {entry.obs_id: entry for entry in store.runs}
     parts = [write_target(results, target, (entries, cache)) for target in targets]

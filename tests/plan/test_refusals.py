@@ -1,0 +1,37 @@
+"""Which targets name a run that the index rules out."""
+
+import json
+
+import pytest
+
+from cubeflow.config import load_config
+from cubeflow.dl3.simulate import simulate_store
+from cubeflow.dl3.simulate_plan import SimulationOptions
+from cubeflow.steps.entry import make_plan
+
+
+@pytest.mark.parametrize(("within", "far"), [("2 deg", []), (None, [100002])])
+def test_a_missing_run_is_named_where_its_pointing_belongs(tmp_path, within, far):
+    simulate_store(tmp_path / "store", SimulationOptions(n_runs=3, duration_s=300.0, tiny=True))
+    (tmp_path / "store" / "obs_100002.fits.gz").unlink()
+    positions = {"near": 83.633, "far": 93.633}
+    targets = {
+        name: {
+            "position": {"lon": f"{lon} deg", "lat": "22.014 deg"},
+            "geometry": {"width": "3 deg", "pixel": "0.2 deg"},
+            "observations": {"within": within},
+        }
+        for name, lon in positions.items()
+    }
+    content = {
+        "data": {"store": str(tmp_path / "store")},
+        "results": str(tmp_path / "results"),
+        "energy": {"min": "1.2 TeV", "max": "20 TeV", "bins": 3},
+        "energy_true": {"min": "0.4 TeV", "max": "50 TeV", "bins": 5},
+        "backgrounds": {"fov": {"method": "fov"}},
+        "targets": targets,
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps(content))
+    planned = make_plan(load_config(tmp_path / "config.yaml"), lambda line: None)
+    named = {target.spec.name: [refusal.obs_id for refusal in target.refused] for target in planned.targets}
+    assert named == {"near": [100002], "far": far}
