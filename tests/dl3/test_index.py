@@ -66,8 +66,8 @@ def test_without_an_index_other_files_are_named(stores, tmp_path, rows):
     (tmp_path / "data" / "irf.fits").write_bytes(stores.to_bytes([stores.make_run()["aeff"]]))
     store = open_store(tmp_path / "data")
     problems = " | ".join(store.problems)
-    assert len(store.damaged) == 2
-    assert not any("no EVENTS" in damaged for damaged in store.damaged)
+    assert len(store.left_out) == 2
+    assert not any("no EVENTS" in line for line in store.left_out)
     for text in ("text.fits: no FITS file", "run 7 is also in", "irf.fits: no EVENTS, so it belongs to no run"):
         assert text in problems
 

@@ -30,7 +30,7 @@ def plan(configfiles: tuple[Path, ...], as_json: bool) -> None:
     else:
         show_summary(summary)
     require_runs(planned)
-    sys.exit(REFUSED if planned.workflow.refused or planned.workflow.damaged else 0)
+    sys.exit(REFUSED if planned.workflow.refused or planned.workflow.left_out else 0)
 
 
 def show_summary(summary: dict[str, Any]) -> None:

@@ -76,8 +76,9 @@ class Store:
         Runs that the index or their files rule out, with the reason.
     problems : tuple of str
         Files without an index that belong to no run, with the reason.
-    damaged : tuple of str
-        Those of them that may hold a run all the same: all but the files that have no EVENTS.
+    left_out : tuple of str
+        Those of them that hold a run, or may: files that cannot be read, and a second file of one run. The others
+        have no EVENTS.
     refused_infos : mapping of int to mapping
         Values of the observation index for runs that are refused, as far as it has them.
     """
@@ -86,5 +87,5 @@ class Store:
     runs: tuple[RunEntry, ...]
     refused: Mapping[int, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
-    damaged: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     refused_infos: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)

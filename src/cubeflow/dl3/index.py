@@ -87,22 +87,22 @@ def _from_files(source: str, paths: list[Path]) -> Store:
     runs: dict[int, RunEntry] = {}
     refused: dict[int, str] = {}
     problems: list[str] = []
-    others: set[str] = set()
+    left_out: list[str] = []
     for path in paths:
         try:
             entry = _read_entry(path.absolute())
         except FileRefused as error:
             problems.append(str(error))
-            others |= {str(error)} if isinstance(error, _NoRun) else set()
+            left_out += [] if isinstance(error, _NoRun) else problems[-1:]
             continue
         if entry.obs_id in runs:
             problems.append(f"{path}: run {entry.obs_id} is also in {runs[entry.obs_id].hdus[0].path}")
+            left_out += problems[-1:]
         else:
             runs[entry.obs_id] = entry
     if not runs:
         raise StoreError(f"{source}: no DL3 file" + (f" ({problems[0]})" if problems else ""))
-    damaged = tuple(problem for problem in problems if problem not in others)
-    return Store(source, tuple(runs[obs_id] for obs_id in sorted(runs)), refused, tuple(problems), damaged)
+    return Store(source, tuple(runs[obs_id] for obs_id in sorted(runs)), refused, tuple(problems), tuple(left_out))
 
 
 def _read_entry(path: Path) -> RunEntry:

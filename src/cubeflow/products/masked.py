@@ -67,9 +67,9 @@ def masked_sum(values: NDArray[Any], mask: BoolArray) -> NDArray[np.float64]:
     start = 0
     for stop in [*mask_changes(mask), len(mask)]:
         part = np.zeros_like(total)
-        for plane in values[start:stop]:
-            part += plane
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"):  # infinities of both signs where the mask is False
+            for plane in values[start:stop]:
+                part += plane
             part *= mask[start]
         if not is_finite(part):
             part = np.where(mask[start:stop], values[start:stop], 0).sum(axis=0, dtype=np.float64)

@@ -52,8 +52,8 @@ def make_plan(config: Config, say: Say) -> Planned:
     check_memory(specs, config.memory_mb)
     _simulate(config, say)
     store = _open_store(config)
-    for problem in store.damaged:
-        say(f"data.store: left out, for it belongs to no run: {problem}")
+    for problem in store.left_out:
+        say(f"data.store: left out: {problem}")
     results = Path(config.results)
     cache = DigestCache(results / ".cubeflow" / "digests.json", digest_file).load()
     targets = tuple(plan_target(spec, store.runs, cache, store.refused, store.refused_infos) for spec in specs)
@@ -66,7 +66,7 @@ def make_plan(config: Config, say: Say) -> Planned:
     path = write_index(results, index, is_current)
     if is_current:
         forget_marks(results)
-    workflow = WorkflowPlan(config.results, config.on_refused == "continue", index, str(path), store.damaged)
+    workflow = WorkflowPlan(config.results, config.on_refused == "continue", index, str(path), store.left_out)
     return Planned(config, store, targets, tuple(found for _, found in parts), workflow)
 
 

@@ -31,7 +31,7 @@ def finish(plan: WorkflowPlan, say: Callable[[str], None] = print) -> int:
     Returns
     -------
     int
-        Exit status: 0, or 3 if runs were refused or files of the store cannot be read.
+        Exit status: 0, or 3 if runs were refused or files of the store are left out.
     """
     refused = 0
     for target in plan.tables:
@@ -45,11 +45,11 @@ def finish(plan: WorkflowPlan, say: Callable[[str], None] = print) -> int:
         refused += status["refused"]
         left_out = ", ".join(f"{number} {name}" for name, number in sorted(status.items()) if name != "ok")
         say(f"{target}: {status['ok']} runs used{', ' + left_out if left_out else ''}; see {folder / 'runs.ecsv'}")
-    if plan.damaged:
-        say(f"files of the store that cannot be read: {len(plan.damaged)}; cubeflow check names them")
+    if plan.left_out:
+        say(f"files of the store that are left out: {len(plan.left_out)}; cubeflow check names them")
     for line in what_next(plan):
         say(line)
-    return REFUSED if refused or plan.damaged else 0
+    return REFUSED if refused or plan.left_out else 0
 
 
 def _shows_up(path: Path, wait_s: float) -> bool:

@@ -28,15 +28,15 @@ class WorkflowPlan:
         ``targets`` of ``plan.json``.
     path : str
         File that holds the index.
-    damaged : tuple of str
-        Files of the store that belong to no run because they cannot be read, with the reason.
+    left_out : tuple of str
+        Files of the store that are left out, though they hold a run or may, with the reason.
     """
 
     results: str
     accept_refusals: bool
     index: Mapping[str, Any]
     path: str
-    damaged: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def reduce_options(self) -> str:
