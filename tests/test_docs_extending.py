@@ -12,18 +12,20 @@ import pytest
 from astropy.io import fits
 
 from cubeflow.dl3.quirks import Facts, Quirk
-from cubeflow.dl3.simulate import SimulationOptions, simulate_store
+from cubeflow.simulate.store import SimulationOptions, simulate_store
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = (REPOSITORY / "docs" / "extending.md").read_text()
 BLOCKS = re.findall(r"^```(?:python|yaml)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 SIGMA_DEG = 0.07
+UNION = "BackgroundOptions = FlatOptions |"
+CHOICE = "made = _flat(reduced, exclusion) if isinstance(options, FlatOptions) else"
 
 RUN_FLAT = """
 import numpy as np
 import cubeflow
 from cubeflow.config import load_config
-from cubeflow.steps.whole import run_whole
+from cubeflow.plan.run import run_whole
 
 run_whole(load_config(["base.yaml", "flat.yaml"]), print)
 cube = cubeflow.load("results/one/flat/cube.h5")
@@ -79,6 +81,13 @@ def put_before(path: Path, line: str, text: str) -> None:
     path.write_text(content.replace(f"\n{line}", f"\n{text}{line}"))
 
 
+def replace_once(path: Path, old: str, new: str) -> None:
+    """Replace the one place where a text stands."""
+    content = path.read_text()
+    assert content.count(old) == 1, f"{path.name}: {old}"
+    path.write_text(content.replace(old, new))
+
+
 def run(script: str, folder: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(folder / "src")}
     done = subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True)
@@ -87,18 +96,13 @@ def run(script: str, folder: Path) -> None:
 
 def test_background_method(source: Path, tmp_path: Path) -> None:
     (source / "products" / "flat_background.py").write_text(block("def make_map_flat_background"))
-    sections = source / "config" / "backgrounds.py"
-    put_before(sections, "Background = Annotated[", f"{block('class FlatSection')}\n\n")
-    sections.write_text(
-        sections.read_text().replace("NoBackground, Discriminator", "NoBackground | FlatSection, Discriminator")
-    )
-    step = source / "steps" / "background.py"
-    put_before(step, "METHODS: ", f"{block('def _flat')}\n\n")
-    put_before(
-        step, "from cubeflow.products.fov", "from cubeflow.products.flat_background import make_map_flat_background\n"
-    )
-    put_before(step, '    "fov": _fov', '    "flat": _flat,\n')
-    assert all(name in PAGE for name in ('`"flat": _flat`', "`METHODS`", "`Background = Annotated[FovSection |"))
+    background = source / "products" / "background.py"
+    put_before(background, "from cubeflow.products.fov", f"{block('import FlatOptions')}")
+    put_before(background, "def norm_row", f"{block('def _flat')}\n\n")
+    for line in (UNION, CHOICE):
+        assert f"`{line}" in PAGE
+    replace_once(background, "\nBackgroundOptions = ", f"\n{UNION} ")
+    replace_once(background, "made = _fov(", f"{CHOICE} _fov(")
     simulate_store(tmp_path / "store", SimulationOptions(tiny=True, n_runs=2, duration_s=300.0))
     (tmp_path / "base.yaml").write_text(BASE)
     (tmp_path / "flat.yaml").write_text(block("flat: {method: flat}"))
@@ -107,15 +111,16 @@ def test_background_method(source: Path, tmp_path: Path) -> None:
 
 def test_instrument_response(source: Path, tmp_path: Path) -> None:
     (source / "irf" / "psf_gauss.py").write_text(block("class PsfGauss"))
-    (source / "dl3" / "read_psf_gauss.py").write_text(block("def read_psf_gauss"))
-    responses, classes = source / "dl3" / "responses.py", source / "dl3" / "classes.py"
-    put_before(responses, "from cubeflow.dl3.tables", "from cubeflow.dl3.read_psf_gauss import read_psf_gauss\n")
-    put_before(responses, '    "psf_king": read_psf_king', '    "psf_gauss": read_psf_gauss,\n')
-    put_before(classes, '    ("rad_max_2d", ', '    ("psf_gauss", "SIGMA"),\n')
-    assert all(
-        name in PAGE
-        for name in ('`"psf_gauss": read_psf_gauss`', '`("psf_gauss", "SIGMA")`', "`READERS`", "`BY_COLUMN`")
-    )
+    responses, entries = source / "dl3" / "responses.py", source / "dl3" / "entries.py"
+    put_before(responses, "from cubeflow.irf.rad_max", "from cubeflow.irf.psf_gauss import PsfGauss\n")
+    put_before(responses, "def read_bkg_3d", f"{block('def read_psf_gauss')}\n\n")
+    for line, path, place in (
+        ('"psf_gauss": read_psf_gauss', responses, '    "psf_king": read_psf_king'),
+        ('("psf_gauss", "SIGMA")', entries, '    ("rad_max_2d", '),
+    ):
+        assert f"`{line}`" in PAGE
+        put_before(path, place, f"    {line},\n")
+    assert all(name in PAGE for name in ("`READERS`", "`BY_COLUMN`"))
     simulate_store(tmp_path / "made", SimulationOptions(tiny=True, n_runs=1, duration_s=300.0))
     (tmp_path / "store").mkdir()
     with_one_gaussian(next((tmp_path / "made").glob("obs_*.fits.gz")), tmp_path / "store" / "run.fits")

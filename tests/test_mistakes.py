@@ -1,6 +1,7 @@
 """What people get wrong: every message names the key or the file, and says what to do; never a traceback."""
 
 import copy
+import errno
 import os
 import subprocess
 import sys
@@ -14,8 +15,7 @@ from astropy.table import Table
 from click.testing import CliRunner
 
 from cubeflow.cli import main
-from cubeflow.dl3.simulate import simulate_store
-from cubeflow.dl3.simulate_plan import SimulationOptions
+from cubeflow.simulate.store import SimulationOptions, simulate_store
 
 GEOMETRY = {"frame": "icrs", "projection": "TAN", "width": "4 deg", "pixel": "0.1 deg"}
 CONFIG = {
@@ -33,6 +33,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("mistakes")
     simulate_store(folder / "store", SimulationOptions(n_runs=3, duration_s=60.0, tiny=True))
     (folder / "empty").mkdir()
+    (folder / "broken.txt").write_bytes(b"\xff\xfe")
     (folder / "pixels.reg").write_text("image\ncircle(3, 4, 5)\n")
     header = fits.Header({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 20, "CRPIX2": 20})
     header.update({"CRVAL1": 83.633, "CRVAL2": 22.014, "CDELT1": -0.3, "CDELT2": 0.3, "CUNIT1": "deg", "CUNIT2": "deg"})
@@ -84,7 +85,7 @@ MISTAKES = {
     "no run left": (
         "observations",
         {"within": "0.001 deg"},
-        "asks for within: 0.001 deg. The run closest to the",
+        "none of the 3 runs is selected; observations asks for within 0.001 deg. The run closest to the target, 10000",
     ),
     "target outside all runs": (
         "targets.crab",
@@ -119,6 +120,17 @@ def test_a_mistake_in_the_configuration(cubeflow, folder, mistake):
     assert status == 2
     assert expected in said
     assert "Traceback" not in said
+
+
+def test_an_exclusion_file_that_cannot_be_read_is_a_mistake_at_its_key(cubeflow, folder, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    (folder / "c.yaml").write_text(changed("exclusion", "pixels.reg"))
+    monkeypatch.setattr("hashlib.file_digest", fail)
+    status, said = cubeflow("plan", "-c", "c.yaml")
+    assert status == 2
+    assert "targets.crab.exclusion: pixels.reg: Input/output error [EIO]" in said
 
 
 @pytest.mark.parametrize(("limits", "is_said"), [((2, 8), True), ((0.5, 8), True), ((1, 10), False)])
@@ -158,7 +170,7 @@ def test_files_outside_the_store(cubeflow, folder):
     (folder / "c.yaml").write_text(changed("data.store", "index"))
     status, said = cubeflow("plan", "-c", "c.yaml")
     assert status == 2
-    assert "all of 3 runs are refused" in said
+    assert "no run of 3 can be used" in said
     line = said.split("to allow it, add to the configuration: ")[1].splitlines()[0]
     (folder / "roots.yaml").write_text(line + "\n")
     assert cubeflow("plan", "-c", "c.yaml", "-c", "roots.yaml")[0] == 0
@@ -177,19 +189,13 @@ def test_files_outside_the_store(cubeflow, folder):
             ["init", "store", "-t", "Mrk 421"],
             "no run sees Markarian 421 (icrs 166.114 38.2088 deg); the closest, run",
         ),
-        (
-            ["reduce", "pixels.reg"],
-            "expected a manifest named like results/<target>/plan/0123456789abcdef-01234567.json",
-        ),
-        (
-            ["export", "pixels.reg"],
-            "expected a manifest named like results/<target>/plan/<label>-0123456789abcdef.f",
-        ),
+        (["reduce", "pixels.reg", "reduce_1"], "pixels.reg: expected a plan of this version; make it again: its first"),
+        (["export", "broken.txt", "export_1"], "broken.txt: expected a plan of this version; make it again"),
+        (["stack", "absent.jsonl", "stack_1"], "File 'absent.jsonl' does not exist"),
         (["inspect", "pixels.reg"], "pixels.reg: expected an artifact (.h5), a FITS file, or a run table"),
         (["inspect", "absent.h5"], "File 'absent.h5' does not exist"),
         (["diff", "store", "inverted.fits"], "expected two artifacts or two folders, got one of each"),
         (["diff", "store", "store"], "expected folders with results, found no artifact"),
-        (["stack", "a.h5", "inverted.fits"], "a.h5: expected the name"),
         (["simulate", "x", "--runs", "0"], "0 is not in the range"),
     ],
 )

@@ -1,25 +1,59 @@
-"""From IACT event lists and instrument responses (DL3) to maps and cubes."""
+"""From IACT event lists and instrument responses (DL3) to maps and cubes.
+
+What a notebook needs can be imported from here; each name is loaded when it is asked for.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cubeflow.steps.loaded import Loaded
+    from cubeflow.dl3.index import open_store
+    from cubeflow.dl3.reader import read_observation
+    from cubeflow.maps import Axis, Cube, Geometry, make_cutout
+    from cubeflow.observation import Pointing
+    from cubeflow.products.acceptance import make_map_hadron_acceptance
+    from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
+    from cubeflow.products.counts import make_map_counts
+    from cubeflow.products.exclusion import make_mask_exclusion, read_exclusion
+    from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_exposure_true_energy
+    from cubeflow.products.fov_background import FovOptions, make_map_fov_background
+    from cubeflow.products.kernels import make_edisp_kernel, make_edisp_map, make_psf_kernel, make_psf_map
+    from cubeflow.products.ring_background import RingOptions, make_map_ring_background
+    from cubeflow.products.safe_mask import SafeMaskOptions, make_mask_safe
+    from cubeflow.products.significance import make_map_significance_cash, make_map_significance_li_ma
+    from cubeflow.products.spectrum import PowerLaw
+    from cubeflow.products.stack import stack
+    from cubeflow.store.fits import write_image_fits
+    from cubeflow.tools.load import load
 
-__all__ = ["load"]
+HOMES = {
+    "dl3.index": ("open_store",),
+    "dl3.reader": ("read_observation",),
+    "maps": ("Axis", "Cube", "Geometry", "make_cutout"),
+    "observation": ("Pointing",),
+    "products.acceptance": ("make_map_hadron_acceptance",),
+    "products.adaptive_ring": ("AdaptiveRingOptions", "make_map_adaptive_ring_background"),
+    "products.counts": ("make_map_counts",),
+    "products.exclusion": ("make_mask_exclusion", "read_exclusion"),
+    "products.exposure": ("make_map_exposure_reco_energy", "make_map_exposure_true_energy"),
+    "products.fov_background": ("FovOptions", "make_map_fov_background"),
+    "products.kernels": ("make_edisp_kernel", "make_edisp_map", "make_psf_kernel", "make_psf_map"),
+    "products.ring_background": ("RingOptions", "make_map_ring_background"),
+    "products.safe_mask": ("SafeMaskOptions", "make_mask_safe"),
+    "products.significance": ("make_map_significance_cash", "make_map_significance_li_ma"),
+    "products.spectrum": ("PowerLaw",),
+    "products.stack": ("stack",),
+    "store.fits": ("write_image_fits",),
+    "tools.load": ("load",),
+}
+HOME_OF = {name: f"cubeflow.{module}" for module, names in HOMES.items() for name in names}
+__all__ = sorted(HOME_OF)
 
 
-def load(path: str | Path) -> Loaded:
-    """Read an artifact as plain objects; see `cubeflow.steps.loaded.load`.
-
-    Examples
-    --------
-    >>> cube = cubeflow.load("results/crab/fov/cube.h5")
-    >>> cube.maps["counts"].data.sum()
-    >>> dataset = cube.to_gammapy()
-    """
-    from cubeflow.steps import loaded
-
-    return loaded.load(path)
+def __getattr__(name: str) -> Any:
+    """Load what is asked for from where it is."""
+    if name not in HOME_OF:
+        raise AttributeError(f"module 'cubeflow' has no attribute {name!r}")
+    return getattr(import_module(HOME_OF[name]), name)

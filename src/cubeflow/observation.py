@@ -7,18 +7,21 @@ reference `TIME_REFERENCE_MJD`, whatever the file used, so that observations can
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cubeflow.irf.aeff import EffectiveArea
 from cubeflow.irf.background import BackgroundRate
 from cubeflow.irf.edisp import EnergyDispersion
 from cubeflow.irf.psf import PSF
 from cubeflow.irf.rad_max import RadMax
+from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
 
-FloatArray = NDArray[np.float64]
+if TYPE_CHECKING:
+    from astropy.coordinates import SkyCoord
+
+DAY_S = 86400.0
 TIME_REFERENCE_MJD = 51910  # 2001-01-01T00:00:00 TT
 
 
@@ -28,6 +31,25 @@ class RunRefused(Exception):
 
 class RunSkipped(Exception):
     """A run is sound but has nothing to give here; the message says why."""
+
+
+@dataclass(frozen=True, order=True)
+class Unit:
+    """What has one event list and one set of responses: a run, a piece of one, or an event type of either."""
+
+    obs_id: int
+    piece: int | None = None
+    event_type: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of its folder: ``23523``, ``23523-piece2``."""
+        parts = [str(self.obs_id)]
+        if self.piece is not None:
+            parts.append(f"piece{self.piece}")
+        if self.event_type is not None:
+            parts.append(self.event_type)
+        return "-".join(parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +70,12 @@ class EventList:
     ra_deg: FloatArray
     dec_deg: FloatArray
     time_s: FloatArray
-    mc_id: NDArray[np.int64] | None = None
+    mc_id: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.energy_tev)
 
-    def select(self, keep: NDArray[np.bool_]) -> EventList:
+    def select(self, keep: BoolArray) -> EventList:
         """Events where `keep`, shape (n_events,), is true."""
         mc_id = None if self.mc_id is None else self.mc_id[keep]
         return EventList(self.energy_tev[keep], self.ra_deg[keep], self.dec_deg[keep], self.time_s[keep], mc_id)
@@ -71,11 +93,20 @@ class Gti:
         """Sum of the intervals in s."""
         return float(np.sum(self.stop_s - self.start_s))
 
-    def contains(self, time_s: FloatArray) -> NDArray[np.bool_]:
+    def contains(self, time_s: FloatArray) -> BoolArray:
         """Whether each time lies in an interval, both ends included."""
         index = np.searchsorted(self.start_s, time_s, side="right") - 1
         inside = (index >= 0) & np.isfinite(time_s)
         return inside & (time_s <= self.stop_s[np.maximum(index, 0)])
+
+
+def merge_intervals(start_s: FloatArray, stop_s: FloatArray, *, touching: bool) -> Gti:
+    """Intervals, shape (n,), in order, with those made one that overlap (or only touch, if wanted); none from none."""
+    order = np.argsort(start_s, kind="stable")
+    start, reach = start_s[order], np.maximum.accumulate(stop_s[order])
+    is_apart = np.greater if touching else np.greater_equal
+    begins = np.append(True, is_apart(start[1:], reach[:-1]))[: start.size]
+    return Gti(start[begins], reach[np.append(begins[1:], True)[: start.size]])
 
 
 @dataclass(frozen=True)
@@ -85,14 +116,18 @@ class Pointing:
     ra_deg: float
     dec_deg: float
 
+    @classmethod
+    def of(cls, position: SkyCoord) -> Pointing:
+        """Pointing at a position in any frame."""
+        return cls(float(position.icrs.ra.deg), float(position.icrs.dec.deg))
+
 
 @dataclass(frozen=True)
 class Site:
-    """Position of the observatory: geodetic longitude (east) and latitude in deg, altitude in m."""
+    """Position of the observatory: geodetic longitude (east) and latitude in deg."""
 
     lon_deg: float
     lat_deg: float
-    altitude_m: float
 
 
 @dataclass(frozen=True, eq=False)

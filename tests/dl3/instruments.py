@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from cubeflow.dl3.simulate import SimulationOptions, simulate_run
-from cubeflow.dl3.simulate_plan import plan_run, run_responses
-from cubeflow.dl3.simulate_responses import Responses
+from cubeflow.simulate.options import plan_run
+from cubeflow.simulate.responses import Responses, make_responses
+from cubeflow.simulate.store import SimulationOptions, simulate_run
 
 OPTIONS = SimulationOptions(tiny=True, duration_s=600.0, n_runs=2, shared_irf=True)
 OBS_IDS = (100001, 100002)
@@ -125,7 +125,7 @@ def obs_columns(time_type: type = np.float64) -> list[Column]:
 
 
 def run_truth() -> Responses:
-    return run_responses(plan_run(OBS_IDS[0], OPTIONS), OPTIONS)
+    return make_responses(plan_run(OBS_IDS[0], OPTIONS).zenith_deg, OPTIONS.sizes, OPTIONS.background_scale)
 
 
 def no_gap(responses: Responses) -> np.ndarray:

@@ -9,7 +9,8 @@ import zlib
 
 import pytest
 
-from cubeflow.dl3.files import FileRefused, read_content
+from cubeflow.dl3 import files
+from cubeflow.dl3.files import FileRefused, InputChanged, digest_file, read_content
 
 CONTENT = bytes(range(256)) * 500
 
@@ -55,13 +56,14 @@ def test_garbage_after_gzip(tmp_path):
         read_content(path)
 
 
-def test_gzip_bomb_is_refused_by_the_cap(tmp_path):
+def test_gzip_bomb_is_refused_by_the_cap(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_CONTENT_BYTES", 50_000_000)
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     path = tmp_path / "bomb.gz"
     path.write_bytes(b"".join(packer.compress(bytes(2**22)) for _ in range(25)) + packer.flush())
     assert path.stat().st_size < 2**18
     with pytest.raises(FileRefused, match="more than 50000000 bytes after decompression"):
-        read_content(path, max_content=50_000_000)
+        read_content(path)
 
 
 @pytest.mark.parametrize(("kind", "match"), [("folder", "a folder"), ("fifo", "a FIFO"), ("device", "a device")])
@@ -114,3 +116,35 @@ def test_changing_file_is_read_once_more(tmp_path, monkeypatch):
     changing = {2, 4}
     with pytest.raises(FileRefused, match="changed while it was read, twice"):
         read_content(path)
+
+
+def test_digest_is_that_of_the_bytes_on_the_disk(tmp_path):
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(CONTENT))
+    assert digest_file(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert read_content(path, sha256=digest_file(path)) == CONTENT
+    with pytest.raises(InputChanged, match=r"a.gz: changed since the plan was made; start again"):
+        read_content(path, sha256=hashlib.sha256(CONTENT).hexdigest())
+    path.write_bytes(b"")
+    assert digest_file(path) == hashlib.sha256(b"").hexdigest()
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "missing"])
+def test_no_digest_of_what_is_no_regular_file(tmp_path, kind):
+    path = tmp_path / "x"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    with pytest.raises(FileRefused, match=r"x: (expected a regular file|No such file)"):
+        digest_file(path)
+
+
+def test_disk_that_does_not_answer(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_bytes(CONTENT)
+    monkeypatch.setattr("cubeflow.dl3.files.READ_LIMIT_S", 0.05)
+    monkeypatch.setattr("cubeflow.dl3.files._read_regular", lambda *_: time.sleep(0.5))
+    for read in (read_content, digest_file):
+        with pytest.raises(FileRefused, match=r"a: not read within 0.05 s: the disk does not answer"):
+            read(path)

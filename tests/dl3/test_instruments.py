@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from cubeflow.dl3.bintable import open_table
-from cubeflow.dl3.blocks import Hdu, read_hdus
 from cubeflow.dl3.events import read_events, read_gti, read_pointing
 from cubeflow.dl3.files import FileRefused
+from cubeflow.dl3.hdus import Hdu, open_table, read_hdus
 from cubeflow.dl3.index import open_store
 from cubeflow.dl3.quirks import Notes
 from cubeflow.dl3.reader import read_observation

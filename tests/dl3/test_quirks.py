@@ -59,7 +59,7 @@ def test_notes_keep_order_add_up_and_refuse_unknown_names():
     notes = Notes()
     notes.repair("a", 2)
     notes.repair("b", 0)
-    notes.add(["theta-nodes"], {"a": 3})
+    notes.add(Notes({"theta-nodes": None}, {"a": 3}))
     assert (list(notes.quirks), notes.repairs) == (["theta-nodes"], {"a": 5})
     with pytest.raises(KeyError):
         notes.quirk("no-such-quirk")

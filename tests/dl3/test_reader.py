@@ -5,9 +5,9 @@ import contextlib
 import numpy as np
 import pytest
 
-from cubeflow.dl3.blocks import digest_hdus
+from cubeflow.dl3.files import InputChanged, digest_file
 from cubeflow.dl3.index import StoreError, open_store
-from cubeflow.dl3.reader import ReadOptions, read_observation
+from cubeflow.dl3.reader import ReadOptions, read_gti_and_site, read_observation
 from cubeflow.observation import RunRefused
 
 HESS = {"CREATOR": "SASH FITS::EventListWriter", "HDUVERS": "0.2"}
@@ -44,7 +44,7 @@ def test_valid_run_has_no_quirks_or_repairs(read, stores):
     assert obs.events.mc_id is None
     assert (obs.ontime_s, obs.livetime_s, obs.deadc) == (100.0, 90.0, 0.9)
     assert (obs.pointing.ra_deg, obs.pointing.dec_deg) == (83.6, 22.5)
-    assert (obs.site.lon_deg, obs.site.lat_deg, obs.site.altitude_m) == (16.5, -23.27, 1835.0)
+    assert (obs.site.lon_deg, obs.site.lat_deg) == (16.5, -23.27)
     assert [obs.meta[k] for k in ("object", "zenith_deg", "event_count", "n_tels")] == ["Test", 30.0, 40, 4]
 
 
@@ -180,11 +180,13 @@ def test_full_enclosure_ignores_rad_max_key(read):
     assert read(aeff={"RAD_MAX": 0.1}).rad_max is None
 
 
-def test_cleans_text_of_headers(stores, tmp_path):
+def test_text_that_is_not_ascii_is_no_object(stores, tmp_path):
     path = stores.write_run(tmp_path, 7, suffix=".fits")
-    path.write_bytes(path.read_bytes().replace(b"'Test    '", b"'\xff<b>\x07'   "))
-    obs = read_observation(open_store(path).runs[0])
-    assert obs.meta["object"] == "ÿ<b>?"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"'Test    '", b"'\xff<b>\x07'   "))
+    assert read_observation(open_store(path).runs[0]).meta["object"] == ""
+    path.write_bytes(content.replace(b"'Test    '", b"'M\xfcller  '"))
+    assert read_observation(open_store(path).runs[0]).meta["object"] == "M?ller"
 
 
 def test_checksums_hold(stores, tmp_path):
@@ -233,13 +235,63 @@ def test_shared_response_file_is_parsed_once_and_again_when_it_changes(stores, t
 def test_content_must_be_what_was_planned(stores, tmp_path):
     path = stores.write_run(tmp_path, 7)
     entry = open_store(path).runs[0]
-    names = {ref.hdu_name: ref.hdu_type for ref in entry.hdus}
-    digests = {names[hdu.name]: hdu.sha256 for hdu in digest_hdus(path) if hdu.name in names}
-    assert read_observation(entry, ReadOptions(digests=digests)).obs_id == 7
+    options = ReadOptions(digests={str(path): digest_file(path)})
+    assert read_observation(entry, options).obs_id == 7
     stores.write_run(tmp_path, 7, aeff={"LO_THRES": 0.25})
-    with pytest.raises(RunRefused, match=r"\[AEFF\]: changed since the run was planned"):
-        read_observation(entry, ReadOptions(digests=digests))
+    changed = rf"^run 7: {path}: changed since the plan was made; start again$"
+    with pytest.raises(InputChanged, match=changed):
+        read_observation(entry, options)
     assert read_observation(entry).aeff.lo_thres_tev == 0.25
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputChanged, match=changed):
+        read_observation(entry, options)
+    path.unlink()
+    with pytest.raises(InputChanged, match=r"run 7: .*run_7.fits.gz: No such file .*since the plan was made"):
+        read_observation(entry, options)
+    path.mkdir()
+    with pytest.raises(InputChanged, match=r"run 7: .*run_7.fits.gz: expected a regular file.*since the plan was made"):
+        read_observation(entry, options)
+
+
+def test_a_file_that_is_damaged_as_planned_is_refused(stores, tmp_path):
+    path = stores.write_run(tmp_path, 7)
+    entry = open_store(path).runs[0]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(RunRefused, match=r"^run 7: run_7.fits.gz: truncated gzip file$"):
+        read_observation(entry, ReadOptions(digests={str(path): digest_file(path)}))
+
+
+def test_shared_responses_must_be_what_was_planned(stores, tmp_path):
+    run = stores.make_run(7)
+    irfs, types = tmp_path / "irfs.fits", ("aeff", "edisp", "psf", "bkg")
+    irfs.write_bytes(stores.to_bytes([run[name] for name in types]))
+    stores.write_run(tmp_path, 7)
+    rows = stores.index_rows(7, "run_7.fits.gz", types=("events", "gti"))
+    rows += stores.index_rows(7, "irfs.fits", types=types)
+    entry = open_store(stores.write_index(tmp_path, rows)).runs[0]
+    digests = {str(ref.path): digest_file(ref.path) for ref in entry.hdus}
+    assert len(digests) == 2
+    first = read_observation(entry, ReadOptions(digests=digests))
+    assert read_observation(entry, ReadOptions(digests=digests)).aeff is first.aeff
+    with pytest.raises(InputChanged, match=r"run 7: .*irfs.fits: changed"):
+        read_observation(entry, ReadOptions(digests=digests | {str(irfs): "0" * 64}))
+
+
+def test_reasons_hold_no_folder(stores, tmp_path, read):
+    for edit, headers in ((None, {"gti": {"MJDREFI": None}}), (lambda run: run["aeff"].columns.pop("THETA_LO"), {})):
+        with pytest.raises(RunRefused, match=r"^run 7: run_7.fits.gz\[\w+\]") as refused:
+            read(edit, **headers)
+        assert str(tmp_path) not in str(refused.value)
+
+
+def test_intervals_and_site_alone(stores, tmp_path):
+    path = stores.write_run(tmp_path, 7, lambda run: [run.pop(name) for name in ("aeff", "edisp", "psf", "bkg")])
+    gti, site = read_gti_and_site(open_store(path).runs[0])
+    assert gti.start_s.tolist() == pytest.approx([stores.START_S + stores.TT_OFFSET_S])
+    assert (gti.ontime_s, site.lon_deg) == (100.0, 16.5)
+    path = stores.write_run(tmp_path, 7, gti={"TIMESYS": None}, events={"GEOLON": None})
+    with pytest.raises(RunRefused, match=r"^run 7: run_7.fits.gz\[GTI\]: TIMESYS is missing"):
+        read_gti_and_site(open_store(path).runs[0])
 
 
 def test_damaged_bytes_are_refused_or_read_but_never_break(stores, tmp_path):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from astropy.time import Time
 
-from cubeflow.dl3.blocks import digest_hdus, read_hdus
 from cubeflow.dl3.files import FileRefused
+from cubeflow.dl3.hdus import read_hdus
 from cubeflow.dl3.index import open_store
 from cubeflow.dl3.reader import read_observation
 
@@ -132,12 +132,3 @@ def test_damage_to_a_real_file_is_never_accepted(hess_store, tmp_path):
         path.write_bytes(content)
         with pytest.raises(FileRefused, match=r"run.fits.gz"):
             read_hdus(path)
-
-
-def test_digests_of_a_real_file_do_not_depend_on_compression(hess_store, tmp_path):
-    import gzip
-
-    packed = hess_store / "data/hess_dl3_dr1_obs_id_023523.fits.gz"
-    plain = tmp_path / "run.fits"
-    plain.write_bytes(gzip.decompress(packed.read_bytes()))
-    assert digest_hdus(plain) == digest_hdus(packed)

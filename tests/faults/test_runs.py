@@ -14,16 +14,19 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from cubeflow.cli import main
-from cubeflow.cli.ending import ending_in_order
+from cubeflow.cli.group import ending_in_order
 from cubeflow.dl3 import files
-from cubeflow.dl3.simulate import SimulationOptions, simulate_store
-from cubeflow.steps.lock import LockedError, release_lock, take_lock
-from cubeflow.steps.workflow_plan import WorkflowPlan
+from cubeflow.errors import FailedError
+from cubeflow.plan.estimate import ask_memory_mb, ask_minutes
+from cubeflow.plan.lock import Lock, LockedError
+from cubeflow.plan.run import do_task
+from cubeflow.simulate.store import SimulationOptions, simulate_store
 
 pytestmark = pytest.mark.faults
 GOOD, BAD = 100001, 100002
@@ -76,9 +79,9 @@ def longer(bench, longer_store):
 def make_undisturbed(bench):
     """Products of a run that nothing disturbs, and how long its reduction takes in a child."""
     assert bench.plan()[0] == 0
-    (manifest,) = bench.manifests()
+    (job,) = bench.jobs("reduce")
     start = time.perf_counter()
-    assert wait(fork(verb("reduce", manifest))) == 0
+    assert wait(fork(verb(*job))) == 0
     duration = time.perf_counter() - start
     assert bench.run().status == 0
     products = bench.products()
@@ -93,9 +96,9 @@ def test_fault_40_fifty_kills_of_a_worker(longer):
     while killed < 50:
         shutil.rmtree(longer.results, ignore_errors=True)
         assert longer.plan()[0] == 0
-        (manifest,) = longer.manifests()
+        (job,) = longer.jobs("reduce")
         for _ in range(5):
-            child = fork(verb("reduce", manifest))
+            child = fork(verb(*job))
             time.sleep(rng.uniform(0, duration / 2))
             os.kill(child, signal.SIGKILL)
             killed += wait(child) == -signal.SIGKILL
@@ -103,7 +106,7 @@ def test_fault_40_fifty_kills_of_a_worker(longer):
         assert outcome.status == 0, outcome.text
         assert longer.products() == expected
         assert not list(longer.results.rglob("*.corrupt*"))
-        assert not [path for path in longer.leftovers() if ".h5." in path.name and path.parent.name.isdigit()]
+        assert not [path for path in longer.leftovers() if ".h5." in path.name and "/obs/" in str(path)]
 
 
 @pytest.mark.workflow
@@ -158,12 +161,12 @@ def test_fault_41_signals(longer, number):
     _, duration = make_undisturbed(longer)
     rng, stopped = random.Random(41), 0
     assert longer.plan()[0] == 0
-    (manifest,) = longer.manifests()
+    (job,) = longer.jobs("reduce")
     for _ in range(15):
         shutil.rmtree(longer.results / "t" / "obs", ignore_errors=True)
         shutil.rmtree(longer.results / "t" / "stack", ignore_errors=True)
         ready, begin = os.pipe()
-        child = fork(lambda begin=begin: (os.write(begin, b"x"), ending(verb("reduce", manifest))))
+        child = fork(lambda begin=begin: (os.write(begin, b"x"), ending(verb(*job))))
         os.read(ready, 1)
         time.sleep(0.02 + rng.uniform(0, duration * 0.7))
         os.kill(child, number)
@@ -184,22 +187,22 @@ def ending(work):
 
 def test_fault_42_two_runs_in_one_folder(bench):
     """The second says who holds the lock; a holder that was killed holds nothing."""
-    assert bench.plan()[0] == 0
+    lock = Lock(bench.results, bench.made().config)
     ready, begin = os.pipe()
 
     def hold():
-        take_lock(bench.results)
+        lock.take()
         os.write(begin, b"x")
         time.sleep(60)
 
     child = fork(hold)
     os.read(ready, 1)
     with pytest.raises(LockedError, match=rf"process {child} on .* since .* is at work here"):
-        take_lock(bench.results)
+        lock.take()
     os.kill(child, signal.SIGKILL)
     wait(child)
-    take_lock(bench.results)
-    release_lock(bench.results)
+    with lock.held():
+        pass
     os.close(ready)
     os.close(begin)
 
@@ -209,8 +212,8 @@ def test_fault_43_two_writers_of_one_artifact(longer):
     for _ in range(3):
         shutil.rmtree(longer.results, ignore_errors=True)
         assert longer.plan()[0] == 0
-        (manifest,) = longer.manifests()
-        children = [fork(verb("reduce", manifest)) for _ in range(3)]
+        (job,) = longer.jobs("reduce")
+        children = [fork(verb(*job)) for _ in range(3)]
         assert [wait(child) for child in children] == [0, 0, 0]
         assert longer.leftovers() == []
         assert longer.run().status == 0
@@ -218,9 +221,10 @@ def test_fault_43_two_writers_of_one_artifact(longer):
 
 
 def nothing_to_do(bench):
-    assert bench.plan()[0] == 0
-    index = bench.index_of()
-    return not (index["unmade"] or index["again"] or index["missing_nodes"] or index["stale"] or index["stale_table"])
+    plan = bench.made()
+    made = {task.kind for task in plan.all_tasks if plan.is_made(task)}
+    left = {task.kind for task in plan.all_tasks if not plan.is_made(task)}
+    return made == {"reduce", "export", "table"} and left == {"figures", "report"}
 
 
 def test_fault_44_times_and_copies_mean_nothing(bench):
@@ -254,25 +258,27 @@ def test_fault_53_memory_limit(bench):
     bench.set("targets.large", json.loads(json.dumps(bench.config["targets"]["t"])))
     bench.set("targets.large.geometry", {"width": ["10 deg", "10 deg"], "pixel": "0.002 deg"})
     bench.set("memory", "64 GB")
-    assert bench.plan()[0] == 0
-    (large,), (small,) = bench.manifests("large"), bench.manifests("t")
+    plan = bench.made()
+    tasks = {name: found.reduce[0] for name, found in plan.tasks.items()}
     log = bench.folder / "log"
 
-    def limited(manifest):
+    def limited(name):
         def work():
-            with log.open("w") as sys.stderr:
-                limit = address_space() + 2**27
-                resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-                verb("reduce", manifest)()
+            limit = address_space() + 2**27
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+            try:
+                do_task(plan.results, plan.targets[name], tasks[name], lambda line: None)
+            except FailedError as error:
+                log.write_text(str(error))
+                sys.exit(error.status)
 
         return work
 
-    assert wait(fork(limited(large))) == 1
+    assert wait(fork(limited("large"))) == 1
     text = log.read_text()
-    assert "memory ran out: about" in text
-    assert "the limit is" in text
-    assert "Traceback" not in text
-    assert wait(fork(limited(small))) == 0, log.read_text()
+    assert "memory ran out: the limit is" in text
+    assert "cubeflow plan says what a job needs" in text
+    assert wait(fork(limited("t"))) == 0, log.read_text()
 
 
 def test_fault_54_input_that_hangs(bench, undisturbed, monkeypatch):
@@ -280,10 +286,10 @@ def test_fault_54_input_that_hangs(bench, undisturbed, monkeypatch):
     assert bench.plan()[0] == 0
     read, answer = files._read_regular, threading.Event()
 
-    def hanging(path):
+    def hanging(path, take):
         if path.name == bench.file().name:
             answer.wait(30)
-        return read(path)
+        return read(path, take)
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "_read_regular", hanging)
@@ -309,13 +315,15 @@ def test_fault_55_any_order_of_jobs_gives_the_same_bytes(longer):
     for seed in range(3):
         shutil.rmtree(longer.results, ignore_errors=True)
         assert longer.plan()[0] == 0
-        manifests = longer.manifests()
-        assert len(manifests) > 1
-        random.Random(seed).shuffle(manifests)
-        children = [fork(verb("reduce", manifest)) for manifest in manifests[:2]]  # two at the same time
-        assert [wait(child) for child in children] == [0, 0]
-        assert all(longer.cubeflow("reduce", manifest)[0] == 0 for manifest in manifests[2:])
-        assert longer.cubeflow("table", longer.table_manifest())[0] == 0
+        plan = longer.made()
+        tasks = list(plan.tasks["t"].reduce)
+        assert len(tasks) > 2
+        random.Random(seed).shuffle(tasks)
+        works = [partial(do_task, plan.results, plan.targets["t"], task, lambda line: None) for task in tasks]
+        children = [fork(work) for work in works[:2]]
+        assert [wait(child) for child in children] == [0, 0]  # two at the same time
+        for work in works[2:]:
+            work()
         assert longer.finish()[0] == 0
         found.append(longer.products())
     assert found[0] == found[1] == found[2]
@@ -323,20 +331,20 @@ def test_fault_55_any_order_of_jobs_gives_the_same_bytes(longer):
 
 @pytest.mark.parametrize("threads", ["1", "4"])
 def test_fault_55_any_number_of_threads_gives_the_same_bytes(bench, undisturbed, threads):
-    assert bench.plan()[0] == 0
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLOSC_NTHREADS")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **dict.fromkeys(names, threads)}
-    command = [sys.executable, "-c", "from cubeflow.cli import main; main()", "reduce", *bench.manifests()]
+    assert bench.plan()[0] == 0
+    command = [sys.executable, "-c", "from cubeflow.cli import main; main()", *bench.jobs("reduce")[0]]
     subprocess.run(command, check=True, env=environment)
     assert bench.artifact().read_bytes() == undisturbed.artifact().read_bytes()
     assert bench.leaf().read_bytes() == undisturbed.leaf().read_bytes()
 
 
-def hostile_object(bench):
-    """A name that is a script, with bytes that are no UTF-8 and a control character."""
+def hostile_object(bench, name=b"<script>alert(1)</script>\xff\xfe[red]"):
+    """A name that is a script, with bytes that are no UTF-8."""
     content = bench.content()
     position = content.index(b"OBJECT  =")
-    card = b"OBJECT  = '<script>alert(1)</script>\xff\xfe[red]\x07'"
+    card = b"OBJECT  = '" + name + b"'"
     bench.put(strip_sums(content[:position] + card.ljust(80) + content[position + 80 :]))
 
 
@@ -353,12 +361,21 @@ def test_fault_57_hostile_texts(bench):
     hostile_object(bench)
     outcome = bench.run()
     assert outcome.status == 0, outcome.text
-    assert outcome.rows[BAD]["object"] == "<script>alert(1)</script>\xff\xfe[red]?"
+    assert outcome.rows[BAD]["object"] == "<script>alert(1)</script>??[red]"
     assert (bench.results / "t" / "runs.ecsv").read_bytes().decode("utf-8")
     status, text = bench.cubeflow("check", "store")
     assert status == 0
     assert "<script>alert(1)</script>" in text
     assert "[red]" in text
+
+
+@pytest.mark.parametrize("name", [b"bell\x07", b"a\nb", b"\x1b[31m", b"a\0b"])
+def test_fault_57_control_characters_are_no_name(bench, name):
+    """A text that FITS does not allow is no text; the run is good."""
+    hostile_object(bench, name)
+    outcome = bench.run()
+    assert (outcome.status, outcome.rows[BAD]["status"], outcome.rows[BAD]["object"]) == (0, "ok", "")
+    assert not set("\x07\x1b\0") & set(outcome.text + bench.cubeflow("check", "store")[1])
 
 
 def test_fault_57_hostile_texts_in_the_page(bench):
@@ -367,7 +384,8 @@ def test_fault_57_hostile_texts_in_the_page(bench):
     bench.header("EVENTS", obs_id=GOOD, OBJECT="</td><img src=x onerror=alert(1)>")
     assert bench.run().status == 0
     assert bench.finish()[0] == 0
-    assert bench.cubeflow("report", bench.results)[0] == 0
+    assert bench.do("figures")[0] == 0
+    assert bench.do("report")[0] == 0
     page = (bench.results / "report.html").read_bytes().decode("utf-8")
     assert "<script>alert" not in page
     assert "<img src=x" not in page
@@ -376,12 +394,11 @@ def test_fault_57_hostile_texts_in_the_page(bench):
 
 def test_fault_58_a_killed_job_is_tried_again_with_more():
     """Each attempt asks for more memory and time; the profile says how many there are."""
-    index = {"t": {"resources": {"reduce": {"memory_mb": 1000, "minutes": 10}}}}
-    plan = WorkflowPlan("results", True, index, "plan.json")
-    asked = [(plan.memory_mb("t", "reduce", n), plan.minutes("t", "reduce", n)) for n in (1, 2, 3)]
+    asked = [(ask_memory_mb(1000, attempt), ask_minutes(60.0, attempt)) for attempt in (1, 2, 3)]
     assert asked == sorted(set(asked))
     assert asked[1][0] >= 1.4 * asked[0][0]
     for rule in ("reduce", "stack", "export"):
         text = (REPOSITORY / "workflow" / "rules" / f"{rule}.smk").read_text()
-        assert "attempt" in text
+        assert "PLAN.memory_mb" in text
+        assert "PLAN.minutes" in text
     assert "retries:" in (REPOSITORY / "workflow" / "profiles" / "default" / "config.yaml").read_text()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -77,9 +79,9 @@ def test_outside_the_field_there_is_nothing():
 @pytest.mark.parametrize("interpolation", ["log", "linear"])
 def test_no_positions_give_no_rates(interpolation):
     nowhere = np.zeros((3, 0))
-    in_three = Background3D(ENERGY, LON, LAT, table()).interpolated(interpolation)
+    in_three = replace(Background3D(ENERGY, LON, LAT, table()), interpolation=interpolation)
     offset = nodes_from_edges([0.0, 1.0], [1.0, 3.0], log=False)
-    in_two = Background2D(ENERGY, offset, np.ones((4, 2))).interpolated(interpolation)
+    in_two = replace(Background2D(ENERGY, offset, np.ones((4, 2))), interpolation=interpolation)
     for background in (in_three, in_two):
         assert background.integrate([1.0, 2.0, 5.0], nowhere, nowhere).shape == (2, 3, 0)
 
@@ -126,7 +128,7 @@ def test_two_dimensional_rate_is_that_at_the_offset():
 
 
 def test_linear_interpolation_between_positions_is_that_of_the_integrals():
-    background = Background3D(ENERGY, LON, LAT, table()).interpolated("linear")
+    background = replace(Background3D(ENERGY, LON, LAT, table()), interpolation="linear")
     _, lon, lat = background.axes
     edges = [0.3, 2.0, 25.0]
     for at_lon, at_lat in ((0.0, 0.0), (1.3, -0.7), (-2.8, 1.9), (2.5, 0.5)):
@@ -147,9 +149,7 @@ def test_linear_and_logarithmic_differ_between_positions_only():
     rate[:, 3:] = 9.0
     rate[:, 5] = 0.0
     background = Background3D(ENERGY, LON, LAT, rate)
-    linear = background.interpolated("linear")
-    assert background.interpolated("log") is background
-    assert linear.interpolated("log").interpolation == "log"
+    linear = replace(background, interpolation="linear")
     # Nodes at -2.5 ... 2.5: 1 and 9 on both sides of 0, 9 and nothing on both sides of 2.
     at = [-0.5, 0.0, 0.5, 2.0, 2.5, 2.9]
     np.testing.assert_allclose(background.integrate([1.0, 2.0], at, np.zeros(6))[0], [1, 3, 9, 0, 0, 0], atol=1e-12)
@@ -165,7 +165,7 @@ def test_linear_interpolation_keeps_the_sum_over_the_field():
     edge = np.linspace(-2.5, 2.5, 2001)
     background = Background3D(ENERGY, LON, LAT, rate.copy())
     trapezoid = np.trapezoid(fall) / 5.0
-    assert background.interpolated("linear").integrate([1.0, 2.0], edge, 0 * edge)[0].mean() == pytest.approx(
+    assert replace(background, interpolation="linear").integrate([1.0, 2.0], edge, 0 * edge)[0].mean() == pytest.approx(
         trapezoid, 1e-3
     )
     assert background.integrate([1.0, 2.0], edge, 0 * edge)[0].mean() < 0.95 * trapezoid
@@ -173,7 +173,9 @@ def test_linear_interpolation_keeps_the_sum_over_the_field():
 
 def test_linear_interpolation_in_the_offset():
     offset = nodes_from_edges([0.0, 1.0, 2.0], [1.0, 2.0, 3.0], log=False)
-    background = Background2D(ENERGY, offset, np.outer(ENERGY[1:] ** 0.0, [4.0, 2.0, 0.0])).interpolated("linear")
+    background = replace(
+        Background2D(ENERGY, offset, np.outer(ENERGY[1:] ** 0.0, [4.0, 2.0, 0.0])), interpolation="linear"
+    )
     rate = background.integrate([1.0, 2.0], [0.5, 1.0, 1.5, 2.0, 2.9, 3.1], np.zeros(6))[0]
     np.testing.assert_allclose(rate, [4.0, 3.0, 2.0, 1.0, 0.0, 0.0], atol=1e-12)
 

@@ -17,9 +17,13 @@ import pytest
 from cubeflow.maps import Cube, make_geometry
 from cubeflow.products.acceptance import make_map_hadron_acceptance
 from cubeflow.products.fov_background import FovOptions, make_map_fov_background
-from cubeflow.products.off_source import describe_off_source
-from cubeflow.products.ring_background import make_map_ring_background
-from cubeflow.products.significance import make_disc, make_map_significance_cash, make_map_significance_li_ma
+from cubeflow.products.ring_background import RingOptions, make_map_ring_background
+from cubeflow.products.significance import (
+    describe_off_source,
+    make_disc,
+    make_map_significance_cash,
+    make_map_significance_li_ma,
+)
 
 from .conftest import plain_axis, plain_geometry, plain_parts
 
@@ -74,7 +78,7 @@ def reduce_run(obs_id, dataset, parts):
         two_point=Cube(dataset.background.data.astype(float), "", geom, (energy,)),
         exact=acceptance,
         safe=safe,
-        allowed=safe & (geom.offset_deg(*CRAB) > 0.35),
+        excluded=geom.offset_deg(*CRAB) <= 0.35,
     )
 
 
@@ -97,7 +101,8 @@ def like(cube, data):
 @pytest.fixture(scope="module", params=["two_point", "exact"])
 def fov(request, reduced):
     runs = [
-        make_map_fov_background(run.counts, getattr(run, request.param), run.allowed, FovOptions()) for run in reduced
+        make_map_fov_background(getattr(run, request.param), run.counts, run.excluded, FovOptions(), run.safe)
+        for run in reduced
     ]
     counts = summed([run.counts for run in reduced])
     background = summed(
@@ -151,7 +156,7 @@ def test_off_source(fov, record):
 @pytest.fixture(scope="module", params=["two_point", "exact"])
 def rings(request, reduced):
     runs = [
-        make_map_ring_background(run.counts, getattr(run, request.param), run.allowed, 0.5, 0.3, False, run.safe)
+        make_map_ring_background(getattr(run, request.param), run.counts, run.excluded, RingOptions(0.5, 0.3), run.safe)
         for run in reduced
     ]
     pairs = list(zip(reduced, runs, strict=True))
@@ -208,8 +213,8 @@ def test_ring_and_significance_equal_gammapy(reduced, record):
     region = CircleSkyRegion(SkyCoord(*CRAB, unit="deg"), 0.35 * u.deg)
     exclusion = image.counts.geom.region_mask([region], inside=False)
     on_off = RingBackgroundMaker(r_in=0.5 * u.deg, width=0.3 * u.deg, exclusion_mask=exclusion).run(image)
-    allowed = run.safe & exclusion.data
-    made = make_map_ring_background(run.counts, run.two_point, allowed, 0.5, 0.3, False, run.safe)
+    excluded = ~exclusion.data[0].astype(bool)
+    made = make_map_ring_background(run.two_point, run.counts, excluded, RingOptions(0.5, 0.3), run.safe)
     safe = run.safe[0]
     np.testing.assert_array_equal(made.mask[0], on_off.mask_safe.data[0])
     np.testing.assert_array_equal(made.counts_off.data[0][safe], np.rint(on_off.counts_off.data[0][safe]))

@@ -1,5 +1,7 @@
 """CTA-1DC: the predicted background against the events that are known to be background."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -56,7 +58,9 @@ def test_at_the_steep_edge_of_the_field_the_rate_itself_is_linear(cta_store, dat
         edge, field = (offset >= 4.0) & (offset < 4.5), offset < 4.5
         events = make_map_counts(run.events.select(run.events.mc_id == TRUE_BACKGROUND), geom, energy).data
         maps = {
-            how: make_map_hadron_acceptance(run.pointing, run.ontime_s, run.background.interpolated(how), geom, energy)
+            how: make_map_hadron_acceptance(
+                run.pointing, run.ontime_s, replace(run.background, interpolation=how), geom, energy
+            )
             for how in total
         }
         counts += events[:, edge].sum()

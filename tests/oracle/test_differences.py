@@ -9,7 +9,7 @@ from cubeflow.maps import Axis, Cube
 from cubeflow.products.acceptance import make_map_hadron_acceptance
 from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
 from cubeflow.products.kernels import make_psf_kernel, make_psf_map
-from cubeflow.products.ring_background import make_map_ring_background
+from cubeflow.products.ring_background import RingOptions, make_map_ring_background
 
 from .conftest import plain_axis, plain_geometry, plain_parts
 
@@ -148,8 +148,8 @@ def test_rings_reach_over_the_safe_mask_in_gammapy(field, record):
     theirs = RingBackgroundMaker(r_in="0.8 deg", width="0.3 deg", exclusion_mask=field.keep).run(field.dataset)
     n_off = {"theirs": theirs.counts_off.data[safe]}
     for name, used in (("masked", safe), ("everything", np.ones_like(safe))):
-        allowed = used & field.keep.data
-        made = make_map_ring_background(field.counts, field.acceptance, allowed, 0.8, 0.3, True, used)
+        excluded = ~np.broadcast_to(field.keep.data, safe.shape)
+        made = make_map_ring_background(field.acceptance, field.counts, excluded, RingOptions(0.8, 0.3, True), used)
         n_off[name] = made.counts_off.data[safe]
     np.testing.assert_array_equal(np.rint(n_off["theirs"]), n_off["everything"])
     unsafe = 1 - n_off["masked"].sum() / n_off["theirs"].sum()
@@ -167,9 +167,9 @@ def test_the_ring_adapts(field, record):
         **rings, r_out_max="1.7 deg", stepsize="0.1 deg", theta="0.22 deg", threshold_alpha=0.16, method="fixed_width"
     ).run(field.dataset)
     safe = field.dataset.mask_safe.data
-    options = AdaptiveRingOptions("fixed_width", 0.4, 0.3, 1.7, 0.1, 0.16, 0.22)
-    everywhere = np.ones_like(safe)
-    made = make_map_adaptive_ring_background(field.counts, field.acceptance, everywhere & field.keep.data, options)
+    options = AdaptiveRingOptions(0.4, 0.3, 1.7, 0.1, 0.22, 0.16)
+    excluded = ~np.broadcast_to(field.keep.data, safe.shape)
+    made = make_map_adaptive_ring_background(field.acceptance, field.counts, excluded, options)
     moved = {
         "theirs": np.mean(np.rint(adaptive.counts_off.data[safe]) != np.rint(first[safe])),
         "ours": np.mean(made.counts_off.data[0][safe[0]] != np.rint(first[0][safe[0]])),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cubeflow.config import load_config
-from cubeflow.steps.whole import run_whole
+from cubeflow.plan.run import run_whole
 
 pytestmark = [pytest.mark.real_data, pytest.mark.filterwarnings("default::DeprecationWarning")]
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -5,7 +5,7 @@ import pytest
 
 import cubeflow
 from cubeflow.config import load_config
-from cubeflow.steps.whole import run_whole
+from cubeflow.plan.run import run_whole
 
 CONFIG = """
 data: {{store: {folder}/store}}
@@ -57,12 +57,14 @@ def test_loaded_dataset_is_the_exported_one(products, label):
     np.testing.assert_array_equal(dataset.psf.psf_map.data, read.psf.psf_map.data)
     np.testing.assert_allclose(dataset.edisp.edisp_map.data, read.edisp.edisp_map.data, rtol=1e-6)
     assert dataset.gti.time_sum == read.gti.time_sum
+    assert dataset.exposure.meta["livetime"] == read.exposure.meta["livetime"] > 0
+    assert dataset.info_dict()["livetime"] == read.info_dict()["livetime"]
     assert len(dataset.counts.geom.axes["energy"].edges) == (2 if label == "ring" else 4)
 
 
 def test_maps_of_a_run(products):
     run = sorted((products / "obs").iterdir())[0]
-    loaded = cubeflow.load(run / "reduced.h5")
+    loaded = cubeflow.load(next(run.glob("reduced-*.h5")))
     assert repr(loaded).startswith("<reduced ")
     assert "\n  counts: <Cube energy 3 x lat " in repr(loaded)
     maps = loaded.to_gammapy()

@@ -3,19 +3,17 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import yaml
 
 from cubeflow.config import load_config
-from cubeflow.dl3.simulate import simulate_store
-from cubeflow.dl3.simulate_plan import SimulationOptions
 from cubeflow.errors import MistakeError
-from cubeflow.plan.coverage import Coverage, Pixels
-from cubeflow.plan.estimate import LEAF_BYTES, ask_memory_mb, ask_minutes, disk_mb, estimate, run_seconds, sizes
-from cubeflow.plan.write import read_json
-from cubeflow.steps.memory import check_memory
-from cubeflow.steps.specify import target_spec
+from cubeflow.plan.estimate import ask_memory_mb, ask_minutes, check_memory, estimate, sizes
+from cubeflow.plan.jobs import read_jobs
+from cubeflow.plan.make import make_plan, make_target
+from cubeflow.simulate.store import SimulationOptions, simulate_store
 
 # A process inherits the largest size of the one that started it: a small one in between.
 LAUNCH = """
@@ -29,8 +27,10 @@ GEOMETRIES = {
     "tiny": ("TAN", (4, 3), 0.1, 3, 4, 6, 0.5),
     "fine": ("TAN", (6, 5), 0.01, 6, 12, 20, 0.5),
     "wide": ("CAR", (30, 6), 0.02, 6, 12, 20, 0.5),
+    "large": ("CAR", (30, 6), 0.005, 6, 12, 20, 0.5),
     "deep": ("TAN", (5, 4.4), 0.02, 24, 40, 66, 0.2),
 }
+RINGS = {"method": "ring", "r_in": "0.5 deg", "width": "0.4 deg", "per_energy": True}
 
 
 def config_of(folder, store, name="tiny", **changed):
@@ -59,8 +59,8 @@ def store(tmp_path_factory):
     return folder
 
 
-def spec_of(path):
-    return target_spec(load_config([path]), "t")
+def target_of(path):
+    return make_target(load_config([path]), "t")
 
 
 def peak_mb(*arguments):
@@ -72,48 +72,35 @@ def peak_mb(*arguments):
     return peak
 
 
-def jobs(folder, target):
-    """Arguments of each job of a planned target, by rule."""
-    for batch in target["batches"]:
-        yield "reduce", ["reduce", folder / "plan" / f"{batch}-{target['batch_tag']}.json"]
-    for label, nodes in target["nodes"].items():
-        stacks = folder / "stack" / label
-        for node, children in reversed(nodes.items()):
-            yield "stack", ["stack", stacks / f"{node}.h5", *(stacks / f"{child}.h5" for child in children)]
-        yield "export", ["export", folder / "plan" / target["finals"][label]]
-    yield "table", ["table", folder / "plan" / target["table"]]
-    yield "report", ["report", folder.parent]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", GEOMETRIES)
+@pytest.mark.parametrize("name", ["tiny", "fine", "wide", "deep"])
 def test_memory_is_one_to_two_times_what_is_needed(name, store, tmp_path):
-    path = config_of(tmp_path, store, name)
-    assert peak_mb("plan", "-c", path) > 0
-    target = read_json(tmp_path / name / "plan.json")["targets"]["t"]
-    peaks = {}
-    for rule, arguments in jobs(tmp_path / name / "t", target):
-        peaks[rule] = max(peaks.get(rule, 0.0), peak_mb(*arguments))
-    assert set(peaks) == {"reduce", "stack", "export", "table", "report"}
-    ratios = {rule: target["resources"][rule]["memory_mb"] / peak for rule, peak in peaks.items()}
-    assert {rule: ratio for rule, ratio in ratios.items() if not 1.0 <= ratio <= 2.0} == {}, ratios
-    check_disk(tmp_path / name, path, target)
+    config = load_config([config_of(tmp_path, store, name)])
+    plan = make_plan(config, print)
+    file = plan.write()
+    ratios = {}
+    for job in read_jobs(file):
+        ratio = job.memory_mb / peak_mb(job.kind, file, job.name)
+        ratios[job.kind] = min(ratio, ratios.get(job.kind, ratio))
+    assert set(ratios) == {"reduce", "stack", "export", "figures", "report"}
+    assert {kind: ratio for kind, ratio in ratios.items() if not 1.0 <= ratio <= 2.0} == {}, ratios
+    check_disk(plan)
 
 
-def check_disk(results, path, target):
+def check_disk(plan):
     """What is on the disk is less than estimated, and not by far."""
-    stacks = [*results.glob("t/stack/*/*.h5")]
-    made = sum(file.stat().st_size for file in [*results.glob("t/obs/*/*.h5"), *stacks]) / 2**20
-    assert target["runs"] == 4
-    assert made - 1 < disk_mb(spec_of(path), 4, len(stacks)) < 12 * made + 5
+    stacks, need = [*plan.results.glob("t/stack/*/*.h5")], plan.needs["t"]
+    made = sum(file.stat().st_size for file in [*plan.results.glob("t/obs/*/*.h5"), *stacks]) / 2**20
+    assert made - 1 < 4 * need.run_mb + len(stacks) * need.stack_mb < 12 * made + 5
 
 
 def test_map_that_cannot_fit_is_refused_with_estimate_and_key(store, tmp_path):
-    spec = spec_of(config_of(tmp_path, store, "wide"))
-    need = max(each.memory_mb for each in estimate(spec).values())
-    check_memory([spec], need)
+    target = target_of(config_of(tmp_path, store, "wide"))
+    found = estimate(target)
+    need = max(found.memory_mb.values())
+    check_memory("t", found, target, need)
     with pytest.raises(MistakeError) as error:
-        check_memory([spec], need - 1)
+        check_memory("t", found, target, need - 1)
     said = str(error.value)
     assert "targets.t.geometry: a map of 1500 x 300 pixels" in said
     assert f"{need} MB" in said
@@ -121,61 +108,62 @@ def test_map_that_cannot_fit_is_refused_with_estimate_and_key(store, tmp_path):
     assert "the key memory" in said
 
 
-def test_sums_of_a_batch_are_bounded(store, tmp_path):
-    spec = spec_of(config_of(tmp_path, store, "wide"))
-    few, many = (Pixels(10_000, pixels, pixels, pixels) for pixels in (10**7, 10**9))
-    irf = Pixels(100, 1000, 1000, 1000)
-    needs = [estimate(spec, Coverage(pixels, irf))["reduce"].memory_mb for pixels in (few, many)]
-    assert needs[0] == needs[1] < LEAF_BYTES / 2**20 + 250
-
-
-def test_export_and_report_need_images_and_not_cubes(store, tmp_path):
-    """Beyond a limit, more bins of energy do not need more memory, and more pixels do."""
-    large, irf = Pixels(100, 100, 10**7, 10**7), Pixels(10, 10, 100, 100)
-    few, many, rings = (
-        estimate(spec_of(config_of(tmp_path, store, "wide", **changed)), Coverage(large, irf))
-        for changed in (
-            {},
-            {"energy": {"min": "1 TeV", "max": "10 TeV", "bins": 60}},
-            {"backgrounds": {"ring": {"method": "ring", "r_in": "0.5 deg", "width": "0.4 deg", "per_energy": True}}},
+def test_products_need_images_and_not_cubes(store, tmp_path):
+    """For large maps more bins of energy need no more memory; more pixels and rings at each energy do."""
+    few, many, rings, tiny = (
+        estimate(target_of(config_of(tmp_path, store, name, **changed))).memory_mb
+        for name, changed in (
+            ("large", {}),
+            ("large", {"energy": {"min": "1 TeV", "max": "10 TeV", "bins": 18}}),
+            ("large", {"backgrounds": {"ring": RINGS}}),
+            ("tiny", {}),
         )
     )
-    assert few["export"].memory_mb == many["export"].memory_mb < 2500
-    assert few["report"].memory_mb == many["report"].memory_mb < 1200
-    assert few["export"].memory_mb < rings["export"].memory_mb < 4000
-    small = estimate(spec_of(config_of(tmp_path, store, "tiny")), Coverage(Pixels(9, 9, 1200, 1200), irf))
-    assert small["export"].memory_mb < 100
+    for kind in ("stack", "export", "figures"):
+        assert tiny[kind] < few[kind] == pytest.approx(many[kind], rel=0.02)
+    assert few["reduce"] < many["reduce"]
+    assert few["export"] < rings["export"]
 
 
 def test_rows_need_memory(store, tmp_path):
-    """A run takes less than a kilobyte of the run table, and a child of a node nothing that counts."""
-    spec, pixels = spec_of(config_of(tmp_path, store)), Pixels(100, 100, 100, 100)
-    few, many = (estimate(spec, Coverage(pixels, pixels, n_runs)) for n_runs in (100, 10_000))
-    assert 5 < many["table"].memory_mb - few["table"].memory_mb < 20
-    assert 10 < many["report"].memory_mb - few["report"].memory_mb < 40
-    assert many["stack"].memory_mb == few["stack"].memory_mb
-    assert many["reduce"] == few["reduce"]
-    assert many["export"] == few["export"]
+    """A run takes some kilobytes where the run table is, and nothing where it is not."""
+    plan = make_plan(load_config([config_of(tmp_path, store)]), print)
+    target, (entry, *_) = plan.targets["t"], plan.store.runs
+    few, many = (estimate(target, [entry] * n_runs).memory_mb for n_runs in (100, 10_000))
+    assert few["reduce"] == many["reduce"]
+    assert all(5 < many[kind] - few[kind] < 160 for kind in ("stack", "export", "figures", "report"))
 
 
 def test_voxels_of_a_label(store, tmp_path):
-    spec = spec_of(config_of(tmp_path, store, "wide"))
-    found = sizes(spec, Coverage(Pixels(7, 11, 13, 17), Pixels(2, 3, 5, 4)))
-    per_pixel, per_irf_pixel = 5 * 6 + 12, 12 * (20 + 6 + 1)
-    totals = [per_pixel * sky + per_irf_pixel * irf for sky, irf in ((7, 2), (11, 3), (17, 4))]
-    assert [found.run, found.batch, found.total] == totals
-    assert (found.plane, found.layer) == (5 * 20, 12 * 5 * 20)
-    rings = {"method": "ring", "r_in": "0.5 deg", "width": "0.4 deg", "per_energy": True}
-    spec = spec_of(config_of(tmp_path, store, "wide", backgrounds={"ring": rings}))
-    assert sizes(spec, Coverage(Pixels(1, 1, 1, 1), Pixels(0, 0, 0, 0))).run == 7 * 6 + 12
+    """Of one run on the whole map: five maps over energy, exposure and responses over true energy."""
+    target = target_of(config_of(tmp_path, store, "tiny"))
+    found = sizes(replace(target, reduce=replace(target.reduce, offset_max_deg=20.0, trim=True)))
+    sky, irf = (geom.nx * geom.ny for geom in (target.reduce.geometry, target.reduce.irf_geometry))
+    assert (sky, irf) == (40 * 30, irf)
+    assert found.run == found.batch == found.total == (5 * 3 + 4) * sky + 4 * (6 + 3 + 1) * irf
+    assert found.plane == max(sky, 6 * irf)
+    rings = sizes(target_of(config_of(tmp_path, store, "tiny", backgrounds={"ring": RINGS})))
+    assert rings.total == (7 * 3 + 4) * sky + 4 * (6 + 3 + 1) * irf
+
+
+def test_a_run_covers_its_cutout_and_a_batch_all_of_them(store, tmp_path):
+    plan = make_plan(load_config([config_of(tmp_path, store, "wide")]), print)
+    target, runs = plan.targets["t"], plan.store.runs
+    narrow = replace(target, reduce=replace(target.reduce, offset_max_deg=1.0))
+    found, alone = sizes(narrow, runs), sizes(narrow, runs[:1])
+    assert alone.run == alone.batch == pytest.approx(found.run, rel=0.05)
+    assert alone.run < found.batch < found.total
+    diameter = 2.0 / 0.02
+    pixels = (found.run - 12 * (20 + 6 + 1) * 6**2) / (5 * 6 + 12)
+    assert diameter**2 * 0.95 < pixels < (diameter + 3) ** 2 * 1.05
 
 
 def test_every_attempt_asks_for_more():
     assert [ask_memory_mb(650, attempt) for attempt in (1, 2, 3)] == [1000, 1500, 2000]
-    assert [ask_minutes(10, attempt) for attempt in (1, 2, 3)] == [15, 30, 45]
+    assert [ask_minutes(30, attempt) for attempt in (1, 2, 3)] == [16, 32, 48]
 
 
 def test_time_grows_with_the_map(store, tmp_path):
-    tiny, deep = (spec_of(config_of(tmp_path, store, name)) for name in ("tiny", "deep"))
-    assert 0.1 < run_seconds(tiny) < run_seconds(deep) < 10
-    assert estimate(tiny)["reduce"].minutes <= estimate(deep)["reduce"].minutes
+    tiny, deep = (estimate(target_of(config_of(tmp_path, store, name))) for name in ("tiny", "deep"))
+    assert 0.1 < tiny.run_s < deep.run_s < 10
+    assert tiny.export_s < deep.export_s

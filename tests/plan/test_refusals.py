@@ -5,9 +5,8 @@ import json
 import pytest
 
 from cubeflow.config import load_config
-from cubeflow.dl3.simulate import simulate_store
-from cubeflow.dl3.simulate_plan import SimulationOptions
-from cubeflow.steps.entry import make_plan
+from cubeflow.plan.make import make_plan
+from cubeflow.simulate.store import SimulationOptions, simulate_store
 
 
 @pytest.mark.parametrize(("within", "far"), [("2 deg", []), (None, [100002])])
@@ -32,6 +31,6 @@ def test_a_missing_run_is_named_where_its_pointing_belongs(tmp_path, within, far
         "targets": targets,
     }
     (tmp_path / "config.yaml").write_text(json.dumps(content))
-    planned = make_plan(load_config(tmp_path / "config.yaml"), lambda line: None)
-    named = {target.spec.name: [refusal.obs_id for refusal in target.refused] for target in planned.targets}
+    plan = make_plan(load_config(tmp_path / "config.yaml"), lambda line: None)
+    named = {name: [refusal.obs_id for refusal in found.refused] for name, found in plan.tasks.items()}
     assert named == {"near": [100002], "far": far}

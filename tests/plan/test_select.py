@@ -1,10 +1,11 @@
 """Selection of runs by an expression over the observation index."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from cubeflow.plan.select import SelectionError, angular_distance_deg, parse_where
+from cubeflow.config.sections import Observations
+from cubeflow.dl3.entries import RunEntry, Store
+from cubeflow.errors import MistakeError
+from cubeflow.plan.select import parse_where, select_runs
 
 RUN = {"ZEN_PNT": 45.0, "OBJECT": "Crab Nebula", "N_TELS": 4, "MUONEFF": 0.9}
 
@@ -29,20 +30,21 @@ def test_expressions(expression, expected):
     ["__import__('os')", "ZEN_PNT.real < 3", "(lambda: 1)()", "[1][0]", "ZEN_PNT <", "OBJECT ** 9", "a if b else c"],
 )
 def test_nothing_else_is_evaluated(expression):
-    with pytest.raises(SelectionError, match="where"):
+    with pytest.raises(MistakeError, match="where"):
         parse_where(expression)
 
 
 def test_an_unknown_column_is_named():
-    with pytest.raises(SelectionError, match="no column 'ZENITH'"):
+    with pytest.raises(MistakeError, match="no column 'ZENITH'"):
         parse_where("ZENITH < 60")(RUN)
 
 
 def test_text_against_number_is_an_error_not_a_silent_no():
-    with pytest.raises(SelectionError, match="cannot be evaluated"):
+    with pytest.raises(MistakeError, match="cannot be evaluated"):
         parse_where("OBJECT < 3")(RUN)
 
 
-@given(st.floats(0, 359), st.floats(-89, 89), st.floats(0, 1))
-def test_distance_along_a_meridian(lon, lat, step):
-    assert angular_distance_deg((lon, lat), (lon, lat + step)) == pytest.approx(step, abs=1e-9)
+def test_a_pointing_that_is_no_number_is_told_and_not_passed_over():
+    store = Store("store", (RunEntry(7, (), {"RA_PNT": float("nan"), "DEC_PNT": 22.0}),))
+    with pytest.raises(MistakeError, match=r"observations.within: run 7 has no RA_PNT"):
+        select_runs(store, Observations(within_deg=2.0), (83.6, 22.0))

@@ -5,19 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubeflow.plan.tree import LONGEST, Group, cut, make_batches, make_tree
+from cubeflow.plan.tree import LONGEST, Branch, cut, make_batches, make_tree
 
 IDS = st.sets(st.integers(0, 10**7), min_size=1, max_size=400).map(sorted)
 
 
-def all_nodes(group: Group) -> set[tuple[int, ...]]:
+def all_nodes(group: Branch) -> set[tuple[int, ...]]:
     """Runs below each node, by a plain walk."""
     below = [all_nodes(child) for child in group.children]
     own = group.obs_ids or tuple(obs_id for child in group.children for obs_id in runs_below(child))
     return set().union({own}, *below)
 
 
-def runs_below(group: Group) -> tuple[int, ...]:
+def runs_below(group: Branch) -> tuple[int, ...]:
     return group.obs_ids or tuple(obs_id for child in group.children for obs_id in runs_below(child))
 
 

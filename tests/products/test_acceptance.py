@@ -14,7 +14,7 @@ GEOM = make_geometry("icrs", "TAN", 83.6, 22.0, (5.2, 4.1), 0.2)
 POINTING = Pointing(83.9, 22.5)
 ENERGY = energy_axis([1.0, 2.0, 10.0])
 E_EDGES, FIELD = np.geomspace(0.1, 100.0, 7), np.linspace(-3.0, 3.0, 7)
-SITE = Site(16.5, -23.27, 1800.0)
+SITE = Site(16.5, -23.27)
 START = (53347.92 - TIME_REFERENCE_MJD) * 86400.0
 
 

@@ -1,5 +1,7 @@
 """Adaptive ring against a loop over pixels and rings."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,12 +13,12 @@ from cubeflow.products.adaptive_ring import (
     make_adaptive_rings,
     make_map_adaptive_ring_background,
 )
-from cubeflow.products.ring_background import make_map_ring_background
+from cubeflow.products.ring_background import RingOptions, make_map_ring_background
 
 PIXEL = 0.1
 ENERGY = energy_axis([1.0, 3.0, 20.0])
-WIDTH = AdaptiveRingOptions("fixed_width", 0.3, 0.2, 0.81, 0.1, alpha_max=0.2, theta_deg=0.2)
-R_IN = AdaptiveRingOptions("fixed_r_in", 0.3, 0.1, 0.6, 0.1, alpha_max=0.2, theta_deg=0.2)
+WIDTH = AdaptiveRingOptions(0.3, 0.2, 0.81, 0.1, 0.2, threshold=0.2, mode="fixed_width")
+R_IN = AdaptiveRingOptions(0.3, 0.1, 0.6, 0.1, 0.2, threshold=0.2, mode="fixed_r_in")
 
 
 def make_field(nx=19, ny=16):
@@ -55,7 +57,9 @@ def twin(counts, acceptance, on, rings, alpha_max, theta):
 @pytest.mark.parametrize("per_energy", [True, False])
 def test_equals_the_twin(options, rings, per_energy):
     counts, acceptance, allowed, safe = make_field()
-    result = make_map_adaptive_ring_background(counts, acceptance, allowed, options, per_energy, safe)
+    result = make_map_adaptive_ring_background(
+        acceptance, counts, ~allowed, replace(options, per_energy=per_energy), safe
+    )
     planes = [
         np.where(mask, cube.data, 0) for mask, cube in ((allowed, counts), (allowed, acceptance), (safe, acceptance))
     ]
@@ -75,11 +79,11 @@ def test_equals_the_twin(options, rings, per_energy):
 
 def test_several_rings_are_really_used():
     counts, acceptance, allowed, safe = make_field()
-    result = make_map_adaptive_ring_background(counts, acceptance, allowed, WIDTH, False, safe)
+    result = make_map_adaptive_ring_background(acceptance, counts, ~allowed, WIDTH, safe)
     used = set()
     for n, ring in enumerate(make_adaptive_rings(WIDTH, PIXEL)):
         fixed = make_map_ring_background(
-            counts, acceptance, allowed, ring.r_in * PIXEL, (ring.r_out - ring.r_in) * PIXEL, False, safe
+            acceptance, counts, ~allowed, RingOptions(ring.r_in * PIXEL, (ring.r_out - ring.r_in) * PIXEL), safe
         )
         known = result.acceptance_off.data > 0
         if np.isclose(fixed.acceptance_off.data[known], result.acceptance_off.data[known], rtol=1e-12).any():
@@ -89,8 +93,8 @@ def test_several_rings_are_really_used():
 
 def test_no_ring_is_large_enough():
     counts, acceptance, allowed, safe = make_field()
-    options = AdaptiveRingOptions("fixed_width", 0.3, 0.2, 0.8, 0.1, alpha_max=1e-4, theta_deg=0.2)
-    result = make_map_adaptive_ring_background(counts, acceptance, allowed, options, safe=safe)
+    options = AdaptiveRingOptions(0.3, 0.2, 0.8, 0.1, 0.2, threshold=1e-4)
+    result = make_map_adaptive_ring_background(acceptance, counts, ~allowed, options, safe)
     inside = safe.any(0)
     assert np.isnan(result.background.data[:, inside]).all()
     assert not result.mask.any()
@@ -102,7 +106,7 @@ def test_scaling_the_acceptance_changes_nothing(scale, per_energy, options):
     counts, acceptance, allowed, safe = make_field()
     scaled = Cube(acceptance.data * scale, "", acceptance.geom, acceptance.axes)
     one, other = (
-        make_map_adaptive_ring_background(counts, each, allowed, options, per_energy, safe)
+        make_map_adaptive_ring_background(each, counts, ~allowed, replace(options, per_energy=per_energy), safe)
         for each in (acceptance, scaled)
     )
     np.testing.assert_array_equal(other.mask, one.mask)
@@ -115,9 +119,9 @@ def test_theta_is_in_pixels_of_the_map():
     geom = make_geometry("icrs", "TAN", 0.0, 0.0, (4.1, 4.1), PIXEL)
     one = np.ones((1, 41, 41))
     axis = energy_axis([1.0, 10.0])
-    options = AdaptiveRingOptions("fixed_width", 0.5, 0.1, 1.5, 0.1, alpha_max=0.5, theta_deg=0.3)
+    options = AdaptiveRingOptions(0.5, 0.1, 1.5, 0.1, 0.3, threshold=0.5)
     result = make_map_adaptive_ring_background(
-        Cube(one.astype(int), "", geom, (axis,)), Cube(one, "", geom, (axis,)), one > 0, options
+        Cube(one, "", geom, (axis,)), Cube(one.astype(int), "", geom, (axis,)), None, options
     )
     disc = sum(i * i + j * j <= 9 for i in range(-3, 4) for j in range(-3, 4))
     sizes = [
@@ -131,13 +135,12 @@ def test_theta_is_in_pixels_of_the_map():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"method": "fixed"}, "expected 'fixed_width' or 'fixed_r_in', got 'fixed'"),
+        ({"mode": "fixed"}, "mode: expected 'fixed_width' or 'fixed_r_in', got 'fixed'"),
         ({"step_deg": 0.0}, "step_deg: expected a number above 0"),
-        ({"alpha_max": -1.0}, "alpha_max: expected a number above 0"),
+        ({"threshold": -1.0}, "threshold: expected a number above 0"),
         ({"r_out_max_deg": 0.4}, r"r_out_max_deg: expected at least r_in \+ width = 0.5 deg, got 0.4"),
     ],
 )
 def test_impossible_options(change, message):
-    plain = {name: getattr(WIDTH, name) for name in WIDTH.__dataclass_fields__}
     with pytest.raises(ValueError, match=message):
-        AdaptiveRingOptions(**(plain | change))
+        replace(WIDTH, **change)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cubeflow.maps import GeometryError, make_geometry, sphere
-from cubeflow.products.coarsen import safe_fraction
+from cubeflow.products.stack import safe_fraction
 
 
 @pytest.mark.parametrize(("frame", "projection"), [("icrs", "TAN"), ("galactic", "CAR")])

@@ -28,12 +28,12 @@ def image(tmp_path, geom, data, name="mask.fits"):
 
 
 def test_nothing_excludes_nothing():
-    assert make_mask_exclusion(None, GEOM).all()
+    assert not make_mask_exclusion(None, GEOM).any()
     assert make_mask_exclusion(None, GEOM).shape == GEOM.shape
 
 
 def test_discs_are_great_circles():
-    made = make_mask_exclusion(Exclusion("x", (Disc(83.0, 22.5, 0.7),)), GEOM)
+    made = ~make_mask_exclusion(Exclusion("x", (Disc(83.0, 22.5, 0.7),)), GEOM)
     np.testing.assert_array_equal(made, coords().separation(SkyCoord(83.0, 22.5, unit="deg")).deg >= 0.7)
 
 
@@ -41,14 +41,14 @@ def test_circles_in_several_frames(tmp_path):
     crab = SkyCoord(83.633, 22.014, unit="deg")
     galactic = f"galactic;circle({crab.galactic.l.deg:.8f},{crab.galactic.b.deg:.8f},0.35)\n"
     sexagesimal = 'fk5;circle(5:34:31.92,+22:00:50.4,0.35d)\nicrs;circle(84.5,23.0,720")\n'
-    made = make_mask_exclusion(written(tmp_path, galactic + sexagesimal), GEOM)
+    made = ~make_mask_exclusion(written(tmp_path, galactic + sexagesimal), GEOM)
     away = coords().separation(crab).deg, coords().separation(SkyCoord(84.5, 23.0, unit="deg")).deg
     np.testing.assert_array_equal(made, (away[0] >= 0.35) & (away[1] >= 0.2))
 
 
 def test_other_shapes(tmp_path):
     shapes = "box(83.633,22.014,1.0,0.5,30)", "polygon(82.5,21.0,83.0,21.0,83.0,21.6)", "ellipse(85,23,0.3,0.6,0)"
-    made = make_mask_exclusion(written(tmp_path, "icrs\n" + "\n".join(shapes) + "\n"), GEOM)
+    made = ~make_mask_exclusion(written(tmp_path, "icrs\n" + "\n".join(shapes) + "\n"), GEOM)
     offset = SkyCoord(83.633, 22.014, unit="deg").skyoffset_frame(rotation=0 * u.deg)
     box = coords().transform_to(offset)
     east, north = box.lon.wrap_at("180d").deg, box.lat.deg
@@ -64,7 +64,7 @@ def test_other_shapes(tmp_path):
 
 
 def test_a_minus_sign_takes_out_of_the_excluded(tmp_path):
-    made = make_mask_exclusion(written(tmp_path, "icrs;circle(83.6,22,1.0)\nicrs;-circle(83.6,22,0.4)\n"), GEOM)
+    made = ~make_mask_exclusion(written(tmp_path, "icrs;circle(83.6,22,1.0)\nicrs;-circle(83.6,22,0.4)\n"), GEOM)
     away = coords().separation(SkyCoord(83.6, 22.0, unit="deg")).deg
     np.testing.assert_array_equal(made, (away >= 1.0) | (away < 0.4))
 
@@ -90,7 +90,7 @@ def test_images_in_any_frame_and_projection(tmp_path, frame, projection):
     center = (center.galactic.l.deg, center.galactic.b.deg) if frame == "galactic" else (center.ra.deg, center.dec.deg)
     grid = make_geometry(frame, projection, *center, (8.0, 8.0), 0.05)
     keep = grid.offset_deg(83.633, 22.014) >= 0.5
-    made = make_mask_exclusion(read_exclusion(image(tmp_path, grid, keep.astype("i2"))), GEOM)
+    made = ~make_mask_exclusion(read_exclusion(image(tmp_path, grid, keep.astype("i2"))), GEOM)
     away = GEOM.offset_deg(83.633, 22.014)
     assert not made[away < 0.46].any()
     assert made[away > 0.54].all()
@@ -105,14 +105,14 @@ def test_an_image_in_another_equinox(tmp_path):
     keep = SkyCoord(lon, lat, unit="deg", frame="fk4", equinox="B1950").separation(position).deg >= 0.5
     path = tmp_path / "fk4.fits.gz"
     fits.PrimaryHDU(keep.astype("u1"), header).writeto(path)
-    made = make_mask_exclusion(read_exclusion(path), GEOM)
+    made = ~make_mask_exclusion(read_exclusion(path), GEOM)
     assert not made[GEOM.offset_deg(83.633, 22.014) < 0.45].any()
     assert made[GEOM.offset_deg(83.633, 22.014) > 0.55].all()
 
 
 def test_outside_the_image_nothing_is_excluded(tmp_path):
     grid = make_geometry("icrs", "TAN", 83.633, 22.014, (1.0, 1.0), 0.1)
-    made = make_mask_exclusion(read_exclusion(image(tmp_path, grid, np.zeros(grid.shape))), GEOM)
+    made = ~make_mask_exclusion(read_exclusion(image(tmp_path, grid, np.zeros(grid.shape))), GEOM)
     assert (~made).sum() == 100
     assert made[0, 0]
 
@@ -121,7 +121,7 @@ def test_axes_of_length_one_are_dropped(tmp_path):
     path = tmp_path / "cube.fits"
     header = GEOM.wcs().to_header()
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.ones((1, *GEOM.shape), "u1"), header)]).writeto(path)
-    assert make_mask_exclusion(read_exclusion(path), GEOM).all()
+    assert not make_mask_exclusion(read_exclusion(path), GEOM).any()
 
 
 @pytest.mark.parametrize("value", [np.nan, 2.0, -1.0])

@@ -66,19 +66,19 @@ def test_each_energy_has_its_own_mask(tmp_path, unit, scale):
     read = read_exclusion(written(tmp_path / "m.fits", keep, bands(unit, scale=scale)))
     expected = slow_keep(keep, ENERGY)
     assert read.by_energy
-    np.testing.assert_array_equal(make_mask_exclusion(read, GEOM, ENERGY), expected)
+    np.testing.assert_array_equal(~make_mask_exclusion(read, GEOM, ENERGY), expected)
     # Beyond the cube's energies, and between them, nothing is excluded.
     assert expected[[0, 3, 6]].all()
     assert not expected[[1, 2, 4, 5]].all(axis=(1, 2)).any()
     # Edges that are equal but for rounding share nothing.
     off = energy_axis([0.3, 0.5 * (1 + 1e-9), 0.9, 2.0 * (1 - 1e-9), 3.0 * (1 + 1e-9), 5.0, 9.0 * (1 - 1e-9), 20.0])
-    np.testing.assert_array_equal(make_mask_exclusion(read, GEOM, off), expected)
+    np.testing.assert_array_equal(~make_mask_exclusion(read, GEOM, off), expected)
 
 
 def test_without_an_axis_a_pixel_is_kept_if_it_is_at_every_energy(tmp_path):
     keep = planes(6)
     read = read_exclusion(written(tmp_path / "m.fits.gz", keep, bands()))
-    np.testing.assert_array_equal(make_mask_exclusion(read, GEOM), slow_keep(keep, ENERGY).all(axis=0))
+    np.testing.assert_array_equal(~make_mask_exclusion(read, GEOM), slow_keep(keep, ENERGY).all(axis=0))
 
 
 def test_planes_beyond_the_energies_of_an_exclusion_exclude_nothing(tmp_path):
@@ -86,14 +86,14 @@ def test_planes_beyond_the_energies_of_an_exclusion_exclude_nothing(tmp_path):
     read = replace(read_exclusion(written(tmp_path / "m.fits", keep, bands())), energy_tev=RANGES[2])
     last_alone = np.concatenate([np.ones_like(keep[:2]), keep[2:]])
     assert not np.array_equal(slow_keep(last_alone, ENERGY), slow_keep(keep, ENERGY))
-    np.testing.assert_array_equal(make_mask_exclusion(read, GEOM, ENERGY), slow_keep(last_alone, ENERGY))
-    np.testing.assert_array_equal(make_mask_exclusion(read, GEOM), slow_keep(last_alone, ENERGY).all(axis=0))
+    np.testing.assert_array_equal(~make_mask_exclusion(read, GEOM, ENERGY), slow_keep(last_alone, ENERGY))
+    np.testing.assert_array_equal(~make_mask_exclusion(read, GEOM), slow_keep(last_alone, ENERGY).all(axis=0))
 
 
 def test_energies_may_stand_in_ebounds(tmp_path):
     table = bands("GeV", columns=("energy_min", "energy_max"), scale=1e3)
     read = read_exclusion(written(tmp_path / "m.fits", planes(), table, "EBOUNDS", named=False))
-    np.testing.assert_array_equal(make_mask_exclusion(read, GEOM, ENERGY), slow_keep(planes(), ENERGY))
+    np.testing.assert_array_equal(~make_mask_exclusion(read, GEOM, ENERGY), slow_keep(planes(), ENERGY))
 
 
 def test_a_mask_that_gammapy_writes(tmp_path):
@@ -103,7 +103,7 @@ def test_a_mask_that_gammapy_writes(tmp_path):
     mask = geom.region_mask("icrs;circle(83.633, 22.014, 0.3)", inside=False)
     mask.data[1] = True
     mask.write(tmp_path / "m.fits")
-    made = make_mask_exclusion(read_exclusion(tmp_path / "m.fits"), GEOM, ENERGY)
+    made = ~make_mask_exclusion(read_exclusion(tmp_path / "m.fits"), GEOM, ENERGY)
     away = GEOM.offset_deg(83.633, 22.014)
     assert not made[1:3, away < 0.2].any()
     assert made[1:3, away > 0.4].all()
@@ -114,7 +114,7 @@ def test_one_plane_holds_at_every_energy(tmp_path):
     keep = planes()[:1]
     read = read_exclusion(written(tmp_path / "m.fits", keep, bands(ranges=RANGES[:1])))
     assert not read.by_energy
-    made = make_mask_exclusion(read, GEOM, ENERGY)
+    made = ~make_mask_exclusion(read, GEOM, ENERGY)
     assert not made.all()
     assert (made == made[0]).all()
 
@@ -122,15 +122,15 @@ def test_one_plane_holds_at_every_energy(tmp_path):
 def test_areas_may_hold_at_some_energies_only():
     ring = Exclusion("x", (Disc(83.633, 22.014, 0.5),), (Disc(83.633, 22.014, 0.2),), (0.9, 3.0))
     away = GEOM.offset_deg(83.633, 22.014)
-    made = make_mask_exclusion(ring, GEOM, ENERGY)
+    made = ~make_mask_exclusion(ring, GEOM, ENERGY)
     for k in range(ENERGY.n_bins):
         np.testing.assert_array_equal(made[k], (away >= 0.5) | (away < 0.2) if k in (2, 3) else np.ones_like(made[k]))
-    np.testing.assert_array_equal(make_mask_exclusion(ring, GEOM), (away >= 0.5) | (away < 0.2))
+    np.testing.assert_array_equal(~make_mask_exclusion(ring, GEOM), (away >= 0.5) | (away < 0.2))
 
 
 def test_nothing_left_at_any_energy_is_an_error(tmp_path):
     everywhere = Disc(83.633, 22.014, 50.0)
-    assert make_mask_exclusion(Exclusion("x", (everywhere,), energy_tev=(1.0, 3.0)), GEOM, ENERGY).any()
+    assert not make_mask_exclusion(Exclusion("x", (everywhere,), energy_tev=(1.0, 3.0)), GEOM, ENERGY).all()
     with pytest.raises(ExclusionError, match="nothing of the map is left"):
         make_mask_exclusion(Exclusion("x", (everywhere,), energy_tev=(0.1, 30.0)), GEOM, ENERGY)
 

@@ -33,7 +33,7 @@ def expected() -> np.ndarray:
 
 def mask_of(table: Table, path) -> np.ndarray:
     table.write(path, overwrite=True)
-    return make_mask_exclusion(read_exclusion(path), GEOM)
+    return ~make_mask_exclusion(read_exclusion(path), GEOM)
 
 
 @pytest.mark.parametrize("name", ["a.ecsv", "a.fits", "a.fits.gz"])

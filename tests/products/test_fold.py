@@ -3,7 +3,7 @@ import pytest
 from scipy.signal import convolve2d
 
 from cubeflow.maps import Cube, energy_axis, make_geometry
-from cubeflow.products.fold import fold_model
+from cubeflow.products.sky_model import fold_model
 
 GEOM = make_geometry("icrs", "TAN", 83.6, 22.0, (1.3, 0.9), 0.1)
 ENERGY_TRUE = energy_axis([0.5, 1.0, 2.0, 4.0], "energy_true")
@@ -36,20 +36,9 @@ def test_fold_is_what_a_loop_gives():
     assert made.axes == (ENERGY,)
 
 
-def test_exposure_where_the_event_is_seen():
-    psf = psf_kernel()
-    made = fold_model(MODEL, EXPOSURE, psf, None, exposure_after_psf=True)
-    expected = [
-        convolve2d(flux, kernel, mode="same") * exposure
-        for flux, exposure, kernel in zip(MODEL.data, EXPOSURE.data, psf.data, strict=True)
-    ]
-    np.testing.assert_allclose(made.data, expected, rtol=1e-12)
-
-
 def test_without_responses_it_is_flux_times_exposure():
-    for after in (False, True):
-        made = fold_model(MODEL, EXPOSURE, None, None, exposure_after_psf=after)
-        np.testing.assert_allclose(made.data, MODEL.data * EXPOSURE.data)
+    made = fold_model(MODEL, EXPOSURE, None, None)
+    np.testing.assert_allclose(made.data, MODEL.data * EXPOSURE.data)
 
 
 def test_what_does_not_fit_is_refused():

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from iminuit import Minuit
 
 from cubeflow.maps import Cube, energy_axis, make_geometry
-from cubeflow.products.energy_groups import make_energy_groups
 from cubeflow.products.fov_background import FovOptions, make_map_fov_background
-from cubeflow.products.norm_table import NormFlag
+from cubeflow.products.norms import NormFlag, make_energy_groups
 
 ENERGY = energy_axis([1.0, 2.0, 4.0, 10.0, 30.0])
 GEOM = make_geometry("icrs", "TAN", 83.6, 22.0, (1.1, 0.7), 0.1)
@@ -31,7 +30,7 @@ def field():
 
 def test_norm_is_the_ratio_of_sums(field):
     counts, acceptance, allowed = field
-    result = make_map_fov_background(counts, acceptance, allowed, FovOptions())
+    result = make_map_fov_background(acceptance, counts, ~allowed, FovOptions())
     n = a = 0
     for k, j, i in zip(*np.nonzero(allowed), strict=True):
         n += int(counts.data[k, j, i])
@@ -48,7 +47,7 @@ def test_norm_is_the_ratio_of_sums(field):
 def test_inputs_are_left_alone(field):
     counts, acceptance, allowed = field
     before = counts.data.copy(), acceptance.data.copy(), allowed.copy()
-    make_map_fov_background(counts, acceptance, allowed, FovOptions(energy_groups=2))
+    make_map_fov_background(acceptance, counts, ~allowed, FovOptions(energy_groups=2))
     for old, new in zip(before, (counts.data, acceptance.data, allowed), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -58,17 +57,17 @@ def test_inputs_are_left_alone(field):
 def test_acceptance_that_is_not_allowed_may_be_anything(field, value, fit):
     counts, acceptance, allowed = field
     elsewhere = cube(np.where(allowed, acceptance.data, value))
-    results = [make_map_fov_background(counts, each, allowed, FovOptions(fit=fit)) for each in (acceptance, elsewhere)]
+    results = [make_map_fov_background(each, counts, ~allowed, FovOptions(fit=fit)) for each in (acceptance, elsewhere)]
     assert results[0].norms.norm == results[1].norms.norm
     assert results[0].norms.failed is results[1].norms.failed is None
 
 
-@pytest.mark.parametrize("groups", [1, 2, 3, 4, ((0,), (1, 2, 3))])
+@pytest.mark.parametrize("groups", [1, 2, 3, 4, (1.0, 2.0, 30.0)])
 def test_grouped_norms_reproduce_the_counts_of_each_group(field, groups):
     counts, acceptance, allowed = field
     options = FovOptions(energy_groups=groups, min_counts=1)
-    result = make_map_fov_background(counts, acceptance, allowed, options)
-    bins = make_energy_groups(ENERGY, groups) if isinstance(groups, int) else groups
+    result = make_map_fov_background(acceptance, counts, ~allowed, options)
+    bins = make_energy_groups(ENERGY, groups)
     predicted = np.where(allowed, result.background.data, 0).sum((1, 2))
     measured = np.where(allowed, counts.data, 0).sum((1, 2))
     assert len(result.norms.norm) == len(bins)
@@ -83,8 +82,8 @@ def test_scaling_the_acceptance_changes_nothing(scale, seed, groups):
     acceptance = rng.gamma(2.0, 2.0, (4, 7, 11))
     counts, allowed = cube(rng.poisson(acceptance)), rng.random(acceptance.shape) > 0.2
     options = FovOptions(energy_groups=groups, norm_min=1e-9, norm_max=1e9)
-    one = make_map_fov_background(counts, cube(acceptance), allowed, options)
-    other = make_map_fov_background(counts, cube(acceptance * scale), allowed, options)
+    one = make_map_fov_background(cube(acceptance), counts, ~allowed, options)
+    other = make_map_fov_background(cube(acceptance * scale), counts, ~allowed, options)
     np.testing.assert_allclose(other.background.data, one.background.data, rtol=1e-12)
     np.testing.assert_allclose(other.norms.norm * scale, one.norms.norm, rtol=1e-12)
 
@@ -98,7 +97,7 @@ def test_scaling_the_acceptance_changes_no_tilted_background(scale, seed, groups
     options = FovOptions(fit="tilt", energy_groups=groups, norm_min=1e-9, norm_max=1e9)
     one, other = (
         make_map_fov_background(
-            counts, cube(acceptance * factor), allowed, options, cube(model) if with_model else None
+            cube(acceptance * factor), counts, ~allowed, options, model_counts=cube(model) if with_model else None
         )
         for factor in (1.0, scale)
     )
@@ -111,9 +110,7 @@ def test_group_with_too_few_counts_joins_the_one_below():
     counts = np.zeros((4, 7, 11), int)
     counts[:, 0, 0] = [30, 20, 4, 3]
     acceptance = np.ones_like(counts, float)
-    result = make_map_fov_background(
-        cube(counts), cube(acceptance), np.ones(counts.shape, bool), FovOptions(energy_groups=4, min_counts=8)
-    )
+    result = make_map_fov_background(cube(acceptance), cube(counts), None, FovOptions(energy_groups=4, min_counts=8))
     assert result.norms.counts.tolist() == [30, 27]
     assert result.norms.energy_min_tev.tolist() == [1.0, 2.0]
     assert result.norms.energy_max_tev.tolist() == [2.0, 30.0]
@@ -122,8 +119,8 @@ def test_group_with_too_few_counts_joins_the_one_below():
 
 def test_undefined_norm_is_flagged_and_never_one(field):
     counts, acceptance, _ = field
-    nothing = np.zeros(counts.data.shape, bool)
-    result = make_map_fov_background(counts, acceptance, nothing, FovOptions())
+    everything = np.ones(counts.data.shape, bool)
+    result = make_map_fov_background(acceptance, counts, everything, FovOptions())
     assert np.isnan(result.norms.norm).all()
     assert np.isnan(result.background.data).all()
     assert not result.usable.any()
@@ -135,7 +132,7 @@ def test_nothing_left_after_merging_is_flagged():
     counts = np.zeros((4, 7, 11), int)
     counts[:, 0, 0] = [1, 2, 0, 1]
     result = make_map_fov_background(
-        cube(counts), cube(np.ones(counts.shape)), counts >= 0, FovOptions(energy_groups=4, min_counts=5)
+        cube(np.ones(counts.shape)), cube(counts), counts < 0, FovOptions(energy_groups=4, min_counts=5)
     )
     assert result.norms.failed == "4 counts outside the exclusion mask, at least 5 needed in 1-30 TeV"
     assert result.norms.flags.tolist() == [NormFlag.MERGED | NormFlag.FEW_COUNTS]
@@ -146,7 +143,7 @@ def test_norm_outside_its_limits_is_kept_in_the_table_only():
     counts = np.full((4, 7, 11), 3)
     counts[2:] = 60
     result = make_map_fov_background(
-        cube(counts), cube(np.ones(counts.shape)), counts >= 0, FovOptions(energy_groups=2, norm_max=20)
+        cube(np.ones(counts.shape)), cube(counts), counts < 0, FovOptions(energy_groups=2, norm_max=20)
     )
     assert result.norms.norm.tolist() == [3.0, 60.0]
     assert result.norms.flags.tolist() == [0, NormFlag.OUTSIDE_LIMITS]
@@ -158,7 +155,7 @@ def test_norm_outside_its_limits_is_kept_in_the_table_only():
 def test_energy_without_acceptance_neither_counts_nor_has_a_background():
     counts, acceptance = np.full((4, 7, 11), 2), np.ones((4, 7, 11))
     acceptance[3] = 0
-    result = make_map_fov_background(cube(counts), cube(acceptance), counts > 0, FovOptions())
+    result = make_map_fov_background(cube(acceptance), cube(counts), counts == 0, FovOptions())
     assert result.norms.norm.tolist() == [2.0]
     assert result.norms.counts.tolist() == [3 * 77 * 2]
     assert result.norms.failed is None
@@ -172,8 +169,7 @@ def test_sky_model_takes_the_place_of_an_exclusion_mask():
     source = np.zeros(acceptance.shape)
     source[:, 3, 4] = [300.0, 200.0, 100.0, 50.0]
     counts = rng.poisson(0.8 * acceptance + source)
-    everywhere = np.ones(counts.shape, bool)
-    result = make_map_fov_background(cube(counts), cube(acceptance), everywhere, FovOptions(), cube(source))
+    result = make_map_fov_background(cube(acceptance), cube(counts), None, FovOptions(), model_counts=cube(source))
     assert result.norms.norm == pytest.approx((counts.sum() - source.sum()) / acceptance.sum(), rel=1e-14)
     assert abs(result.norms.norm[0] - 0.8) < 3 * result.norms.norm_err[0]
     assert (result.background.data + source).sum() == pytest.approx(counts.sum(), rel=1e-13)
@@ -206,7 +202,7 @@ def test_tilt_equals_iminuit(with_model, reference_tev):
     counts = rng.poisson(model + 1.2 * acceptance * (ENERGY.centers[:, None, None] / 2.0) ** -0.15)
     options = FovOptions(fit="tilt", reference_tev=reference_tev)
     result = make_map_fov_background(
-        cube(counts), cube(acceptance), allowed, options, cube(model) if with_model else None
+        cube(acceptance), cube(counts), ~allowed, options, model_counts=cube(model) if with_model else None
     )
     values, covariance = minuit_tilt(counts, acceptance, model, allowed, reference_tev)
     sigma = np.sqrt(np.diag(covariance))
@@ -222,7 +218,7 @@ def test_tilt_equals_iminuit(with_model, reference_tev):
 def test_tilted_norms_reproduce_the_counts_of_each_group(field):
     counts, acceptance, allowed = field
     options = FovOptions(fit="tilt", energy_groups=2)
-    result = make_map_fov_background(counts, acceptance, allowed, options)
+    result = make_map_fov_background(acceptance, counts, ~allowed, options)
     predicted = np.where(allowed, result.background.data, 0).sum((1, 2))
     measured = np.where(allowed, counts.data, 0).sum((1, 2))
     # Two bins, two parameters: both are met.
@@ -233,7 +229,7 @@ def test_tilt_needs_two_energies_with_counts():
     counts = np.zeros((4, 7, 11), int)
     counts[0] = 5
     result = make_map_fov_background(
-        cube(counts), cube(np.ones(counts.shape)), counts >= 0, FovOptions(fit="tilt", energy_groups=2)
+        cube(np.ones(counts.shape)), cube(counts), counts < 0, FovOptions(fit="tilt", energy_groups=2)
     )
     assert result.norms.flags.tolist() == [NormFlag.MERGED | NormFlag.NO_TILT]
     assert result.norms.failed == "no tilt can be fitted to counts in 1 energy bin in 1-30 TeV"
@@ -245,7 +241,7 @@ def test_tilt_needs_two_energies_with_counts():
     [
         ({"fit": "shape"}, "expected 'scale' or 'tilt', got 'shape'"),
         ({"min_counts": 0}, "min_counts: expected at least 1"),
-        ({"norm_min": 2.0, "norm_max": 1.0}, "norm limits: expected 0 < min < max"),
+        ({"norm_min": 2.0, "norm_max": 1.0}, "norm_min: expected less than norm_max = 1 and above 0, got 2"),
         ({"reference_tev": 0.0}, "reference_tev: expected an energy above 0"),
     ],
 )
@@ -256,10 +252,19 @@ def test_impossible_options(options, message):
 
 def test_maps_and_groups_must_fit(field):
     counts, acceptance, allowed = field
-    with pytest.raises(ValueError, match="allowed: expected bool"):
-        make_map_fov_background(counts, acceptance, allowed[0], FovOptions())
-    with pytest.raises(ValueError, match="every bin from 0 to 3 once"):
-        make_map_fov_background(counts, acceptance, allowed, FovOptions(energy_groups=((0, 1), (3,))))
+    with pytest.raises(ValueError, match="exclusion: expected bool"):
+        make_map_fov_background(acceptance, counts, allowed[:2], FovOptions())
+    with pytest.raises(ValueError, match="energy_groups: 3 TeV is no edge of the energy axis"):
+        make_map_fov_background(acceptance, counts, ~allowed, FovOptions(energy_groups=(1.0, 3.0, 30.0)))
     moved = Cube(acceptance.data, "", GEOM.cutout(1, 0, 11, 7), acceptance.axes)
     with pytest.raises(ValueError, match="maps on different grids"):
-        make_map_fov_background(counts, moved, allowed, FovOptions())
+        make_map_fov_background(moved, counts, ~allowed, FovOptions())
+
+
+def test_what_is_safe_and_excluded_in_an_image_is_not_used(field):
+    counts, acceptance, safe = field
+    image = np.hypot(*np.mgrid[-3:4, -4:7]) < 2.2
+    made = make_map_fov_background(acceptance, counts, image, safe=safe)
+    used = safe & ~image
+    assert made.norms.counts.tolist() == [counts.data[used].sum()]
+    np.testing.assert_allclose(made.norms.acceptance, acceptance.data[used].sum())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cubeflow.products.convolve import Annulus
-from cubeflow.products.off_source import describe_off_source
+from cubeflow.products.significance import describe_off_source
 
 PIXEL = Annulus(0.0, 0.5)
 

@@ -12,7 +12,7 @@ import pytest
 from cubeflow.maps import Cube, energy_axis, make_geometry
 from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
 from cubeflow.products.fov_background import FovOptions, make_map_fov_background
-from cubeflow.products.ring_background import make_map_ring_background
+from cubeflow.products.ring_background import RingOptions, make_map_ring_background
 from cubeflow.products.significance import make_map_significance_cash, make_map_significance_li_ma
 
 N_SKIES = 200
@@ -34,12 +34,12 @@ def cube(data):
 
 
 def fov(counts):
-    made = make_map_fov_background(counts, cube(ACCEPTANCE), SAFE & ~EXCLUDED, FovOptions(energy_groups=3))
+    made = make_map_fov_background(cube(ACCEPTANCE), counts, EXCLUDED, FovOptions(energy_groups=3), SAFE)
     return make_map_significance_cash(counts, made.background, SAFE, RADIUS_DEG)
 
 
 def fov_tilt(counts):
-    made = make_map_fov_background(counts, cube(ACCEPTANCE), SAFE & ~EXCLUDED, FovOptions(fit="tilt"))
+    made = make_map_fov_background(cube(ACCEPTANCE), counts, EXCLUDED, FovOptions(fit="tilt"), SAFE)
     return make_map_significance_cash(counts, made.background, SAFE, RADIUS_DEG)
 
 
@@ -48,16 +48,18 @@ def li_ma(counts, ring):
 
 
 def ring(counts):
-    return li_ma(counts, make_map_ring_background(counts, cube(ACCEPTANCE), SAFE & ~EXCLUDED, 0.4, 0.2, False, SAFE))
+    return li_ma(counts, make_map_ring_background(cube(ACCEPTANCE), counts, EXCLUDED, RingOptions(0.4, 0.2), SAFE))
 
 
 def ring_per_energy(counts):
-    return li_ma(counts, make_map_ring_background(counts, cube(ACCEPTANCE), SAFE & ~EXCLUDED, 0.4, 0.2, True, SAFE))
+    return li_ma(
+        counts, make_map_ring_background(cube(ACCEPTANCE), counts, EXCLUDED, RingOptions(0.4, 0.2, True), SAFE)
+    )
 
 
 def adaptive_ring(counts):
-    options = AdaptiveRingOptions("fixed_width", 0.3, 0.2, 1.2, 0.1, alpha_max=0.08, theta_deg=RADIUS_DEG)
-    made = make_map_adaptive_ring_background(counts, cube(ACCEPTANCE), SAFE & ~EXCLUDED, options, False, SAFE)
+    options = AdaptiveRingOptions(0.3, 0.2, 1.2, 0.1, RADIUS_DEG, threshold=0.08)
+    made = make_map_adaptive_ring_background(cube(ACCEPTANCE), counts, EXCLUDED, options, SAFE)
     return li_ma(counts, made)
 
 

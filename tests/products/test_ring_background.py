@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cubeflow.maps import Cube, energy_axis, make_geometry
-from cubeflow.products.ring_background import make_map_ring_background
+from cubeflow.products.ring_background import RingOptions, make_map_ring_background
 
 ENERGY = energy_axis([1.0, 2.0, 5.0, 20.0])
 PIXEL = 0.1
@@ -39,7 +39,7 @@ def loop(image, allowed, r_in, r_out):
 
 def test_per_energy_equals_the_loop():
     counts, acceptance, allowed, safe = make_field()
-    ring = make_map_ring_background(counts, acceptance, allowed, 0.3, 0.25, per_energy=True, safe=safe)
+    ring = make_map_ring_background(acceptance, counts, ~allowed, RingOptions(0.3, 0.25, per_energy=True), safe)
     for k in range(3):
         counts_off = loop(counts.data[k], allowed[k], 3.0, 5.5)
         acceptance_off = loop(acceptance.data[k], allowed[k], 3.0, 5.5)
@@ -59,7 +59,7 @@ def test_per_energy_equals_the_loop():
 
 def test_one_ratio_equals_the_loop_over_the_sums():
     counts, acceptance, allowed, safe = make_field(4, 19, 22)
-    ring = make_map_ring_background(counts, acceptance, allowed, 0.2, 0.2, safe=safe)
+    ring = make_map_ring_background(acceptance, counts, ~allowed, RingOptions(0.2, 0.2), safe)
     counts_off = sum(loop(counts.data[k], allowed[k], 2.0, 4.0) for k in range(3))
     acceptance_off = sum(loop(acceptance.data[k], allowed[k], 2.0, 4.0) for k in range(3))
     known = acceptance_off > 0
@@ -79,7 +79,7 @@ def test_one_ratio_equals_the_loop_over_the_sums():
 def test_counts_off_are_integers_and_inputs_are_left_alone():
     counts, acceptance, allowed, safe = make_field()
     before = counts.data.copy(), acceptance.data.copy(), allowed.copy(), safe.copy()
-    ring = make_map_ring_background(counts, acceptance, allowed, 0.3, 0.2, safe=safe)
+    ring = make_map_ring_background(acceptance, counts, ~allowed, RingOptions(0.3, 0.2), safe)
     assert ring.counts_off.data.dtype == np.int64
     for old, new in zip(before, (counts.data, acceptance.data, allowed, safe), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -87,7 +87,7 @@ def test_counts_off_are_integers_and_inputs_are_left_alone():
 
 def test_nothing_allowed_gives_no_answer():
     counts, acceptance, allowed, safe = make_field()
-    ring = make_map_ring_background(counts, acceptance, np.zeros_like(allowed), 0.3, 0.2, per_energy=True, safe=safe)
+    ring = make_map_ring_background(acceptance, counts, np.ones_like(allowed), RingOptions(0.3, 0.2, True), safe)
     assert not ring.mask.any()
     assert not ring.acceptance_off.data.any()
     assert np.isnan(ring.background.data).all()
@@ -95,11 +95,11 @@ def test_nothing_allowed_gives_no_answer():
 
 def test_acceptance_that_is_nan_off_the_sky_does_not_spread():
     counts, acceptance, allowed, safe = make_field()
-    clean = make_map_ring_background(counts, acceptance, allowed, 0.3, 0.2, safe=safe)
+    clean = make_map_ring_background(acceptance, counts, ~allowed, RingOptions(0.3, 0.2), safe)
     data = acceptance.data.copy()
     data[:, ~safe.any(0)] = np.nan
     ring = make_map_ring_background(
-        counts, Cube(data, "", acceptance.geom, acceptance.axes), allowed, 0.3, 0.2, safe=safe
+        Cube(data, "", acceptance.geom, acceptance.axes), counts, ~allowed, RingOptions(0.3, 0.2), safe
     )
     np.testing.assert_array_equal(ring.counts_off.data, clean.counts_off.data)
     np.testing.assert_array_equal(ring.acceptance_off.data, clean.acceptance_off.data)
@@ -109,8 +109,8 @@ def test_plane_of_tiny_acceptance_keeps_its_digits():
     counts, acceptance, allowed, safe = make_field()
     factor = np.array([1.0, 1e-9, 1e-15])[:, None, None]
     small = Cube(acceptance.data * factor, "", acceptance.geom, acceptance.axes)
-    one = make_map_ring_background(counts, acceptance, allowed, 0.3, 0.2, per_energy=True, safe=safe)
-    other = make_map_ring_background(counts, small, allowed, 0.3, 0.2, per_energy=True, safe=safe)
+    one = make_map_ring_background(acceptance, counts, ~allowed, RingOptions(0.3, 0.2, per_energy=True), safe)
+    other = make_map_ring_background(small, counts, ~allowed, RingOptions(0.3, 0.2, per_energy=True), safe)
     np.testing.assert_allclose(other.background.data, one.background.data, rtol=1e-9)
 
 
@@ -119,8 +119,8 @@ def test_plane_of_tiny_acceptance_keeps_its_digits():
 def test_scaling_the_acceptance_changes_nothing(scale, seed, per_energy):
     counts, acceptance, allowed, safe = make_field(seed)
     scaled = Cube(acceptance.data * scale, "", acceptance.geom, acceptance.axes)
-    one = make_map_ring_background(counts, acceptance, allowed, 0.3, 0.2, per_energy, safe)
-    other = make_map_ring_background(counts, scaled, allowed, 0.3, 0.2, per_energy, safe)
+    one = make_map_ring_background(acceptance, counts, ~allowed, RingOptions(0.3, 0.2, per_energy), safe)
+    other = make_map_ring_background(scaled, counts, ~allowed, RingOptions(0.3, 0.2, per_energy), safe)
     np.testing.assert_array_equal(other.mask, one.mask)
     np.testing.assert_allclose(other.background.data, one.background.data, rtol=1e-9)
 
@@ -129,18 +129,18 @@ def test_scaling_the_acceptance_changes_nothing(scale, seed, per_energy):
 def test_impossible_ring(r_in, width):
     counts, acceptance, allowed, _ = make_field()
     with pytest.raises(ValueError, match="expected r_in >= 0 deg and width > 0 deg"):
-        make_map_ring_background(counts, acceptance, allowed, r_in, width)
+        make_map_ring_background(acceptance, counts, ~allowed, RingOptions(r_in, width))
 
 
 def test_ring_between_the_pixels():
     counts, acceptance, allowed, _ = make_field()
     with pytest.raises(ValueError, match=r"no pixel of 0\.1 deg from 0\.11 to 0\.13 deg"):
-        make_map_ring_background(counts, acceptance, allowed, 0.11, 0.02)
+        make_map_ring_background(acceptance, counts, ~allowed, RingOptions(0.11, 0.02))
 
 
 def test_masks_must_fit():
     counts, acceptance, allowed, _ = make_field()
-    with pytest.raises(ValueError, match="allowed: expected bool"):
-        make_map_ring_background(counts, acceptance, allowed[:2], 0.3, 0.2)
+    with pytest.raises(ValueError, match="exclusion: expected bool"):
+        make_map_ring_background(acceptance, counts, allowed[:2], RingOptions(0.3, 0.2))
     with pytest.raises(ValueError, match="safe: expected bool"):
-        make_map_ring_background(counts, acceptance, allowed, 0.3, 0.2, safe=allowed.astype(int))
+        make_map_ring_background(acceptance, counts, None, RingOptions(0.3, 0.2), allowed.astype(int))

@@ -9,8 +9,14 @@ from cubeflow.irf.edisp import EnergyDispersion
 from cubeflow.irf.table import nodes_from_edges
 from cubeflow.maps import energy_axis, log_edges, make_geometry, sphere
 from cubeflow.observation import Pointing, RunRefused
-from cubeflow.products.safe_energy import threshold_aeff_max, threshold_bkg_peak, threshold_edisp_bias
-from cubeflow.products.safe_mask import SafeMaskOptions, bins_aeff_default, make_mask_safe
+from cubeflow.products.safe_mask import (
+    SafeMaskOptions,
+    bins_aeff_default,
+    make_mask_safe,
+    threshold_aeff_max,
+    threshold_bkg_peak,
+    threshold_edisp_bias,
+)
 
 GEOM = make_geometry("icrs", "TAN", 83.6, 22.0, (5.2, 4.1), 0.2)
 POINTING = Pointing(83.9, 22.5)
@@ -135,14 +141,20 @@ def test_each_pixel_has_the_threshold_of_its_own_offset():
 def test_at_the_target_the_run_has_one_threshold():
     observation = run(aeff=rising_area((1.0, 2.0, 4.0)), edisp=biased())
     target = (84.9, 23.4)
-    options = SafeMaskOptions(("aeff-max", "edisp-bias"), 20.0, 10.0, target)
-    made = make_mask_safe(observation, GEOM, ENERGY, 9.0, options)
+    options = SafeMaskOptions(("aeff-max", "edisp-bias"), 20.0, 10.0, "target")
+    made = make_mask_safe(observation, GEOM, ENERGY, 9.0, options, target)
     at = [sphere.separation_deg(sphere.unit_vectors(83.9, 22.5), sphere.unit_vectors(*target))]
     threshold = max(
         threshold_aeff_max(observation.aeff, 20.0, at)[0], threshold_edisp_bias(observation.edisp, 10.0, at)[0]
     )
     expected = np.array(ENERGY.edges[:-1]) >= threshold
     np.testing.assert_array_equal(made.data, np.broadcast_to(expected[:, None, None], made.data.shape))
+
+
+def test_the_position_of_the_target_must_be_given():
+    options = SafeMaskOptions(("aeff-max",), position="target")
+    with pytest.raises(ValueError, match="position target needs the position"):
+        make_mask_safe(run(aeff=rising_area()), GEOM, ENERGY, 9.0, options)
 
 
 def test_conditions_must_all_hold():

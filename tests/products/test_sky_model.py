@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cubeflow.maps import energy_axis, make_geometry, sphere
+from cubeflow.maps import Position, energy_axis, make_geometry, sphere
 from cubeflow.products.sky_model import Source, make_map_source_flux
 from cubeflow.products.spectrum import LogParabola, PowerLaw
 
@@ -15,9 +15,8 @@ POWER_LAW = PowerLaw(2.3)
 
 
 def at(lon: float, lat: float, sigma: float = 0.0, spectrum=POWER_LAW, amplitude: float = 3e-7) -> Source:
-    vector = sphere.frame_to_icrs(sphere.unit_vectors(lon, lat), "galactic")
-    ra, dec = sphere.lon_lat(vector)
-    return Source(float(ra), float(dec), sigma, amplitude, 2.0, spectrum)
+    position = Position(frame="galactic", lon_deg=lon, lat_deg=lat)
+    return Source(position=position, sigma_deg=sigma, amplitude=amplitude, reference_tev=2.0, spectrum=spectrum)
 
 
 def test_flux_of_a_power_law():
@@ -36,7 +35,7 @@ def test_flux_at_the_reference_of_a_curved_spectrum():
 def test_a_point_source_has_its_centre_of_gravity_where_it_is():
     source = at(120.213, 9.874)
     image = make_map_source_flux(source, GEOM, ENERGY).data[0]
-    x, y = GEOM.vectors_to_pixel(sphere.unit_vectors(source.ra_deg, source.dec_deg))
+    x, y = GEOM.vectors_to_pixel(sphere.unit_vectors(*source.position.icrs_deg))
     iy, ix = np.mgrid[: GEOM.ny, : GEOM.nx]
     assert (image * ix).sum() / image.sum() == pytest.approx(float(x))
     assert (image * iy).sum() / image.sum() == pytest.approx(float(y))
@@ -48,7 +47,7 @@ def test_a_gaussian_keeps_its_flux_and_width():
     image = make_map_source_flux(source, GEOM, ENERGY).data[1]
     point = make_map_source_flux(at(120.1, 10.05), GEOM, ENERGY).data[1]
     assert image.sum() == pytest.approx(point.sum(), rel=2e-4)
-    offset = GEOM.offset_deg(source.ra_deg, source.dec_deg)
+    offset = GEOM.offset_deg(*source.position.icrs_deg)
     assert (image * offset**2).sum() / image.sum() == pytest.approx(2 * 0.12**2, rel=2e-3)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from cubeflow.products.spectrum import ExponentialCutoff, LogParabola, PowerLaw, TableSpectrum, make_spectrum
+from cubeflow.products.spectrum import ExponentialCutoff, LogParabola, PowerLaw, TableSpectrum
 
 EDGES = np.array([0.1, 0.35, 2.0, 50.0])
 
@@ -42,16 +42,7 @@ def test_table_is_a_chain_of_power_laws_that_goes_on():
     np.testing.assert_allclose(TableSpectrum(energy, dnde).integral(EDGES), numeric(chain, [1.0]), rtol=1e-9)
 
 
-def test_spectra_from_plain_numbers():
-    assert make_spectrum({"type": "power-law", "index": 2.2}) == PowerLaw(2.2)
-    assert make_spectrum({"type": "log-parabola", "alpha": 2.0, "beta": 0.1, "reference_tev": 2.0}).beta == 0.1
-    assert make_spectrum({"type": "exp-cutoff", "index": 2.0, "cutoff_tev": 5.0}).cutoff_tev == 5.0
-    assert make_spectrum({"type": "table", "energy_tev": [1.0, 2.0], "dnde": [3.0, 1.0]}).dnde == (3.0, 1.0)
-    with pytest.raises(ValueError, match="expected one of power-law"):
-        make_spectrum({"type": "black-body"})
-
-
 @pytest.mark.parametrize(("energy", "dnde"), [((1.0,), (1.0,)), ((2.0, 1.0), (1.0, 1.0)), ((1.0, 2.0), (1.0, 0.0))])
 def test_impossible_tables_are_refused(energy, dnde):
-    with pytest.raises(ValueError, match="table spectrum"):
+    with pytest.raises(ValueError, match=r"^(table spectrum|energy_tev|dnde): expected"):
         TableSpectrum(energy, dnde)

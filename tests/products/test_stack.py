@@ -1,6 +1,5 @@
 """A stack of stacks is a stack; sums are those of the runs."""
 
-import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cubeflow.maps import Cube, GeometryError, energy_axis, make_geometry
+from cubeflow.maps import Cube, GeometryError, energy_axis, make_geometry, release
 from cubeflow.products import stack as stack_module
-from cubeflow.products.run_stack import make_run_stack
-from cubeflow.products.stack import Stack, StackSum, mean_response, on_geometry, stack
+from cubeflow.products.profiles import Profiles
+from cubeflow.products.stack import Stack, StackSum, empty_stack, make_run_stack, mean_response, stack
 
 PARENT = make_geometry("icrs", "TAN", 10.0, 20.0, (0.9, 0.7), 0.1)
 COARSE = make_geometry("icrs", "TAN", 10.0, 20.0, (0.8, 0.6), 0.2)
@@ -34,14 +33,16 @@ def make_run(seed: int) -> Stack:
     }
     weight = Cube(rng.random((3, *COARSE.shape)) * 1e10, "m2 s", COARSE, (ENERGY_TRUE,))
     start = float(seed) * 2000
-    return make_run_stack(maps, mask, weight, np.array([[start, start + 1000.0]]), 900.0)
+    return stack([make_run_stack(maps, mask, weight, np.array([[start, start + 1000.0]]), 900.0)])
 
 
 def on_parent(stacked: Stack, name: str) -> np.ndarray:
     """Layer on a geometry that holds all, for comparisons."""
-    whole = PARENT.cutout(-5, -5, 25, 25)
     layer = stacked.layers[name]
-    return on_geometry(layer.data, layer.geom, whole)
+    x0, y0 = layer.geom.origin_in(PARENT.cutout(-5, -5, 25, 25))
+    whole = np.zeros((*layer.data.shape[:-2], 25, 25), layer.data.dtype)
+    whole[..., y0 : y0 + layer.geom.ny, x0 : x0 + layer.geom.nx] = layer.data
+    return whole
 
 
 def mean_edisp(stacked: Stack) -> np.ndarray:
@@ -99,7 +100,7 @@ def test_exposure_is_kept_where_any_energy_is_safe():
         "exposure": Cube(np.ones((3, 1, 2)), "m2 s", geom, (ENERGY_TRUE,)),
     }
     weight = Cube(np.ones((3, *COARSE.shape)), "m2 s", COARSE, (ENERGY_TRUE,))
-    run = make_run_stack(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)
+    run = stack([make_run_stack(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)])
     np.testing.assert_array_equal(run.layers["exposure"].data, [[[1, 0]], [[1, 0]], [[1, 0]]])
     np.testing.assert_array_equal(run.layers["counts"].data, [[[5, 0]], [[0, 0]]])
 
@@ -180,7 +181,7 @@ def test_values_that_do_not_count_may_be_nan():
     weight = Cube(np.ones((3, *COARSE.shape)), "m2 s", COARSE, (ENERGY_TRUE,))
     run = make_run_stack(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)
     expected = np.where(mask, np.arange(12.0).reshape(2, 2, 3), 0)
-    for part in (run, stack([run, run])):
+    for part in (stack([run]), stack([run, run])):
         scale = part.n_runs
         np.testing.assert_array_equal(part.layers["background"].data, scale * expected)
         np.testing.assert_array_equal(part.layers["counts"].data, scale * expected)
@@ -193,10 +194,8 @@ def test_values_that_do_not_count_may_be_nan():
         stack([make_run_stack(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)])
 
 
-@pytest.mark.parametrize("n_parts", [1, 2, 3, 4, 10])
-@pytest.mark.parametrize("n_pending", [1, 3, 20])
-def test_parts_that_wait_are_added_in_the_order_they_came(n_parts, n_pending, monkeypatch):
-    monkeypatch.setattr(stack_module, "PENDING_BYTES", n_pending * 8 * PARENT.nx * PARENT.ny)
+@pytest.mark.parametrize("n_parts", [1, 2, 3, 10])
+def test_parts_are_added_in_the_order_they_came(n_parts):
     rng = np.random.default_rng(n_parts)
     parts = [rng.normal(scale=10.0 ** rng.integers(-8, 9), size=(1, *PARENT.shape)) for _ in range(n_parts)]
     total, slow = StackSum(), np.zeros((1, *PARENT.shape))
@@ -210,25 +209,39 @@ def test_parts_that_wait_are_added_in_the_order_they_came(n_parts, n_pending, mo
     assert stacked.n_runs == n_parts
 
 
-def test_layers_that_differ_are_refused_while_parts_wait():
+def test_large_sums_lie_in_files_and_empty_stacks_add_nothing(monkeypatch):
+    monkeypatch.setattr(stack_module, "HELD_BYTES", 0)
+    runs = [make_run(seed) for seed in (3, 4, 5)]
+    with_nothing = stack([empty_stack(), runs[0], empty_stack(), runs[1], stack([empty_stack()]), runs[2]])
+    for name, cube in stack(runs).layers.items():
+        assert release(cube.data)
+        np.testing.assert_array_equal(with_nothing.layers[name].data, cube.data)
+    assert with_nothing.n_runs == 3
+
+
+def test_large_sums_do_not_stay_in_memory(monkeypatch):
+    released = []
+    monkeypatch.setattr(stack_module, "HELD_BYTES", 100)
+    monkeypatch.setattr(stack_module, "release", lambda array: released.append(array.nbytes))
+    stacked = stack([make_run(1), make_run(2)])
+    large = [cube.nbytes for cube in stacked.layers.values() if cube.nbytes > 100]
+    assert len(large) >= 3
+    assert set(large) <= set(released)
+
+
+def test_profiles_are_added():
+    def profiles(n):
+        return Profiles(*(np.full((2, n), float(n)) for _ in range(3)), *(np.full((2, 8), 1.0) for _ in range(2)))
+
+    runs = [replace(make_run(seed), profiles=profiles(n)) for seed, n in ((1, 3), (2, 5))]
+    stacked = stack([stack(runs[:1]), runs[1], make_run(7)])
+    assert stacked.profiles.offset_counts.tolist() == [[8.0, 8.0, 8.0, 5.0, 5.0]] * 2
+    assert stacked.profiles.sector_counts.tolist() == [[2.0] * 8] * 2
+    assert stack([make_run(7)]).profiles is None
+
+
+def test_layers_that_differ_are_refused():
     total = StackSum()
     total.add(Stack({"exposure": Cube(np.ones(PARENT.shape), "m2 s", PARENT, ())}, np.zeros((1, 2)), 1.0, 1.0, 1))
     with pytest.raises(ValueError, match=r"layers differ: \['exposure'\] and \['counts'\]"):
         total.add(Stack({"counts": Cube(np.ones(PARENT.shape), "", PARENT, ())}, np.zeros((1, 2)), 1.0, 1.0, 1))
-
-
-def test_parts_that_cannot_be_added_do_not_stay_in_memory(monkeypatch):
-    def full(*_):
-        raise MemoryError
-
-    part = Stack({"exposure": Cube(np.ones(PARENT.shape), "m2 s", PARENT, ())}, np.zeros((1, 2)), 1.0, 1.0, 1)
-    monkeypatch.setattr(stack_module, "PENDING_BYTES", 1)
-    total = StackSum()
-    monkeypatch.setattr(stack_module.Memory, "zeros", full)
-    for _ in range(3):
-        layers = {"exposure": Cube(np.ones(PARENT.shape), "m2 s", PARENT, ())}
-        kept = weakref.ref(layers["exposure"].data)
-        with pytest.raises(MemoryError):
-            total.add(replace(part, layers=layers))
-        del layers
-        assert kept() is None

@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from astropy.table import MaskedColumn, Table
 
-from cubeflow.report.norms import collect_norms, draw_norms
-from cubeflow.report.page import Figure, LabelSection, Page, TableData, TargetSection, make_page
+from cubeflow.report.checks import collect_norms, draw_norms
+from cubeflow.report.figures import Figure, LabelSection
+from cubeflow.report.page import Page, TargetSection, make_page
 
 EVIL = "</script><script>window.stolen=1</script><img src=x onerror=window.stolen=1> & \u2028 'quoted' \"twice\""
 N_ROWS = 10_000
@@ -45,11 +46,28 @@ def make_rows(number: int = N_ROWS) -> list[dict]:
         if index % 100 == 50:
             rows.append({**row, "status": "refused", "reason": f"run {20000 + index}: EVENTS: no TIME column"})
             continue
-        row |= {"zenith_deg": float(zenith[index]), "tstart_s": 1e8 + 2000.0 * index, "livetime_s": 1600.0}
+        row |= {"zenith": float(zenith[index]), "tstart": 1e8 + 2000.0 * index, "livetime": 1600.0}
         row |= {"fov_norm_0": float(norm[index]), "fov_norm_err_0": 0.02, "quirks": "no_deadc", "repairs": ""}
         rows.append(row)
     rows[3]["object"] = EVIL
     return rows
+
+
+def make_table(rows: list[dict]) -> Table:
+    """Run table of rows; masked where a row has no value."""
+    table = Table()
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
+        empty = type(next(value for value in values if value is not None))()
+        filled = [empty if value is None else value for value in values]
+        mask = [value is None for value in values]
+        table[name] = MaskedColumn(filled, mask=mask, description=f"{name} of a run")
+    return table
+
+
+@pytest.fixture(scope="session")
+def table_of():
+    return make_table
 
 
 @pytest.fixture(scope="session")
@@ -60,25 +78,24 @@ def rows():
 @pytest.fixture(scope="session")
 def page(rows) -> Page:
     """Page of one target with an evil name in a file."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    values = {name: [row.get(name) for row in rows] for name in names}
-    columns = [
-        SimpleNamespace(name=name, unit="", description=f"{name} of a run", values=each)
-        for name, each in values.items()
-    ]
-    shown = ("obs_id", "status", "object", "zenith_deg", "fov_norm_0")
-    norms = collect_norms(values, "fov")
-    svg = draw_norms(norms, "crab-norms", "Norms of all runs")
-    figures = [Figure("crab-norms", "Norms", f"Norms of {EVIL}", svg)]
-    label = LabelSection("fov", "fov", [("significance", "29.0 σ")], figures, [("cube.h5", "crab/fov/cube.h5")])
-    left_out = [(row["obs_id"], row["status"], row["reason"]) for row in rows if row["status"] != "ok"]
-    target = TargetSection(
-        "crab", [("runs", "10000")], TableData(len(rows), columns, shown), [label], left_out, 0, [(EVIL, 1, "x")]
+    runs = make_table(
+        [row | {"quirks": EVIL.replace(" ", "_")} if index == 5 else row for index, row in enumerate(rows)]
     )
-    line = dict.fromkeys(("target", "label", "method", "excess", "counts", "background", "hours", "used"), "1")
-    summary = [{**line, "significance": "29.0 σ", "left_out": "100"}]
+    svg = draw_norms(collect_norms(runs, "fov"), "crab-norms", "Norms of all runs")
+    figures = (Figure("crab-norms", "Norms", f"Norms of {EVIL}", svg),)
+    numbers = {
+        "significance": "29.0 σ",
+        "excess": "1",
+        "counts": "2",
+        "background": "1",
+        "livetime": "1 h",
+        "runs": "9900",
+    }
+    links = (("cube.h5", "crab/fov/cube.h5"),)
+    label = LabelSection("fov", "fov", (83.633, 22.014), tuple(numbers.items()), figures, links, "c" * 64, "f" * 64)
+    target = TargetSection("crab", runs, [label])
     timing = [dict.fromkeys(("rule", "jobs", "seconds", "longest", "cpu", "memory"), "2")]
-    return Page("cubeflow report", "ab12", summary, [target], [("cubeflow", "1.0")], [("crab, fov", "f" * 64)], timing)
+    return Page("ab12", [target], [("cubeflow", "1.0")], timing)
 
 
 @pytest.fixture(scope="session")

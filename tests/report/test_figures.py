@@ -1,64 +1,312 @@
-"""Figures: the same bytes for the same numbers, and SVG that fits a page."""
+"""Figures of labels and the page of them, from final cubes and a run table made by hand."""
 
-import re
+import os
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from cubeflow.report.figures import drawing, plain_text, to_png, to_svg
-
-
-def draw(name: str = "one", alt: str = "An alt text") -> tuple[bytes, str]:
-    with drawing(3.0, 2.0) as figure:
-        axes = figure.add_subplot()
-        axes.imshow(np.arange(6.0).reshape(2, 3))
-        axes.plot([0, 1], [0, 1], label="line")
-        axes.legend()
-        return to_png(figure, 50), to_svg(figure, name, alt)
-
-
-def test_same_bytes_every_time():
-    assert draw() == draw()
-
-
-def test_png_says_nothing_of_time_and_programs():
-    png = draw()[0]
-    assert png.startswith(b"\x89PNG")
-    assert b"tEXt" not in png
-    assert b"tIME" not in png
-
-
-def test_svg_is_an_element_of_a_page():
-    svg = draw()[1]
-    assert svg.startswith('<svg role="img" aria-label="An alt text"')
-    assert "<metadata" not in svg
-    assert "var(--ink)" in svg
-    assert not re.search(r"<svg[^>]* (width|height)=", svg)
-
-
-def test_identifiers_of_two_figures_differ():
-    first, second = (set(re.findall(r'\bid="([^"]+)"', draw(name)[1])) for name in ("one", "two"))
-    assert first
-    assert not first & second
-    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', draw("one")[1]))
-    assert used
-    assert used <= first
-
-
-def test_words_are_escaped():
-    assert 'aria-label="a &lt;b&gt; &quot;c&quot; &amp; d"' in draw(alt='a <b> "c" & d')[1]
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"), [("$x$", r"\$x\$"), ("a\nb\x00", "a b "), ("x" * 99, "x" * 59 + "…"), ("σ", "σ")]
+from cubeflow.errors import FailedError
+from cubeflow.maps import Axis, Cube, energy_axis, make_geometry, rad_axis
+from cubeflow.pipeline.certificate import holds
+from cubeflow.pipeline.tasks import (
+    PICTURES,
+    FiguresTask,
+    ReportTarget,
+    ReportTask,
+    Target,
+    certificate_file,
+    figures_file,
+    files_of,
 )
-def test_text_of_a_file_is_no_formula(text, shown):
-    assert plain_text(text) == shown
+from cubeflow.plan.tasks import detail_of
+from cubeflow.products.acceptance import AcceptanceOptions
+from cubeflow.products.background import NoBackground
+from cubeflow.products.exclusion import ExclusionFile
+from cubeflow.products.fov_background import FovOptions
+from cubeflow.products.profiles import N_SECTORS
+from cubeflow.products.reduced import ReduceOptions
+from cubeflow.products.safe_mask import SafeMaskOptions
+from cubeflow.products.significance import SignificanceOptions
+from cubeflow.products.spectrum import PowerLaw
+from cubeflow.report.figures import make_figures, read_figures
+from cubeflow.report.page import read_timing, write_report
+from cubeflow.report.runs import count_warnings, left_out, read_runs
+from cubeflow.store.artifact import Artifact, ArtifactMismatch, write_artifact
+from cubeflow.store.atomic import file_sha256
+from cubeflow.store.tables import write_table
+
+GEOM = make_geometry("icrs", "TAN", 83.633, 22.014, (4.0, 3.6), 0.1)
+ENERGY, TRUE = energy_axis([1.0, 2.0, 6.0, 20.0]), energy_axis([0.3, 1.0, 4.0, 40.0], "energy_true")
+WHOLE = Axis("energy", (1.0, 20.0), "TeV", "log")
+EVIL = "</script><b>x"
+KEYS = {"fov": "ab" * 32, "bare": "cd" * 32}
+SOURCE = {"significance": 28.961, "excess": 51.5, "counts": 60.0, "background": 8.5}
+RUNS = [
+    {
+        "obs_id": 100001,
+        "status": "ok",
+        "ra_pnt": 83.6,
+        "dec_pnt": 22.5,
+        "energy_threshold": 0.7,
+        "zenith": 20.0,
+        "quirks": "no_deadc time_in_days",
+        "repairs": "nan_energy=12",
+        "tstart": 1e8,
+        "fov_norm_0": 1.1,
+        "fov_norm_err_0": 0.1,
+    },
+    {
+        "obs_id": 100002,
+        "status": "ok",
+        "object": EVIL,
+        "ra_pnt": 83.6,
+        "dec_pnt": 21.5,
+        "quirks": "no_deadc",
+        "fov_norm_0": 0.9,
+        "fov_norm_err_0": 0.1,
+    },
+    {"obs_id": 100003, "status": "refused", "reason": "run 100003: obs_100003.fits.gz: no FITS file"},
+]
 
 
-def test_settings_of_others_stay():
-    import matplotlib
+def write_cube(folder, label):
+    """Final cube of a label, with all that a field-of-view background has, or without a background."""
+    rng = np.random.default_rng(7)
 
-    before = matplotlib.rcParams["svg.hashsalt"], matplotlib.rcParams["text.color"]
-    draw()
-    assert (matplotlib.rcParams["svg.hashsalt"], matplotlib.rcParams["text.color"]) == before
+    def cube(values, unit, axis):
+        return Cube(values((axis.n_bins, *GEOM.shape)).astype("f4"), unit, GEOM, (axis,))
+
+    maps = {"counts": Cube(rng.poisson(0.4, (3, *GEOM.shape)), "", GEOM, (ENERGY,))}
+    maps["mask_safe"] = Cube(rng.random((3, *GEOM.shape)) < 0.8, "", GEOM, (ENERGY,))
+    maps["exposure"] = cube(lambda shape: rng.uniform(1e8, 2e9, shape), "m2 s", TRUE)
+    nothing = {"background", "excess", "significance"} if label == "bare" else set()
+    for name in ("counts", "background", "excess", "significance"):
+        values = (lambda shape: np.full(shape, np.nan)) if name in nothing else (lambda shape: rng.normal(0, 1, shape))
+        maps[f"disc_{name}"] = cube(values, "", WHOLE)
+    about = {"target": "crab", "label": label, "radius_deg": 0.1, "livetime_s": 7200.0, "n_runs": 2}
+    about |= {"source": {**SOURCE, "excess": None, "significance": None} if label == "bare" else SOURCE}
+    about |= {"off_source": None, "profiles": None}
+    if label == "fov":
+        maps["background"] = cube(lambda shape: rng.uniform(0.3, 0.5, shape), "", ENERGY)
+        edges = np.arange(-30, 31) / 10
+        fit = {f"{name}{end}": None for name in ("fit_mean", "fit_width") for end in ("", "_err")}
+        sky = {"n_pixels": 900, "n_trials": 300.0, "mean": 0.1, "mean_err": 0.1, "width": 1.0, "width_err": 0.1, **fit}
+        about["off_source"] = sky | {"edges": edges.tolist(), "histogram": [15] * 60}
+        rings, sectors = [[9.0, 8.0, 7.0]] * 3, [[5.0] * N_SECTORS] * 3
+        about["profiles"] = dict.fromkeys(("offset_counts", "offset_background", "area_deg2"), rings)
+        about["profiles"] |= dict.fromkeys(("sector_counts", "sector_background"), sectors)
+    (folder / label).mkdir(parents=True, exist_ok=True)
+    write_artifact(folder / label / "cube.h5", Artifact("cube", KEYS[label], 1, maps, about))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, table_of):
+    """Results with a report."""
+    folder = tmp_path_factory.mktemp("report")
+    for label in KEYS:
+        write_cube(folder / "crab", label)
+    (folder / "x.reg").write_text("# Region file format: DS9\nicrs\ncircle(83.633,22.014,0.35)\n")
+    write_table(folder / "crab" / "runs", table_of(RUNS))
+    make_report(folder)
+    return folder
+
+
+def target_of(folder):
+    options = ReduceOptions(
+        geometry=GEOM,
+        irf_geometry=GEOM.coarse(0.2),
+        energy=ENERGY,
+        energy_true=TRUE,
+        rad=rad_axis(0.66, 3),
+        offset_max_deg=2.0,
+        gti_filter=True,
+        trim=True,
+        duplicates="refuse",
+        time_mjd=None,
+        split_s=None,
+        acceptance=AcceptanceOptions(),
+        safe_mask=SafeMaskOptions(),
+        spectrum=PowerLaw(),
+    )
+    exclusion = (ExclusionFile(folder / "x.reg"),), (file_sha256(folder / "x.reg"),)
+    methods = {"fov": FovOptions(), "bare": NoBackground()}
+    return Target("crab", (83.633, 22.014), options, methods, *exclusion, SignificanceOptions())
+
+
+def task_of(label, n_labels=2):
+    key = ("12" if label == "fov" else "34") * 32
+    return FiguresTask("crab", label, key, KEYS[label], detail_of(n_labels), writes_regions=label == "fov")
+
+
+def report_task(figures):
+    return ReportTask("ef" * 32, (ReportTarget("crab", figures, "77" * 32),))
+
+
+def make_report(folder, n_labels=2):
+    tasks = [task_of(label, n_labels) for label in KEYS]
+    for task in tasks:
+        assert make_figures(folder / "crab", target_of(folder), task) == folder / files_of(task)[-1]
+    return write_report(folder, report_task({task.label: task.key for task in tasks}))
+
+
+@pytest.fixture
+def text(results):
+    return (results / "report.html").read_text(encoding="utf-8")
+
+
+def test_every_file_is_there(results):
+    for label in KEYS:
+        found = {str(path.relative_to(results)) for path in (results / "crab" / label).iterdir()}
+        wanted = set(files_of(task_of(label))) - {"crab/exclusion.reg", "crab/pointings.reg"}
+        assert found == wanted | {f"crab/{label}/cube.h5"}
+    assert (results / "crab" / "pointings.reg").read_text().count("point(") == 2
+    assert "circle(83.633" in (results / "crab" / "exclusion.reg").read_text()
+    assert holds(results / certificate_file("", "ef" * 32))
+
+
+def test_numbers_are_those_of_the_cube(text):
+    assert "29.0 σ" in text
+    assert text.count("<dd>–</dd>") == 2
+    assert KEYS["fov"] in text
+    assert "83.6330° +22.0140°" in text
+    assert "obs_100003.fits.gz: no FITS file" in text
+    summary = text[text.index("<caption>What is found") :].partition("</table>")[0]
+    assert summary.count('<td class="number">2</td><td class="number">1</td></tr>') == 2  # runs used, left out
+
+
+def test_columns_say_what_they_are(text):
+    assert '"description":"energy_threshold of a run"' in text
+
+
+def test_names_in_files_are_escaped(text):
+    assert EVIL not in text
+    assert "\\u003c/script\\u003e\\u003cb\\u003ex" in text
+
+
+def test_the_more_labels_there_are_the_smaller_are_their_images():
+    found = {number: detail_of(number) for number in (1, 4, 5, 16, 17, 60, 61, 5000)}
+    assert [detail.dpi for detail in found.values()] == [110, 110, 72, 72, 60, 60, 40, 40]
+    assert [number for number, detail in found.items() if not detail.shows_all] == [17, 60, 61, 5000]
+
+
+def test_of_many_labels_the_page_shows_one_map_each_and_the_files_hold_all(results):
+    before = content_of(results)
+    text = make_report(results, n_labels=20).read_text(encoding="utf-8")
+    kinds = [name.split('"')[0].split("-", 3)[3] for name in text.split('<figure id="')[1:]]
+    assert [kind for kind in kinds if f"{kind}.png" in PICTURES] == ["significance"]
+    pictures = {path: content for path, content in content_of(results).items() if path.suffix == ".png"}
+    assert pictures == {path: content for path, content in before.items() if path.suffix == ".png"}
+    make_report(results)
+    assert content_of(results) == before
+
+
+def test_figures_in_order(text):
+    kinds = ("significance", "excess", "counts", "background", "exposure", "off-source", "norms", "radial", "sectors")
+    names = [name.split('"')[0] for name in text.split('<figure id="')[1:]]
+    fov = [name.split("-", 3)[3] for name in names if name.startswith("crab-fov-")]
+    assert fov == [*kinds, "counts-spectrum", "exposure-spectrum"]
+    bare = [name.split("-", 3)[3] for name in names if name.startswith("crab-bare-")]
+    assert bare == ["counts", "exposure", "counts-spectrum", "exposure-spectrum"]
+
+
+def content_of(results):
+    files = [path for path in results.rglob("*") if path.suffix in (".html", ".png", ".reg", ".json")]
+    return {path: path.read_bytes() for path in sorted(files)}
+
+
+AGAIN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, str(Path(sys.argv[1]).parent))
+from test_figures import make_report
+make_report(Path(sys.argv[2]))
+"""
+
+
+def test_same_bytes_in_another_process(results):
+    before = content_of(results)
+    assert len(before) == 2 + 10 + 2 + 3
+    command = [sys.executable, "-c", AGAIN, __file__, str(results)]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "5"})
+    assert content_of(results) == before
+
+
+def test_figures_of_another_key_go(results):
+    folder, target, task = results / "crab", target_of(results), task_of("bare")
+    before = content_of(results)
+    other = make_figures(folder, target, replace(task, key="56" * 32))
+    assert not (folder / figures_file("bare", task.key)).exists()
+    with pytest.raises(FailedError, match=r"bare/figures-34.*json: no figures that can be read"):
+        read_figures(folder, "bare", task.key)
+    other.rename(folder / figures_file("bare", task.key))
+    with pytest.raises(FailedError, match=r"has key 5656.*, expected 3434"):
+        read_figures(folder, "bare", task.key)
+    make_figures(folder, target, task)
+    assert content_of(results) == before
+
+
+def test_figures_of_another_cube_are_not_drawn(results):
+    with pytest.raises(ArtifactMismatch, match=r"cube.h5: has key cdcd.*, expected abab"):
+        make_figures(results / "crab", target_of(results), replace(task_of("bare"), cube_key=KEYS["fov"]))
+    assert (results / "crab" / figures_file("bare", "34" * 32)).exists()
+
+
+def test_damaged_figures_are_named(results):
+    path = results / "crab" / figures_file("fov", "12" * 32)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FailedError, match=r"figures-1212121212121212.json: no figures .* remove the file"):
+        read_figures(results / "crab", "fov", "12" * 32)
+    path.write_bytes(whole)
+
+
+def test_a_target_without_usable_runs_has_its_table(tmp_path, table_of):
+    (tmp_path / "crab").mkdir()
+    write_table(tmp_path / "crab" / "runs", table_of(RUNS[2:]))
+    text = write_report(tmp_path, report_task({})).read_text(encoding="utf-8")
+    assert "obs_100003.fits.gz: no FITS file" in text
+    assert "exclusion.reg" not in text
+    assert 'href="crab/runs.ecsv"' in text
+
+
+def test_runs_are_counted_by_what_is_wrong(results, monkeypatch):
+    runs = read_runs(results / "crab")
+    assert count_warnings(runs) == [
+        ("no_deadc", 2, "deviation"),
+        ("nan_energy", 1, "repair"),
+        ("time_in_days", 1, "deviation"),
+    ]
+    assert left_out(runs) == [(100003, "refused", "run 100003: obs_100003.fits.gz: no FITS file")]
+    monkeypatch.setattr("cubeflow.report.runs.MAX_LEFT_OUT", 0)
+    assert left_out(runs) == []
+
+
+def test_timing(tmp_path):
+    head = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+    (tmp_path / "reduce_1.tsv").write_text(head + "10.5\t0:00:10\t200\t1\t1\t1\t0\t0\t90\t9.5\n")
+    (tmp_path / "reduce_made_2.tsv").write_text(head + "300.5\t0:05:00\t350.4\t1\t1\t1\t0\t0\t90\t290\n")
+    (tmp_path / "export_1.tsv").write_text(head + "0.4\t0:00:00\t-\t-\t-\t-\t-\t-\t-\tNA\n")
+    (tmp_path / "stack-crab-fov-00.tsv").write_text(head)
+    first, second = read_timing(sorted(tmp_path.glob("*.tsv")))
+    assert first == {
+        "rule": "reduce",
+        "jobs": "2",
+        "seconds": "5.2 min",
+        "longest": "5 min",
+        "cpu": "5 min",
+        "memory": "350 MB",
+    }
+    assert (second["rule"], second["seconds"], second["memory"]) == ("export", "0.4 s", "")
+    assert read_timing([]) == []
+
+
+def test_large_maps_stay_on_the_disk(results, monkeypatch):
+    """No map is in memory as a whole: all of them are read into scratch arrays."""
+    asked = []
+    monkeypatch.setattr("cubeflow.store.artifact.scratch_zeros", lambda *about: asked.append(about) or np.zeros(*about))
+    make_figures(results / "crab", target_of(results), task_of("fov"))
+    assert (3, *GEOM.shape) in [shape for shape, _ in asked]
+    assert len(asked) == 8

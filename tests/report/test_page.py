@@ -4,12 +4,13 @@ import html.parser
 import json
 import re
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from astropy.table import Table
 
-from cubeflow.report.page import TableData, make_page, read_key, script_json, table_parts
+from cubeflow.report.page import make_page
+from cubeflow.report.runs import script_json, table_parts
 
 
 class Elements(html.parser.HTMLParser):
@@ -66,25 +67,33 @@ def test_nothing_is_loaded_from_anywhere(text):
     assert "@import" not in styles
 
 
-def table_of(columns, shown):
-    """What the script of the page gets of columns with name, unit, description and values."""
-    names = "name", "unit", "description", "values"
-    made = [SimpleNamespace(**dict(zip(names, column, strict=True))) for column in columns]
-    return json.loads("".join(table_parts(TableData(len(columns[0][3]) if columns else 0, made, shown))))
+def plain_table(runs: Table, shown=()):
+    """What the script of the page gets of a run table."""
+    return json.loads("".join(table_parts(runs, shown)))
 
 
-def test_table_holds_all_values(rows):
-    values = [1.23456789012, None, float("nan"), 3]
-    made = table_of([("a", "s", "", values), ("b", "", "same", ["x"] * 4)], ["b"])
+def test_table_holds_all_values(table_of):
+    runs = table_of([{"a": 1.23456789012, "b": "x"}, {"b": "x"}, {"a": np.nan, "b": "x"}, {"a": 3.0, "b": "x"}])
+    runs["a"].unit = "s"
+    made = plain_table(runs, ["b"])
     assert made["rows"] == 4
-    assert made["columns"][0] == {"name": "a", "unit": "s", "shown": False, "values": [1.234568, None, None, 3]}
-    assert made["columns"][1] == {"name": "b", "description": "same", "shown": True, "value": "x"}
-    assert table_of([], []) == {"rows": 0, "columns": []}
+    first, second = made["columns"]
+    assert first == {
+        "name": "a",
+        "unit": "s",
+        "description": "a of a run",
+        "shown": False,
+        "values": [1.234568, None, None, 3],
+    }
+    assert second == {"name": "b", "description": "b of a run", "shown": True, "value": "x"}
+    assert plain_table(Table()) == {"rows": 0, "columns": []}
 
 
-def test_true_is_not_one():
-    values = table_of([("a", None, "", [1, True])], [])["columns"][0]["values"]
-    assert [type(value) for value in values] == [int, bool]
+def test_runs_that_were_left_out_are_told_of(text):
+    assert "100 are" not in text
+    assert text.count('<th scope="row" class="number">') == 100
+    assert "20050: EVENTS: no TIME column" in text
+    assert ">left out</dt><dd>100<" in text
 
 
 @pytest.mark.parametrize("text", ["</script>", "<!--", "]]>", "\u2028\u2029", "&amp;", "naïve σ"])
@@ -97,10 +106,3 @@ def test_json_in_a_script(text):
 def test_json_refuses_what_is_no_json():
     with pytest.raises(ValueError, match="not JSON compliant"):
         script_json(np.inf)
-
-
-def test_key_of_a_page(page_path, tmp_path):
-    assert read_key(page_path) == "ab12"
-    assert read_key(tmp_path / "absent.html") is None
-    (tmp_path / "other.html").write_bytes(b"\xff<html>")
-    assert read_key(tmp_path / "other.html") is None

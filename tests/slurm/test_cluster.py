@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ VICTIM = {"position": {"frame": "icrs", "lon": "83.633 deg", "lat": "22.014 deg"
 VICTIMS: dict[str, Any] = {
     "data": {"store": "results/victims-dl3"},
     "simulate": {"seed": 5, "runs": 2, "duration": "5 min"},
-    "targets": {"memory": VICTIM, "time": VICTIM, "cancelled": VICTIM},
     "energy": {"min": "1 TeV", "max": "10 TeV", "bins": 3},
     "energy_true": {"min": "0.5 TeV", "max": "20 TeV", "bins": 4},
     "offset_max": "1.5 deg",
@@ -38,11 +36,11 @@ VICTIMS: dict[str, Any] = {
     },
     "results": "results",
 }
-# Comes before the real cubeflow on PATH; each target's first attempt to reduce ends badly.
+DEATHS = ("memory", "time", "cancelled")
+# Comes before the real cubeflow on PATH; the first attempt to reduce ends badly.
 FATAL = """#!/bin/bash
-target=$(basename "$(dirname "$(dirname "${@: -1}")")")
-if [ "$1" = reduce ] && mkdir "$(dirname "$0")/$target" 2>/dev/null; then
-    case $target in
+if [ "$1" = reduce ] && mkdir "$(dirname "$0")/begun" 2>/dev/null; then
+    case %(death)s in
         memory) "%(python)s" -c "held = b'x' * 2**30; import time; time.sleep(60)" ;;
         time) sleep 600 ;;
         cancelled) scancel "$SLURM_JOB_ID"; sleep 60 ;;
@@ -59,27 +57,30 @@ def demo(cluster, new_workflow):
 
 @pytest.fixture(scope="module")
 def victims(cluster, new_workflow):
-    workflow = new_workflow("config/victims.yaml", "results", "memory", "time", "cancelled")
-    write_victims(workflow, VICTIMS)
-    fatal = workflow.folder / "bin" / "cubeflow"
-    fatal.parent.mkdir()
-    real = Path(sys.executable).with_name("cubeflow")
-    fatal.write_text(FATAL % {"python": sys.executable, "cubeflow": real})
-    fatal.chmod(0o755)
-    return workflow
+    """A workflow of one target for each way in which its first job ends."""
+    found = {}
+    for death in DEATHS:
+        workflow = found[death] = new_workflow("config/victims.yaml", "results", death)
+        write_victims(workflow, death)
+        fatal = workflow.folder / "bin" / "cubeflow"
+        fatal.parent.mkdir()
+        real = Path(sys.executable).with_name("cubeflow")
+        fatal.write_text(FATAL % {"death": death, "python": sys.executable, "cubeflow": real})
+        fatal.chmod(0o755)
+    return found
+
+
+def write_victims(workflow, *targets: str, **changes: Any) -> Path:
+    path = workflow.folder / "config" / "victims.yaml"
+    path.write_text(json.dumps({**VICTIMS, "targets": dict.fromkeys(targets, VICTIM), **changes}))
+    return path
 
 
 @pytest.fixture(scope="module")
 def small(cluster, new_workflow):
-    workflow = new_workflow("config/victims.yaml", "results", "memory", "time", "cancelled")
-    write_victims(workflow, VICTIMS)
+    workflow = new_workflow("config/victims.yaml", "results", *DEATHS)
+    write_victims(workflow, *DEATHS)
     return workflow
-
-
-def write_victims(workflow, config: dict[str, Any], name: str = "victims.yaml") -> Path:
-    path = workflow.folder / "config" / name
-    path.write_text(json.dumps(config))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -91,12 +92,12 @@ def crab(cluster, new_workflow, data_root, hess_store):
 def running(request, victims, demo, small):
     """All workflows, at work on the cluster; that of the Crab nebula where its data are."""
     # The victim of time gets whole minutes, the least that SLURM counts; it would have more.
-    limits = ("--set-resources", "reduce_time_1:runtime=attempt", "--")
+    limits = ("--set-resources", "reduce_1:runtime=attempt", "--", "products")
     processes = {
-        "victims": victims.start(*ON_CLUSTER, *limits, *victims.finals(), first_on_path=victims.folder / "bin"),
-        "demo": demo.start(*ON_CLUSTER),
-        "small": small.start(*ON_CLUSTER, "--", "products"),
+        death: workflow.start(*ON_CLUSTER, *limits, first_on_path=workflow.folder / "bin")
+        for death, workflow in victims.items()
     }
+    processes |= {"demo": demo.start(*ON_CLUSTER), "small": small.start(*ON_CLUSTER, "--", "products")}
     with pytest.MonkeyPatch.context() as patch:
         with suppress(pytest.skip.Exception):
             crab = request.getfixturevalue("crab")
@@ -111,14 +112,16 @@ def running(request, victims, demo, small):
 
 def test_a_plan_made_meanwhile_takes_nothing_from_under_the_jobs(victims, running):
     """The plan is for another configuration in the same results folder; a job still to come must not see it."""
-    made = partial(stacks_of, victims)
-    wait_for(lambda: running["victims"].poll() is not None or len(made("memory")) == len(made("cancelled")) == 2)
-    assert not made("time"), victims.said
-    other = {**VICTIMS, "backgrounds": {"ring": {"method": "ring", "r_in": "0.6 deg", "width": "0.4 deg"}}}
-    path = write_victims(victims, other, "other.yaml")
+    victim = victims["time"]
+    wait_for(lambda: list((victim.folder / "results/.cubeflow").glob("plan-*.jsonl")))
+    (plan,) = (victim.folder / "results/.cubeflow").glob("plan-*.jsonl")
+    other = {"ring": {"method": "ring", "r_in": "0.6 deg", "width": "0.4 deg"}}
+    path = victim.folder / "config" / "other.yaml"
+    path.write_text(json.dumps({**VICTIMS, "targets": {"time": VICTIM}, "backgrounds": other}))
     command = [Path(sys.executable).with_name("cubeflow"), "plan", "--configfile", path]
-    subprocess.run(command, cwd=victims.folder, check=True, capture_output=True)
-    assert not made("time")
+    subprocess.run(command, cwd=victim.folder, check=True, capture_output=True)
+    assert plan.exists()
+    assert running["time"].poll() is None
 
 
 @pytest.mark.real_data
@@ -140,40 +143,36 @@ def test_demo_has_the_bytes_of_a_local_run(demo, running, new_workflow):
 
 
 def test_fault_58_killed_jobs_recover_with_more(victims, running, new_workflow):
-    local = new_workflow(victims.configfile, victims.results, *victims.targets)
-    write_victims(local, VICTIMS)
-    local.end(local.start("--cores", "1", "--", *local.finals()))
-    said = victims.end(running["victims"])
-
-    assert victims.digests() == local.digests()
-    for target in victims.targets:
-        assert len(re.findall(rf"Error in rule reduce_{target}_1:", said)) == 1
-        first, second = attempts(victims, target)
+    for death, victim in victims.items():
+        local = new_workflow(victim.configfile, victim.results, death)
+        write_victims(local, death)
+        local.end(local.start("--cores", "1", "--", "products"))
+        said = victim.end(running[death])
+        assert victim.digests() == local.digests()
+        assert len(re.findall(r"Error in rule reduce_1:", said)) == 1
+        first, second = attempts(victim)
         assert (first["State"] != "COMPLETED", second["State"]) == (True, "COMPLETED")
         assert megabytes(second["ReqMem"]) == pytest.approx(1.5 * megabytes(first["ReqMem"]), abs=1)
         assert int(second["TimelimitRaw"]) == 2 * int(first["TimelimitRaw"])
 
 
-def test_small_targets_are_one_job_and_have_the_bytes_of_the_rules_apart(small, victims, running):
+def test_small_targets_share_jobs_and_have_the_bytes_that_they_have_alone(small, victims, running):
     small.end(running["small"])
-    victims.end(running["victims"])
-    assert small.digests() == victims.digests()
-    (job,) = jobs_of(small)
-    assert job["State"] == "COMPLETED"
-    assert job["Comment"].startswith("rule_together_")
+    for death, victim in victims.items():
+        victim.end(running[death])
+        alone = victim.digests()
+        assert {name: digest for name, digest in small.digests().items() if name in alone} == alone
+    assert len(jobs_of(small)) < 2 * len(DEATHS)
 
 
 def test_fault_58_each_was_killed_for_its_own_reason(victims, running):
-    victims.end(running["victims"])
-    first = {target: attempts(victims, target)[0] for target in victims.targets}
+    for death, victim in victims.items():
+        victim.end(running[death])
+    first = {death: attempts(victim)[0] for death, victim in victims.items()}
     assert first["time"]["State"] == "TIMEOUT"
     assert first["cancelled"]["State"].startswith("CANCELLED")
-    logs = victims.folder / ".snakemake" / "slurm_logs"
+    logs = victims["memory"].folder / ".snakemake" / "slurm_logs"
     assert "exceeded memory limit" in next(logs.rglob(f"{first['memory']['JobIDRaw']}.log")).read_text()
-
-
-def stacks_of(workflow, target: str) -> list[Path]:
-    return list((workflow.folder / workflow.results / target).glob("stack/*/*.h5"))
 
 
 def wait_for(is_reached, seconds: float = 300) -> None:
@@ -193,9 +192,9 @@ def jobs_of(workflow) -> list[dict[str, str]]:
     return sorted(found, key=lambda row: int(row["JobIDRaw"]))
 
 
-def attempts(workflow, target: str) -> list[dict[str, str]]:
-    """Jobs that reduce a target, in order."""
-    return [row for row in jobs_of(workflow) if row["Comment"].startswith(f"rule_reduce_{target}_")]
+def attempts(workflow) -> list[dict[str, str]]:
+    """Jobs that reduce, in order."""
+    return [row for row in jobs_of(workflow) if row["Comment"].startswith("rule_reduce_")]
 
 
 def megabytes(text: str) -> float:

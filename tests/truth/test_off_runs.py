@@ -3,61 +3,68 @@
 import numpy as np
 import pytest
 
-from cubeflow.config import load_config
 from cubeflow.dl3.index import open_store
 from cubeflow.dl3.reader import read_observation
+from cubeflow.maps import energy_axis, log_edges, make_geometry, rad_axis
 from cubeflow.observation import Observation
+from cubeflow.products.acceptance import AcceptanceOptions
+from cubeflow.products.background import BackgroundOptions, make_background, run_stack
+from cubeflow.products.final import make_final
+from cubeflow.products.fov_background import FovOptions
+from cubeflow.products.reduced import ReduceOptions, reduce_observation
+from cubeflow.products.ring_background import RingOptions
+from cubeflow.products.safe_mask import SafeMaskOptions
+from cubeflow.products.significance import SignificanceOptions
+from cubeflow.products.spectrum import PowerLaw
 from cubeflow.products.stack import stack
-from cubeflow.steps.background import make_background
-from cubeflow.steps.batch import run_stack
-from cubeflow.steps.final import make_final
-from cubeflow.steps.reduce import reduce_observation
-from cubeflow.steps.specify import background_plains, reduce_setup
 
 pytestmark = [pytest.mark.truth, pytest.mark.real_data]
 RADIUS = 0.15
-CONFIG = """
-data: {{store: store}}
-targets:
-  field:
-    position: {{lon: {ra} deg, lat: {dec} deg}}
-    geometry: {{width: [4 deg, 4 deg], pixel: 0.05 deg}}
-energy: {{min: 0.5 TeV, max: 20 TeV, bins: 8}}
-energy_true: {{min: 0.3 TeV, max: 50 TeV, bins: 12}}
-irf_grid: {{pixel: 0.5 deg, rad_bins: 20}}
-significance: {{radius: {radius} deg}}
-backgrounds:
-  fov: {{method: fov}}
-  ring: {{method: ring, r_in: 0.5 deg, width: 0.4 deg}}
-"""
+BACKGROUNDS = {"fov": FovOptions(), "ring": RingOptions(0.5, 0.4)}
 
 
 @pytest.fixture(scope="module")
-def fields(hess_store, tmp_path_factory) -> list[tuple[Observation, object]]:
-    """Observations without a target, each with the configuration of a map about its pointing."""
-    folder, found = tmp_path_factory.mktemp("off"), []
-    for entry in open_store(hess_store).runs:
-        if entry.obs_info["TARGET_NAME"].strip() != "Off data":
-            continue
-        observation = read_observation(entry)
-        position = {"ra": observation.pointing.ra_deg, "dec": observation.pointing.dec_deg}
-        path = folder / f"{entry.obs_id}.yaml"
-        path.write_text(CONFIG.format(**position, radius=RADIUS))
-        found.append((observation, load_config(path).targets["field"]))
-    return found
+def fields(hess_store) -> list[Observation]:
+    """Observations without a target."""
+    entries = [run for run in open_store(hess_store).runs if run.obs_info["TARGET_NAME"].strip() == "Off data"]
+    return [read_observation(entry) for entry in entries]
 
 
-def disc_values(observation: Observation, target, label: str) -> np.ndarray:
-    """Significances in discs that do not overlap."""
-    setup = reduce_setup(target)
-    reduced = reduce_observation(observation, setup)
-    everywhere = np.ones(reduced.maps["counts"].geom.shape, bool)
-    background = make_background(reduced, background_plains(target)[label], everywhere)
+def disc_values(observation: Observation, method: BackgroundOptions) -> np.ndarray:
+    """Significances in discs that do not overlap, on a map about the pointing."""
+    center = observation.pointing.ra_deg, observation.pointing.dec_deg
+    geometry = make_geometry("icrs", "TAN", *center, (4.0, 4.0), 0.05)
+    options = ReduceOptions(
+        geometry=geometry,
+        irf_geometry=geometry.coarse(0.5),
+        energy=energy_axis(log_edges(0.5, 20.0, 8)),
+        energy_true=energy_axis(log_edges(0.3, 50.0, 12), "energy_true"),
+        rad=rad_axis(0.66, 20),
+        offset_max_deg=2.0,
+        gti_filter=True,
+        trim=False,
+        duplicates="refuse",
+        time_mjd=None,
+        split_s=None,
+        acceptance=AcceptanceOptions(),
+        safe_mask=SafeMaskOptions(),
+        spectrum=PowerLaw(),
+    )
+    reduced = reduce_observation(observation, options)
+    nowhere = np.zeros(reduced.maps["counts"].geom.shape, bool)
+    background = make_background(reduced, method, nowhere, center, RADIUS)
     assert background.failed is None
-    export = {"significance": {"radius_deg": RADIUS}, "ra_deg": 0.0, "dec_deg": 0.0, "spectrum": setup.spectrum}
-    keep = np.ones(setup.geometry.shape, bool)
     stacked = stack([run_stack(reduced, background)])
-    final = make_final(stacked.layers, stacked, (setup.geometry, setup.irf_geometry), export, keep)
+    excluded = np.zeros(geometry.shape, bool)
+    final = make_final(
+        stacked,
+        geometry,
+        options.irf_geometry,
+        SignificanceOptions(RADIUS),
+        center,
+        options.spectrum,
+        excluded,
+    )
     image = final.significance.significance.data[0][3::7, 3::7]
     enough = final.significance.background.data[0][3::7, 3::7] > 5
     return image[np.isfinite(image) & enough]
@@ -69,7 +76,7 @@ def test_there_are_45_empty_fields(fields):
 
 @pytest.mark.parametrize("label", ["fov", "ring"])
 def test_empty_fields_are_empty(fields, label, record):
-    values = np.concatenate([disc_values(observation, target, label) for observation, target in fields])
+    values = np.concatenate([disc_values(observation, BACKGROUNDS[label]) for observation in fields])
     record(f"empty.{label}.discs", len(values), "", f"empty fields, {label}: discs that do not overlap")
     record(f"empty.{label}.mean", values.mean(), "sigma", f"empty fields, {label}: mean of their significances")
     record(f"empty.{label}.width", values.std(), "sigma", f"empty fields, {label}: width of their significances")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -15,13 +16,9 @@ import pytest
 import yaml
 
 from cubeflow.config import load_config
-from cubeflow.dl3.simulate import SimulationOptions, simulate_run, write_index
-from cubeflow.plan.write import batch_name
-from cubeflow.steps.batch import open_batch, reduce_batch
-from cubeflow.steps.entry import Planned, make_plan
-from cubeflow.steps.export import export_label
-from cubeflow.steps.table import write_run_table
-from cubeflow.steps.tree import stack_node
+from cubeflow.plan.make import Plan, make_plan
+from cubeflow.plan.run import run_plan
+from cubeflow.simulate.store import SimulationOptions, simulate_run, write_index
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FINALS = ("cube.h5", "dataset.fits.gz", "significance.fits.gz")
@@ -103,26 +100,17 @@ class Project:
         path.write_text(yaml.safe_dump(self.config, sort_keys=False))
         return path
 
-    def plan(self) -> Planned:
+    def plan(self) -> Plan:
         """Plan in this process."""
-        here = Path.cwd()
-        os.chdir(self.folder)
-        try:
+        with contextlib.chdir(self.folder):
             return make_plan(load_config(self.write()), lambda line: None)
-        finally:
-            os.chdir(here)
 
-    def build(self) -> Planned:
+    def build(self) -> Plan:
         """Do in this process what the workflow would do."""
-        planned = self.plan()
-        here = Path.cwd()
-        os.chdir(self.folder)
-        try:
-            for name in planned.workflow.index:
-                build_target(Path(planned.config.results) / name, planned.workflow.index[name])
-        finally:
-            os.chdir(here)
-        return planned
+        plan = self.plan()
+        with contextlib.chdir(self.folder):
+            run_plan(plan, lambda line: None)
+        return plan
 
     def snakemake(self, *arguments: str, status: int = 0) -> str:
         """Run the workflow as a user does; give what it said."""
@@ -139,11 +127,11 @@ class Project:
         return [*start, "--workflow-profile", profile, "--configfile", "config.yaml", *arguments]
 
     def stamps(self, pattern: str = "**/*") -> dict[str, tuple[int, int]]:
-        """Inode and time of each product; plans and logs are none."""
+        """Inode and time of each file that was made; plans and logs are none."""
         found = {}
         for path in self.results.glob(pattern):
             name = path.relative_to(self.results).as_posix()
-            if path.is_file() and not name.startswith((".cubeflow", "logs", "plan.json")) and "/plan/" not in name:
+            if path.is_file() and not name.startswith((".cubeflow", "logs", "benchmarks")):
                 found[name] = path.stat().st_ino, path.stat().st_mtime_ns
         return found
 
@@ -178,23 +166,6 @@ def environment() -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     python_path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "PATH": path, "PYTHONPATH": python_path}
-
-
-def build_target(folder: Path, index: dict[str, Any]) -> None:
-    """Carry out the plan of one target."""
-    for batch in index["unmade"]:
-        reduce_batch(open_batch(folder / "plan" / batch_name(batch, index["batch_tag"]), lambda line: None))
-    for batch in index["again"]:
-        manifest = folder / "plan" / batch_name(batch, index["batch_tag"])
-        reduce_batch(open_batch(manifest, lambda line: None), tuple(index["labels"]))
-    for label, nodes in index["nodes"].items():
-        stacks = folder / "stack" / label
-        for node in [name for name in nodes if name in index["missing"][label]]:
-            stack_node(stacks / f"{node}.h5", [stacks / f"{child}.h5" for child in nodes[node]], "blosc", print)
-    for label in index["stale"]:
-        export_label(folder / "plan" / index["finals"][label], lambda line: None)
-    if index["stale_table"]:
-        write_run_table(folder / "plan" / index["table"], lambda line: None)
 
 
 def simulated(pool: Path, obs_id: int, variant: int) -> Path:

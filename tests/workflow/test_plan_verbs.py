@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from copy import deepcopy
 
 import pytest
 from click.testing import CliRunner
 
 from cubeflow.cli import main
-from cubeflow.errors import FailedError
-from cubeflow.plan.inventory import PRODUCTS
-from cubeflow.steps.clean import clean_results
-from cubeflow.steps.lock import holder_of, lock_path, release_lock, take_lock
+from cubeflow.errors import FailedError, MistakeError
+from cubeflow.pipeline.tasks import PRODUCTS, TABLES
+from cubeflow.plan.clean import clean_results
+from cubeflow.plan.lock import Lock, LockedError
 
 RUNS = range(100001, 100006)
-DEAD = '{"pid": 999999999, "host": "HOST", "started": "x", "since": ""}'
 
 
 @pytest.fixture
@@ -42,46 +43,40 @@ def plan(status: int = 0) -> dict:
 def test_plan_of_everything_of_nothing_and_of_one_more(inside):
     first = plan()
     one = first["targets"]["one"]
-    n_final = 2 * len(PRODUCTS) + 1
-    n_stacks = 2 * one["batches"] + one["jobs"]["stack"]
     assert one["runs"] == one["runs_to_reduce"] == 5
-    assert one["jobs"]["reduce"] == one["batches"]
-    assert first["total"]["artifacts"] == {"make": 5 * 3 + n_stacks + n_final, "keep": 0, "remove": 0}
-    assert first["total"]["disk_mb"] >= 0
-    assert 80 <= first["largest_job"]["memory_mb"] <= 200
+    n_stacks = 2 * one["batches"] + first["jobs"]["stack"]
+    n_final = 2 * (len(PRODUCTS) + 1) + len(TABLES) + 1
+    n_pages = 2 * 6 + 2 + 2  # pictures and section of each label, regions, page and its certificate
+    assert (first["make"], first["keep"], first["remove"]) == (5 * 3 + n_stacks + n_final + n_pages, 0, 0)
+    assert first["disk_mb"] >= 0
+    assert 80 <= first["largest_job"]["memory_mb"] <= 300
     assert not list(inside.results.rglob("*.h5"))
     inside.build()
     second = plan()
-    assert set(second["targets"]["one"]["jobs"].values()) == {0}
-    assert second["total"]["artifacts"] == {"make": 0, "keep": 5 * 3 + n_stacks + n_final, "remove": 0}
-    assert second["largest_job"] is None
+    assert set(second["jobs"]) == {"figures", "report"}, "cubeflow run draws nothing"
+    assert (second["keep"], second["remove"]) == (5 * 3 + n_stacks + n_final, 0)
     inside.put([*RUNS, 100009])
     third = plan()
     assert third["targets"]["one"]["runs_to_reduce"] == 1
-    assert third["targets"]["one"]["jobs"]["export"] == 2
-    assert third["total"]["artifacts"]["remove"] > 0
+    assert third["remove"] > 0
 
 
-def test_plan_counts_the_jobs_that_small_targets_share(inside):
+def test_small_targets_share_jobs(inside):
     one = inside.config["targets"]["one"]
-    inside.write(targets={"one": one, "two": deepcopy(one)}, stack={"batch": 64})
-    first = plan()
-    assert first["total"]["jobs"] == {"reduce": 0, "restore": 0, "stack": 0, "export": 0, "table": 0, "together": 1}
-    assert first["largest_job"]["target"] == "one, two"
-    assert first["largest_job"]["rule"] == "together"
-    assert "jobs: 1 together\n" in cubeflow("plan")
+    inside.write(targets={"one": one, "two": deepcopy(one), "three": deepcopy(one)}, stack={"batch": 64})
+    jobs = plan()["jobs"]
+    assert jobs["reduce"] < 3
+    assert jobs["export"] < 9
     inside.build()
-    assert "jobs: none\n" in cubeflow("plan")
+    assert "reduce" not in plan()["jobs"]
 
 
 def test_plan_says_which_runs_are_refused_and_why(inside):
     (inside.store / "obs_100002.fits.gz").unlink()
-    (refusal,) = plan(status=3)["targets"]["one"]["refused"]
+    (refusal,) = plan()["targets"]["one"]["refused"]
     assert refusal["obs_id"] == 100002
     assert "obs_100002.fits.gz: No such file" in refusal["reason"]
-    text = cubeflow("plan", status=3)
-    assert "one: run 100002: refused: " in text
-    assert "jobs: 2 reduce" in text or "reduce" in text
+    assert "one: run 100002: refused: " in cubeflow("plan")
 
 
 def test_map_that_cannot_fit_is_refused_with_the_key(inside):
@@ -98,8 +93,7 @@ def test_clean_removes_what_no_plan_needs_and_only_when_told(inside):
     inside.build()
     finals, before = inside.finals(), inside.stamps()
     listed = json.loads(cubeflow("clean", "--json"))["files"]
-    assert {f"results/one/obs/{run}/reduced.h5" for run in (100004, 100005)} <= set(listed)
-    assert not [path for path in listed if "/100001/" in path]
+    assert {run for path in listed if "/obs/" in path for run in (path.split("/")[3],)} == {"100004", "100005"}
     assert inside.stamps() == before
     assert "MB removed" in cubeflow("clean", "--yes")
     assert not (inside.results / "one/obs/100004").exists()
@@ -116,39 +110,76 @@ def test_clean_names_the_products_of_a_label_that_is_gone(inside):
     inside.write(backgrounds={labels[0]: inside.config["backgrounds"][labels[0]]})
     listed = json.loads(cubeflow("clean", "--json"))["files"]
     assert f"results/one/{labels[1]}/cube.h5" in listed
-    assert not [path for path in listed if path.startswith(f"results/one/{labels[0]}/")]
+    assert not [path for path in listed if path.startswith(f"results/one/{labels[0]}/") and "made-" not in path]
     cubeflow("clean", "--yes")
     assert not (inside.results / "one" / labels[1]).exists()
     assert (inside.results / "one" / labels[0] / "cube.h5").is_file()
 
 
+def test_clean_leaves_what_others_wrote(inside, tmp_path):
+    """Files of any other name, files of ours only by name, and whatever links lead to."""
+    inside.build()
+    folder = inside.results / "one/obs/100001"
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/reduced-0123456789abcdef.h5").write_text("mine")
+    (folder / "linked").symlink_to(tmp_path / "outside", target_is_directory=True)
+    (folder / "reduced-0123456789abcdef.h5").write_text("no artifact")
+    (folder / "notes.txt").write_text("mine")
+    (inside.results / "one/fov/paper.tex").write_text("mine")
+    cubeflow("clean", "--yes")
+    assert (tmp_path / "outside/reduced-0123456789abcdef.h5").exists()
+    kept = [folder / "reduced-0123456789abcdef.h5", folder / "notes.txt", inside.results / "one/fov/paper.tex"]
+    assert all(path.exists() for path in kept)
+
+
+def test_clean_refuses_where_inputs_lie(inside):
+    inside.write(data={"store": "results/one/store"})
+    inside.runs = {}
+    inside.put(RUNS)
+    with pytest.raises(MistakeError, match="an input lies inside"):
+        clean_results(inside.plan(), is_serious=True)
+    assert len(list(inside.store.glob("obs_*"))) == 5
+
+
+def test_results_of_the_first_edition_are_told_left_alone_and_listed(inside):
+    old = [
+        inside.results / name for name in ("plan.json", "one/obs/100001/left-out.json", "one/plan/runs-x.table.json")
+    ]
+    for path in old:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    inside.build()
+    said = CliRunner().invoke(main, ["plan", "-c", "config.yaml"]).output
+    assert said.count("results of the first edition") == 1
+    assert all(path.exists() for path in old)
+    listed = json.loads(cubeflow("clean", "--json"))["files"]
+    assert {str(path.relative_to(inside.folder)) for path in old} <= set(listed)
+
+
 def test_nothing_is_removed_while_a_workflow_is_at_work(inside):
     inside.build()
     inside.put([100001])
-    planned = inside.plan()
-    results = inside.results
-    lock_path(results).write_text(json.dumps({"pid": 1, "host": "elsewhere", "started": "x", "since": "now"}))
-    with pytest.raises(FailedError, match="process 1 on elsewhere since now is at work here"):
-        clean_results(planned, is_serious=True)
-    assert (results / "one/obs/100005/reduced.h5").exists()
+    made = inside.plan()
+    before = inside.stamps()
+    code = "import sys, time; from pathlib import Path; from cubeflow.plan.lock import Lock\n"
+    code += "Lock(Path(sys.argv[1]), sys.argv[2]).take(); print(flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(made.results), made.config], stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    with pytest.raises(FailedError, match=f"process {holder.pid} on .* since .* is at work here"):
+        clean_results(made, is_serious=True)
+    holder.kill()
+    holder.wait()
+    assert inside.stamps() == before
+    clean_results(made, is_serious=True)
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"pid": 1}', DEAD])
-def test_lock_of_the_dead_or_of_nobody_is_taken(tmp_path, text):
-    lock_path(tmp_path).parent.mkdir(parents=True)
-    lock_path(tmp_path).write_text(text.replace("HOST", os.uname().nodename))
-    take_lock(tmp_path)
-    assert holder_of(tmp_path).pid == os.getpid()
-    with pytest.raises(FailedError, match=f"process {os.getpid()} on"):
-        take_lock(tmp_path)
-    release_lock(tmp_path)
-    assert holder_of(tmp_path) is None
-    assert not list(lock_path(tmp_path).parent.iterdir())
-
-
-def test_lock_of_a_process_that_took_the_number_of_another_is_taken(tmp_path):
-    lock_path(tmp_path).parent.mkdir(parents=True)
-    host = os.uname().nodename
-    lock_path(tmp_path).write_text(json.dumps({"pid": os.getppid(), "host": host, "started": "other", "since": ""}))
-    take_lock(tmp_path)
-    assert holder_of(tmp_path).pid == os.getpid()
+def test_lock_is_free_when_its_holder_is_gone_and_between_configurations(tmp_path):
+    first = Lock(tmp_path, "a")
+    first.take()
+    with pytest.raises(LockedError, match=f"process {os.getpid()} on"):
+        Lock(tmp_path, "a").take()
+    with Lock(tmp_path, "b").held():
+        pass
+    first.release()
+    with Lock(tmp_path, "a").held():
+        pass

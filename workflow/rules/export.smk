@@ -1,47 +1,28 @@
-# The final products of a label, and the run table of a target. They hold the key of what they were
-# made from; the plan compares it, and says whether they must be made again.
+# The final products of a label and the run table of a target, each with its certificate; those of several
+# small targets share a process.
 
+for _job in PLAN.jobs("export"):
 
-rule export:
-    input:
-        final=lambda wildcards: unless_current(PLAN.final(wildcards.target, wildcards.label)),
-        root=ancient(lambda wildcards: PLAN.root(wildcards.target, wildcards.label)),
-    output:
-        cube=f"{RESULTS}/{{target}}/{{label}}/cube.h5",
-        dataset=f"{RESULTS}/{{target}}/{{label}}/dataset.fits.gz",
-        datasets=f"{RESULTS}/{{target}}/{{label}}/datasets.yaml",
-        significance=f"{RESULTS}/{{target}}/{{label}}/significance.fits.gz",
-    log:
-        f"{RESULTS}/logs/{{target}}/export-{{label}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/{{target}}/export-{{label}}.tsv"
-    conda:
-        "../../environment.yml"
-    resources:
-        mem_mb=lambda wildcards, attempt: PLAN.memory_mb(wildcards.target, "export", attempt),
-        runtime=lambda wildcards, attempt: PLAN.minutes(wildcards.target, "export", attempt),
-    message:
-        "{wildcards.target}: final products of {wildcards.label}"
-    shell:
-        "cubeflow export {input.final:q} > {log:q} 2>&1"
-
-
-rule table:
-    input:
-        table=lambda wildcards: unless_current(PLAN.table(wildcards.target)),
-        leaves=ancient(lambda wildcards: PLAN.all_leaves(wildcards.target)),
-    output:
-        f"{RESULTS}/{{target}}/runs.ecsv",
-    log:
-        f"{RESULTS}/logs/{{target}}/table.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/{{target}}/table.tsv"
-    conda:
-        "../../environment.yml"
-    resources:
-        mem_mb=lambda wildcards, attempt: PLAN.memory_mb(wildcards.target, "table", attempt),
-        runtime=lambda wildcards, attempt: PLAN.minutes(wildcards.target, "table", attempt),
-    message:
-        "{wildcards.target}: run table"
-    shell:
-        "cubeflow table {input.table:q} > {log:q} 2>&1"
+    rule:
+        name:
+            _job.name
+        input:
+            PLAN.below(_job.inputs),
+        output:
+            PLAN.below(_job.outputs),
+        log:
+            f"{RESULTS}/logs/{_job.name}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/{_job.name}.tsv"
+        conda:
+            PLAN.environment
+        resources:
+            mem_mb=PLAN.memory_mb(_job),
+            runtime=PLAN.minutes(_job),
+        params:
+            plan=PLAN.file,
+            job=_job.name,
+        message:
+            _job.message
+        shell:
+            "cubeflow export {params.plan:q} {params.job:q} > {log:q} 2>&1"

@@ -1,31 +1,52 @@
-# Pictures, DS9 regions and the page, in one job at the end. The page holds the key of what it was
-# made from; the plan compares it, and says whether the report must be made again.
+# Pictures and regions of each label, then the page that shows them all.
+
+for _job in PLAN.jobs("figures"):
+
+    rule:
+        name:
+            _job.name
+        input:
+            PLAN.below(_job.inputs),
+        output:
+            [PLAN.shown(report, file) for file in _job.outputs],
+        log:
+            f"{RESULTS}/logs/{_job.name}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/{_job.name}.tsv"
+        conda:
+            PLAN.environment
+        resources:
+            mem_mb=PLAN.memory_mb(_job),
+            runtime=PLAN.minutes(_job),
+        params:
+            plan=PLAN.file,
+            job=_job.name,
+        message:
+            _job.message
+        shell:
+            "cubeflow figures {params.plan:q} {params.job:q} > {log:q} 2>&1"
 
 
-rule report:
-    input:
-        manifest=unless_current(REPORT),
-        cubes=[product(target, f"{label}/cube.h5") for target, label in PLAN.finals_apart()],
-        tables=[product(target, "runs.ecsv") for target in PLAN.tables_apart()],
-        marks=[mark for mark, makes_products in PLAN.marks().items() if makes_products],
-    output:
-        page=f"{RESULTS}/report.html",
-        regions=REGIONS,
-        significance=marked("significance"),
-        excess=marked("excess"),
-        counts=marked("counts"),
-        background=marked("background"),
-        exposure=marked("exposure"),
-    log:
-        f"{RESULTS}/logs/report.log",
-    conda:
-        "../../environment.yml"
-    resources:
-        mem_mb=lambda wildcards, attempt: PLAN.report_memory_mb(attempt),
-        runtime=lambda wildcards, attempt: (10 + len(PLAN.finals()) // 4) * attempt,
-    params:
-        results=lambda wildcards: RESULTS,
-    message:
-        "report"
-    shell:
-        "cubeflow report {params.results:q} --manifest {input.manifest:q} > {log:q} 2>&1"
+for _job in PLAN.jobs("report"):
+
+    rule:
+        name:
+            "report"
+        input:
+            PLAN.below(_job.inputs),
+        output:
+            PLAN.below(_job.outputs),
+        log:
+            f"{RESULTS}/logs/report.log",
+        conda:
+            PLAN.environment
+        resources:
+            mem_mb=PLAN.memory_mb(_job),
+            runtime=PLAN.minutes(_job),
+        params:
+            plan=PLAN.file,
+            job=_job.name,
+        message:
+            "report"
+        shell:
+            "cubeflow report {params.plan:q} {params.job:q} > {log:q} 2>&1"

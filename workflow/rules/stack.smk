@@ -1,27 +1,27 @@
-# A stack of stacks is a stack. Nodes are named by their children: one that exists is never stale,
-# and where all exist there is no rule.
+# A stack of stacks is a stack; the name of a node is its key, and its children come from the plan.
 
-if PLAN.node_pattern():
+if PLAN.nodes:
 
     rule stack:
         input:
-            children=ancient(node_children),
+            lambda wildcards: PLAN.below(PLAN.node(wildcards).inputs),
         output:
-            node=f"{RESULTS}/{{target}}/stack/{{label}}/{{node}}.h5",
+            f"{RESULTS}/{{target}}/stack/{{label}}/{{node}}.h5",
         log:
-            f"{RESULTS}/logs/{{target}}/stack-{{label}}-{{node}}.log",
+            f"{RESULTS}/logs/stack-{{target}}-{{label}}-{{node}}.log",
         benchmark:
-            f"{RESULTS}/benchmarks/{{target}}/stack-{{label}}-{{node}}.tsv"
+            f"{RESULTS}/benchmarks/stack-{{target}}-{{label}}-{{node}}.tsv"
         wildcard_constraints:
-            node=PLAN.node_pattern(),
+            node=PLAN.node_pattern,
         conda:
-            "../../environment.yml"
+            PLAN.environment
         resources:
-            mem_mb=lambda wildcards, attempt: PLAN.memory_mb(wildcards.target, "stack", attempt),
-            runtime=lambda wildcards, attempt: PLAN.minutes(wildcards.target, "stack", attempt),
+            mem_mb=lambda wildcards, attempt: PLAN.memory_mb(PLAN.node(wildcards))(wildcards, attempt),
+            runtime=lambda wildcards, attempt: PLAN.minutes(PLAN.node(wildcards))(wildcards, attempt),
         params:
-            compression=lambda wildcards: PLAN.compression(wildcards.target),
+            plan=PLAN.file,
+            job=lambda wildcards: PLAN.node(wildcards).name,
         message:
-            "{wildcards.target}: stack node {wildcards.node} of {wildcards.label}"
+            "{wildcards.target}: {wildcards.label}: stack {wildcards.node}"
         shell:
-            "cubeflow stack --compression {params.compression} {output.node:q} {input.children:q} > {log:q} 2>&1"
+            "cubeflow stack {params.plan:q} {params.job:q} > {log:q} 2>&1"

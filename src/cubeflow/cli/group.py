@@ -1,17 +1,72 @@
-"""The group of all verbs: how mistakes end, what every verb has, and the page of ``cubeflow --help``."""
+"""The group of all verbs: what they share, how they speak and how they end, and the page of ``cubeflow --help``."""
 
 from __future__ import annotations
 
 import gc
+import json
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import cleandoc
+from pathlib import Path
+from threading import current_thread, main_thread
+from types import FrameType
 
 import click
 
-from cubeflow.cli.ending import ending_in_order
-from cubeflow.cli.shared import CONFIGURATION, FAILED, be_quiet
 from cubeflow.errors import FailedError, MistakeError
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+QUIET = "cubeflow.quiet"
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+CONFIGFILE = click.option(
+    "--configfile",
+    "-c",
+    "configfiles",
+    type=NEW_FILE,
+    multiple=True,
+    default=(Path("config/config.yaml"),),
+    show_default=True,
+    help="Configuration; given more than once, later ones override earlier ones.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def say(line: str) -> None:
+    """Print one line to standard error at once, for logs are read while jobs run; nothing with ``--quiet``."""
+    ctx = click.get_current_context(silent=True)
+    if ctx is None or not ctx.meta.get(QUIET):
+        click.echo(line, err=True)
+
+
+def print_json(content: object) -> None:
+    """Print plain content as JSON to standard output."""
+    click.echo(json.dumps(content, indent=1, sort_keys=True))
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Let SIGINT and SIGTERM unwind the work, so that temporary files go; the exit status is 130 or 143."""
+    if current_thread() is not main_thread():  # only there can signals be handled
+        yield
+        return
+    before = {number: signal.signal(number, _stop) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    """End once: what comes after the first signal does not disturb the clearing up."""
+    for each in STOPS:
+        signal.signal(each, signal.SIG_IGN)
+    click.echo(f"cubeflow: stopped by {signal.Signals(number).name}", err=True)
+    sys.exit(128 + number)
 
 
 class Verbs(click.Group):
@@ -23,7 +78,9 @@ class Verbs(click.Group):
         """Add verbs below a title of the help page; each gets the option ``--quiet``."""
         self.sections = {**getattr(self, "sections", {}), title: [str(verb.name) for verb in verbs]}
         for verb in verbs:
-            verb.params.append(quiet_option())
+            text = "Say nothing but what was asked for, and what went wrong."
+            quiet = click.Option(("--quiet", "-q"), is_flag=True, expose_value=False, callback=_be_quiet, help=text)
+            verb.params.append(quiet)
             verb.help = cleandoc(verb.help or "").replace("\nExample:", "\n\b\nExample:")  # its lines stay as they are
             self.add_command(verb)
 
@@ -34,12 +91,12 @@ class Verbs(click.Group):
                 return super().invoke(ctx)
         except MistakeError as error:
             click.echo(str(error), err=True)
-            sys.exit(CONFIGURATION)
+            sys.exit(error.status)
         except BrokenPipeError:  # who reads has enough, as `head` has: click ends without a word
             raise
-        except failures() as error:
+        except (FailedError, OSError, MemoryError) as error:  # neither a mistake of the user nor a bug
             click.echo(f"cubeflow: {error}", err=True)
-            sys.exit(FAILED)
+            sys.exit(getattr(error, "status", FailedError.status))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs of each section, in the order they were added."""
@@ -50,18 +107,8 @@ class Verbs(click.Group):
                 formatter.write_dl([(name, verb.get_short_help_str(76 - width)) for name, verb in found if verb])
 
 
-def failures() -> tuple[type[Exception], ...]:
-    """What is no mistake of the user and no bug; imported when something was raised."""
-    from cubeflow.storage.atomic import StorageError
-    from cubeflow.storage.envelope import ArtifactDamaged, ArtifactMismatch
-
-    return FailedError, OSError, MemoryError, StorageError, ArtifactDamaged, ArtifactMismatch
-
-
-def quiet_option() -> click.Option:
-    """Option that silences what a verb says while it works."""
-    text = "Say nothing but what was asked for, and what went wrong."
-    return click.Option(("--quiet", "-q"), is_flag=True, expose_value=False, callback=be_quiet, help=text)
+def _be_quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta[QUIET] = value
 
 
 @click.group(

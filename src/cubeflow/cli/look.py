@@ -1,35 +1,58 @@
-"""Verbs that look at results: what a file holds, and how two results differ."""
+"""Verbs that look: what is wrong with a store, what a file holds, how two results differ."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from cubeflow.cli.shared import DIFFERENT, JSON, print_json
+from cubeflow.cli.group import FILE, JSON, print_json
+from cubeflow.errors import FailedError, RunsLeftOut
 
 PATH = click.Path(exists=True, path_type=Path)
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--dense", is_flag=True, help="Make the maps of a factored artifact again, and show these.")
+@click.argument("source", metavar="STORE_OR_CONFIG")
+@click.option("--obs-id", "-i", "obs_ids", type=int, multiple=True, help="Only this run; may be repeated.")
+@click.option("--root", "roots", multiple=True, help="Folder outside the store with files of it; may be repeated.")
 @JSON
-def inspect(file: Path, dense: bool, as_json: bool) -> None:
+def check(source: str, obs_ids: tuple[int, ...], roots: tuple[str, ...], as_json: bool) -> None:
+    """Read all runs of a store, or some, and say what deviates, what was repaired and what is refused, and why.
+
+    Exit status 3 if any run is refused.
+
+    Example: cubeflow check ../shared/data/hess-dl3-dr1
+    """
+    from cubeflow.cli.show import show_check
+    from cubeflow.tools.check import check_runs, open_source
+
+    store, options = open_source(source, roots)
+    runs = list(check_runs(store, options, obs_ids))
+    if as_json:
+        print_json({"store": store.path, "problems": store.problems, "runs": [asdict(run) for run in runs]})
+    else:
+        show_check(runs, store.problems)
+    sys.exit(RunsLeftOut.status if store.problems or any(run.reason for run in runs) else 0)
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@JSON
+def inspect(file: Path, as_json: bool) -> None:
     """Show what FILE holds: an artifact, a FITS file or a run table.
 
-    Of an artifact: kind, key, and of each map geometry, axes, unit, totals and size; its results, and what it was
-    made of. With `artifacts.form: factored` the files of a run hold what its maps are made from; --dense shows those.
+    Of an artifact: kind, key, and of each map geometry, axes, unit and totals; its results, and what it was made of.
 
     Example: cubeflow inspect results/crab/fov/cube.h5
-             cubeflow inspect --dense results/crab/obs/23523/reduced.h5
              cubeflow inspect --json results/crab/runs.ecsv
     """
     from cubeflow.cli.show import show_file
-    from cubeflow.steps.inspect import describe_file
+    from cubeflow.tools.inspect import describe_file
 
-    about = describe_file(file, dense)
+    about = describe_file(file)
     if as_json:
         print_json(about)
     else:
@@ -51,11 +74,11 @@ def diff(first: Path, second: Path, rtol: float, as_json: bool) -> None:
              cubeflow diff --rtol 1e-6 results/crab/fov/cube.h5 results/crab/ring/cube.h5
     """
     from cubeflow.cli.show import show_difference
-    from cubeflow.steps.diff import compare
+    from cubeflow.tools.diff import compare
 
     found = compare(first, second, rtol)
     if as_json:
         print_json(found)
     else:
         show_difference(found, (str(first), str(second)))
-    sys.exit(0 if found["same"] else DIFFERENT)
+    sys.exit(0 if found["same"] else FailedError.status)

@@ -1,62 +1,83 @@
-"""Verbs about the plan: what would be done, and what is not needed any more."""
+"""Verbs about the plan: what would be done, doing it in one process, and what is not needed any more."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from cubeflow.cli.shared import CONFIGFILE, JSON, REFUSED, print_json, say
+from cubeflow.cli.group import CONFIGFILE, JSON, print_json, say
+from cubeflow.errors import FailedError
+
+if TYPE_CHECKING:
+    from cubeflow.plan.summary import Summary
 
 
 @click.command()
 @CONFIGFILE
 @JSON
 def plan(configfiles: tuple[Path, ...], as_json: bool) -> None:
-    """Say what would be done, and write the plan that the workflow follows. Computes nothing.
+    """Say what would be done, and write the plan from which jobs take what they do. Computes nothing.
 
     Example: cubeflow plan -c config/hess-crab.yaml
     """
     from cubeflow.config import load_config
-    from cubeflow.steps.entry import make_plan, require_runs
-    from cubeflow.steps.summary import summarize
+    from cubeflow.plan.make import make_plan, require_runs
+    from cubeflow.plan.summary import summarize
+    from cubeflow.store.keys import to_plain
 
-    planned = make_plan(load_config(list(configfiles)), say)
-    summary = summarize(planned)
+    made = make_plan(load_config(list(configfiles)), say)
+    path, summary = made.write(), summarize(made)
     if as_json:
-        print_json(summary)
+        print_json({**to_plain(summary), "plan": str(path)})
     else:
         show_summary(summary)
-    require_runs(planned)
-    sys.exit(REFUSED if planned.workflow.refused or planned.workflow.left_out else 0)
+        click.echo(f"plan: {path}")
+    require_runs(made)
 
 
-def show_summary(summary: dict[str, Any]) -> None:
+def show_summary(summary: Summary) -> None:
     """Print what a plan means, refused runs first."""
-    for name, target in summary["targets"].items():
-        for refusal in target["refused"]:
-            click.echo(f"{name}: run {refusal['obs_id']}: refused: {refusal['reason']}")
-    for name, target in summary["targets"].items():
+    for name, target in summary.targets.items():
+        for refusal in target.refused:
+            click.echo(f"{name}: run {refusal.obs_id}: refused: {refusal.reason}")
+    for name, target in summary.targets.items():
+        left_out = f"{len(target.refused)} refused, {target.unselected} not asked for"
         click.echo(
-            f"{name}: {target['runs']} runs in {target['batches']} batches, {len(target['refused'])} refused, "
-            f"{target['unselected']} not asked for; {target['runs_to_reduce']} to reduce"
+            f"{name}: {target.runs} runs in {target.batches} batches, {left_out}; {target.runs_to_reduce} to reduce"
         )
-    total, largest = summary["total"], summary["largest_job"]
-    jobs = ", ".join(f"{count} {rule}" for rule, count in total["jobs"].items() if count) or "none"
-    artifacts = total["artifacts"]
-    click.echo(f"jobs: {jobs}")
-    click.echo(
-        f"artifacts: {artifacts['make']} to make, {artifacts['keep']} to keep, {artifacts['remove']} not needed any "
-        f"more ({total['removable_mb']:g} MB; cubeflow clean)"
-    )
-    click.echo(f"estimate: {total['disk_mb']} MB of disk, {total['cpu_seconds'] / 60:.1f} minutes of CPU")
-    if largest:
-        click.echo(
-            f"largest job: {largest['rule']} of {largest['target']}, "
-            f"{largest['memory_mb']} MB, at most {largest['minutes']} minutes"
-        )
+    click.echo("jobs: " + (", ".join(f"{count} {kind}" for kind, count in summary.jobs.items()) or "none"))
+    stale = f"{summary.remove} not needed any more ({summary.removable_mb:g} MB; cubeflow clean)"
+    click.echo(f"files: {summary.make} to make, {summary.keep} to keep, {stale}")
+    click.echo(f"estimate: {summary.disk_mb} MB of disk, {summary.cpu_seconds / 60:.1f} minutes of CPU")
+    if largest := summary.largest_job:
+        click.echo(f"largest job: {largest.kind}, {largest.message}, {largest.memory_mb} MB")
+
+
+@click.command()
+@CONFIGFILE
+def run(configfiles: tuple[Path, ...]) -> None:
+    """Do everything in this process: reduce, stack, export, run table. Makes what is missing, on one core.
+
+    For a few runs on a workstation, where starting processes is most of the work; Snakemake does the same on
+    many cores or a cluster, and makes the report. What one has made the other finds in place.
+
+    Example: cubeflow run -c config/hess-crab.yaml
+    """
+    from cubeflow.config import load_config
+    from cubeflow.plan.lock import Lock
+    from cubeflow.plan.make import make_plan, require_runs, say_planned
+    from cubeflow.plan.run import finish, run_plan
+
+    made = make_plan(load_config(list(configfiles)), say)
+    say_planned(made, say)
+    require_runs(made)
+    with Lock(made.results, made.config).held():
+        made.cache.save()
+        run_plan(made, say)
+    finish(made, say)
 
 
 @click.command()
@@ -71,14 +92,40 @@ def clean(configfiles: tuple[Path, ...], yes: bool, as_json: bool) -> None:
     Example: cubeflow clean -c config/hess-crab.yaml --yes
     """
     from cubeflow.config import load_config
-    from cubeflow.steps.clean import clean_results
-    from cubeflow.steps.entry import make_plan
+    from cubeflow.plan.clean import clean_results
+    from cubeflow.plan.make import make_plan
 
-    cleaned = clean_results(make_plan(load_config(list(configfiles)), say), is_serious=yes)
+    paths, size = clean_results(make_plan(load_config(list(configfiles)), say), is_serious=yes)
     if as_json:
-        print_json(cleaned)
+        print_json({"files": [str(path) for path in paths], "bytes": size})
         return
-    for path in cleaned["files"]:
+    for path in paths:
         click.echo(path)
     done = "removed" if yes else "not needed any more (remove them with --yes)"
-    click.echo(f"{len(cleaned['files'])} files, {cleaned['bytes'] / 2**20:.1f} MB {done}")
+    click.echo(f"{len(paths)} files, {size / 2**20:.1f} MB {done}")
+
+
+@click.command()
+@CONFIGFILE
+@JSON
+def verify(configfiles: tuple[Path, ...], as_json: bool) -> None:
+    """Read all results that are there and say which of them are not as they were written.
+
+    The plan trusts names and sizes; after a disk or a copy has failed, this looks at every byte. Nothing is changed:
+    remove what is damaged, and it is made again. Exit status 1 if anything is.
+
+    Example: cubeflow verify -c config/hess-crab.yaml
+    """
+    from cubeflow.config import load_config
+    from cubeflow.plan.make import make_plan
+    from cubeflow.plan.verify import verify_results
+
+    found = list(verify_results(make_plan(load_config(list(configfiles)), say)))
+    damaged = {str(path): problem for path, problem in found if problem is not None}
+    if as_json:
+        print_json({"files": len(found), "damaged": damaged})
+    else:
+        for path, problem in damaged.items():
+            click.echo(f"{path}: {problem}")
+        click.echo(f"{len(found)} files, {len(damaged)} of them damaged")
+    sys.exit(FailedError.status if damaged else 0)

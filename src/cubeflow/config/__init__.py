@@ -1,8 +1,9 @@
-"""The configuration: pydantic models, one section per step, and how a file becomes one (floor 4)."""
+"""The configuration: sections that are the options of each product, and how files become them (floor 3)."""
 
-from cubeflow.config.load import ConfigError, load_config, load_from_command_line, parse_config, resolve_target
-from cubeflow.config.model import Config, TargetConfig
+from cubeflow.config.load import load_config, load_from_command_line, parse_config
+from cubeflow.config.read import ConfigError
 from cubeflow.config.schema import json_schema
+from cubeflow.config.sections import Config, TargetConfig
 
 __all__ = [
     "Config",
@@ -12,5 +13,4 @@ __all__ = [
     "load_config",
     "load_from_command_line",
     "parse_config",
-    "resolve_target",
 ]

@@ -1,27 +1,26 @@
-"""From a file to a checked configuration; every mistake is one line with file, line and key."""
+"""From files to a checked configuration; every mistake is one line with file, line and key."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from cubeflow.config.layout import complete_targets, layout_mistakes
-from cubeflow.config.merge import merge
-from cubeflow.config.messages import Draft, explain
-from cubeflow.config.model import Config, TargetConfig
-from cubeflow.errors import MistakeError
-from cubeflow.strict_yaml import Document, KeyPath, YamlError, dotted, parse_scalar, parse_yaml, read_yaml
+from cubeflow.config.build import Builder, keys_of, unknown_key
+from cubeflow.config.read import ABSENT, ConfigError, Node, make_node, parse_scalar, parse_yaml, read_yaml
+from cubeflow.config.sections import Config, TargetConfig
+from cubeflow.products.setting import Setting
 
 OVERRIDES = "overrides"
 MAX_MESSAGES = 10
-
-
-class ConfigError(MistakeError):
-    """A configuration is wrong; each line of the message is ``file:line:key: what was expected``."""
+TARGET_ONLY = ("position", "geometry")
+TARGET_SECTIONS = tuple(key for key in keys_of(TargetConfig) if key not in TARGET_ONLY)
+CONFIG_SECTIONS = tuple(keys_of(Config))
+# A way to give energy bins replaces the other ways.
+_WAYS = {"edges": ("min", "max", "bins", "bins_per_decade"), "min": ("edges",), "max": ("edges",)}
+_WAYS |= {"bins": ("bins_per_decade", "edges"), "bins_per_decade": ("bins", "edges")}
 
 
 def load_config(path: Path | str | Sequence[Path | str], overrides: Mapping[str, Any] | None = None) -> Config:
@@ -34,37 +33,25 @@ def load_config(path: Path | str | Sequence[Path | str], overrides: Mapping[str,
     overrides : mapping, optional
         Sections that override those of the files, key by key, as on the command line.
 
-    Returns
-    -------
-    Config
-        Every target complete, with its overrides merged in.
-
     Raises
     ------
     ConfigError
         One line per mistake, at most ten and a word on the rest.
     """
-    paths = [path] if isinstance(path, (str, Path)) else list(path)
-    try:
-        documents = [read_yaml(each) for each in paths]
-    except YamlError as error:
-        raise ConfigError(str(error)) from error
-    return _check(_draft(documents, overrides or {}))
+    root = Node({}, OVERRIDES)
+    for each in [path] if isinstance(path, (str, Path)) else path:
+        root = merge(root, read_yaml(each))
+    return _check(replace(merge(root, make_node(overrides or {}, OVERRIDES)), source=root.source))
 
 
 def load_from_command_line(paths: Sequence[Path | str], overrides: Mapping[str, Any]) -> Config:
     """Read and check a configuration with overrides from Snakemake, which leaves what is in lists and mappings text.
 
     Such text is read as in a file: ``5`` is a number, ``null`` nothing. Where that does not fit it is tried as it is,
-    as a folder may be called 2024.
-
-    Raises
-    ------
-    ConfigError
-        As `load_config`.
+    as a folder may be called 2024. Raises as `load_config` does.
     """
     try:
-        return load_config(paths, _read_scalars(overrides, ()))
+        return load_config(paths, make_node(overrides, OVERRIDES, scalar=parse_scalar).plain())
     except ConfigError:
         with suppress(ConfigError):
             return load_config(paths, overrides)
@@ -72,57 +59,51 @@ def load_from_command_line(paths: Sequence[Path | str], overrides: Mapping[str, 
 
 
 def parse_config(text: str, source: str = "configuration") -> Config:
-    """Check a configuration given as text; `source` names it in messages. Raises as `load_config` does."""
-    try:
-        document = parse_yaml(text.encode(), source)
-    except YamlError as error:
-        raise ConfigError(str(error)) from error
-    return _check(_draft([document], {}))
+    """Check a configuration given as text, which `source` names in messages; raises as `load_config` does."""
+    return _check(parse_yaml(text.encode(), source))
 
 
-def resolve_target(config: Config, name: str) -> TargetConfig:
-    """Sections of one target, complete; ConfigError for a name that the configuration does not have."""
-    if name not in config.targets:
-        raise ConfigError(f"targets: expected one of {', '.join(config.targets)}, got {name!r}")
-    return config.targets[name]
+def merge(base: Node, override: Node) -> Node:
+    """Sections of `base`, changed key by key by those of `override`.
+
+    Two cases replace instead of merging: a new ``method`` or ``type`` replaces the section that had another, and a
+    way to give energy bins replaces the other ways. A label of ``backgrounds`` set to null is taken out.
+    """
+    if not (isinstance(base.value, dict) and isinstance(override.value, dict)):
+        return override
+    given, section = override.value, override.path[2:] if override.path[:1] == ("targets",) else override.path
+    if any(tag in given and given[tag].value != base.child(tag).value for tag in ("method", "type")):
+        return override
+    kept = dict(base.value)
+    if section in (("energy",), ("energy_true",)):
+        for excluded in {other for key in given for other in _WAYS.get(key, ())}:
+            kept.pop(excluded, None)
+    merged = kept | {key: merge(kept[key], node) if key in kept else node for key, node in given.items()}
+    if section == ("backgrounds",):
+        merged = {label: node for label, node in merged.items() if node.value is not None}
+    return replace(override, value=merged)
 
 
-def _check(draft: Draft) -> Config:
-    messages = [draft.line(path, message) for path, message in layout_mistakes(draft.content)]
-    if not messages:
-        try:
-            return Config.model_validate(complete_targets(draft.content))
-        except ValidationError as error:
-            messages = [explain(draft, details) for details in error.errors(include_url=False)]
-    messages = list(dict.fromkeys(messages))
-    more = [f"{draft.source}: and {len(messages) - MAX_MESSAGES} more"] if len(messages) > MAX_MESSAGES else []
-    raise ConfigError("\n".join(messages[:MAX_MESSAGES] + more))
-
-
-def _draft(documents: Sequence[Document], overrides: Mapping[str, Any]) -> Draft:
-    """Merge the files and the overrides, in this order."""
-    content: dict[str, Any] = {}
-    origin: dict[KeyPath, tuple[str, int | None]] = {}
-    for document in documents:
-        content = merge(content, document.content)
-        origin |= {path: (document.source, line) for path, line in document.lines.items()}
-    origin |= dict.fromkeys(_key_paths(overrides, ()), (OVERRIDES, None))
-    return Draft(merge(content, overrides), origin, documents[-1].source if documents else OVERRIDES)
-
-
-def _key_paths(values: Any, path: KeyPath) -> list[KeyPath]:
-    """Path of every key and item of nested mappings and lists."""
-    items = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else ()
-    return [found for key, value in items for found in [(*path, key), *_key_paths(value, (*path, key))]]
-
-
-def _read_scalars(values: Any, path: KeyPath) -> Any:
-    """Nested mappings and lists with the values that their strings have in a file."""
-    if isinstance(values, Mapping):
-        return {key: _read_scalars(value, (*path, key)) for key, value in values.items()}
-    if isinstance(values, list):
-        return [_read_scalars(value, (*path, index)) for index, value in enumerate(values)]
-    try:
-        return parse_scalar(values) if isinstance(values, str) else values
-    except ValueError as error:
-        raise ConfigError(f"{OVERRIDES}:{dotted(path)}: {error}") from error
+def _check(root: Node) -> Config:
+    """Give every target the common sections, with its own merged in, and build the sections."""
+    known, targets = (*CONFIG_SECTIONS, *TARGET_SECTIONS), root.child("targets")
+    mistakes = [root.child(key).says(unknown_key(key, known)) for key in root.value if key not in known]
+    if not isinstance(targets.value, dict) or not targets.value:
+        got = "nothing" if targets.value is ABSENT else f"{targets.plain()!r:.60}"
+        mistakes.append(targets.says(f"expected at least one target by name, got {got}"))
+    if not mistakes:
+        # What every target needs and is not common is missed there, once, and not in each target.
+        common = {
+            key: root.child(key)
+            for key, about in keys_of(TargetConfig).items()
+            if key in TARGET_SECTIONS and (key in root.value or about.default is ABSENT)
+        }
+        completed = {name: merge(replace(targets, value=common), target) for name, target in targets.value.items()}
+        content = {key: node for key, node in root.value.items() if key in CONFIG_SECTIONS}
+        root = replace(root, value=content | {"targets": replace(targets, value=completed)})
+        config = Builder(mistakes).value(Config, Setting(), root)
+    if not mistakes:
+        return config
+    mistakes = list(dict.fromkeys(mistakes))
+    more = [f"{root.source}: and {len(mistakes) - MAX_MESSAGES} more"] if len(mistakes) > MAX_MESSAGES else []
+    raise ConfigError("\n".join(mistakes[:MAX_MESSAGES] + more))

@@ -1,217 +1,299 @@
-"""Sections of the configuration: one for each step, which is its schema and its argument."""
+"""The sections of a configuration: those that are not the options of a product, and what holds them all."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal, cast
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from cubeflow.config.build import KeyMistake
+from cubeflow.maps import Axis, energy_axis, log_edges, make_geometry, rad_axis
+from cubeflow.maps.sphere import Position
+from cubeflow.products.acceptance import AcceptanceOptions
+from cubeflow.products.adaptive_ring import AdaptiveRingOptions
+from cubeflow.products.background import BackgroundOptions
+from cubeflow.products.exclusion import ExclusionFile
+from cubeflow.products.fov_background import FovOptions
+from cubeflow.products.norms import make_energy_groups
+from cubeflow.products.reduced import ReduceOptions
+from cubeflow.products.ring_background import RingOptions
+from cubeflow.products.safe_mask import SafeMaskOptions
+from cubeflow.products.setting import Setting
+from cubeflow.products.significance import SignificanceOptions
+from cubeflow.products.spectrum import PowerLaw, Spectrum
 
-from cubeflow.config.quantity import (
-    Angle,
-    AsTuple,
-    Bins,
-    DataPath,
-    Duration,
-    Energy,
-    Time,
-    parse_quantity,
-)
-from cubeflow.config.section import Section, key_error
-
-SafeMaskMethod = Literal["offset-max", "aeff-default", "aeff-max", "edisp-bias", "bkg-peak"]
-RunId = Annotated[int, Field(ge=0)]
-
-
-def _parse_split(value: object) -> object:
-    """``gti``, ``night``, or a duration in s."""
-    if value in (None, "gti", "night"):
-        return value
-    try:
-        seconds = parse_quantity(value, "s")
-    except ValueError as error:
-        raise ValueError(f"expected null, gti, night or a duration such as '10 min', got {value!r:.60}") from error
-    if seconds < 1.0:
-        raise ValueError(f"expected a duration of at least 1 s, got {value!r}")
-    return seconds
+# Names of files and folders beside those of targets and labels.
+RESERVED_TARGETS = frozenset(("logs", "report.html", ".cubeflow", "benchmarks"))
+RESERVED_LABELS = frozenset(("obs", "stack", "runs.ecsv"))
+RunId = Annotated[int, Setting(least=0)]
+Bins = Annotated[int, Setting(least=1, most=10_000)]
+Projection = Literal["TAN", "CAR", "AIT", "ZEA", "SIN", "STG", "ARC", "MOL", "SFL", "CEA", "MER", "PAR"]
 
 
-class Data(Section):
+@dataclass(frozen=True)
+class Data:
     """Where the DL3 files are."""
 
-    store: DataPath
+    store: Path
     """Folder with the index files, or with DL3 files and no index."""
-    roots: Annotated[tuple[DataPath, ...], AsTuple] = ()
+    roots: tuple[Path, ...] = ()
     """Further folders from which the index may take files."""
     pattern: str | None = None
     """Glob, relative to the store, of the DL3 files where there is no index."""
 
+    @property
+    def source(self) -> Path:
+        """Folder of the store, or glob of its files."""
+        return self.store / self.pattern if self.pattern else self.store
 
-class Observations(Section):
+
+@dataclass(frozen=True)
+class Observations:
     """Which runs are used, and which part of them."""
 
-    ids: Annotated[tuple[RunId, ...], AsTuple] | None = None
+    ids: tuple[RunId, ...] | None = None
     """Only these runs; null for all."""
-    exclude: Annotated[tuple[RunId, ...], AsTuple] = ()
+    exclude: tuple[RunId, ...] = ()
     """Never these runs."""
-    within_deg: Angle | None = Field(default=None, alias="within")
+    within_deg: float | None = None
     """Pointing at most this far from the target; null for any."""
     where: str | None = None
     """Condition on the columns of the observation index."""
-    time_mjd: Annotated[tuple[Annotated[tuple[Time, Time], AsTuple], ...], AsTuple] | None = Field(
-        default=None, alias="time"
-    )
+    time_mjd: tuple[tuple[float, float], ...] | None = None
     """Intervals [start, stop] that are used, TT: ISO strings or MJD; null for all."""
-    split_s: Annotated[
-        Literal["gti", "night"] | float | None, BeforeValidator(_parse_split, json_schema_input_type=str | None)
-    ] = Field(default=None, alias="split")
+    split_s: Literal["gti", "night"] | Annotated[float, Setting(least=1)] | None = None
     """Reduce a run in pieces: by GTI, by night or by duration; null for whole runs."""
     duplicates: Literal["refuse", "drop"] = "refuse"
     """What to do with event rows that appear twice in a run."""
 
-    @field_validator("ids", "exclude", "time_mjd")
-    @classmethod
-    def _check_repeated(cls, values: tuple[object, ...] | None) -> tuple[object, ...] | None:
-        if values is not None and len(set(values)) < len(values):
-            repeated = next(value for index, value in enumerate(values) if value in values[:index])
-            raise ValueError(f"expected each once, got {repeated} twice")
-        return values
-
-    @field_validator("ids", "time_mjd")
-    @classmethod
-    def _check_any(cls, values: tuple[object, ...] | None) -> tuple[object, ...] | None:
-        if values == ():
-            raise ValueError("expected at least one, or null for all; got an empty list")
-        return values
-
-    @field_validator("time_mjd")
-    @classmethod
-    def _check_order(cls, values: tuple[tuple[float, float], ...] | None) -> tuple[tuple[float, float], ...] | None:
-        for start, stop in values or ():
+    def __post_init__(self) -> None:
+        for name in ("ids", "exclude", "time_mjd"):
+            values = getattr(self, name)
+            if values == () and name != "exclude":
+                raise ValueError(f"{name}: expected at least one, or null for all; got an empty list")
+            if values and len(set(values)) < len(values):
+                repeated = next(value for value in values if values.count(value) > 1)
+                raise ValueError(f"{name}: expected each once, got {repeated} twice")
+        for start, stop in self.time_mjd or ():
             if not start < stop:
-                raise ValueError(f"expected start before stop, got MJD {start} and {stop}")
-        return values
+                raise ValueError(f"time_mjd: expected start before stop, got MJD {start} and {stop}")
 
 
-class EnergyAxis(Section):
+@dataclass(frozen=True)
+class EnergyAxis:
     """Energy bins: edges, or min, max and either bins or bins_per_decade."""
 
-    edges_tev: Annotated[tuple[Energy, ...], AsTuple, Field(max_length=10_001)] | None = Field(
-        default=None, alias="edges"
-    )
+    edges_tev: tuple[float, ...] | None = None
     """All edges, increasing."""
-    min_tev: Energy | None = Field(default=None, alias="min")
+    min_tev: float | None = None
     """Lower edge of the first bin."""
-    max_tev: Energy | None = Field(default=None, alias="max")
+    max_tev: float | None = None
     """Upper edge of the last bin."""
     bins: Bins | None = None
     """Number of bins, equal in the logarithm."""
     bins_per_decade: Bins | None = None
     """At least this many bins a decade; the number of bins is rounded up."""
 
-    @model_validator(mode="after")
-    def _check_bins(self) -> EnergyAxis:
-        limits = self.min_tev, self.max_tev
+    def __post_init__(self) -> None:
+        others = (self.min_tev, self.max_tev, self.bins, self.bins_per_decade)
         if self.edges_tev is not None:
-            if any(value is not None for value in (*limits, self.bins, self.bins_per_decade)):
+            if any(value is not None for value in others):
                 raise ValueError("expected edges alone, got min, max, bins or bins_per_decade beside them")
-            _check_edges(self.edges_tev)
+            rising = all(low < high for low, high in itertools.pairwise(self.edges_tev))
+            if not (2 <= len(self.edges_tev) <= 10_001 and rising):
+                got = f"got {list(self.edges_tev)!r:.60} TeV"
+                raise ValueError(f"edges_tev: expected two or more increasing energies (at most 10001), {got}")
         elif self.min_tev is None or self.max_tev is None:
             raise ValueError("expected edges, or min and max and bins")
         elif not self.min_tev < self.max_tev:
-            message = f"expected less than max = {self.max_tev:g} TeV, got {self.min_tev:g} TeV"
-            raise key_error("min", message=message)
+            raise ValueError(f"min_tev: expected less than max = {self.max_tev:g} TeV, got {self.min_tev:g} TeV")
         elif (self.bins is None) == (self.bins_per_decade is None):
-            raise key_error("bins", message="expected one of bins and bins_per_decade")
-        return self
+            raise ValueError("bins: expected one of bins and bins_per_decade")
+        self.axis("energy")  # which refuses edges that are the same to 12 digits
 
-    @property
-    def n_bins(self) -> int:
-        """Number of bins."""
+    def axis(self, name: str) -> Axis:
+        """Axis of these bins, whose ends are exactly min and max; `name` is ``energy`` or ``energy_true``."""
         if self.edges_tev is not None:
-            return len(self.edges_tev) - 1
-        if self.bins_per_decade is None:
-            return cast(int, self.bins)
-        lower, upper = self.limits_tev
-        return max(1, math.ceil(math.log10(upper / lower) * self.bins_per_decade - 1e-9))
-
-    @property
-    def limits_tev(self) -> tuple[float, float]:
-        """First and last edge, TeV."""
-        if self.edges_tev is not None:
-            return self.edges_tev[0], self.edges_tev[-1]
-        return cast(float, self.min_tev), cast(float, self.max_tev)
+            return energy_axis(self.edges_tev, name)
+        lower, upper, bins = cast(float, self.min_tev), cast(float, self.max_tev), self.bins
+        if self.bins_per_decade is not None:
+            bins = max(1, math.ceil(math.log10(upper / lower) * self.bins_per_decade - 1e-9))
+        return energy_axis(log_edges(lower, upper, cast(int, bins)), name)
 
 
-def _check_edges(edges_tev: tuple[float, ...]) -> None:
-    """ValueError unless there are two or more increasing edges."""
-    if len(edges_tev) < 2 or any(not low < high for low, high in itertools.pairwise(edges_tev)):
-        raise key_error("edges", message=f"expected two or more increasing energies, got {list(edges_tev)} TeV")
+@dataclass(frozen=True)
+class MapGeometry:
+    """Pixel grid of the maps, centred on the target."""
+
+    width_deg: Annotated[tuple[float, float], Setting(above=0, most=360, alone=True)]
+    """Widths along longitude and latitude; one value for both."""
+    pixel_deg: float = 0.02
+    """Pixel size."""
+    frame: Literal["icrs", "galactic"] = "icrs"
+    """Frame of the map."""
+    projection: Projection = "TAN"
+    """FITS code of the projection."""
+
+    def __post_init__(self) -> None:
+        if (width := min(self.width_deg)) < self.pixel_deg:
+            raise ValueError(f"pixel_deg: expected at most the width {width:g} deg, got {self.pixel_deg:g} deg")
 
 
-class Acceptance(Section):
-    """Predicted hadron background."""
-
-    interpolation: Literal["log", "linear"] = "log"
-    """What is linear between the bins of the table in the field of view: the logarithm of the rate, or the rate."""
-
-
-class SafeMask(Section):
-    """Where the data of a run may be used."""
-
-    methods: Annotated[tuple[SafeMaskMethod, ...], AsTuple] = ("offset-max", "aeff-default")
-    """Conditions that must all hold."""
-    aeff_percent: Annotated[float, Field(gt=0, lt=100)] = 10.0
-    """aeff-max: least effective area, in percent of the largest."""
-    bias_percent: Annotated[float, Field(gt=0, lt=100)] = 10.0
-    """edisp-bias: largest energy bias, in percent."""
-    position: Literal["own", "target"] = "own"
-    """Offset at which aeff-max and edisp-bias find the energy: each pixel's own, or the target's."""
-
-
-class IrfGrid(Section):
+@dataclass(frozen=True)
+class IrfGrid:
     """Coarse grid of the PSF and energy-dispersion maps."""
 
-    pixel_deg: Angle = Field(default=0.2, alias="pixel")
+    pixel_deg: float = 0.2
     """Pixel size."""
-    rad_max_deg: Angle = Field(default=0.66, alias="rad_max")
+    rad_max_deg: float = 0.66
     """Radius up to which the PSF is tabulated."""
     rad_bins: Bins = 66
     """Number of radial bins."""
 
 
-class Significance(Section):
-    """Significance maps."""
-
-    radius_deg: Angle = Field(default=0.1, alias="radius")
-    """Radius of the disc in which counts are summed."""
-
-
-class Stack(Section):
+@dataclass(frozen=True)
+class StackOptions:
     """How runs are batched and stacked."""
 
-    batch: Annotated[int, Field(ge=1, le=1024)] = 16
+    batch: Annotated[int, Setting(least=1, most=1024)] = 16
     """Mean number of runs in a batch, which is one job."""
-    fanout: Annotated[int, Field(ge=2, le=1024)] = 16
+    fanout: Annotated[int, Setting(least=2, most=1024)] = 16
     """Mean number of stacks that are stacked into one."""
 
 
-class Artifacts(Section):
+@dataclass(frozen=True)
+class Artifacts:
     """How artifacts are kept."""
 
     compression: Literal["blosc", "gzip", "none"] = "blosc"
     """Compression of the HDF5 files."""
-    form: Literal["dense", "factored"] = "dense"
-    """What is kept of a run: its maps, or what they are made from again."""
+    keep: Literal["all", "none"] = "all"
+    """What a batch leaves: the maps of every run and their sum, or the sum only."""
 
 
-class Simulate(Section):
+@dataclass(frozen=True)
+class Simulate:
     """The simulated store that is made where there is none."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    seed: Annotated[int, Setting(least=0, below=2**63)] = 1
     """Seed of the random numbers."""
-    runs: Annotated[int, Field(ge=1, le=100_000)] = 6
+    runs: Annotated[int, Setting(least=1, most=100_000)] = 6
     """Number of runs."""
-    duration_s: Duration = Field(default=1680.0, alias="duration")
+    duration_s: float = 1680.0
     """Duration of a run."""
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """Everything about one target: its own sections, and the common ones with its overrides merged in."""
+
+    position: Position
+    """Where the target is."""
+    geometry: MapGeometry
+    """Pixel grid of its maps."""
+    energy: EnergyAxis
+    """Bins of reconstructed energy."""
+    energy_true: EnergyAxis
+    """Bins of true energy."""
+    observations: Observations = field(default_factory=Observations)
+    """Which runs are used, and which part of them."""
+    offset_max_deg: float = 2.0
+    """Largest offset from the pointing that is used."""
+    gti_filter: bool = True
+    """Drop events outside the good time intervals."""
+    acceptance: AcceptanceOptions = field(default_factory=AcceptanceOptions)
+    """Predicted hadron background."""
+    safe_mask: SafeMaskOptions = field(default_factory=SafeMaskOptions)
+    """Where the data of a run may be used."""
+    irf_grid: IrfGrid = field(default_factory=IrfGrid)
+    """Coarse grid of the PSF and energy-dispersion maps."""
+    exclusion: Annotated[tuple[ExclusionFile, ...], Setting(alone=True)] = ()
+    """DS9 regions, FITS masks (1 = keep) or tables (RA, DEC, RADIUS) of what is not background; null for none."""
+    spectrum: Spectrum = field(default_factory=PowerLaw)
+    """Spectrum assumed for the exposure in reconstructed energy."""
+    backgrounds: dict[str, BackgroundOptions] = field(default_factory=lambda: {"fov": FovOptions()})
+    """Background methods by label."""
+    significance: SignificanceOptions = field(default_factory=SignificanceOptions)
+    """Significance maps."""
+    stack: StackOptions = field(default_factory=StackOptions)
+    """How runs are batched and stacked."""
+
+    def __post_init__(self) -> None:
+        for label, options in self.backgrounds.items():
+            if label.lower() in RESERVED_LABELS:
+                raise KeyMistake(("backgrounds", label), "expected another label; this is a name in the results")
+            if problem := self._problem(options):
+                raise KeyMistake(("backgrounds", label, problem[0]), problem[1])
+
+    def _problem(self, options: BackgroundOptions) -> tuple[str, str] | None:
+        """Key of a background that does not fit this target, and what it would have to be."""
+        if isinstance(options, RingOptions | AdaptiveRingOptions):
+            r_in, width, pixel = options.r_in_deg, options.width_deg, self.geometry.pixel_deg
+            if r_in >= 2 * self.offset_max_deg:
+                limit = f"twice offset_max = {self.offset_max_deg:g} deg (the ring is larger than the field)"
+                return "r_in", f"expected less than {limit}, got {r_in:g} deg"
+            if width < pixel:
+                return "width", f"expected at least one pixel of {pixel:g} deg, got {width:g} deg"
+        elif isinstance(options, FovOptions):
+            energy = self.energy.axis("energy")
+            if options.fit == "tilt" and energy.n_bins < 2:
+                return "fit", "expected scale, or at least two energy bins, which a tilt needs; got tilt and one bin"
+            try:
+                make_energy_groups(energy, options.energy_groups)
+            except ValueError as error:
+                return "energy_groups", str(error).removeprefix("energy_groups: ")
+        return None
+
+    @property
+    def icrs_deg(self) -> tuple[float, float]:
+        """Position of the target: right ascension in [0, 360) and declination, ICRS, deg."""
+        return self.position.icrs_deg
+
+    def reduce_options(self) -> ReduceOptions:
+        """Everything that decides what the maps of an observation are."""
+        grid = self.geometry
+        center = self.position.in_frame(grid.frame)
+        geometry = make_geometry(grid.frame, grid.projection, *center, grid.width_deg, grid.pixel_deg)
+        return ReduceOptions(
+            geometry=geometry,
+            irf_geometry=geometry.coarse(self.irf_grid.pixel_deg),
+            energy=self.energy.axis("energy"),
+            energy_true=self.energy_true.axis("energy_true"),
+            rad=rad_axis(self.irf_grid.rad_max_deg, self.irf_grid.rad_bins),
+            offset_max_deg=self.offset_max_deg,
+            gti_filter=self.gti_filter,
+            trim=all(options.reach_deg == 0.0 for options in self.backgrounds.values()),
+            duplicates=self.observations.duplicates,
+            time_mjd=self.observations.time_mjd,
+            split_s=self.observations.split_s,
+            acceptance=self.acceptance,
+            safe_mask=self.safe_mask,
+            spectrum=self.spectrum,
+        )
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration; every target holds its sections complete."""
+
+    data: Data
+    """Where the DL3 files are."""
+    targets: dict[str, TargetConfig]
+    """Targets by name, with their position, geometry and whatever differs from the common sections."""
+    artifacts: Artifacts = field(default_factory=Artifacts)
+    """How artifacts are kept."""
+    results: Path = Path("results")
+    """Folder of the results."""
+    memory_mb: float | None = None
+    """Most memory that a job may need; null for what this machine has."""
+    on_refused: Literal["continue", "fail"] = "continue"
+    """Go on without refused runs, or fail at the export, before which every run is done."""
+    simulate: Simulate | None = None
+    """The simulated store that is made where there is none; null for none."""
+
+    def __post_init__(self) -> None:
+        for name in self.targets:
+            if name.lower() in RESERVED_TARGETS:
+                raise KeyMistake(("targets", name), "expected another name; this is a file or folder of the results")

@@ -1,1 +1,1 @@
-"""Readers of DL3 files: indexes, quirks, checks; and a simulator that writes them (floor 3)."""
+"""Readers of DL3 files: indexes, quirks, checks (floor 3)."""

@@ -1,13 +1,39 @@
-"""What a store of DL3 files consists of: runs, and where their HDUs lie."""
+"""What a store of DL3 files consists of: runs, where their HDUs may lie, and which kind of table each is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import stat
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
+from cubeflow.dl3.files import FileRefused
+from cubeflow.dl3.hdus import Hdu, Header
 from cubeflow.errors import MistakeError
+from cubeflow.observation import RunRefused
+
+BY_HDUCLAS2 = {"EFF_AREA": "aeff", "EDISP": "edisp", "RPSF": "psf", "PSF": "psf", "BKG": "bkg", "RAD_MAX": "rad_max"}
+# HDU_CLASS, a column that only this class has; in the order of preference where a run has several
+BY_COLUMN = (
+    ("aeff_2d", "EFFAREA"),
+    ("edisp_2d", "MATRIX"),
+    ("psf_table", "RPSF"),
+    ("psf_3gauss", "SIGMA_1"),
+    ("psf_king", "GAMMA"),
+    ("rad_max_2d", "RAD_MAX"),
+    ("bkg_3d", "DETX_LO"),
+    ("bkg_2d", "BKG"),
+    ("bkg_2d", "BGD"),
+)
+PRODUCTS = {  # product: HDU types it needs besides events and gti
+    "counts": (),
+    "exposure": ("aeff",),
+    "acceptance": ("bkg",),
+    "psf": ("aeff", "psf"),
+    "edisp": ("aeff", "edisp"),
+}
 
 
 class StoreError(MistakeError):
@@ -15,51 +41,25 @@ class StoreError(MistakeError):
 
 
 class HduRef(NamedTuple):
-    """Where one HDU of a run lies.
+    """Where one HDU of a run lies."""
 
-    Parameters
-    ----------
-    hdu_type, hdu_class : str
-        As in the index, lower case: ``aeff``, ``aeff_2d``.
-    path : Path
-        Resolved path of the file.
-    hdu_name : str
-        EXTNAME, compared without regard to case.
-    size, md5 : int or None, str or None
-        As in the index.
-    row : int
-        Row of the index, for messages; the number of the HDU where there is no index.
-    """
-
-    hdu_type: str
+    hdu_type: str  # as in the index, lower case: aeff, aeff_2d
     hdu_class: str
-    path: Path
-    hdu_name: str
-    size: int | None = None
+    path: Path  # resolved
+    hdu_name: str  # EXTNAME, compared without regard to case
+    size: int | None = None  # as in the index
     md5: str | None = None
-    row: int = 0
+    row: int | None = None  # of the index, for messages
 
 
 @dataclass(frozen=True)
 class RunEntry:
-    """One run of a store.
-
-    Parameters
-    ----------
-    obs_id : int
-        Its identifier.
-    hdus : tuple of HduRef
-        Its HDUs.
-    obs_info : mapping of str to value
-        Plain values of the observation index, or of the EVENTS header where there is no index.
-    quirks : tuple of str
-        Deviations of the index from the format.
-    """
+    """One run of a store."""
 
     obs_id: int
     hdus: tuple[HduRef, ...]
-    obs_info: Mapping[str, Any] = field(default_factory=dict)
-    quirks: tuple[str, ...] = ()
+    obs_info: Header = field(default_factory=dict)  # of the observation index, or of EVENTS where there is no index
+    quirks: tuple[str, ...] = ()  # deviations of the index from the format
 
 
 @dataclass(frozen=True)
@@ -88,4 +88,136 @@ class Store:
     refused: Mapping[int, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
-    refused_infos: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    refused_infos: Mapping[int, Header] = field(default_factory=dict)
+
+
+def classify(hdu: Hdu) -> tuple[str, str]:
+    """HDU_TYPE and HDU_CLASS of an HDU as an index would list them; two empty strings if it is none of ours."""
+    kind = text(hdu.header, "HDUCLAS1").upper()
+    name = hdu.name.upper()
+    if "EVENTS" in (kind, name):
+        return "events", "events"
+    if "GTI" in (kind, name):
+        return "gti", "gti"
+    if kind != "RESPONSE":
+        return "", ""
+    hdu_type = BY_HDUCLAS2.get(text(hdu.header, "HDUCLAS2").upper(), "")
+    hdu_class = response_class(hdu)
+    return (hdu_type, hdu_class) if hdu_type and hdu_class.startswith(hdu_type) else ("", "")
+
+
+def response_class(hdu: Hdu) -> str:
+    """HDU_CLASS of a response by its columns; empty if none fits."""
+    columns = {str(value).strip().upper() for key, value in hdu.header.items() if key.startswith("TTYPE")}
+    return next((name for name, column in BY_COLUMN if column in columns), "")
+
+
+def direction_of(info: Header, kind: Literal["PNT", "OBJ"] = "PNT") -> tuple[float, float] | None:
+    """Right ascension and declination of pointing or object in a row of the index, deg; None unless both are finite."""
+    try:
+        ra_deg, dec_deg = (float(str(info.get(f"{axis}_{kind}"))) for axis in ("RA", "DEC"))
+    except ValueError:
+        return None
+    return (ra_deg, dec_deg) if math.isfinite(ra_deg) and math.isfinite(dec_deg) else None
+
+
+def one_per_type(refs: Iterable[HduRef]) -> tuple[HduRef, ...]:
+    """One reference for each type of HDU: a run may have its PSF or background in several formats."""
+    rank = {hdu_class: place for place, (hdu_class, _) in reversed(list(enumerate(BY_COLUMN)))}
+    chosen: dict[str, HduRef] = {}
+    for ref in refs:
+        known = chosen.setdefault(ref.hdu_type, ref)
+        if rank.get(ref.hdu_class, len(rank)) < rank.get(known.hdu_class, len(rank)):
+            chosen[ref.hdu_type] = ref
+    return tuple(chosen.values())
+
+
+def find_hdu(hdus: Sequence[Hdu], ref: HduRef) -> Hdu:
+    """HDU that a reference names, without regard to case; raises FileRefused if there is none."""
+    for hdu in hdus:
+        if hdu.name.upper() == ref.hdu_name.strip().upper():
+            return hdu
+    row = "" if ref.row is None else f" (row {ref.row} of the index)"
+    names = ", ".join(hdu.name or "(unnamed)" for hdu in hdus)
+    raise FileRefused(f"{ref.path}: no HDU {ref.hdu_name!r}{row}, only {names}")
+
+
+def whole_number(value: object) -> int | None:
+    """Whole number of a header value that may be written as text; None if it is none."""
+    if isinstance(value, str) and value.strip().lstrip("+-").isdigit():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def text(header: Header, key: str) -> str:
+    """Text of a header value without blanks around it; empty if there is none."""
+    value = header.get(key)
+    return "" if value is None else str(value).strip()
+
+
+def missing_types(found: Collection[str], required: Collection[str]) -> str:
+    """Say which HDU types a run lacks, and what could be made without them; empty if it lacks none."""
+    missing = [hdu_type for hdu_type in required if hdu_type not in found]
+    if not missing:
+        return ""
+    possible = {"events", "gti"} <= set(found)
+    rest = [name for name, needs in PRODUCTS.items() if possible and set(needs) <= set(found)]
+    return f"no HDU of type {', '.join(missing)}; without it could be made: {', '.join(rest) or 'nothing'}"
+
+
+def require_types(found: Collection[str], required: Collection[str]) -> None:
+    """Refuse a run that lacks HDU types."""
+    if missing := missing_types(found, required):
+        raise RunRefused(missing)
+
+
+@dataclass
+class Resolver:
+    """Turns FILE_DIR and FILE_NAME into checked paths; folders are resolved once."""
+
+    base: Path  # resolved folder that FILE_DIR is relative to
+    allowed: tuple[Path, ...]  # resolved folders that files may lie in
+    folders: dict[str, Path] = field(default_factory=dict)  # resolved and allowed, by FILE_DIR as written
+
+    def resolve(self, file_dir: str, file_name: str) -> Path:
+        """Path of an indexed file with links resolved; FileRefused unless it is a regular file that may be read.
+
+        For a file outside the allowed folders the message holds the line to add to the configuration.
+        """
+        if not file_name or not (file_dir + file_name).isprintable():
+            raise FileRefused(f"index: FILE_DIR, FILE_NAME = {file_dir!r}, {file_name!r}: no name of a file")
+        head, _, name = f"{file_dir}/{file_name}".rpartition("/")
+        try:
+            folder = self.folders.get(head)
+            if folder is None:
+                is_base = not head.strip("/") and not head.startswith("//")
+                folder = (self.base if is_base else self.base / head).resolve()
+                self._require_allowed(folder)
+                self.folders[head] = folder
+            path = folder / name
+            mode = path.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                path = path.resolve()
+                self._require_allowed(path.parent)
+                mode = path.lstat().st_mode
+        except OSError as error:
+            raise FileRefused(f"{error.filename or file_name}: {error.strerror or error}") from error
+        except RuntimeError as error:
+            raise FileRefused(f"{self.base / head / name}: {error}") from error
+        if not stat.S_ISREG(mode):
+            raise FileRefused(f"{path}: expected a regular file")
+        return path
+
+    def _require_allowed(self, folder: Path) -> None:
+        """Refuse a folder outside the allowed ones."""
+        if not any(folder.is_relative_to(root) for root in self.allowed):
+            # The line allows what `folder` has in common with the index, unless that is as wide as a home.
+            common = next(parent for parent in (folder, *folder.parents) if self.base.is_relative_to(parent))
+            root = common if len(common.parts) > 2 and common != Path.home() else folder
+            line = f'data: {{roots: ["{root}"]}}'
+            raise FileRefused(f"{folder}: outside {self.base}; to allow it, add to the configuration: {line}")
+
+
+def make_resolver(base: Path, index_folder: Path, roots: Iterable[Path]) -> Resolver:
+    """Resolver for an index in `index_folder` whose FILE_DIR are relative to `base`."""
+    return Resolver(base.resolve(), (index_folder.resolve(), *(Path(root).resolve() for root in roots)))

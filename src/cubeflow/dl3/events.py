@@ -1,43 +1,43 @@
-"""EVENTS and GTI tables: event lists, good time intervals, pointing and site."""
+"""EVENTS and GTI tables: event lists, good time intervals, pointing and site, and what the header says of the run.
+
+Times in a file are taken as SI seconds elapsed since its reference epoch, which is given on the scale TIMESYS (as the
+FITS standard and gammapy do): a UTC header shifts the epoch, never the rate. They become TT seconds since
+`TIME_REFERENCE_MJD`.
+"""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
-from typing import Any
+from typing import NamedTuple
 
+import erfa
 import numpy as np
-from numpy.typing import NDArray
 
-from cubeflow.dl3.bintable import Table
+from cubeflow.dl3.entries import text
+from cubeflow.dl3.hdus import Header, Table, UnitError, factor
 from cubeflow.dl3.quirks import Notes
-from cubeflow.dl3.times import number, read_time_frame
-from cubeflow.dl3.units import factor
-from cubeflow.observation import EventList, Gti, Pointing, RunRefused, Site
-
-FloatArray = NDArray[np.float64]
+from cubeflow.dl3.tables import in_unit, number
+from cubeflow.maps.arrays import BoolArray, FloatArray
+from cubeflow.maps.sphere import angular_distance_deg
+from cubeflow.observation import DAY_S, TIME_REFERENCE_MJD, EventList, Gti, Pointing, RunRefused, Site, merge_intervals
 
 MAX_BAD_FRACTION = 0.01
 FAR_DEG = 20.0
 OBS_MODES_REFUSED = ("DRIFT", "SLEW", "SCAN", "RASTER")
 EQUATORIAL = ("", "ICRS", "FK5")
+TT_MINUS_TAI_S = 32.184
+SCALES = ("TT", "TDT", "ET", "TDB", "TAI", "IAT", "GPS", "UTC")
+FRAME_KEYS = ("MJDREFI", "MJDREFF", "TIMESYS")
+ONTIME_TOLERANCE_S = 1.0
+DEADC_TOLERANCE = 0.01
 
 
 def read_events(table: Table, notes: Notes, duplicates: str = "refuse") -> EventList:
-    """Event list of an EVENTS table.
+    """Event list of an EVENTS table, without events whose energy, direction or time is no number; may be empty.
 
-    Parameters
-    ----------
-    table : Table
-        With columns TIME, RA, DEC, ENERGY and optional EVENT_ID, MC_ID.
-    notes : Notes
-        Takes what was dropped, wrapped or assumed.
-    duplicates : str
-        ``refuse`` or ``drop`` events that are there twice (equal time, direction and energy).
-
-    Returns
-    -------
-    EventList
-        Without events whose energy, direction or time is no number; may be empty.
+    It has columns TIME, RA, DEC, ENERGY and optional EVENT_ID, MC_ID. `duplicates` is to ``refuse`` or ``drop`` events
+    that are there twice (equal time, direction and energy).
 
     Raises
     ------
@@ -46,20 +46,29 @@ def read_events(table: Table, notes: Notes, duplicates: str = "refuse") -> Event
     """
     frame = read_time_frame(table.header, str(table.hdu), notes)
     events = EventList(
-        energy_tev=_values(table, "ENERGY", "TeV", notes, str(table.header.get("EUNIT") or "")),
+        energy_tev=_values(table, "ENERGY", "TeV", notes, text(table.header, "EUNIT")),
         ra_deg=_values(table, "RA", "deg", notes),
         dec_deg=_values(table, "DEC", "deg", notes),
         time_s=_values(table, "TIME", "s", notes, frame.unit) + frame.offset_s,
-        mc_id=table.column("MC_ID").astype(np.int64) if "MC_ID" in table.fields else None,
+        mc_id=table.numbers("MC_ID").astype(np.int64) if "MC_ID" in table.columns else None,
     )
-    usable = _usable(events, str(table.hdu), notes)
+    usable = np.isfinite(events.time_s) & np.isfinite(events.energy_tev) & (events.energy_tev > 0)
+    usable &= np.isfinite(events.ra_deg) & (np.abs(events.dec_deg) <= 90)
+    dropped = int(np.count_nonzero(~usable))
+    if dropped > MAX_BAD_FRACTION * len(usable):
+        raise RunRefused(
+            f"{table.hdu}: {dropped} of {len(usable)} events lack a finite time, direction or energy above 0,"
+            f" expected at most {MAX_BAD_FRACTION:.0%}"
+        )
+    notes.repair("events_unusable", dropped)
     keep = usable & ~_repeated(events, usable, duplicates, str(table.hdu), notes)
-    _note_event_ids(table, keep, notes)
-    return _wrap(events if np.all(keep) else events.select(keep), notes)
-
-
-def _wrap(events: EventList, notes: Notes) -> EventList:
-    """Bring right ascensions into 0 to 360 deg."""
+    if "EVENT_ID" in table.columns:
+        ids = np.sort(table.column("EVENT_ID")[keep])
+        count = int(np.count_nonzero(ids[1:] == ids[:-1]))
+        if count:
+            notes.quirk("event-ids-repeated")
+            notes.repair("event_ids_repeated", count)
+    events = events if np.all(keep) else events.select(keep)
     outside = (events.ra_deg < 0) | (events.ra_deg >= 360)
     if not np.any(outside):
         return events
@@ -71,41 +80,13 @@ def _wrap(events: EventList, notes: Notes) -> EventList:
 
 def _values(table: Table, name: str, target: str, notes: Notes, default: str = "") -> FloatArray:
     """Column of shape (n_rows,) in a plain unit; a missing unit is `default`, else the plain one, and counted."""
-    values = np.asarray(table.column(name), dtype=float)
+    values = table.numbers(name).astype(float, copy=False)
     if values.ndim != 1:
         raise RunRefused(f"{table.hdu}: column {name}: shape {values.shape}, expected one number a row")
-    unit = table.fields[name].unit
-    if not unit and not default:
-        notes.repair("unit_missing")
-    scale = factor_of(unit or default or target, target, f"{table.hdu}: column {name}")
-    return values if scale == 1.0 else values * scale
+    return in_unit(table, name, values, target, notes, default)
 
 
-def factor_of(unit: str, target: str, where: str) -> float:
-    """Factor to a plain unit; raises RunRefused naming the column."""
-    try:
-        return factor(unit, target)
-    except ValueError as error:
-        raise RunRefused(f"{where}: {error}") from error
-
-
-def _usable(events: EventList, where: str, notes: Notes) -> NDArray[np.bool_]:
-    """Events with numbers that mean something, shape (n_events,)."""
-    usable = np.isfinite(events.time_s) & np.isfinite(events.energy_tev) & (events.energy_tev > 0)
-    usable &= np.isfinite(events.ra_deg) & (np.abs(events.dec_deg) <= 90)
-    dropped = int(np.count_nonzero(~usable))
-    if dropped > MAX_BAD_FRACTION * len(usable):
-        raise RunRefused(
-            f"{where}: {dropped} of {len(usable)} events lack a finite time, direction or energy above 0,"
-            f" expected at most {MAX_BAD_FRACTION:.0%}"
-        )
-    notes.repair("events_unusable", dropped)
-    return usable
-
-
-def _repeated(
-    events: EventList, usable: NDArray[np.bool_], duplicates: str, where: str, notes: Notes
-) -> NDArray[np.bool_]:
+def _repeated(events: EventList, usable: BoolArray, duplicates: str, where: str, notes: Notes) -> BoolArray:
     """Events that were there before, shape (n_events,): equal in time, energy and direction."""
     repeated = np.zeros(len(events), dtype=bool)
     order = np.argsort(events.time_s, kind="stable")
@@ -127,25 +108,8 @@ def _repeated(
     return repeated
 
 
-def _note_event_ids(table: Table, keep: NDArray[np.bool_], notes: Notes) -> None:
-    """Report EVENT_IDs that different events share."""
-    if "EVENT_ID" in table.fields:
-        ids = table.column("EVENT_ID")[keep]
-        in_order = np.sort(ids)
-        count = int(np.count_nonzero(in_order[1:] == in_order[:-1]))
-        if count:
-            notes.quirk("event-ids-repeated")
-            notes.repair("event_ids_repeated", count)
-
-
 def read_gti(table: Table, notes: Notes) -> Gti:
-    """Good time intervals: sorted, overlapping ones merged and counted.
-
-    Raises
-    ------
-    RunRefused
-        If there is none, or one is NaN or does not end after its start.
-    """
+    """Good time intervals, sorted, overlapping ones merged and counted; RunRefused if there is none or one is bad."""
     where = str(table.hdu)
     frame = read_time_frame(table.header, where, notes)
     start, stop = (_values(table, name, "s", notes, frame.unit) + frame.offset_s for name in ("START", "STOP"))
@@ -155,23 +119,14 @@ def read_gti(table: Table, notes: Notes) -> Gti:
     if np.any(bad):
         row = int(np.argmax(bad))
         raise RunRefused(f"{where}: interval {row}: START {start[row]}, STOP {stop[row]}, expected START < STOP")
-    order = np.argsort(start, kind="stable")
-    reach = np.maximum.accumulate(stop[order])
-    begins = np.append(True, start[order][1:] >= reach[:-1])
-    notes.repair("gti_unsorted", int(np.any(np.diff(order) < 0)))
-    notes.repair("gti_merged", int(np.count_nonzero(~begins)))
-    first = np.flatnonzero(begins)
-    return Gti(start[order][first], reach[np.append(first[1:], len(start)) - 1])
+    gti = merge_intervals(start, stop, touching=False)
+    notes.repair("gti_unsorted", int(np.any(np.diff(start) < 0)))
+    notes.repair("gti_merged", len(start) - len(gti.start_s))
+    return gti
 
 
-def read_pointing(header: dict[str, Any], where: str, notes: Notes) -> Pointing:
-    """Direction of the telescopes.
-
-    Raises
-    ------
-    RunRefused
-        If it is missing, no number, out of range, moving (OBS_MODE) or in another frame than ICRS or FK5.
-    """
+def read_pointing(header: Header, where: str, notes: Notes) -> Pointing:
+    """Direction of the telescopes; RunRefused unless it is fixed (OBS_MODE), in range, and in ICRS or FK5."""
     mode = str(header.get("OBS_MODE") or "").strip().upper()
     if mode in OBS_MODES_REFUSED:
         raise RunRefused(f"{where}: OBS_MODE = {mode!r}, expected a pointing fixed on the sky")
@@ -186,19 +141,18 @@ def read_pointing(header: dict[str, Any], where: str, notes: Notes) -> Pointing:
     return Pointing(ra_deg % 360.0, dec_deg)
 
 
-def read_site(header: dict[str, Any], where: str) -> Site | None:
+def read_site(header: Header, where: str) -> Site | None:
     """Position of the observatory; None unless longitude and latitude are numbers in range."""
     try:
         lon_deg, lat_deg = number(header, "GEOLON", where), number(header, "GEOLAT", where)
-        altitude_m = number(header, "ALTITUDE", where, 0.0)
     except RunRefused:
         return None
     if abs(lat_deg) > 90 or abs(lon_deg) > 360:
         return None
-    return Site(lon_deg, lat_deg, altitude_m * 1000.0 if 0 < altitude_m < 10 else altitude_m)
+    return Site(lon_deg, lat_deg)
 
 
-def read_deadc(header: dict[str, Any], where: str) -> float:
+def read_deadc(header: Header, where: str) -> float:
     """Dead-time correction; raises RunRefused unless it lies above 0 and not above 1."""
     deadc = number(header, "DEADC", where)
     if not 0 < deadc <= 1:
@@ -206,10 +160,104 @@ def read_deadc(header: dict[str, Any], where: str) -> float:
     return deadc
 
 
-def note_far_events(events: EventList, pointing: Pointing, notes: Notes) -> None:
-    """Name it if events lie more than 20 deg from the pointing."""
-    dec, dec_pointing = np.deg2rad(events.dec_deg), np.deg2rad(pointing.dec_deg)
-    across = np.cos(dec) * np.cos(np.deg2rad(events.ra_deg - pointing.ra_deg))
-    cosine = np.sin(dec) * np.sin(dec_pointing) + across * np.cos(dec_pointing)
-    if np.any(cosine < np.cos(np.deg2rad(FAR_DEG))):
+def note_odd_events(events: EventList, gti: Gti, pointing: Pointing, where: str, notes: Notes) -> None:
+    """Count events outside the good time intervals, refuse a run of only such, and name it if any are far away."""
+    outside = len(events) - int(np.count_nonzero(gti.contains(events.time_s)))
+    if outside == len(events) > 0:
+        raise RunRefused(f"{where}: none of the {outside} events lies in a good time interval")
+    notes.repair("events_outside_gti", outside)
+    directions = events.ra_deg, events.dec_deg
+    if np.any(angular_distance_deg(directions, (pointing.ra_deg, pointing.dec_deg)) > FAR_DEG):
         notes.quirk("events-far-from-pointing")
+
+
+class TimeFrame(NamedTuple):
+    """Seconds to add to the times of a file, and the unit of its header times (`unit`, a FITS string)."""
+
+    offset_s: float
+    unit: str
+
+
+def read_time_frame(header: Header, where: str, notes: Notes) -> TimeFrame:
+    """Time frame of an EVENTS or GTI header.
+
+    MJDREFI, MJDREFF and TIMESYS have no default, TIMEUNIT (s) and TIMEZERO (0) do. Raises RunRefused if one of the keys
+    is missing, no number, or the scale or unit is unknown.
+    """
+    for key in FRAME_KEYS:
+        if header.get(key) is None:
+            raise RunRefused(f"{where}: {key} is missing; it has no default")
+    scale = text(header, "TIMESYS").upper()
+    if scale not in SCALES:
+        raise RunRefused(f"{where}: TIMESYS = {header['TIMESYS']!r}, expected one of {', '.join(SCALES)}")
+    if scale == "TDB":
+        notes.quirk("tdb-as-tt")
+    days, fraction = number(header, "MJDREFI", where), number(header, "MJDREFF", where)
+    zero_s = number(header, "TIMEZERO", where, 0.0)
+    offset_s = (days - TIME_REFERENCE_MJD) * DAY_S + fraction * DAY_S
+    unit = text(header, "TIMEUNIT") or "s"
+    try:
+        factor(unit, "s")
+    except UnitError as error:
+        raise RunRefused(f"{where}: TIMEUNIT: {error}") from error
+    return TimeFrame(offset_s + tt_minus(scale, days, fraction, where) + zero_s, unit)
+
+
+def tt_minus(scale: str, mjd: float, fraction: float, where: str) -> float:
+    """TT minus `scale` in s at an epoch on that scale; raises RunRefused where there is no such epoch."""
+    if scale in ("TAI", "IAT"):
+        return TT_MINUS_TAI_S
+    if scale == "GPS":
+        return TT_MINUS_TAI_S + 19.0
+    if scale != "UTC":
+        return 0.0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", erfa.ErfaWarning)  # years for which no leap second is announced yet
+            tai1, tai2 = erfa.utctai(erfa.DJM0 + mjd, fraction)
+    except erfa.ErfaError as error:
+        raise RunRefused(f"{where}: MJDREFI, MJDREFF = {mjd:g}, {fraction:g}, expected a day") from error
+    return float(((tai1 - erfa.DJM0 - mjd) + (tai2 - fraction)) * DAY_S) + TT_MINUS_TAI_S
+
+
+def run_meta(header: Header, where: str, gti: Gti, notes: Notes) -> Header:
+    """Values of an EVENTS header for the run table, TT seconds since the reference and deg; None where it has none.
+
+    ONTIME is compared with the good time intervals, DEADC with LIVETIME over ONTIME, and what disagrees is counted.
+    """
+    frame = read_time_frame(header, where, Notes())
+    ontime_s, livetime_s = optional(header, "ONTIME", where), optional(header, "LIVETIME", where)
+    deadc = optional(header, "DEADC", where)
+    if ontime_s is not None and abs(ontime_s - gti.ontime_s) > ONTIME_TOLERANCE_S:
+        notes.repair("ontime_disagrees")  # GTI and DEADC win
+    if ontime_s and livetime_s and deadc and abs(livetime_s / ontime_s / deadc - 1) > DEADC_TOLERANCE:
+        notes.repair("deadc_disagrees")
+    n_tels, altitude = optional(header, "N_TELS", where), optional(header, "ALT_PNT", where)
+    times = (optional(header, key, where) for key in ("TSTART", "TSTOP"))
+    second = factor(frame.unit, "s")
+    start_s, stop_s = (None if time is None else time * second + frame.offset_s for time in times)
+    return {
+        "object": text(header, "OBJECT"),
+        "telescope": text(header, "TELESCOP"),
+        "instrument": text(header, "INSTRUME"),
+        "obs_mode": text(header, "OBS_MODE"),
+        "timesys": text(header, "TIMESYS"),
+        # 0 and exactly 90 are placeholders
+        "zenith_deg": None if altitude is None or not 0 < altitude < 90 else 90.0 - altitude,
+        "azimuth_deg": optional(header, "AZ_PNT", where),
+        "ra_object_deg": optional(header, "RA_OBJ", where),
+        "dec_object_deg": optional(header, "DEC_OBJ", where),
+        "tstart_s": start_s,
+        "tstop_s": stop_s,
+        "header_ontime_s": ontime_s,
+        "header_livetime_s": livetime_s,
+        "n_tels": None if n_tels is None else int(n_tels),
+    }
+
+
+def optional(header: Header, key: str, where: str) -> float | None:
+    """Number of a header; None if it is missing or none."""
+    try:
+        return number(header, key, where)
+    except RunRefused:
+        return None

@@ -7,12 +7,16 @@ import hashlib
 import os
 import stat
 import zlib
+from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from isal import isal_zlib
+
+from cubeflow.errors import FailedError
 
 MAX_FILE_BYTES = 2**30
 MAX_CONTENT_BYTES = 2**30
@@ -22,32 +26,32 @@ _GZIP_WBITS = 31
 _GZIP_ERRORS = zlib.error, cast(type[Exception], isal_zlib.error)  # of which the stubs say that it is no class
 _RARE_FLAGS = 0xE2  # of a gzip header: a checksum of its own, and what the format has reserved
 _CHUNK = 2**24
+KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+T = TypeVar("T")
 
 
 class FileRefused(ValueError):
     """A file cannot be used; the message is one line that begins with its path."""
 
 
+class InputChanged(FailedError):
+    """A file is not what the plan was made with: what is read from it belongs to no key."""
+
+
 class _Changed(Exception):
     """The file changed while it was read."""
 
 
-def read_content(path: Path, max_content: int = MAX_CONTENT_BYTES, md5: str | None = None) -> bytes:
+def digest_file(path: Path) -> str:
+    """Sha256, in hexadecimal digits, of the bytes of a file as they lie on the disk; FileRefused if it is not read."""
+    return _read_steadily(path, lambda stream, _: hashlib.file_digest(stream, "sha256").hexdigest())
+
+
+def read_content(path: Path, md5: str | None = None, *, sha256: str | None = None) -> bytes:
     """Bytes of a file, decompressed if it is gzip.
 
-    Parameters
-    ----------
-    path : Path
-        A regular file; whether it is gzip is decided by its first bytes, never by its name.
-    max_content : int
-        Largest size accepted after decompression.
-    md5 : str or None
-        MD5 that the file must have, in hexadecimal digits.
-
-    Returns
-    -------
-    bytes
-        The content. A file that changes while it is read is read once more.
+    Whether it is gzip is decided by its first bytes, never by its name. It must have the MD5 of its index and the
+    digest (`digest_file`) of the plan, if they are given. A file that changes while it is read is read once more.
 
     Raises
     ------
@@ -55,98 +59,91 @@ def read_content(path: Path, max_content: int = MAX_CONTENT_BYTES, md5: str | No
         If it is missing, unreadable, not read within `READ_LIMIT_S`, no regular file, too large,
         changing, or a gzip file that is truncated or damaged (its CRC and length are checked); or if
         its MD5 is another.
+    InputChanged
+        If it has another digest than `sha256`, or can no longer be read.
     """
+    try:
+        raw = _read_steadily(path, lambda stream, size: stream.read(size + 1))
+    except FileRefused as error:
+        if sha256 is None:
+            raise
+        raise InputChanged(f"{error}: changed since the plan was made; start again") from error
+    if sha256 is not None and hashlib.sha256(raw).hexdigest() != sha256:
+        raise InputChanged(f"{path}: changed since the plan was made; start again")
+    if md5 and hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5.strip().lower():
+        raise FileRefused(f"{path}: its MD5 is not {md5}, as the index has it")
+    return gunzip(raw, path) if raw[:2] == GZIP_MAGIC else raw
+
+
+def _read_steadily(path: Path, take: Callable[[BufferedReader, int], T]) -> T:
+    """What `take` makes of the stream and size of a file, once more if the file changes meanwhile."""
     for _ in range(2):
         try:
-            raw = _read_within_limit(path)
+            return _within_limit(path, take)
         except OSError as error:
             raise FileRefused(f"{path}: {error.strerror or error}") from error
         except ValueError as error:
             raise error if isinstance(error, FileRefused) else FileRefused(f"{str(path)!r}: {error}") from error
         except _Changed:
             continue
-        if md5 and hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5.strip().lower():
-            raise FileRefused(f"{path}: its MD5 is not {md5}, as the index has it")
-        return gunzip(raw, path, max_content) if raw[:2] == GZIP_MAGIC else raw
     raise FileRefused(f"{path}: changed while it was read, twice")
 
 
-def _read_within_limit(path: Path) -> bytes:
-    """Bytes of a regular file, read beside: a file system that hangs cannot be interrupted, only left behind.
-
-    Raises
-    ------
-    TimeoutError
-        If they are not there after `READ_LIMIT_S`.
-    """
-    answers: SimpleQueue[bytes | Exception] = SimpleQueue()
+def _within_limit(path: Path, take: Callable[[BufferedReader, int], T]) -> T:
+    """Read beside: a file system that hangs cannot be interrupted, only left behind with a TimeoutError."""
+    answers: SimpleQueue[tuple[T | None, Exception | None]] = SimpleQueue()
 
     def read() -> None:
-        """Answer with the bytes, or with what went wrong."""
         try:
-            answers.put(_read_regular(path))
+            answers.put((_read_regular(path, take), None))
         except (OSError, ValueError, MemoryError, _Changed) as error:
-            answers.put(error)
+            answers.put((None, error))
 
     Thread(target=read, daemon=True).start()
     try:
-        answer = answers.get(timeout=READ_LIMIT_S)
+        value, problem = answers.get(timeout=READ_LIMIT_S)
     except Empty:
         raise TimeoutError(errno.ETIMEDOUT, f"not read within {READ_LIMIT_S:g} s: the disk does not answer") from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+    if problem is not None:
+        raise problem
+    return cast(T, value)
 
 
-def _read_regular(path: Path) -> bytes:
-    """Bytes of a regular file; a device, FIFO or folder is refused without waiting for it."""
+def _read_regular(path: Path, take: Callable[[BufferedReader, int], T]) -> T:
+    """Read a regular file; a device, FIFO or folder is refused without waiting for it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
-            raise FileRefused(f"{path}: expected a regular file, got {_kind(before.st_mode)}")
+            kind = KINDS.get(stat.S_IFMT(before.st_mode), "a device")
+            raise FileRefused(f"{path}: expected a regular file, got {kind}")
         if before.st_size > MAX_FILE_BYTES:
             raise FileRefused(f"{path}: {before.st_size} bytes, expected at most {MAX_FILE_BYTES}")
         with os.fdopen(descriptor, "rb", closefd=False) as stream:
-            raw = stream.read(before.st_size + 1)
+            value, length = take(stream, before.st_size), stream.tell()
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
-    if len(raw) != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+    if length != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         raise _Changed
-    return raw
+    return value
 
 
-def _kind(mode: int) -> str:
-    """What a file that is not regular is."""
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
-
-
-def _decoder(raw: bytes) -> Any:
-    """Decoder of a gzip member: ISA-L in half the time of zlib, but for headers of which it checks less than zlib."""
-    return (zlib if raw[3:4] and raw[3] & _RARE_FLAGS else isal_zlib).decompressobj(_GZIP_WBITS)
-
-
-def gunzip(raw: bytes, path: Path, max_content: int) -> bytes:
-    """Decompress all members of a gzip file in memory.
-
-    Raises
-    ------
-    FileRefused
-        If it is truncated, damaged, followed by other bytes, or larger than `max_content`.
-    """
+def gunzip(raw: bytes, path: Path) -> bytes:
+    """Decompress all members of a gzip file; FileRefused if it is damaged, cut, too large or not all."""
     parts: list[bytes] = []
     size = 0
     while raw:
-        decoder = _decoder(raw)
+        # ISA-L takes half the time of zlib, but checks less of rare headers.
+        library: Any = zlib if raw[3:4] and raw[3] & _RARE_FLAGS else isal_zlib
+        decoder = library.decompressobj(_GZIP_WBITS)
         try:
             pending = raw
             while pending and not decoder.eof:
                 parts.append(decoder.decompress(pending, _CHUNK))
                 size += len(parts[-1])
-                if size > max_content:
-                    raise FileRefused(f"{path}: more than {max_content} bytes after decompression")
+                if size > MAX_CONTENT_BYTES:
+                    raise FileRefused(f"{path}: more than {MAX_CONTENT_BYTES} bytes after decompression")
                 pending = decoder.unconsumed_tail
         except _GZIP_ERRORS as error:
             raise FileRefused(f"{path}: damaged gzip file ({error})") from error

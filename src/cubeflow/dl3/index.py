@@ -1,23 +1,48 @@
-"""Open a store: a folder with index files, or DL3 files without an index."""
+"""Open a store: a folder with index files, or DL3 files without an index.
+
+References
+----------
+https://gamma-astro-data-formats.readthedocs.io/en/latest/data_storage/index.html
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
-from cubeflow.dl3.blocks import Hdu, read_hdus
-from cubeflow.dl3.classes import classify, one_per_type
-from cubeflow.dl3.entries import HduRef, RunEntry, Store, StoreError
+import numpy as np
+from numpy.typing import NDArray
+
+from cubeflow.dl3.entries import (
+    HduRef,
+    Resolver,
+    RunEntry,
+    Store,
+    StoreError,
+    classify,
+    find_hdu,
+    make_resolver,
+    one_per_type,
+    text,
+    whole_number,
+)
 from cubeflow.dl3.files import FileRefused
-from cubeflow.dl3.hdu_index import read_index
-from cubeflow.dl3.obs_index import info_of
+from cubeflow.dl3.hdus import Hdu, Header, Table, Value, open_table, read_hdus
 
 __all__ = ["HduRef", "RunEntry", "Store", "StoreError", "open_store"]
 
 HDU_INDEX = ("hdu-index.fits.gz", "hdu-index.fits")
 OBS_INDEX = ("obs-index.fits.gz", "obs-index.fits")
 SUFFIXES = (".fits", ".fits.gz", ".fit", ".fit.gz")
+CUT_TYPES = {"rad_ma": "rad_max"}
+REQUIRED = ("OBS_ID", "HDU_TYPE", "HDU_CLASS", "FILE_NAME", "HDU_NAME")
+Runs = tuple[list[RunEntry], dict[int, str]]
+Infos = Mapping[int, Header]
 
 
 def open_store(source: str | Path | Sequence[str | Path], roots: Iterable[str | Path] = ()) -> Store:
@@ -74,8 +99,22 @@ def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _from_index(index: Path, roots: Iterable[str | Path]) -> Store:
-    """Store of an HDU index."""
-    runs, refused, infos = read_index(index, _first(index.parent, OBS_INDEX), [Path(root) for root in roots])
+    """Store of an HDU index, with or without an observation index beside it."""
+    table = read_table(index, "an HDU index", "HDU_TYPE")
+    columns = columns_of(table)
+    missing = [name for name in REQUIRED if name not in {key.upper() for key in columns}]
+    if missing:
+        raise StoreError(f"{index}: no column {', '.join(missing)}")
+    base = Path(text(table.header, "BASE_DIR"))
+    resolver = make_resolver(index.parent / base, index.parent, [Path(root) for root in roots])
+    obs_index = _first(index.parent, OBS_INDEX)
+    try:
+        groups = _group(_index_rows(columns, resolver))
+        infos: Infos = read_obs_index(obs_index) if obs_index else {}
+    except (FileRefused, ValueError) as error:
+        raise error if isinstance(error, StoreError) else StoreError(f"{index}: {error}") from error
+    runs, refused = _make_entries(groups, infos, index)
+    refused |= {i: f"{obs_index}: run {i} is not in {index.name}" for i in infos if i not in groups}
     if not runs and not refused:
         raise StoreError(f"{index}: no rows")
     known = {obs_id: infos[obs_id] for obs_id in refused if obs_id in infos}
@@ -85,7 +124,6 @@ def _from_index(index: Path, roots: Iterable[str | Path]) -> Store:
 def _from_files(source: str, paths: list[Path]) -> Store:
     """Store of files that hold one run each."""
     runs: dict[int, RunEntry] = {}
-    refused: dict[int, str] = {}
     problems: list[str] = []
     left_out: list[str] = []
     for path in paths:
@@ -102,7 +140,7 @@ def _from_files(source: str, paths: list[Path]) -> Store:
             runs[entry.obs_id] = entry
     if not runs:
         raise StoreError(f"{source}: no DL3 file" + (f" ({problems[0]})" if problems else ""))
-    return Store(source, tuple(runs[obs_id] for obs_id in sorted(runs)), refused, tuple(problems), tuple(left_out))
+    return Store(source, tuple(runs[obs_id] for obs_id in sorted(runs)), {}, tuple(problems), tuple(left_out))
 
 
 def _read_entry(path: Path) -> RunEntry:
@@ -111,7 +149,7 @@ def _read_entry(path: Path) -> RunEntry:
     for hdu in read_hdus(path):
         hdu_type, hdu_class = classify(hdu)
         if hdu_type:
-            found.setdefault(hdu_class, (HduRef(hdu_type, hdu_class, path, hdu.name, row=hdu.index), hdu))
+            found.setdefault(hdu_class, (HduRef(hdu_type, hdu_class, path, hdu.name), hdu))
     if "events" not in found:
         raise _NoRun(f"{path}: no EVENTS, so it belongs to no run")
     header = found["events"][1].header
@@ -121,8 +159,164 @@ def _read_entry(path: Path) -> RunEntry:
     return RunEntry(obs_id, one_per_type(ref for ref, _ in found.values()), info_of(header))
 
 
-def whole_number(value: object) -> int | None:
-    """Whole number of a header value that may be written as text; None if it is none."""
-    if isinstance(value, str) and value.strip().lstrip("+-").isdigit():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _index_rows(
+    columns: dict[str, NDArray[Any]], resolver: Resolver
+) -> Iterator[tuple[int, HduRef | str, tuple[str, ...]]]:
+    """Run, reference (or the reason why there is none) and quirks of each row; raises ValueError."""
+    columns = {name.upper(): values for name, values in columns.items()}
+    obs_ids = columns["OBS_ID"].astype(np.int64).tolist()
+    empty = np.full(len(obs_ids), b"")
+    texts = [columns.get(name, empty) for name in (*REQUIRED[1:], "FILE_DIR", "MD5")]
+    if any(values.dtype.kind != "S" for values in texts):
+        raise ValueError("a column of names is no text column")
+    sizes = columns["SIZE"].tolist() if "SIZE" in columns else [None] * len(obs_ids)
+    word = cache(text_of)  # an index repeats few words
+
+    @cache
+    def path_of(file_dir: bytes, file_name: bytes) -> Path | str:
+        try:
+            return resolver.resolve(os.fsdecode(file_dir).strip(), os.fsdecode(file_name).strip())
+        except FileRefused as error:
+            return str(error)
+
+    rows = zip(obs_ids, sizes, *(values.tolist() for values in texts), strict=True)
+    for row, (obs_id, size, hdu_type, hdu_class, file_name, name, file_dir, md5) in enumerate(rows):
+        written = word(hdu_type).lower()
+        quirks = ("index-hdu-type-cut",) * (written in CUT_TYPES) + ("index-file-dir-masked",) * (not file_dir)
+        path = path_of(file_dir, file_name)
+        if isinstance(path, str):
+            yield obs_id, path, quirks
+            continue
+        kind, known_class = CUT_TYPES.get(written, written), word(hdu_class).lower()
+        yield obs_id, HduRef(kind, known_class, path, word(name), size, word(md5).lower() or None, row), quirks
+
+
+@dataclass
+class _Group:
+    """Rows of one run."""
+
+    refs: dict[tuple[str, str], HduRef]
+    quirks: dict[str, None]  # in order
+    problem: str = ""
+
+
+def _group(rows: Iterable[tuple[int, HduRef | str, tuple[str, ...]]]) -> dict[int, _Group]:
+    """Rows by run, ids growing; StoreError if one HDU of a run is listed twice with different content."""
+    groups: dict[int, _Group] = {}
+    for obs_id, ref, quirks in rows:
+        group = groups.get(obs_id)
+        if group is None:
+            group = groups[obs_id] = _Group({}, {})
+        group.quirks |= dict.fromkeys(quirks)
+        if isinstance(ref, str):
+            group.problem = group.problem or ref
+            continue
+        known = group.refs.setdefault((ref.hdu_type, ref.hdu_class), ref)
+        if known is not ref:
+            group.quirks["index-rows-repeated"] = None
+            _require_same(obs_id, known, ref)
+    return dict(sorted(groups.items()))
+
+
+def _require_same(obs_id: int, first: HduRef, second: HduRef) -> None:
+    """Raise StoreError unless two references lead to the same content."""
+    if first._replace(row=0) == second._replace(row=0):
+        return
+    try:
+        contents = [find_hdu(read_hdus(ref.path), ref).content for ref in (first, second)]
+    except FileRefused as error:
+        raise StoreError(f"HDU index: rows {first.row} and {second.row}: {error}") from error
+    if contents[0] == contents[1]:
+        return
+    raise StoreError(
+        f"HDU index: run {obs_id} has two HDUs {first.hdu_class}, rows {first.row} and {second.row}:"
+        f" {first.path}[{first.hdu_name}] and {second.path}[{second.hdu_name}] differ"
+    )
+
+
+def _make_entries(groups: dict[int, _Group], infos: Mapping[int, Header], path: Path) -> Runs:
+    """Entries of usable runs and the reasons of the others."""
+    runs: list[RunEntry] = []
+    refused: dict[int, str] = {}
+    owners: dict[tuple[Path, str], int] = {}
+    for obs_id, group in groups.items():
+        events = group.refs.get(("events", "events"))
+        owner = owners.setdefault((events.path, events.hdu_name.upper()), obs_id) if events else obs_id
+        problem = group.problem
+        if owner != obs_id and events:
+            problem = f"{events.path}[{events.hdu_name}]: already used by run {owner} (row {events.row} of {path.name})"
+        info = infos.get(obs_id)
+        if not problem and info is None:  # no row in the observation index
+            try:
+                info = {} if events is None else info_of(find_hdu(read_hdus(events.path), events).header)
+                problem = "" if info else f"{path}: no HDU of type events for this run"
+            except FileRefused as error:
+                problem = str(error)
+        if problem:
+            refused[obs_id] = problem
+        else:
+            runs.append(RunEntry(obs_id, one_per_type(group.refs.values()), info or {}, tuple(group.quirks)))
+    return runs, refused
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class IndexRow(Mapping[str, Value]):
+    """One row of a table as a mapping from column to plain value; made only when it is asked for."""
+
+    columns: Mapping[str, NDArray[Any]]
+    row: int
+
+    def __getitem__(self, name: str) -> Value:
+        value = self.columns[name][self.row]
+        return text_of(value) if isinstance(value, bytes) else value.tolist()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+
+def text_of(value: bytes) -> str:
+    """Text of a string column without blanks around it and control characters."""
+    return "".join(c if c.isprintable() else "?" for c in value.decode("latin-1").strip())
+
+
+def read_table(path: Path, name: str, key: str) -> Table:
+    """Table of an index file that has a column `key`; StoreError if there is none."""
+    try:
+        hdus = read_hdus(path)
+        tables = [open_table(hdu) for hdu in hdus if hdu.header.get("XTENSION") == "BINTABLE"]
+    except FileRefused as error:
+        raise StoreError(str(error)) from error
+    named = [table for table in tables if key in table.columns]
+    if not named:
+        raise StoreError(f"{path}: no table with a column {key}, expected {name}")
+    return named[0]
+
+
+def columns_of(table: Table) -> dict[str, NDArray[Any]]:
+    """Columns of a table with one value a row, by name as written."""
+    columns = {column.name: table.column(column.name) for column in table.columns.values() if column.is_read}
+    return {name: values for name, values in columns.items() if values.ndim == 1}
+
+
+def info_of(header: Header) -> dict[str, Value]:
+    """Header as observation information, with ZEN_PNT from ALT_PNT if it has none."""
+    info: dict[str, Value] = {key: value for key, value in header.items() if value is not None}
+    altitude = info.get("ALT_PNT")
+    if isinstance(altitude, int | float):
+        info.setdefault("ZEN_PNT", 90.0 - altitude)
+    return info
+
+
+def read_obs_index(path: Path) -> dict[int, IndexRow]:
+    """Rows of an observation index by run; StoreError if a run has two that differ."""
+    columns = columns_of(read_table(path, "an observation index", "OBS_ID"))
+    key = next(name for name in columns if name.upper() == "OBS_ID")
+    rows: dict[int, IndexRow] = {}
+    for row, obs_id in enumerate(columns[key].tolist()):
+        known = rows.setdefault(obs_id, IndexRow(columns, row))
+        if known.row != row and repr(dict(known)) != repr(dict(IndexRow(columns, row))):
+            raise StoreError(f"{path}: run {obs_id} has two rows that differ, {known.row} and {row}")
+    return rows

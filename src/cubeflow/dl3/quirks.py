@@ -6,11 +6,12 @@ where it meets them in the numbers. Each one met is named in `Observation.quirks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cubeflow.dl3.cards import Header
-from cubeflow.dl3.units import is_standard
+from cubeflow.dl3.entries import text
+from cubeflow.dl3.hdus import Header
 
 RESPONSES = ("aeff", "edisp", "psf", "bkg", "rad_max")
 TABLES = ("events", "gti")
@@ -18,17 +19,7 @@ TABLES = ("events", "gti")
 
 @dataclass(frozen=True)
 class Facts:
-    """What a condition may look at.
-
-    Parameters
-    ----------
-    kind : str
-        Type of the HDU: ``events``, ``gti``, ``aeff``, ``edisp``, ``psf``, ``bkg``, ``rad_max``.
-    header : dict
-        Header of the HDU.
-    columns : dict of str to str
-        Unit by upper-case name of the column.
-    """
+    """What a condition may look at: type and header of an HDU, and the unit of each column by upper-case name."""
 
     kind: str
     header: Header
@@ -36,33 +27,17 @@ class Facts:
 
     def text(self, key: str) -> str:
         """Header value as text without surrounding blanks; empty if there is none."""
-        value = self.header.get(key)
-        return "" if value is None else str(value).strip()
-
-
-Condition = Callable[[Facts], bool]
+        return text(self.header, key)
 
 
 @dataclass(frozen=True)
 class Quirk:
-    """A deviation from the format that is understood.
+    """A deviation from the format that is understood."""
 
-    Parameters
-    ----------
-    name : str
-        Short name in run tables and reports.
-    description : str
-        What files do, and how it is read.
-    kinds : tuple of str
-        Types of HDU it may be met in.
-    applies : callable or None
-        Condition on the header; None where only the numbers show it.
-    """
-
-    name: str
-    description: str
-    kinds: tuple[str, ...]
-    applies: Condition | None = None
+    name: str  # in run tables and reports
+    description: str  # what files do, and how it is read
+    kinds: tuple[str, ...]  # types of HDU it may be met in
+    applies: Callable[[Facts], bool] | None = None  # condition on the header; None where only the numbers show it
 
 
 def is_hess_dr1(events: Facts) -> bool:
@@ -75,18 +50,6 @@ def is_ctobssim(events: Facts) -> bool:
     return events.text("CREATOR").startswith("ctobssim")
 
 
-def _is_cut_class(facts: Facts) -> bool:
-    return facts.text("HDUCLAS4") in ("2D", "3D", "3GAUSS", "KING", "TABLE")
-
-
-def _has_odd_unit(facts: Facts) -> bool:
-    return not all(is_standard(unit) for unit in facts.columns.values())
-
-
-def _lacks_time_unit(facts: Facts) -> bool:
-    return not (facts.columns.get("START") and facts.columns.get("STOP"))
-
-
 def _lacks_thresholds(facts: Facts) -> bool:
     value = facts.header.get("LO_THRES")
     return not isinstance(value, int | float) or value <= 0
@@ -97,6 +60,13 @@ def _has_altitude_in_km(facts: Facts) -> bool:
     return isinstance(value, int | float) and 0 < value < 10
 
 
+def _is_fk5(facts: Facts) -> bool:
+    return (facts.text("RADESYS") or facts.text("RADECSYS")).upper() == "FK5"
+
+
+CUT_CLASSES = ("2D", "3D", "3GAUSS", "KING", "TABLE")
+ODD_UNIT = re.compile(r"\^\(|/.*/|\*\*\(|m\*\*2|^1/")  # 1/s/MeV/sr, m**2, sr^(-1)
+ANY = (*TABLES, *RESPONSES)
 _TABLE = (
     Quirk("hess-dr1-background-mirrored", "BKG_3D array is (energy, lon, lat), longitude growing east", ("bkg",)),
     Quirk("aeff-negative-below-threshold", "negative areas below LO_THRES, set to 0", ("aeff",)),
@@ -114,13 +84,11 @@ _TABLE = (
     Quirk("events-far-from-pointing", "events more than 20 deg from the pointing", ("events",)),
     Quirk("event-ids-repeated", "equal EVENT_IDs on different events", ("events",)),
     Quirk("obs-id-missing", "no OBS_ID in EVENTS; the index says which run it is", ("events",)),
-    Quirk("hdu-name-case", "HDU_NAME of the index differs from EXTNAME in case", (*TABLES, *RESPONSES)),
-    Quirk(
-        "index-size-disagrees", "SIZE of the index is neither that of the file nor of the HDU", (*TABLES, *RESPONSES)
-    ),
+    Quirk("hdu-name-case", "HDU_NAME of the index differs from EXTNAME in case", ANY),
+    Quirk("index-size-disagrees", "SIZE of the index is neither that of the file nor of the HDU", ANY),
     Quirk("index-hdu-type-cut", "HDU_TYPE cut short (rad_ma)", RESPONSES),
-    Quirk("index-rows-repeated", "the index lists the same HDU more than once", (*TABLES, *RESPONSES)),
-    Quirk("index-file-dir-masked", "FILE_DIR empty or masked: the folder of the index", (*TABLES, *RESPONSES)),
+    Quirk("index-rows-repeated", "the index lists the same HDU more than once", ANY),
+    Quirk("index-file-dir-masked", "FILE_DIR empty or masked: the folder of the index", ANY),
     Quirk("tdb-as-tt", "TIMESYS TDB read as TT (differs by 2 ms at most)", TABLES),
     Quirk("float-mjdrefi", "MJDREFI is no integer", TABLES, lambda f: isinstance(f.header.get("MJDREFI"), float)),
     Quirk(
@@ -129,7 +97,12 @@ _TABLE = (
     Quirk(
         "timeref-lower-case", "TIMEREF in lower case", TABLES, lambda f: f.text("TIMEREF") != f.text("TIMEREF").upper()
     ),
-    Quirk("gti-without-unit", "START and STOP without unit: TIMEUNIT, else seconds", ("gti",), _lacks_time_unit),
+    Quirk(
+        "gti-without-unit",
+        "START and STOP without unit: TIMEUNIT, else seconds",
+        ("gti",),
+        lambda f: not (f.columns.get("START") and f.columns.get("STOP")),
+    ),
     Quirk("telapse-zero", "TELAPSE = 0", ("events",), lambda f: f.header.get("TELAPSE") == 0),
     Quirk("radecsys-key", "RADECSYS instead of RADESYS", ("events",), lambda f: "RADECSYS" in f.header),
     Quirk(
@@ -138,15 +111,20 @@ _TABLE = (
         ("events",),
         is_ctobssim,
     ),
-    Quirk("fk5-as-icrs", "FK5 J2000 read as ICRS (0.02 arcsec)", ("events",), lambda f: _frame(f) == "FK5"),
+    Quirk("fk5-as-icrs", "FK5 J2000 read as ICRS (0.02 arcsec)", ("events",), _is_fk5),
     Quirk("obs-mode-wobble", "OBS_MODE is WOBBLE", ("events",), lambda f: f.text("OBS_MODE").upper() == "WOBBLE"),
     Quirk("altitude-in-km", "ALTITUDE in km", ("events",), _has_altitude_in_km),
     Quirk("alt-pnt-90", "ALT_PNT = 90: no zenith angle", ("events",), lambda f: f.header.get("ALT_PNT") == 90),
     Quirk("date-underscore", "DATE_OBS for DATE-OBS", ("events",), lambda f: "DATE_OBS" in f.header),
-    Quirk("hduclass-missing", "no HDUCLASS keys", (*TABLES, *RESPONSES), lambda f: not f.text("HDUCLAS1")),
+    Quirk("hduclass-missing", "no HDUCLASS keys", ANY, lambda f: not f.text("HDUCLAS1")),
     Quirk("ogip-hduclass", "HDUCLASS is OGIP", RESPONSES, lambda f: f.text("HDUCLASS") == "OGIP"),
-    Quirk("hduclas4-cut", "HDUCLAS4 is 2D, 3D or 3GAUSS", RESPONSES, _is_cut_class),
-    Quirk("unit-not-fits", "unit not as the FITS standard writes it", RESPONSES, _has_odd_unit),
+    Quirk("hduclas4-cut", "HDUCLAS4 is 2D, 3D or 3GAUSS", RESPONSES, lambda f: f.text("HDUCLAS4") in CUT_CLASSES),
+    Quirk(
+        "unit-not-fits",
+        "unit not as the FITS standard writes it",
+        RESPONSES,
+        lambda f: any(map(ODD_UNIT.search, f.columns.values())),
+    ),
     Quirk("bkg-column-bgd", "background column is BGD", ("bkg",), lambda f: "BGD" in f.columns),
     Quirk("edisp-etrue-columns", "energy axis is ETRUE_LO, ETRUE_HI", RESPONSES, lambda f: "ETRUE_LO" in f.columns),
     Quirk(
@@ -157,14 +135,9 @@ _TABLE = (
 QUIRKS = {quirk.name: quirk for quirk in _TABLE}
 
 
-def _frame(facts: Facts) -> str:
-    return (facts.text("RADESYS") or facts.text("RADECSYS")).upper()
-
-
 def header_quirks(facts: Facts) -> list[str]:
     """Names of the quirks that the header of an HDU shows."""
-    candidates = (q for q in QUIRKS.values() if facts.kind in q.kinds and q.applies is not None)
-    return [q.name for q in candidates if q.applies is not None and q.applies(facts)]
+    return [q.name for q in QUIRKS.values() if facts.kind in q.kinds and q.applies is not None and q.applies(facts)]
 
 
 @dataclass
@@ -184,8 +157,8 @@ class Notes:
         if count:
             self.repairs[name] = self.repairs.get(name, 0) + int(count)
 
-    def add(self, quirks: Iterable[str], repairs: dict[str, int]) -> None:
+    def add(self, other: Notes) -> None:
         """Take over what was noted elsewhere."""
-        self.quirk(*quirks)
-        for name, count in repairs.items():
+        self.quirk(*other.quirks)
+        for name, count in other.repairs.items():
             self.repair(name, count)

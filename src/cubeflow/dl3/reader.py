@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from cubeflow.dl3 import events as tables
-from cubeflow.dl3.classes import missing_types, one_per_type
-from cubeflow.dl3.entries import HduRef, RunEntry
-from cubeflow.dl3.files import FileRefused
-from cubeflow.dl3.index import whole_number
-from cubeflow.dl3.meta import run_meta
-from cubeflow.dl3.opened import OpenedFiles, facts_of
-from cubeflow.dl3.quirks import Notes, is_ctobssim, is_hess_dr1
-from cubeflow.dl3.response_cache import Response, read_response
-from cubeflow.irf.background import Background2D, Background3D, BackgroundRate
-from cubeflow.observation import EventList, Gti, Observation, Pointing, RunRefused
+from cubeflow.dl3.entries import (
+    HduRef,
+    RunEntry,
+    find_hdu,
+    one_per_type,
+    require_types,
+    response_class,
+    text,
+    whole_number,
+)
+from cubeflow.dl3.events import note_odd_events, read_deadc, read_events, read_gti, read_pointing, read_site, run_meta
+from cubeflow.dl3.files import FileRefused, InputChanged
+from cubeflow.dl3.hdus import Hdu, Table, open_table, read_hdus
+from cubeflow.dl3.quirks import RESPONSES, Facts, Notes, header_quirks, is_ctobssim, is_hess_dr1
+from cubeflow.dl3.responses import READERS, rad_max_from_key, read_bkg_3d
+from cubeflow.irf.rad_max import RadMax
+from cubeflow.observation import Gti, Observation, RunRefused, Site
 
 ALWAYS = ("events", "gti", "aeff")
-RESPONSE_TYPES = ("aeff", "edisp", "psf", "bkg", "rad_max")
 ONLY_FULL_ENCLOSURE = ("psf", "bkg")
 
 
@@ -37,7 +45,7 @@ class ReadOptions:
     duplicates : str
         ``refuse`` a run with events that are there twice, or ``drop`` the second of each.
     digests : mapping of str to str, optional
-        Content digests (`digest_hdus`) that the HDUs must have, by HDU type: those the run was planned with.
+        Digests (`cubeflow.dl3.files.digest_file`) of all files of the run, by path: those it was planned with.
     """
 
     require: tuple[str, ...] = ("edisp", "psf", "bkg")
@@ -45,136 +53,182 @@ class ReadOptions:
     digests: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """EVENTS and GTI of a run, read; `where` names file and HDU of the events."""
+class _Source(NamedTuple):
+    """A file, and what tells it from another under the same name: size, time of change, digest if it is known."""
 
-    events: EventList
-    gti: Gti
-    pointing: Pointing
-    deadc: float
-    header: dict[str, Any]
-    where: str
-    hess_dr1: bool
-    ctobssim: bool
-    n_rows: int
+    path: Path
+    size: int
+    mtime_ns: int
+    sha256: str | None
+
+
+class _Response(NamedTuple):
+    """One response with what was noted while it was read; `rad_max` is from the key RAD_MAX."""
+
+    value: Any
+    notes: Notes
+    point_like: bool
+    rad_max: RadMax | None
 
 
 def read_observation(entry: RunEntry, options: ReadOptions | None = None) -> Observation:
     """Read a run.
 
     Every file is read once, whole and into memory. Times become TT seconds since
-    `TIME_REFERENCE_MJD`; the background is turned east and north.
-
-    Parameters
-    ----------
-    entry : RunEntry
-        Where its HDUs lie.
-    options : ReadOptions, optional
-        What is required and how duplicates are dealt with.
-
-    Returns
-    -------
-    Observation
-        With the names of the quirks met and the counts of repairs made.
+    `TIME_REFERENCE_MJD`; the background is turned east and north. The observation has the names of the quirks met and
+    the counts of repairs made.
 
     Raises
     ------
     RunRefused
-        If the run cannot be used: one line that names the run, file, HDU and key, value and what was expected.
+        If the run cannot be used: one line that names the run, file (without its folder), HDU and key, value and
+        what was expected.
+    InputChanged
+        If a file is no longer the one of the digests.
     """
     options = options or ReadOptions()
     notes = Notes()
     notes.quirk(*entry.quirks)
-    refs = {ref.hdu_type: ref for ref in one_per_type(entry.hdus)}
+    with _refusing(entry):
+        refs = {ref.hdu_type: ref for ref in one_per_type(entry.hdus)}
+        require_types(refs, ALWAYS)
+        sources = {ref.path: _source(ref.path, options.digests) for ref in refs.values()}
+        table = _open_table(refs["events"], sources[refs["events"].path], notes)
+        header, where, facts = table.header, str(table.hdu), _facts("events", table)
+        if header.get("OBS_ID") is None:
+            notes.quirk("obs-id-missing")
+        elif whole_number(header["OBS_ID"]) != entry.obs_id:
+            raise RunRefused(f"{where}: OBS_ID = {header['OBS_ID']!r}, expected {entry.obs_id} as in the index")
+        pointing, deadc = read_pointing(header, where, notes), read_deadc(header, where)
+        events = read_events(table, notes, options.duplicates)
+        gti = read_gti(_open_table(refs["gti"], sources[refs["gti"].path], notes), notes)
+        note_odd_events(events, gti, pointing, where, notes)
+
+        responses = _read_responses(refs, sources, is_hess_dr1(facts), options)
+        for response in responses.values():
+            notes.add(response.notes)
+        aeff = responses["aeff"]
+        values = {hdu_type: response.value for hdu_type, response in responses.items()}
+        rad_max = values.get("rad_max", aeff.rad_max)
+        if aeff.point_like and rad_max is None:
+            notes.quirk("rad-max-missing")
+        background = values.get("bkg")
+        if is_ctobssim(facts) and background is not None:
+            background = replace(background, rate=background.rate * deadc)  # theirs is per livetime
+        meta = {**run_meta(header, where, gti, notes), "deadc": deadc, "event_count": len(table.rows)}
+        meta |= {"lo_thres_tev": aeff.value.lo_thres_tev, "hi_thres_tev": aeff.value.hi_thres_tev}
+        return Observation(
+            obs_id=entry.obs_id,
+            events=events,
+            gti=gti,
+            pointing=pointing,
+            deadc=deadc,
+            aeff=aeff.value,
+            edisp=values.get("edisp"),
+            psf=values.get("psf"),
+            background=background,
+            rad_max=rad_max,
+            point_like=aeff.point_like,
+            site=read_site(header, where),
+            quirks=tuple(sorted(notes.quirks)),
+            repairs=dict(sorted(notes.repairs.items())),
+            meta=meta,
+        )
+
+
+def read_gti_and_site(entry: RunEntry) -> tuple[Gti, Site | None]:
+    """Good time intervals of a run and where its telescopes stand; RunRefused if they cannot be read."""
+    with _refusing(entry):
+        refs = {ref.hdu_type: ref for ref in entry.hdus}
+        require_types(refs, ("events", "gti"))
+        events, gti = (_open_table(refs[kind], _source(refs[kind].path, None), Notes()) for kind in ("events", "gti"))
+        return read_gti(gti, Notes()), read_site(events.header, str(events.hdu))
+
+
+@contextmanager
+def _refusing(entry: RunEntry) -> Iterator[None]:
+    """Name the run in what refuses it, and no folder: a reason is kept with content that may lie anywhere."""
     try:
         with np.errstate(all="ignore"):  # damaged numbers are found by the checks
-            _require(refs, ALWAYS)
-            files = OpenedFiles(options.digests or {})
-            run = _read_run(entry.obs_id, refs, files, options, notes)
-            responses = _read_responses(refs, files, run, options)
+            yield
+    except InputChanged as error:
+        raise InputChanged(f"run {entry.obs_id}: {error}") from error
     except (FileRefused, RunRefused) as error:
-        raise RunRefused(f"run {entry.obs_id}: {error}") from error
-    return _assemble(entry.obs_id, run, responses, notes)
+        reason = str(error)
+        for path in {ref.path for ref in entry.hdus}:
+            reason = reason.replace(str(path), path.name)
+        raise RunRefused(f"run {entry.obs_id}: {reason}") from error
+    finally:
+        _open_file.cache_clear()
 
 
-def _require(found: dict[str, Any], required: tuple[str, ...]) -> None:
-    """Refuse a run that lacks an HDU, and say what could be made without it."""
-    missing = missing_types(found, required)
-    if missing:
-        raise RunRefused(missing)
+def _source(path: Path, digests: Mapping[str, str] | None) -> _Source:
+    """What a file is now, and what it has to be."""
+    sha256 = None if digests is None else digests[str(path)]
+    try:
+        status = path.stat()
+    except OSError as error:
+        if sha256 is not None:
+            raise InputChanged(f"{path}: {error.strerror}: changed since the plan was made; start again") from error
+        raise FileRefused(f"{path}: {error.strerror or error}") from error
+    return _Source(path, status.st_size, status.st_mtime_ns, sha256)
 
 
-def _read_run(obs_id: int, refs: dict[str, HduRef], files: OpenedFiles, options: ReadOptions, notes: Notes) -> _Run:
-    """EVENTS and GTI, and what their headers say of the run."""
-    table = files.table(refs["events"], notes)
-    header, where = table.header, str(table.hdu)
-    _check_obs_id(header, obs_id, where, notes)
-    pointing, deadc = tables.read_pointing(header, where, notes), tables.read_deadc(header, where)
-    events = tables.read_events(table, notes, options.duplicates)
-    gti = tables.read_gti(files.table(refs["gti"], notes), notes)
-    outside = len(events) - int(np.count_nonzero(gti.contains(events.time_s)))
-    if outside == len(events) > 0:
-        raise RunRefused(f"{where}: none of the {outside} events lies in a good time interval")
-    notes.repair("events_outside_gti", outside)
-    tables.note_far_events(events, pointing, notes)
-    facts = facts_of("events", table)
-    return _Run(events, gti, pointing, deadc, header, where, is_hess_dr1(facts), is_ctobssim(facts), table.n_rows)
+@lru_cache(maxsize=8)
+def _open_file(source: _Source, md5: str | None) -> tuple[Hdu, ...]:
+    """HDUs of a file, read once for all HDUs of a run; `_refusing` lets them go."""
+    return read_hdus(source.path, md5, source.sha256)
 
 
-def _per_ontime(background: BackgroundRate | None, run: _Run) -> BackgroundRate | None:
-    """Background rate per ontime; that of ctobssim is per livetime."""
-    if not run.ctobssim or not isinstance(background, Background2D | Background3D):
-        return background
-    return replace(background, rate=background.rate * run.deadc)
+def _open_table(ref: HduRef, source: _Source, notes: Notes) -> Table:
+    """Table that an index row points to; its checksums hold, its quirks are noted."""
+    hdus = _open_file(source, ref.md5)
+    hdu = find_hdu(hdus, ref)
+    hdu.check_sums()
+    table = open_table(hdu)
+    if hdu.name != ref.hdu_name:
+        notes.quirk("hdu-name-case")
+    if ref.size not in (None, source.size, len(hdu.content), sum(len(each.content) for each in hdus)):
+        notes.quirk("index-size-disagrees")
+    notes.quirk(*header_quirks(_facts(ref.hdu_type, table)))
+    return table
 
 
-def _check_obs_id(header: dict[str, Any], obs_id: int, where: str, notes: Notes) -> None:
-    """Refuse events of another run than the index says."""
-    if header.get("OBS_ID") is None:
-        notes.quirk("obs-id-missing")
-    elif whole_number(header["OBS_ID"]) != obs_id:
-        raise RunRefused(f"{where}: OBS_ID = {header['OBS_ID']!r}, expected {obs_id} as in the index")
+def _facts(hdu_type: str, table: Table) -> Facts:
+    """What the conditions of quirks may look at."""
+    return Facts(hdu_type, table.header, {name: column.unit for name, column in table.columns.items()})
 
 
 def _read_responses(
-    refs: dict[str, HduRef], files: OpenedFiles, run: _Run, options: ReadOptions
-) -> dict[str, Response]:
+    refs: dict[str, HduRef], sources: dict[Path, _Source], hess_dr1: bool, options: ReadOptions
+) -> dict[str, _Response]:
     """Responses by HDU type; of point-like data without PSF and background."""
-    path = refs["events"].path
-    responses = {"aeff": read_response(refs["aeff"], files, path, run.hess_dr1)}
+
+    def read(hdu_type: str) -> _Response:
+        ref = refs[hdu_type]
+        if ref.path == refs["events"].path:  # those beside the events belong to one run and are not kept
+            return _read_response(ref, sources[ref.path], hess_dr1)
+        return _read_shared(ref._replace(row=None), sources[ref.path], hess_dr1)
+
+    responses = {"aeff": read("aeff")}
     left_out = ONLY_FULL_ENCLOSURE if responses["aeff"].point_like else ()
-    _require(refs, tuple(hdu_type for hdu_type in options.require if hdu_type not in left_out))
-    for hdu_type in RESPONSE_TYPES[1:]:
-        if hdu_type in refs and hdu_type not in left_out:
-            responses[hdu_type] = read_response(refs[hdu_type], files, path, run.hess_dr1)
-    return responses
+    require_types(refs, tuple(hdu_type for hdu_type in options.require if hdu_type not in left_out))
+    wanted = (name for name in RESPONSES[1:] if name in refs and name not in left_out)
+    return responses | {hdu_type: read(hdu_type) for hdu_type in wanted}
 
 
-def _assemble(obs_id: int, run: _Run, responses: dict[str, Response], notes: Notes) -> Observation:
-    """Put the parts together, with all that was noted."""
-    for response in responses.values():
-        notes.add(response.notes.quirks, response.notes.repairs)
-    aeff = responses["aeff"]
-    values = {hdu_type: response.value for hdu_type, response in responses.items()}
-    rad_max = values.get("rad_max", aeff.rad_max)
-    notes.quirk(*(["rad-max-missing"] if aeff.point_like and rad_max is None else []))
-    meta = {**run_meta(run.header, run.where, run.gti, notes), "deadc": run.deadc, "event_count": run.n_rows}
-    meta |= {"lo_thres_tev": aeff.value.lo_thres_tev, "hi_thres_tev": aeff.value.hi_thres_tev}
-    return Observation(
-        obs_id=obs_id,
-        events=run.events,
-        gti=run.gti,
-        pointing=run.pointing,
-        deadc=run.deadc,
-        aeff=aeff.value,
-        edisp=values.get("edisp"),
-        psf=values.get("psf"),
-        background=_per_ontime(values.get("bkg"), run),
-        rad_max=rad_max,
-        point_like=aeff.point_like,
-        site=tables.read_site(run.header, run.where),
-        quirks=tuple(sorted(notes.quirks)),
-        repairs=dict(sorted(notes.repairs.items())),
-        meta=meta,
-    )
+def _read_response(ref: HduRef, source: _Source, hess_dr1: bool) -> _Response:
+    """Read a response from its file."""
+    notes = Notes()
+    table = _open_table(ref, source, notes)
+    hdu_class = ref.hdu_class if ref.hdu_class in READERS else response_class(table.hdu)
+    if not hdu_class.startswith(ref.hdu_type):
+        raise FileRefused(f"{table.hdu}: HDU_CLASS {ref.hdu_class!r}: no known format of a response {ref.hdu_type!r}")
+    is_mirrored = hess_dr1 and hdu_class == "bkg_3d"
+    value = read_bkg_3d(table, notes, hess_dr1=True) if is_mirrored else READERS[hdu_class](table, notes)
+    point_like = text(table.header, "HDUCLAS3").upper() == "POINT-LIKE"
+    rad_max = rad_max_from_key(table) if ref.hdu_type == "aeff" and point_like else None
+    return _Response(value, notes, point_like, rad_max)
+
+
+_read_shared = lru_cache(maxsize=24)(_read_response)  # runs of CTA-1DC share the file of their responses

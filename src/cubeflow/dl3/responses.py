@@ -12,21 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from cubeflow.dl3 import checks
-from cubeflow.dl3.bintable import Table
+from cubeflow.dl3.entries import text
+from cubeflow.dl3.hdus import Table
 from cubeflow.dl3.quirks import Notes
-from cubeflow.dl3.tables import FloatArray, read_array, read_axes
-from cubeflow.dl3.times import number
+from cubeflow.dl3.tables import TableAxis, clip_negative, number, read_array, read_axes
 from cubeflow.irf.aeff import EffectiveArea
 from cubeflow.irf.background import Background2D, Background3D
 from cubeflow.irf.edisp import EnergyDispersion
 from cubeflow.irf.psf import Psf3Gauss, PsfKing, PsfTable
 from cubeflow.irf.rad_max import RadMax
 from cubeflow.irf.table import nodes_from_edges
+from cubeflow.maps.arrays import FloatArray
 from cubeflow.observation import RunRefused
 
 RATE_UNIT = "s-1 TeV-1 sr-1"
-FILE_RATE_UNIT = "s-1 MeV-1 sr-1"
 NORM_TOLERANCE = 1e-3
 GAUSS_COLUMNS = (
     ("SCALE", None),
@@ -39,48 +38,38 @@ GAUSS_COLUMNS = (
 
 
 def read_aeff(table: Table, notes: Notes) -> EffectiveArea:
-    """Effective area.
-
-    Raises
-    ------
-    RunRefused
-        If it is not finite, zero everywhere, or negative at or above LO_THRES.
-    """
+    """Effective area; raises RunRefused if not finite, zero everywhere, or negative at or above LO_THRES."""
     axes = read_axes(table, ("energy", "offset"), notes)
     area = read_array(table, "EFFAREA", "m2", axes, notes)
-    lo_thres, hi_thres = (_threshold(table, key) for key in ("LO_THRES", "HI_THRES"))
+    written = (table.header.get(key) for key in ("LO_THRES", "HI_THRES"))
+    lo_thres, hi_thres = (
+        float(value) if isinstance(value, int | float) and 0 < value < float("inf") else None for value in written
+    )
     energies = axes["energy"].lo[np.any(area < 0, axis=1)]
     if len(energies) and (lo_thres is None or energies.max() >= lo_thres):
         raise RunRefused(f"{table.hdu}: column EFFAREA: negative at {energies.max():g} TeV, LO_THRES is {lo_thres}")
-    area, clipped = checks.clip_negative(area)
-    if clipped:
+    if len(energies):
         notes.quirk("aeff-negative-below-threshold")
-        notes.repair("aeff_negative", clipped)
+    area = clip_negative(area, "aeff_negative", notes)
     if not np.any(area):
         raise RunRefused(f"{table.hdu}: column EFFAREA: zero everywhere")
     return EffectiveArea(axes["energy"].nodes(), axes["offset"].nodes(), area, lo_thres, hi_thres)
 
 
-def _threshold(table: Table, key: str) -> float | None:
-    """Energy threshold in TeV; None unless it is a number above 0."""
-    value = table.header.get(key)
-    return float(value) if isinstance(value, int | float) and 0 < value < float("inf") else None
-
-
 def read_edisp(table: Table, notes: Notes) -> EnergyDispersion:
     """Energy dispersion, each column normalised to 1 over migra or zero; raises RunRefused if not finite."""
     axes = read_axes(table, ("energy", "migra", "offset"), notes)
-    density, clipped = checks.clip_negative(read_array(table, "MATRIX", "", axes, notes))
-    notes.repair("edisp_negative", clipped)
+    density = clip_negative(read_array(table, "MATRIX", "", axes, notes), "edisp_negative", notes)
     edges = axes["migra"].edges()
-    norm = checks.sum_over_migra(density, edges)
+    norm = np.einsum("emo,m->eo", density, np.diff(edges))
     filled = norm > 0
     if not np.any(filled):
         raise RunRefused(f"{table.hdu}: column MATRIX: zero everywhere")
-    if _is_per_bin(density, norm, filled):
+    total = float(np.median(density.sum(axis=1)[filled]))
+    if abs(total - 1) < 0.05 and abs(float(np.median(norm[filled])) - 1) > 0.05:  # sums to 1, does not integrate to 1
         notes.quirk("edisp-per-bin")
         density = density / np.diff(edges)[:, np.newaxis]
-        norm = checks.sum_over_migra(density, edges)
+        norm = np.einsum("emo,m->eo", density, np.diff(edges))
     off = np.abs(norm[filled] - 1) > NORM_TOLERANCE
     if np.any(off):
         notes.quirk("edisp-not-normalised")
@@ -90,29 +79,18 @@ def read_edisp(table: Table, notes: Notes) -> EnergyDispersion:
     return EnergyDispersion(axes["energy"].nodes(), axes["offset"].nodes(), edges, density)
 
 
-def _is_per_bin(density: FloatArray, norm: FloatArray, filled: np.ndarray) -> bool:
-    """Whether a typical column sums to 1 and does not integrate to 1."""
-    total = float(np.median(density.sum(axis=1)[filled]))
-    return abs(total - 1) < 0.05 and abs(float(np.median(norm[filled])) - 1) > 0.05
-
-
 def read_psf_table(table: Table, notes: Notes) -> PsfTable:
     """Tabulated PSF; its norm is left as it is and what is off is counted; raises RunRefused if not finite."""
     axes = read_axes(table, ("energy", "offset", "rad"), notes)
-    density, clipped = checks.clip_negative(read_array(table, "RPSF", "sr-1", axes, notes))
-    notes.repair("psf_negative", clipped)
-    norm = checks.containment(density, axes["rad"].lo, axes["rad"].hi)
-    _note_norm(norm, f"{table.hdu}: column RPSF", notes)
-    return PsfTable(axes["energy"].nodes(), axes["offset"].nodes(), axes["rad"].nodes(), density)
-
-
-def _note_norm(norm: FloatArray, where: str, notes: Notes) -> None:
-    """Count cells without PSF and cells off norm; refuse a PSF that is zero everywhere."""
+    density = clip_negative(read_array(table, "RPSF", "sr-1", axes, notes), "psf_negative", notes)
+    inner, outer = np.cos(np.deg2rad(axes["rad"].lo)), np.cos(np.deg2rad(axes["rad"].hi))
+    norm = density @ (2.0 * np.pi * (inner - outer))  # integral over the circle, (energy, offset)
     filled = norm > 0
     if not np.any(filled):
-        raise RunRefused(f"{where}: zero everywhere")
+        raise RunRefused(f"{table.hdu}: column RPSF: zero everywhere")
     notes.repair("psf_without_norm", int(np.count_nonzero(~filled)))
     notes.repair("psf_off_norm", int(np.count_nonzero(np.abs(norm[filled] - 1) > 0.01)))
+    return PsfTable(axes["energy"].nodes(), axes["offset"].nodes(), axes["rad"].nodes(), density)
 
 
 def read_psf_3gauss(table: Table, notes: Notes) -> Psf3Gauss:
@@ -131,9 +109,9 @@ def read_psf_3gauss(table: Table, notes: Notes) -> Psf3Gauss:
     return Psf3Gauss(axes["energy"].nodes(), axes["offset"].nodes(), scale, *rest)
 
 
-def _parameter(table: Table, name: str, unit: str | None, axes: dict[str, Any], notes: Notes) -> FloatArray:
+def _parameter(table: Table, name: str, unit: str | None, axes: dict[str, TableAxis], notes: Notes) -> FloatArray:
     """Parameter of a PSF, shape (n_energy, n_offset); without a unit wanted it is taken as written."""
-    written = table.fields[name].unit if name in table.fields else ""
+    written = table.columns[name].unit if name in table.columns else ""
     return read_array(table, name, written if unit is None else unit, axes, notes)
 
 
@@ -157,24 +135,14 @@ def read_bkg_3d(table: Table, notes: Notes, hess_dr1: bool = False) -> Backgroun
     altitude. Without FOVALIGN the table is taken as RADEC, as gammapy does (GADF 0.3 would have
     ALTAZ; the files without the key, CTA-1DC, are symmetric).
 
-    Parameters
-    ----------
-    table, notes : Table, Notes
-        The table, and where quirks are noted.
-    hess_dr1 : bool
-        The run is of the H.E.S.S. data release 1, whose RADEC array is (energy, lon, lat) with
-        longitude growing east, against its header and axis columns.
-
-    Raises
-    ------
-    RunRefused
-        If it is not finite or FOVALIGN is neither RADEC nor ALTAZ.
+    The RADEC array of the H.E.S.S. data release 1 is (energy, lon, lat) with longitude growing east, against its
+    header and axis columns. Raises RunRefused if it is not finite or FOVALIGN is neither RADEC nor ALTAZ.
 
     References
     ----------
     https://gamma-astro-data-formats.readthedocs.io/en/latest/general/coordinates.html#coords-fov
     """
-    alignment = str(table.header.get("FOVALIGN") or "RADEC").strip().upper()
+    alignment = text(table.header, "FOVALIGN").upper() or "RADEC"
     if alignment not in ("RADEC", "ALTAZ"):
         raise RunRefused(f"{table.hdu}: FOVALIGN = {alignment!r}, expected RADEC or ALTAZ")
     axes = read_axes(table, ("energy", "detx", "dety"), notes)
@@ -195,14 +163,13 @@ def read_bkg_2d(table: Table, notes: Notes) -> Background2D:
     return Background2D(axes["energy"].edges(), axes["offset"].nodes(), rate)
 
 
-def _rate(table: Table, axes: dict[str, Any], notes: Notes, file_order: tuple[str, ...]) -> FloatArray:
+def _rate(table: Table, axes: dict[str, TableAxis], notes: Notes, file_order: tuple[str, ...]) -> FloatArray:
     """Background rate in s-1 TeV-1 sr-1, energy first, not negative."""
-    column = "BKG" if "BKG" in table.fields else "BGD"
+    column = "BKG" if "BKG" in table.columns else "BGD"
     rate = read_array(table, column, RATE_UNIT, axes, notes, file_order)
-    if column in table.fields and not table.fields[column].unit:
+    if not table.columns[column].unit:
         rate = rate * 1e6  # GADF and every known file: per MeV
-    rate, clipped = checks.clip_negative(rate)
-    notes.repair("background_negative", clipped)
+    rate = clip_negative(rate, "background_negative", notes)
     empty = ~np.any(rate.reshape(len(rate), -1), axis=1)
     if np.any(empty):
         notes.quirk("background-empty-energies")

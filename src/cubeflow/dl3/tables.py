@@ -1,4 +1,4 @@
-"""Axes and arrays of response tables: found by column name, brought into a wanted order and plain units."""
+"""Numbers of tables in plain units, and axes and arrays of responses: found by column name, in a wanted order."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cubeflow.dl3 import checks
-from cubeflow.dl3.bintable import Table
+from cubeflow.dl3.entries import text
+from cubeflow.dl3.hdus import Header, Table, UnitError, factor
 from cubeflow.dl3.quirks import Notes
-from cubeflow.dl3.units import factor
 from cubeflow.irf.table import Nodes, are_close, nodes_from_edges
+from cubeflow.maps.arrays import FloatArray
 from cubeflow.observation import RunRefused
-
-FloatArray = NDArray[np.float64]
 
 # axis: (prefixes of its LO and HI columns, plain unit)
 AXES = {
@@ -28,33 +25,43 @@ AXES = {
 }
 
 
+def number(header: Header, key: str, where: str, default: float | None = None) -> float:
+    """Header value as a finite number, which may be written as text; raises RunRefused if it is none."""
+    value = header.get(key, default)
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            value = None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
+        raise RunRefused(f"{where}: {key} = {header.get(key)!r}, expected a number")
+    return float(value)
+
+
+def in_unit(table: Table, name: str, values: FloatArray, unit: str, notes: Notes, default: str = "") -> FloatArray:
+    """Values of a column in a plain unit; where the file has none it is `default`, else the plain one, and counted."""
+    written = table.columns[name].unit or default
+    if unit and not written:
+        notes.repair("unit_missing")
+        return values
+    try:
+        scale = factor(written, unit)
+    except UnitError as error:
+        raise RunRefused(f"{table.hdu}: column {name}: {error}") from error
+    return values if scale == 1.0 else values * scale
+
+
 @dataclass(frozen=True, eq=False)
-class Axis:
-    """LO and HI columns of one axis.
+class TableAxis:
+    """LO and HI columns of one axis, shape (n,), in plain unit and growing."""
 
-    Parameters
-    ----------
-    name : str
-        ``energy``, ``offset``, ``migra``, ``rad``, ``detx`` or ``dety``.
-    lo, hi : array, shape (n,)
-        In plain unit, growing.
-    column : str
-        Prefix of the columns.
-    number : int
-        Number of the LO column in the table.
-    descending : bool
-        The file has them the other way round.
-    where : str
-        File, HDU and columns, for messages.
-    """
-
-    name: str
+    name: str  # of `AXES`
     lo: FloatArray
     hi: FloatArray
-    column: str
-    number: int
-    descending: bool
-    where: str
+    column: str  # prefix of the columns
+    number: int  # of the LO column in the table
+    descending: bool  # the file has them the other way round
+    where: str  # file, HDU and columns, for messages
 
     @property
     def is_nodes(self) -> bool:
@@ -72,17 +79,11 @@ class Axis:
 
     def edges(self) -> FloatArray:
         """Edges of contiguous bins, shape (n + 1,)."""
-        return checks.contiguous_edges(self.lo, self.hi, self.where)
+        return contiguous_edges(self.lo, self.hi, self.where)
 
 
-def read_axes(table: Table, names: tuple[str, ...], notes: Notes) -> dict[str, Axis]:
-    """Axes of a response table by name.
-
-    Raises
-    ------
-    RunRefused
-        If one is missing, not finite, not monotonic, or of the wrong kind of unit.
-    """
+def read_axes(table: Table, names: tuple[str, ...], notes: Notes) -> dict[str, TableAxis]:
+    """Axes of a response table; RunRefused if one is missing, not finite, not monotonic, or of a wrong unit."""
     axes = {name: _read_axis(table, name, notes) for name in names}
     if any(axis.descending for axis in axes.values()):
         notes.quirk("axis-descending")
@@ -91,85 +92,64 @@ def read_axes(table: Table, names: tuple[str, ...], notes: Notes) -> dict[str, A
     return axes
 
 
-def _read_axis(table: Table, name: str, notes: Notes) -> Axis:
+def _read_axis(table: Table, name: str, notes: Notes) -> TableAxis:
     prefixes, unit = AXES[name]
-    found = [p for p in prefixes if f"{p}_LO" in table.fields and f"{p}_HI" in table.fields]
+    found = [p for p in prefixes if f"{p}_LO" in table.columns and f"{p}_HI" in table.columns]
     if not found:
         raise RunRefused(f"{table.hdu}: no columns {prefixes[0]}_LO, {prefixes[0]}_HI")
     where = f"{table.hdu}: {found[0]}_LO, {found[0]}_HI"
-    lo, hi = (read_cell(table, f"{found[0]}_{side}", unit, notes).ravel() for side in ("LO", "HI"))
+    lo, hi = (_cell(table, f"{found[0]}_{side}", unit, notes).ravel() for side in ("LO", "HI"))
     if lo.shape != hi.shape:
         raise RunRefused(f"{where}: {lo.size} and {hi.size} values, expected as many")
-    checks.require_finite(lo, where)
-    checks.require_finite(hi, where)
     descending = bool(lo.size > 1 and lo[0] > lo[-1])
     if descending:
         lo, hi = lo[::-1], hi[::-1]
-    checks.require_increasing(lo, where)
-    checks.require_increasing(hi, where)
+    for check in (require_finite, require_increasing):
+        for values in (lo, hi):
+            check(values, where)
     if name == "energy":
-        checks.require_positive(lo, where)
-    return Axis(name, lo, hi, found[0], table.fields[f"{found[0]}_LO"].number, descending, where)
+        require_positive(lo, where)
+    return TableAxis(name, lo, hi, found[0], table.columns[f"{found[0]}_LO"].number, descending, where)
 
 
-def read_cell(table: Table, column: str, unit: str, notes: Notes) -> FloatArray:
-    """Array of a column of a one-row table in a plain unit; a missing unit is the plain one, and counted."""
-    values = np.asarray(table.cell(column), dtype=float)
-    written = table.fields[column].unit
-    if unit and not written:
-        notes.repair("unit_missing")
-        return values
-    try:
-        scale = factor(written, unit)
-    except ValueError as error:
-        raise RunRefused(f"{table.hdu}: column {column}: {error}") from error
-    return values if scale == 1.0 else values * scale
+def _cell(table: Table, column: str, unit: str, notes: Notes) -> FloatArray:
+    """Array of a column of a one-row table in a plain unit."""
+    return in_unit(table, column, table.cell(column).astype(float), unit, notes)
 
 
 def read_array(
-    table: Table, column: str, unit: str, axes: dict[str, Axis], notes: Notes, file_order: tuple[str, ...] = ()
+    table: Table, column: str, unit: str, axes: dict[str, TableAxis], notes: Notes, file_order: tuple[str, ...] = ()
 ) -> FloatArray:
-    """Array of a response with its axes in the order of `axes`, each growing.
+    """Array of a response in a plain unit, contiguous, with its axes in the order of `axes`, each growing.
 
-    Parameters
-    ----------
-    table : Table
-        Response table of one row.
-    column, unit : str
-        Column of the array, and the plain unit wanted.
-    axes : dict of str to Axis
-        Axes in the order wanted.
-    notes : Notes
-        Takes what was assumed.
-    file_order : tuple of str
-        Numpy order of the axes in the file; by default that of the axis columns (or of CREFn), reversed.
-
-    Returns
-    -------
-    array
-        Contiguous, shape as the lengths of `axes`.
-
-    Raises
-    ------
-    RunRefused
-        If the shape disagrees with the axes or a value is not finite.
+    `file_order` is the numpy order of the axes in the file; by default that of the axis columns (or of CREFn),
+    reversed. Raises RunRefused if the shape disagrees with the axes or a value is not finite.
     """
     where = f"{table.hdu}: column {column}"
-    values = read_cell(table, column, unit, notes)
+    values = _cell(table, column, unit, notes)
     order = file_order or _file_order(table, column, axes, notes)
     shape = tuple(len(axes[name].lo) for name in order)
+    tdim = table.header.get(f"TDIM{table.columns[column].number}")
     if values.shape != shape and values.shape == (int(np.prod(shape)),):
-        _require_no_tdim(table, column, shape, notes)
-    values = _with_shape(values, shape, where)
-    checks.require_finite(values, where)
+        # Flat values are shaped by the axes only where the file says nothing of their shape.
+        if tdim is not None and len([n for n in shape if n > 1]) > 1:
+            raise RunRefused(f"{where}: TDIM = {tdim!r}, but its axes have {shape}")
+        if tdim is None:
+            notes.quirk("tdim-missing")
+    # Axes of length 1 and TDIM may be left out in the file.
+    is_flat = values.ndim == 1 and values.size == int(np.prod(shape))
+    if not is_flat and [n for n in values.shape if n > 1] != [n for n in shape if n > 1]:
+        raise RunRefused(f"{where}: shape {values.shape}, but its axes have {shape}")
+    values = values.reshape(shape)
+    require_finite(values, where)
     values = values[tuple(slice(None, None, -1 if axes[name].descending else 1) for name in order)]
     return np.ascontiguousarray(values.transpose([order.index(name) for name in axes]))
 
 
-def _file_order(table: Table, column: str, axes: dict[str, Axis], notes: Notes) -> tuple[str, ...]:
+def _file_order(table: Table, column: str, axes: dict[str, TableAxis], notes: Notes) -> tuple[str, ...]:
     """Numpy order of the axes: first axis column fastest, so reversed."""
     by_column = sorted(axes, key=lambda name: axes[name].number)
-    cref = str(table.header.get(f"CREF{table.fields[column].number}") or "")
+    cref = text(table.header, f"CREF{table.columns[column].number}")
     prefixes = {axis.column: name for name, axis in axes.items()}
     named = [prefixes.get(prefix) for prefix in re.findall(r"(\w+)_LO", cref)]
     by_cref = [name for name in named if name is not None]
@@ -179,19 +159,46 @@ def _file_order(table: Table, column: str, axes: dict[str, Axis], notes: Notes) 
     return tuple(by_column[::-1])
 
 
-def _require_no_tdim(table: Table, column: str, shape: tuple[int, ...], notes: Notes) -> None:
-    """Flat values are shaped by the axes only where the file says nothing of their shape."""
-    tdim = table.header.get(f"TDIM{table.fields[column].number}")
-    if tdim is not None and len([n for n in shape if n > 1]) > 1:
-        raise RunRefused(f"{table.hdu}: column {column}: TDIM = {tdim!r}, but its axes have {shape}")
-    if tdim is None:
-        notes.quirk("tdim-missing")
+def require_finite(values: FloatArray, where: str) -> None:
+    """Refuse NaN and infinity anywhere in `values`; `where` names file, HDU and column."""
+    bad = values.size - int(np.count_nonzero(np.isfinite(values)))
+    if bad:
+        raise RunRefused(f"{where}: {bad} of {values.size} values are NaN or infinite, expected none")
 
 
-def _with_shape(values: FloatArray, shape: tuple[int, ...], where: str) -> FloatArray:
-    """Values in the shape of the axes; axes of length 1 and TDIM may be left out in the file."""
-    if values.ndim == 1 and values.size == int(np.prod(shape)):
-        return values.reshape(shape)
-    if [n for n in values.shape if n > 1] == [n for n in shape if n > 1]:
-        return values.reshape(shape)
-    raise RunRefused(f"{where}: shape {values.shape}, but its axes have {shape}")
+def require_increasing(values: FloatArray, where: str) -> None:
+    """Refuse values of shape (n,) that do not grow strictly."""
+    if values.size == 0:
+        raise RunRefused(f"{where}: empty axis")
+    steps = np.diff(values)
+    if np.any(steps <= 0):
+        index = int(np.argmax(steps <= 0))
+        raise RunRefused(f"{where}: {values[index]:g} is followed by {values[index + 1]:g}, expected growing values")
+
+
+def require_positive(values: FloatArray, where: str) -> None:
+    """Refuse values of shape (n,) that are not above zero."""
+    if np.any(values <= 0):
+        raise RunRefused(f"{where}: lowest value {values.min():g}, expected above 0")
+
+
+def contiguous_edges(lo: FloatArray, hi: FloatArray, where: str) -> FloatArray:
+    """Edges of shape (n + 1,) from bins that follow each other without gap or overlap.
+
+    Neighbours may differ by a thousandth of the bin, as single precision and rounding make them.
+    """
+    if np.any(hi <= lo):
+        index = int(np.argmax(hi <= lo))
+        raise RunRefused(f"{where}: bin {index} from {lo[index]:g} to {hi[index]:g}, expected LO < HI")
+    gaps = np.abs(lo[1:] - hi[:-1]) > 1e-3 * np.minimum(hi - lo, np.inf)[1:]
+    if np.any(gaps):
+        index = int(np.argmax(gaps))
+        raise RunRefused(f"{where}: bin {index} ends at {hi[index]:g}, the next begins at {lo[index + 1]:g}")
+    return np.append(lo, hi[-1])
+
+
+def clip_negative(values: FloatArray, name: str, notes: Notes) -> FloatArray:
+    """Values with the negative ones set to zero, which are counted by a name."""
+    count = int(np.count_nonzero(values < 0))
+    notes.repair(name, count)
+    return np.maximum(values, 0.0) if count else values

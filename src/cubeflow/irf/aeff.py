@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from cubeflow.irf.table import Nodes
-
-FloatArray = NDArray[np.float64]
+from cubeflow.irf.table import Nodes, check_shape
+from cubeflow.maps.arrays import FloatArray
 
 CHUNK = 4096  # offsets at a time: what is computed in between stays in the cache
 
@@ -27,11 +26,6 @@ class EffectiveArea:
     lo_thres_tev, hi_thres_tev : float or None
         Safe energy range in TeV (LO_THRES, HI_THRES), where the file has one.
 
-    Raises
-    ------
-    ValueError
-        If the table does not have the shape of its axes.
-
     References
     ----------
     https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/full_enclosure/aeff/
@@ -44,28 +38,14 @@ class EffectiveArea:
     hi_thres_tev: float | None = None
 
     def __post_init__(self) -> None:
-        expected = len(self.energy_true), len(self.offset)
-        if self.area_m2.shape != expected:
-            raise ValueError(f"AEFF: table of shape {self.area_m2.shape}, axes of shape {expected}")
+        check_shape("AEFF: table", self.area_m2, len(self.energy_true), len(self.offset))
 
     def evaluate(
         self, energy_tev: ArrayLike, offset_deg: ArrayLike, dtype: DTypeLike = np.float64
     ) -> NDArray[np.floating]:
-        """Effective area in m2.
+        """Effective area in m2, shape (k, ...), at true energies (k,) and offsets (...); zero outside the edges.
 
-        Parameters
-        ----------
-        energy_tev : array, shape (k,)
-            True energies in TeV.
-        offset_deg : array, shape (...)
-            Offsets in deg.
-        dtype : dtype
-            Type of the values; they are computed in float64.
-
-        Returns
-        -------
-        area : array, shape (k, ...)
-            Not negative; zero outside the table's edges.
+        It is not negative. Values are computed in float64, whatever their `dtype`.
         """
         weights = self.offset.weights(np.ravel(offset_deg))  # (pixels, n_offset)
         on_nodes = self.energy_true.weights(np.atleast_1d(energy_tev)) @ self.area_m2

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from cubeflow.irf.table import Nodes
-
-FloatArray = NDArray[np.float64]
+from cubeflow.irf.table import Nodes, check_shape
+from cubeflow.maps.arrays import FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +24,6 @@ class EnergyDispersion:
     density : array, shape (n_energy, m, n_offset)
         Probability per unit migra, not negative; each column sums to 1 over migra or is zero.
 
-    Raises
-    ------
-    ValueError
-        If the table does not have the shape of its axes.
-
     References
     ----------
     https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/full_enclosure/edisp/
@@ -41,26 +35,13 @@ class EnergyDispersion:
     density: FloatArray
 
     def __post_init__(self) -> None:
-        expected = len(self.energy_true), len(self.migra_edges) - 1, len(self.offset)
-        if self.density.shape != expected:
-            raise ValueError(f"EDISP: table of shape {self.density.shape}, axes of shape {expected}")
+        lengths = len(self.energy_true), len(self.migra_edges) - 1, len(self.offset)
+        check_shape("EDISP: table", self.density, *lengths)
 
     def node_kernels(self, energy_true_tev: ArrayLike, energy_edges_tev: ArrayLike) -> tuple[FloatArray, FloatArray]:
-        """Unnormalised kernel at the offset nodes, from which that at any offset between them follows.
+        """Integrals of the density at the offset nodes: over each energy bin, (k, r, n_offset), and all, (k, n_offset).
 
-        Parameters
-        ----------
-        energy_true_tev : array, shape (k,)
-            True energies in TeV.
-        energy_edges_tev : array, shape (r + 1,)
-            Edges of the reconstructed energy bins in TeV.
-
-        Returns
-        -------
-        kernel : array, shape (k, r, n_offset)
-            Integral of the density over each energy bin.
-        norm : array, shape (k, n_offset)
-            Integral of the density over migra. With offset weights w the kernel is ``kernel @ w / (norm @ w)``.
+        With offset weights w the kernel between them is ``kernel @ w / (norm @ w)``; arguments as for `kernel`.
         """
         density = self._on_nodes(np.atleast_1d(np.asarray(energy_true_tev, dtype=float)))
         overlap = self._overlap(energy_true_tev, energy_edges_tev)

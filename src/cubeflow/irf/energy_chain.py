@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from cubeflow.irf.table import Nodes
-
-FloatArray = NDArray[np.float64]
+from cubeflow.maps.arrays import FloatArray, IntArray
 
 # Stand-in for a rate of zero where logarithms are interpolated: the smallest normal float32, per MeV.
 FLOOR_PER_TEV = float(np.finfo(np.float32).tiny) * 1e6
@@ -32,16 +31,6 @@ def fill_log_rate(rate: FloatArray) -> FloatArray:
         known = valid[:, column]
         log_rate[gap[:, column], column] = np.interp(bins[gap[:, column]], bins[known], log_rate[known, column])
     return log_rate.reshape(rate.shape)
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Part of an energy bin between two nodes: the lower node, both ends as ln(E / TeV), and the bin."""
-
-    node: int
-    lower: float
-    upper: float
-    target: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +51,7 @@ class _PowerLaw:
     log_flux: FloatArray
     slope: FloatArray
     inverse: FloatArray
-    flat: NDArray[np.int64]
+    flat: IntArray
 
     @classmethod
     def between(cls, log_rates: tuple[FloatArray, FloatArray], log_node: float, width: float) -> _PowerLaw:
@@ -95,63 +84,32 @@ class _PowerLaw:
         return integral
 
 
-@dataclass(frozen=True, eq=False)
-class EnergyIntegral:
-    """How the integrals over energy bins are put together from a table.
+def integrate_rate(energy: Nodes, edges_tev: ArrayLike, log_rate: Callable[[int], FloatArray]) -> FloatArray:
+    """Integrals of a rate over energy bins, shape (r, p), in its unit times TeV; outside the table nothing is added.
 
-    Parameters
-    ----------
-    log_nodes : array, shape (n,)
-        Nodes of the table, ln(E / TeV).
-    pieces : tuple
-        Parts of the bins between nodes, in order of energy.
-    n_bins : int
-        Number of energy bins.
+    `energy` are those of the table, TeV, `edges_tev`, shape (r + 1,), those of the bins, and `log_rate` gives
+    ln(rate / TeV-1) at a node for all positions, shape (p,).
     """
-
-    log_nodes: FloatArray
-    pieces: tuple[_Piece, ...]
-    n_bins: int
-
-    @classmethod
-    def of(cls, energy: Nodes, edges_tev: ArrayLike) -> EnergyIntegral:
-        """Cut bins with edges in TeV, shape (r + 1,), at the nodes; what lies outside the table is left out."""
-        edges = np.asarray(edges_tev, dtype=float)
-        lower, upper = max(edges[0], energy.lower), min(edges[-1], energy.upper)
-        breaks = np.concatenate([edges, energy.values, [lower, upper]])
-        breaks = np.unique(breaks[(breaks >= lower) & (breaks <= upper)]) if lower < upper else breaks[:0]
-        last = max(len(energy) - 2, 0)
-        node = np.clip(np.searchsorted(energy.values, breaks[:-1], side="right") - 1, 0, last)
-        target = np.searchsorted(edges, breaks[:-1], side="right") - 1
-        log_e = np.log(breaks)
-        pieces = zip(node.tolist(), log_e[:-1].tolist(), log_e[1:].tolist(), target.tolist(), strict=True)
-        return cls(np.log(energy.values), tuple(_Piece(*piece) for piece in pieces), len(edges) - 1)
-
-    def evaluate(self, log_rate: Callable[[int], FloatArray], size: int) -> FloatArray:
-        """Integrals of a rate over the bins, shape (n_bins, size); see `add`."""
-        out = np.zeros((self.n_bins, size))
-        self.add(out, log_rate)
-        return out
-
-    def add(self, out: FloatArray, log_rate: Callable[[int], FloatArray]) -> None:
-        """Add the integrals of a rate over the bins to `out`.
-
-        Parameters
-        ----------
-        out : array, shape (n_bins, p)
-            In the unit of the rate times TeV; changed in place.
-        log_rate : callable
-            Gives ln(rate / TeV-1) at a node for all positions, shape (p,).
-        """
-        node, upper, below = -1, np.empty(0), None
-        widths = np.diff(self.log_nodes, append=self.log_nodes[-1] + 1.0).tolist()  # any for the only node
-        for piece in self.pieces:
-            if piece.node != node:
-                lower = upper if piece.node == node + 1 and node >= 0 else log_rate(piece.node)
-                node, upper = piece.node, log_rate(min(piece.node + 1, len(self.log_nodes) - 1))
-                law = _PowerLaw.between((lower, upper), self.log_nodes[node], widths[node])
-            below = law.flux(piece.lower) if below is None else below
-            above = law.flux(piece.upper)
-            row = out[piece.target]
-            row += law.integral(below, above, piece.upper - piece.lower)
-            below = above
+    edges = np.asarray(edges_tev, dtype=float)
+    lower, upper = max(edges[0], energy.lower), min(edges[-1], energy.upper)
+    breaks = np.concatenate([edges, energy.values, [lower, upper]])
+    breaks = np.unique(breaks[(breaks >= lower) & (breaks <= upper)]) if lower < upper else breaks[:0]
+    last = max(len(energy) - 2, 0)
+    nodes = np.clip(np.searchsorted(energy.values, breaks[:-1], side="right") - 1, 0, last).tolist()
+    targets = (np.searchsorted(edges, breaks[:-1], side="right") - 1).tolist()
+    log_nodes, log_breaks = np.log(energy.values), np.log(breaks).tolist()
+    widths = np.diff(log_nodes, append=log_nodes[-1] + 1.0).tolist()  # any for the only node
+    node, above = -1, log_rate(0)
+    out = np.zeros((len(edges) - 1, len(above)))
+    below = None
+    # Parts of the bins between nodes, in order of energy: each ends where the next begins.
+    for here, target, start, stop in zip(nodes, targets, log_breaks[:-1], log_breaks[1:], strict=True):
+        if here != node:
+            before = above if here == node + 1 else log_rate(here)
+            node, above = here, log_rate(min(here + 1, len(energy) - 1))
+            law = _PowerLaw.between((before, above), log_nodes[node], widths[node])
+        below = law.flux(start) if below is None else below
+        flux = law.flux(stop)
+        out[target] += law.integral(below, flux, stop - start)
+        below = flux
+    return out

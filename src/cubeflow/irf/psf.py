@@ -8,23 +8,14 @@ https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/full_enclosure/ps
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from cubeflow.irf.table import Nodes
+from cubeflow.irf.table import Nodes, check_shape
+from cubeflow.maps.arrays import BoolArray, FloatArray
 
-FloatArray = NDArray[np.float64]
 SR_PER_DEG2 = float(np.deg2rad(1.0)) ** 2
-
-
-class PSF(Protocol):
-    """Any point spread function."""
-
-    def evaluate(self, energy_tev: ArrayLike, offset_deg: ArrayLike, rad_deg: ArrayLike) -> FloatArray:
-        """Density in sr-1, shape (k, o, r), for true energies (k,), offsets (o,) and separations (r,)."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +28,6 @@ class PsfTable:
         Axes in TeV (logarithmic), deg and deg.
     density_sr : array, shape (n_energy, n_offset, n_rad)
         Probability per solid angle in sr-1.
-
-    Raises
-    ------
-    ValueError
-        If the table does not have the shape of its axes.
     """
 
     energy_true: Nodes
@@ -50,7 +36,7 @@ class PsfTable:
     density_sr: FloatArray
 
     def __post_init__(self) -> None:
-        _check_shape("RPSF", self.density_sr, (len(self.energy_true), len(self.offset), len(self.rad)))
+        check_shape("PSF: RPSF", self.density_sr, len(self.energy_true), len(self.offset), len(self.rad))
 
     def evaluate(self, energy_tev: ArrayLike, offset_deg: ArrayLike, rad_deg: ArrayLike) -> FloatArray:
         """Density in sr-1, shape (k, o, r), linear between nodes, not negative, zero outside the edges."""
@@ -79,11 +65,6 @@ class Psf3Gauss:
         Widths in deg.
     ampl_2, ampl_3 : array, shape (n_energy, n_offset)
         Amplitudes relative to the first component.
-
-    Raises
-    ------
-    ValueError
-        If a table does not have the shape of the axes.
     """
 
     energy_true: Nodes
@@ -97,7 +78,7 @@ class Psf3Gauss:
 
     def __post_init__(self) -> None:
         for name in ("scale", "sigma_1", "ampl_2", "sigma_2", "ampl_3", "sigma_3"):
-            _check_shape(name.upper(), getattr(self, name), (len(self.energy_true), len(self.offset)))
+            check_shape(f"PSF: {name.upper()}", getattr(self, name), len(self.energy_true), len(self.offset))
 
     def evaluate(self, energy_tev: ArrayLike, offset_deg: ArrayLike, rad_deg: ArrayLike) -> FloatArray:
         """Density in sr-1, shape (k, o, r), of integral 1; zero outside the edges and where no cell has a PSF."""
@@ -128,11 +109,6 @@ class PsfKing:
         Slope, above 1; a cell with another value or no width has no PSF.
     sigma : array, shape (n_energy, n_offset)
         Width in deg.
-
-    Raises
-    ------
-    ValueError
-        If a table does not have the shape of the axes.
     """
 
     energy_true: Nodes
@@ -142,7 +118,7 @@ class PsfKing:
 
     def __post_init__(self) -> None:
         for name in ("gamma", "sigma"):
-            _check_shape(name.upper(), getattr(self, name), (len(self.energy_true), len(self.offset)))
+            check_shape(f"PSF: {name.upper()}", getattr(self, name), len(self.energy_true), len(self.offset))
 
     def evaluate(self, energy_tev: ArrayLike, offset_deg: ArrayLike, rad_deg: ArrayLike) -> FloatArray:
         """Density in sr-1, shape (k, o, r), of integral 1; zero outside the edges and where no cell has a PSF."""
@@ -156,6 +132,9 @@ class PsfKing:
         rad2 = np.square(np.atleast_1d(np.asarray(rad_deg, dtype=float)))
         profile = (1.0 + rad2 / (2.0 * gamma * sigma2)[..., None]) ** -gamma[..., None]
         return _per_sr((1.0 - 1.0 / gamma)[..., None] * profile, norm)
+
+
+PSF = PsfTable | Psf3Gauss | PsfKing
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,17 +154,12 @@ class _Cells:
         """Numbers of energies and of offsets."""
         return len(self.energy), len(self.offset)
 
-    def interpolate(self, table: FloatArray, valid: NDArray[np.bool_]) -> FloatArray:
+    def interpolate(self, table: FloatArray, valid: BoolArray) -> FloatArray:
         """Interpolate a table among its valid cells, shape (k, o); 0 where none of them takes part."""
         value = self.energy @ np.where(valid, table, 0.0) @ self.offset.T
         share = self.energy @ valid.astype(float) @ self.offset.T
         # Beyond the outermost nodes weights are negative: a share that is not positive is no support.
         return np.divide(value, share, out=np.zeros_like(value), where=share > 1e-9)
-
-
-def _check_shape(name: str, table: FloatArray, expected: tuple[int, ...]) -> None:
-    if table.shape != expected:
-        raise ValueError(f"PSF: {name} of shape {table.shape}, axes of shape {expected}")
 
 
 def _per_sr(density: FloatArray, norm: FloatArray) -> FloatArray:

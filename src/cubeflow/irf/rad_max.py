@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from cubeflow.irf.table import Nodes
-
-FloatArray = NDArray[np.float64]
+from cubeflow.irf.table import Nodes, check_shape
+from cubeflow.maps.arrays import FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +22,6 @@ class RadMax:
     rad_max_deg : array, shape (n_energy, n_offset)
         Radius in deg.
 
-    Raises
-    ------
-    ValueError
-        If the table does not have the shape of its axes.
-
     References
     ----------
     https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/point_like/
@@ -38,9 +32,7 @@ class RadMax:
     rad_max_deg: FloatArray
 
     def __post_init__(self) -> None:
-        expected = len(self.energy), len(self.offset)
-        if self.rad_max_deg.shape != expected:
-            raise ValueError(f"RAD_MAX: table of shape {self.rad_max_deg.shape}, axes of shape {expected}")
+        check_shape("RAD_MAX: table", self.rad_max_deg, len(self.energy), len(self.offset))
 
     def evaluate(self, energy_tev: ArrayLike, offset_deg: ArrayLike) -> FloatArray:
         """Radius in deg, shape (k, ...), for energies (k,) in TeV and offsets (...) in deg; zero outside the table."""

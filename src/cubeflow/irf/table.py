@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-FloatArray = NDArray[np.float64]
+from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
 
 # Fraction of the table's span by which a coordinate may lie beyond the edge: rounding, not physics.
 EDGE_TOLERANCE = 1e-9
@@ -60,25 +60,18 @@ class Nodes:
         x = np.asarray(x, dtype=float)
         return np.log(np.where(x > 0, x, np.nan)) if self.log else x
 
-    def inside(self, x: ArrayLike) -> NDArray[np.bool_]:
+    def inside(self, x: ArrayLike) -> BoolArray:
         """Whether each `x` lies within the edges of the table, both included; False for NaN."""
         u = self.scaled(x)
         lower, upper = self.scaled([self.lower, self.upper])
         slack = EDGE_TOLERANCE * (upper - lower)
         return (u >= lower - slack) & (u <= upper + slack)
 
-    def bracket(self, x: ArrayLike) -> tuple[NDArray[np.int64], FloatArray]:
-        """Lower node and fraction towards the next one; fractions leave [0, 1] in the outermost half bins.
+    def bracket(self, x: ArrayLike) -> tuple[IntArray, FloatArray]:
+        """Lower node and fraction towards the next one, each of shape (...), as `x`.
 
-        Parameters
-        ----------
-        x : array, shape (...)
-            Coordinates.
-
-        Returns
-        -------
-        index, fraction : array, shape (...)
-            ``value = (1 - fraction) * v[index] + fraction * v[index + 1]``; for a single node both are 0.
+        ``value = (1 - fraction) * v[index] + fraction * v[index + 1]``; fractions leave [0, 1] in the outermost half
+        bins, and for a single node both are 0.
         """
         nodes, u = self.scaled(self.values), self.scaled(x)
         if len(nodes) == 1:
@@ -87,17 +80,9 @@ class Nodes:
         return index, (u - nodes[index]) / np.diff(nodes)[index]
 
     def weights(self, x: ArrayLike) -> FloatArray:
-        """Hat functions of the nodes at `x`.
+        """Hat functions of the nodes, shape (..., n), at `x`, shape (...).
 
-        Parameters
-        ----------
-        x : array, shape (...)
-            Coordinates in the unit of the nodes.
-
-        Returns
-        -------
-        weights : array, shape (..., n)
-            Rows sum to 1, linear beyond the outermost nodes; rows are 0 outside the edges and for NaN.
+        Rows sum to 1, linear beyond the outermost nodes; rows are 0 outside the edges and for NaN.
         """
         index, fraction = self.bracket(x)
         inside = self.inside(x)
@@ -125,25 +110,25 @@ def nodes_from_edges(lo: ArrayLike, hi: ArrayLike, log: bool) -> Nodes:
     if lo.shape != hi.shape or lo.ndim != 1:
         raise ValueError(f"table axis: LO and HI have shapes {lo.shape} and {hi.shape}")
     if are_close(lo, hi, 1e-5):
-        return _nodes_only(hi, log)
+        if len(hi) == 1:
+            return Nodes(hi, 1e-300 if log else -np.inf, np.inf, log)
+        u = np.log(hi) if log else hi
+        ends = np.array([u[0] - 0.5 * (u[1] - u[0]), u[-1] + 0.5 * (u[-1] - u[-2])])  # as gammapy's MapAxis.from_nodes
+        lower, upper = (np.exp(ends) if log else ends).tolist()
+        return Nodes(hi, lower, upper, log)
     if not are_close(hi[:-1], lo[1:], 1e-4):
         raise ValueError(f"table axis: bins are not contiguous, LO {lo}, HI {hi}")
     centers = np.sqrt(lo * hi) if log else 0.5 * (lo + hi)
     return Nodes(centers, float(lo[0]), float(hi[-1]), log)
 
 
+def check_shape(name: str, table: FloatArray, *lengths: int) -> None:
+    """Refuse, with a ValueError, a table that has not the shape of its axes."""
+    if table.shape != lengths:
+        raise ValueError(f"{name} of shape {table.shape}, axes of shape {lengths}")
+
+
 def are_close(a: FloatArray, b: FloatArray, relative: float) -> bool:
     """Whether two columns of finite numbers agree; `numpy.allclose` takes ten times as long for so few of them."""
     with np.errstate(invalid="ignore"):
         return bool(np.all(np.abs(a - b) <= 1e-8 + relative * np.abs(b)))
-
-
-def _nodes_only(nodes: FloatArray, log: bool) -> Nodes:
-    """Axis whose columns are nodes; edges half a spacing outside, as in gammapy's ``MapAxis.from_nodes``."""
-    if len(nodes) == 1:
-        return Nodes(nodes, 1e-300 if log else -np.inf, np.inf, log)
-    u = np.log(nodes) if log else nodes
-    lower, upper = float(u[0] - 0.5 * (u[1] - u[0])), float(u[-1] + 0.5 * (u[-1] - u[-2]))
-    if log:
-        lower, upper = float(np.exp(lower)), float(np.exp(upper))
-    return Nodes(nodes, lower, upper, log)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from cubeflow.maps.arrays import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from astropy.units import Quantity
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,7 @@ class Axis:
     Raises
     ------
     ValueError
-        If there are fewer than two edges, they are not finite and strictly
-        increasing, or a logarithmic axis does not start above zero.
+        If there are fewer than two edges, not finite and strictly increasing, or logarithmic and not above zero.
     """
 
     name: str
@@ -47,19 +51,25 @@ class Axis:
             raise ValueError(f"axis {self.name}: a logarithmic axis starts above zero, got {edges[0]}")
         object.__setattr__(self, "edges", tuple(float(edge) for edge in edges))
 
+    @classmethod
+    def of(cls, edges: Quantity, name: str = "energy") -> Axis:
+        """Axis from its edges, shape (n_bins + 1,): ``energy`` and ``energy_true`` logarithmic, ``rad`` linear."""
+        unit, interp = ("deg", "lin") if name == "rad" else ("TeV", "log")
+        return cls(name, tuple(edges.to_value(unit).tolist()), unit, interp)  # type: ignore[arg-type]
+
     @cached_property
-    def edges_array(self) -> NDArray[np.float64]:
+    def edges_array(self) -> FloatArray:
         """Bin edges, shape (n_bins + 1,), in `unit`."""
         return np.array(self.edges)
 
     @cached_property
-    def centers(self) -> NDArray[np.float64]:
+    def centers(self) -> FloatArray:
         """Bin centres, shape (n_bins,): geometric mean of the edges if ``log``, arithmetic if ``lin``."""
         lower, upper = self.edges_array[:-1], self.edges_array[1:]
         return np.sqrt(lower * upper) if self.interp == "log" else 0.5 * (lower + upper)
 
     @cached_property
-    def widths(self) -> NDArray[np.float64]:
+    def widths(self) -> FloatArray:
         """Bin widths, shape (n_bins,), in `unit`."""
         return np.diff(self.edges_array)
 
@@ -68,16 +78,16 @@ class Axis:
         """Number of bins."""
         return len(self.edges) - 1
 
-    def index(self, values: ArrayLike) -> NDArray[np.int64]:
+    def index(self, values: ArrayLike) -> IntArray:
         """Bin of each value, half-open ``[lo, hi)``; -1 outside the axis and for NaN."""
         values = np.asarray(values, dtype=float)
         index = np.searchsorted(self.edges_array, values, side="right") - 1
         outside = ~((values >= self.edges[0]) & (values < self.edges[-1]))
         return np.where(outside, -1, index)
 
-    def to_plain(self) -> dict[str, object]:
-        """Plain numbers and strings, for keys and file attributes."""
-        return {"name": self.name, "edges": list(self.edges), "unit": self.unit, "interp": self.interp}
+    def in_one_bin(self) -> Axis:
+        """Axis of one bin over the whole range."""
+        return Axis(self.name, (self.edges[0], self.edges[-1]), self.unit, self.interp)
 
 
 def energy_axis(edges_tev: ArrayLike, name: str = "energy") -> Axis:
@@ -85,9 +95,12 @@ def energy_axis(edges_tev: ArrayLike, name: str = "energy") -> Axis:
     return Axis(name, tuple(np.asarray(edges_tev, dtype=float).tolist()), "TeV", "log")
 
 
-def log_edges(lower: float, upper: float, n_bins: int) -> NDArray[np.float64]:
-    """Return ``n_bins + 1`` logarithmically spaced edges whose ends are exactly `lower` and `upper`."""
-    edges = np.geomspace(lower, upper, n_bins + 1)
+def log_edges(lower: float, upper: float, n_bins: int) -> FloatArray:
+    """Return ``n_bins + 1`` logarithmically spaced edges whose ends are exactly `lower` and `upper`.
+
+    Edges are a part of keys, and the last digit of a logarithm depends on the processor: they are rounded to 12 digits.
+    """
+    edges = np.array([float(f"{edge:.11e}") for edge in np.geomspace(lower, upper, n_bins + 1)])
     edges[0], edges[-1] = lower, upper
     return edges
 
@@ -95,8 +108,3 @@ def log_edges(lower: float, upper: float, n_bins: int) -> NDArray[np.float64]:
 def rad_axis(rad_max_deg: float, n_bins: int) -> Axis:
     """Radial axis of the PSF: `n_bins` equal bins from 0 to `rad_max_deg`, in deg."""
     return Axis("rad", tuple(np.linspace(0.0, rad_max_deg, n_bins + 1).tolist()), "deg", "lin")
-
-
-def axis_from_plain(plain: dict[str, Any]) -> Axis:
-    """Undo `Axis.to_plain`."""
-    return Axis(plain["name"], tuple(plain["edges"]), plain["unit"], plain["interp"])

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps.axis import Axis
 from cubeflow.maps.geom import Geometry
+
+if TYPE_CHECKING:
+    from astropy.coordinates import SkyCoord
+    from astropy.units import Quantity
+    from gammapy.maps import WcsNDMap
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +68,48 @@ class Cube:
             if axis.name == name:
                 return axis
         raise KeyError(f"no axis {name!r}; the cube has {[axis.name for axis in self.axes]}")
+
+    @property
+    def quantity(self) -> Quantity:
+        """Values with their unit, shape (axes..., ny, nx)."""
+        from astropy.units import Quantity
+
+        return Quantity(self.data, self.unit)
+
+    def at(self, position: SkyCoord) -> Quantity:
+        """Value in the pixel that holds a position, with the shape of the axes; ValueError outside the map."""
+        icrs = position.icrs
+        ix, iy = (int(index) for index in self.geom.pixel_index(icrs.ra.deg, icrs.dec.deg))
+        if ix < 0:
+            raise ValueError(f"position ({icrs.ra.deg:.4f}, {icrs.dec.deg:.4f}) deg lies outside the map")
+        return self.quantity[..., iy, ix]
+
+    def sum_over_energy(self) -> Cube:
+        """Sum over the first axis, which is left with one bin over its whole range."""
+        return Cube(self.data.sum(axis=0)[None], self.unit, self.geom, (self.axes[0].in_one_bin(), *self.axes[1:]))
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Draw the sum over all axes but those of the sky, on celestial axes of its own unless some are given."""
+        from matplotlib import pyplot
+
+        axes = axes or pyplot.subplot(projection=self.geom.wcs())
+        shown = axes.imshow(self.data.sum(axis=tuple(range(len(self.axes)))), origin="lower")
+        axes.figure.colorbar(shown, ax=axes, label=self.unit)
+        return axes
+
+    def to_gammapy(self) -> WcsNDMap:
+        """Give the same map to gammapy, which must be installed; integers become float64, truth values stay so."""
+        from gammapy.maps import MapAxis, WcsGeom, WcsNDMap
+
+        # gammapy has the fastest axis first.
+        axes = [
+            MapAxis.from_edges(axis.edges_array, unit=axis.unit, name=axis.name, interp=axis.interp)
+            for axis in reversed(self.axes)
+        ]
+        pixel = self.geom.pixel_deg
+        geom = WcsGeom(self.geom.wcs(), (self.geom.nx, self.geom.ny), cdelt=(pixel, pixel), axes=axes)
+        data = self.data.astype(float) if self.data.dtype.kind in "iu" else self.data
+        return WcsNDMap(geom, data=data, unit=self.unit)
 
     def to_float32(self) -> Cube:
         """Round floating-point values to float32, in which maps are kept; others stay as they are."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cubeflow.maps import sphere
 from cubeflow.maps.geom import Geometry, GeometryError, shared
-from cubeflow.maps.projection import has_closed_form
 
-SMALL_DEG = 45.0
 N_RINGS = 9
 
 
@@ -18,28 +15,10 @@ class NoOverlap(ValueError):
 
 
 def make_cutout(geom: Geometry, ra_deg: float, dec_deg: float, radius_deg: float, *, trim: bool = True) -> Geometry:
-    """Cut out the bounding box of a disc on the sky.
+    """Bounding box, on the pixel grid of `geom`, of a disc on the sky about an ICRS position (the pointing).
 
-    Parameters
-    ----------
-    geom : Geometry
-        The final geometry.
-    ra_deg, dec_deg : float
-        Centre of the disc (the pointing), ICRS, deg.
-    radius_deg : float
-        Radius of the disc, deg.
-    trim : bool
-        Cut at the border of `geom`. Otherwise the box is whole, as rings at the border need it.
-
-    Returns
-    -------
-    Geometry
-        On the pixel grid of `geom`.
-
-    Raises
-    ------
-    NoOverlap
-        If no pixel centre of `geom` lies within the disc.
+    It is cut at the border of `geom` unless `trim` is False: rings at the border need it whole. NoOverlap if no pixel
+    centre of `geom` lies within the disc.
     """
     x0, y0, x1, y1 = _bounding_box(geom, ra_deg, dec_deg, radius_deg)
     inner = max(x0, 0), max(y0, 0), min(x1, geom.nx), min(y1, geom.ny)
@@ -47,8 +26,7 @@ def make_cutout(geom: Geometry, ra_deg: float, dec_deg: float, radius_deg: float
         trimmed = shared(geom.cutout(inner[0], inner[1], inner[2] - inner[0], inner[3] - inner[1]))
         if np.any(trimmed.offset_deg(ra_deg, dec_deg) < radius_deg):
             return trimmed if trim else shared(geom.cutout(x0, y0, x1 - x0, y1 - y0))
-    center = geom.pixel_to_vectors((geom.nx - 1) / 2, (geom.ny - 1) / 2)
-    distance = sphere.separation_deg(center, sphere.unit_vectors(ra_deg, dec_deg))
+    distance = sphere.angular_distance_deg(geom.center_deg, (ra_deg, dec_deg))
     raise NoOverlap(
         f"no pixel of the map lies within {radius_deg:g} deg of the pointing "
         f"({ra_deg:.4f}, {dec_deg:.4f}), which is {distance:.2f} deg from the map centre"
@@ -57,11 +35,12 @@ def make_cutout(geom: Geometry, ra_deg: float, dec_deg: float, radius_deg: float
 
 def _bounding_box(geom: Geometry, ra_deg: float, dec_deg: float, radius_deg: float) -> tuple[int, int, int, int]:
     """Pixel box [x0, x1) x [y0, y1) that holds every pixel centre within the disc."""
-    # The rim of a small disc, if all of it lies on the plane of a closed form, goes around the disc there, too.
-    is_simple = has_closed_form(geom.projection, geom.lat_deg) and radius_deg <= SMALL_DEG
-    x, y = geom.vectors_to_pixel(_disc(ra_deg, dec_deg, radius_deg, 1 if is_simple else N_RINGS))
-    if is_simple and not np.all(np.isfinite(x) & np.isfinite(y)):
-        x, y = geom.vectors_to_pixel(_disc(ra_deg, dec_deg, radius_deg, N_RINGS))
+    # Positions on rings that fill the disc, from its rim inwards, shape (n, 3).
+    angle = np.linspace(0.0, 2.0 * np.pi, 721)
+    radius = np.deg2rad(radius_deg) * np.linspace(1.0, 0.0, N_RINGS)[:, None, None]
+    outward, east, north = sphere.local_basis(ra_deg, dec_deg)
+    rim = np.cos(angle)[..., None] * east + np.sin(angle)[..., None] * north
+    x, y = geom.vectors_to_pixel((np.cos(radius) * outward + np.sin(radius) * rim).reshape(-1, 3))
     good = np.isfinite(x) & np.isfinite(y)
     if not np.any(good):
         return 0, 0, 0, 0
@@ -75,13 +54,3 @@ def _bounding_box(geom: Geometry, ra_deg: float, dec_deg: float, radius_deg: flo
     x0, y0 = (int(np.floor(value)) for value in box[:2])
     x1, y1 = (int(np.ceil(value)) + 1 for value in box[2:])
     return x0, y0, x1, y1
-
-
-def _disc(ra_deg: float, dec_deg: float, radius_deg: float, n_rings: int) -> NDArray[np.float64]:
-    """ICRS vectors, shape (n, 3), of positions on rings that fill a disc on the sky, from its rim inwards."""
-    angle = np.linspace(0.0, 2.0 * np.pi, 721)
-    radius = np.deg2rad(radius_deg) * np.linspace(1.0, 0.0, n_rings)[:, None]
-    outward, east, north = sphere.local_basis(ra_deg, dec_deg)
-    rim = np.cos(angle)[..., None] * east + np.sin(angle)[..., None] * north
-    vectors = np.cos(radius)[..., None] * outward + np.sin(radius)[..., None] * rim
-    return vectors.reshape(-1, 3)

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from cubeflow.maps import sphere
+from cubeflow.maps.arrays import FloatArray, IntArray
 from cubeflow.maps.projection import has_closed_form, native_to_vectors, tangent_solid_angles, vectors_to_native
 
 if TYPE_CHECKING:
+    from astropy.coordinates import SkyCoord
+    from astropy.units import Quantity
     from astropy.wcs import WCS
 
-FloatArray = NDArray[np.float64]
 FRAMES = {"icrs": ("RA--", "DEC-"), "galactic": ("GLON", "GLAT")}
 
 
@@ -70,19 +72,31 @@ class Geometry:
         if self.nx < 1 or self.ny < 1:
             raise GeometryError(f"width: expected at least one pixel, got {self.nx} x {self.ny}")
 
+    @classmethod
+    def of(cls, center: SkyCoord, width: Quantity, pixel: Quantity, projection: str = "TAN") -> Geometry:
+        """Geometry about a position, in the frame of that: ``galactic``, or ``icrs`` for any other.
+
+        `width` is one size, or two along longitude and latitude; `pixel` the size of a pixel.
+        """
+        position = center if center.frame.name == "galactic" else center.icrs
+        lon, lat = float(position.spherical.lon.deg), float(position.spherical.lat.deg)
+        size_x, size_y = np.broadcast_to(width.to_value("deg"), 2).tolist()
+        return make_geometry(position.frame.name, projection, lon, lat, (size_x, size_y), float(pixel.to_value("deg")))
+
     @property
     def shape(self) -> tuple[int, int]:
         """Shape of one image: (ny, nx), i.e. (lat, lon)."""
         return self.ny, self.nx
 
     @property
+    def projected(self) -> tuple[str, str, float, float]:
+        """What two geometries in the same plane of projection share, whatever their pixels."""
+        return self.frame, self.projection, self.lon_deg, self.lat_deg
+
+    @property
     def grid(self) -> tuple[str, str, float, float, float]:
         """What two geometries on the same (unbounded) pixel grid share, up to whole-pixel shifts."""
-        return self.frame, self.projection, self.lon_deg, self.lat_deg, self.pixel_deg
-
-    def to_plain(self) -> dict[str, Any]:
-        """Plain numbers and strings, for keys and file attributes."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return *self.projected, self.pixel_deg
 
     def wcs(self) -> WCS:
         """Celestial WCS of the grid, two axes."""
@@ -141,6 +155,12 @@ class Geometry:
             return tangent_solid_angles(u, v)
         return sphere.grid_solid_angles(self.pixel_to_vectors(x - 0.5, y - 0.5))
 
+    @property
+    def center_deg(self) -> tuple[float, float]:
+        """ICRS position of the centre of the map, deg."""
+        lon, lat = sphere.lon_lat(self.pixel_to_vectors((self.nx - 1) / 2, (self.ny - 1) / 2))
+        return float(lon), float(lat)
+
     def offset_deg(self, lon_deg: float, lat_deg: float) -> FloatArray:
         """Separation of each pixel centre from an ICRS position, shape (ny, nx), deg; NaN off the sky.
 
@@ -148,7 +168,7 @@ class Geometry:
         """
         return _offset_deg(self, lon_deg, lat_deg)
 
-    def pixel_index(self, ra_deg: ArrayLike, dec_deg: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def pixel_index(self, ra_deg: ArrayLike, dec_deg: ArrayLike) -> tuple[IntArray, IntArray]:
         """Pixel (ix, iy) of ICRS positions, ``floor(pix + 0.5)``; -1 for both where outside the map."""
         x, y = self.vectors_to_pixel(sphere.unit_vectors(ra_deg, dec_deg))
         with np.errstate(invalid="ignore"):
@@ -161,13 +181,7 @@ class Geometry:
         return replace(self, nx=nx, ny=ny, crpix_x=self.crpix_x - x0, crpix_y=self.crpix_y - y0)
 
     def origin_in(self, parent: Geometry) -> tuple[int, int]:
-        """Pixel (x, y) of `parent` on which the first pixel of this geometry lies.
-
-        Raises
-        ------
-        GeometryError
-            If the two are not on one grid.
-        """
+        """Pixel (x, y) of `parent` on which the first pixel of this one lies; GeometryError if the grids differ."""
         shift_x, shift_y = parent.crpix_x - self.crpix_x, parent.crpix_y - self.crpix_y
         if self.grid != parent.grid or not (shift_x.is_integer() and shift_y.is_integer()):
             raise GeometryError(f"geometries are not aligned: {self} and {parent}")
@@ -225,8 +239,3 @@ def shared(geom: Geometry) -> Geometry:
     The runs of a batch often have one cutout in common; it is computed once.
     """
     return geom
-
-
-def geometry_from_plain(plain: dict[str, Any]) -> Geometry:
-    """Undo `Geometry.to_plain`."""
-    return Geometry(**plain)

@@ -6,10 +6,13 @@ function says otherwise; the last axis holds the three components.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from dataclasses import dataclass
+from typing import Literal
 
-FloatArray = NDArray[np.float64]
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cubeflow.maps.arrays import FloatArray
 
 # Rotation from ICRS to Galactic coordinates, as realised by astropy (IAU 1958 pole in FK5 J2000,
 # with the frame bias between FK5 and ICRS of Liu, Zhu & Hu 2011, A&A 526, A16).
@@ -47,11 +50,42 @@ def frame_to_icrs(vectors: FloatArray, frame: str) -> FloatArray:
     return vectors @ ICRS_TO_GALACTIC if frame == "galactic" else vectors
 
 
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """A direction on the sky."""
+
+    frame: Literal["icrs", "galactic"] = "icrs"
+    """Frame of lon and lat."""
+    lon_deg: float
+    """Right ascension or galactic longitude."""
+    lat_deg: float
+    """Declination or galactic latitude."""
+
+    @property
+    def icrs_deg(self) -> tuple[float, float]:
+        """Right ascension in [0, 360) and declination, deg."""
+        return self.in_frame("icrs")
+
+    def in_frame(self, frame: str) -> tuple[float, float]:
+        """Longitude in [0, 360) and latitude in a frame, deg."""
+        if frame == self.frame:
+            return self.lon_deg % 360.0, self.lat_deg
+        vector = frame_to_icrs(unit_vectors(self.lon_deg, self.lat_deg), self.frame)
+        lon, lat = lon_lat(icrs_to_frame(vector, frame))
+        # The last digits of sines depend on the processor, and what is made of this is a part of keys.
+        return round(float(lon), 10) % 360.0, round(float(lat), 10)
+
+
 def separation_deg(first: FloatArray, second: FloatArray) -> FloatArray:
     """Great-circle separation in deg between unit vectors of shape (..., 3); exact at small angles."""
     step = first - second
     chord = np.sqrt(np.einsum("...i,...i", step, step))
     return np.rad2deg(2.0 * np.arcsin(np.minimum(0.5 * chord, 1.0)))
+
+
+def angular_distance_deg(first: tuple[ArrayLike, ArrayLike], second: tuple[ArrayLike, ArrayLike]) -> FloatArray:
+    """Great-circle separation in deg of positions (lon, lat) in deg, which broadcast."""
+    return separation_deg(unit_vectors(*first), unit_vectors(*second))
 
 
 def local_basis(lon_deg: float, lat_deg: float) -> FloatArray:
@@ -78,41 +112,31 @@ def sky_offset(vectors: FloatArray, lon_deg: float, lat_deg: float) -> tuple[Flo
     lon_east, lat_north : array, shape (...)
         In deg, longitude in (-180, 180]. GADF's own FoV longitude grows west: it is ``-lon_east``.
     """
-    components = vectors @ local_basis(lon_deg, lat_deg).T
+    return offset_in(vectors, local_basis(lon_deg, lat_deg))
+
+
+def offset_in(vectors: FloatArray, basis: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Longitude in (-180, 180] and latitude in deg, shape (...), with axes that are the rows of `basis`."""
+    components = vectors @ basis.T
     lon = np.arctan2(components[..., 1], components[..., 0])
     lat = np.arctan2(components[..., 2], np.hypot(components[..., 0], components[..., 1]))
     return np.rad2deg(lon), np.rad2deg(lat)
 
 
-def position_angle_deg(lon_deg: float, lat_deg: float, to_lon_deg: float, to_lat_deg: float) -> float:
-    """Position angle, east of north, in deg, of the second position seen from the first."""
-    _, east, north = local_basis(lon_deg, lat_deg) @ unit_vectors(to_lon_deg, to_lat_deg)
-    return float(np.rad2deg(np.arctan2(east, north)))
+def grid_solid_angles(corners: FloatArray) -> FloatArray:
+    """Solid angle in sr of the cells of a grid, shape (ny, nx), from its corners, shape (ny + 1, nx + 1, 3).
 
-
-def triangle_solid_angle(a: FloatArray, b: FloatArray, c: FloatArray) -> FloatArray:
-    """Solid angle in sr of spherical triangles with corners of shape (..., 3).
-
-    The triple product is formed from differences, so that tiny triangles keep their digits.
+    Each cell is two spherical triangles with components kept apart for speed and both angles in one arctangent; the
+    triple products are formed from differences, so that tiny cells keep their digits. A cell with a corner that is NaN
+    has no solid angle: 0.
 
     References
     ----------
     Van Oosterom & Strackee 1983, IEEE Trans. Biomed. Eng. 30, 125.
     """
-    triple = np.einsum("...i,...i", a, np.cross(b - a, c - a))
-    denominator = 1.0 + np.einsum("...i,...i", a, b) + np.einsum("...i,...i", b, c) + np.einsum("...i,...i", c, a)
-    return np.abs(2.0 * np.arctan2(triple, denominator))
-
-
-def grid_solid_angles(corners: FloatArray) -> FloatArray:
-    """Solid angle in sr of the cells of a grid, shape (ny, nx), from its corners, shape (ny + 1, nx + 1, 3).
-
-    Each cell is two spherical triangles, as in `triangle_solid_angle`, with components kept apart for speed
-    and both angles in one arctangent. A cell with a corner that is NaN has no solid angle: 0.
-    """
     planes = [np.ascontiguousarray(corners[..., k]) for k in range(3)]
-    a = [plane[:-1, :-1] for plane in planes]
-    b, c, d = ([plane[cut] for plane in planes] for cut in _OTHER_CORNERS)
+    cuts = np.s_[:-1, :-1], np.s_[:-1, 1:], np.s_[1:, 1:], np.s_[1:, :-1]  # lower left, then against the clock
+    a, b, c, d = ([plane[cut] for plane in planes] for cut in cuts)
     to_b, to_c, to_d = ([q - p for p, q in zip(a, other, strict=True)] for other in (b, c, d))
     a_c = _dot(a, c)
     below = 1.0 + _dot(a, b) + _dot(b, c) + a_c, _triple(a, to_b, to_c)
@@ -120,10 +144,6 @@ def grid_solid_angles(corners: FloatArray) -> FloatArray:
     imaginary = below[0] * above[1] + below[1] * above[0]
     area = np.abs(2.0 * np.arctan2(imaginary, below[0] * above[0] - below[1] * above[1]))
     return np.where(np.isfinite(area), area, 0.0)
-
-
-# Lower right, upper right and upper left corner of each cell.
-_OTHER_CORNERS = (np.s_[:-1, 1:], np.s_[1:, 1:], np.s_[1:, :-1])
 
 
 def _dot(p: list[FloatArray], q: list[FloatArray]) -> FloatArray:

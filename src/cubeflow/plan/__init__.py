@@ -1,1 +1,1 @@
-"""From the configuration and an index to runs, batches, the tree and its keys (floor 4)."""
+"""From the configuration and an index to runs, batches, the tree and its keys (floor 5)."""

@@ -1,143 +1,97 @@
-"""Digests of the HDUs of files, remembered by path, size and times."""
+"""Digests of input files, remembered by what tells that a file is still the one that was read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-FORMAT = 2
-HduDigests = dict[str, str]
+from cubeflow.dl3.files import digest_file
+from cubeflow.store.atomic import write_atomic
+
+FORMAT = 4
+AT_REST_NS = 2 * 10**9  # a file that changed later than this before it was read may have changed again unseen
 
 
 class Status(NamedTuple):
     """What tells that a file is still the one that was read."""
 
+    device: int
+    inode: int
     size: int
     mtime_ns: int
     ctime_ns: int
 
 
-class Known(NamedTuple):
-    """What is known of a file: its status, the digests of its HDUs by upper-case name, its MD5 if it was asked for."""
-
-    status: Status
-    hdus: HduDigests
-    md5: str = ""
-
-
 @dataclass
 class DigestCache:
-    """Digests of files seen before; a file is read again only if its size or times changed.
+    """Digests of files seen before, and numbers of pieces of runs; a file is read again only if its status changed."""
 
-    Parameters
-    ----------
-    path : Path
-        Where the cache is kept. A missing, damaged or older cache is an empty one: it only costs time.
-    digest_file : callable
-        From a path to the digests of its HDUs by upper-case name.
-    entries : dict
-        Files of this session and of earlier ones, by path.
-    seen : dict
-        Files of this session: each is looked at once, what was wrong with it included.
-    """
+    path: Path  # where they are kept; a missing, damaged or older file is an empty cache
+    files: dict[str, tuple[Status, int, str]] = field(default_factory=dict)  # status, ns of reading, sha256
+    pieces: dict[str, int] = field(default_factory=dict)  # number of pieces by key of a run and its cuts
+    _seen: dict[str, str | Exception] = field(default_factory=dict)
+    _is_changed: bool = False
 
-    path: Path
-    digest_file: Callable[[Path], HduDigests]
-    entries: dict[str, Known] = field(default_factory=dict)
-    seen: dict[Path, Known | Exception] = field(default_factory=dict)
-    changed: bool = False
-
-    def load(self) -> DigestCache:
-        """Read the cache, if there is one."""
+    @classmethod
+    def load(cls, path: Path) -> DigestCache:
+        """Read what is remembered, if there is anything."""
         try:
-            content = json.loads(self.path.read_text())
-            if content["format"] == FORMAT:
-                files = content["files"].items()
-                self.entries = {name: Known(Status(*status), hdus, md5) for name, (status, hdus, md5) in files}
+            checksum, _, text = path.read_text().partition("\n")
+            content = json.loads(text)
+            if content["format"] == FORMAT and checksum == hashlib.sha256(text.encode()).hexdigest():
+                files = {name: (Status(*status), taken, sha) for name, (status, taken, sha) in content["files"].items()}
+                return cls(path, files, content["pieces"])
         except (OSError, ValueError, KeyError, TypeError):
-            self.entries = {}
-        return self
+            pass
+        return cls(path)
 
-    def digests(self, path: Path) -> HduDigests:
-        """Digests of the HDUs of a file by upper-case name; errors of reading it are passed on."""
-        return self._known(path).hdus
+    def digest(self, path: Path) -> str:
+        """Digest (sha256) of a file, which is looked at once in a session; errors of reading it are passed on."""
+        name = str(path)
+        if name not in self._seen:
+            try:
+                self._seen[name] = self._look(path)
+            except (OSError, ValueError) as error:
+                self._seen[name] = error
+        found = self._seen[name]
+        if isinstance(found, Exception):
+            raise found
+        return found
 
-    def status(self, path: Path) -> Status:
-        """Size and times with which a file was looked at."""
-        return self._known(path).status
-
-    def md5(self, path: Path) -> str:
-        """MD5 of a file as it lies on the disk, hexadecimal."""
-        known = self._known(path)
-        if not known.md5:
-            known = known._replace(md5=hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest())
-            self._remember(path, known)
-        return known.md5
+    def n_pieces(self, key: str, count: Callable[[], int]) -> int:
+        """Return the number of pieces of a run, counted once for a key."""
+        if key not in self.pieces:
+            self.pieces[key] = count()
+            self._is_changed = True
+        return self.pieces[key]
 
     def save(self) -> None:
-        """Write the cache if it holds anything new; through a temporary name. Files that are gone are forgotten."""
-        if not self.changed:
+        """Write what is new. Files that are gone are forgotten."""
+        if not self._is_changed:
             return
+        files = {name: known for name, known in self.files.items() if name in self._seen or Path(name).exists()}
+        content = {"format": FORMAT, "files": files, "pieces": self.pieces}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        files = {name: known for name, known in self.entries.items() if Path(name) in self.seen or Path(name).exists()}
-        write_if_changed(self.path, json.dumps({"format": FORMAT, "files": files}, separators=(",", ":")))
-        self.changed = False
+        text = json.dumps(content, separators=(",", ":")).encode()
+        write_atomic(self.path, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+        self._is_changed = False
 
-    def _known(self, path: Path) -> Known:
-        """Look at a file, once in a session."""
-        known = self.seen.get(path)
-        if known is None:
-            try:
-                known = self._look(path)
-            except (OSError, ValueError) as error:
-                known = error
-            self.seen[path] = known
-        if isinstance(known, Exception):
-            raise known
-        return known
-
-    def _look(self, path: Path) -> Known:
-        status = read_status(path)
-        known = self.entries.get(str(path))
-        if known is None or known.status != status:
-            known = Known(status, self.digest_file(path))
-            self._remember(path, known)
-        elif not os.access(path, os.R_OK):
-            raise PermissionError(13, "may not be read", str(path))
-        return known
-
-    def _remember(self, path: Path, known: Known) -> None:
-        self.entries[str(path)] = self.seen[path] = known
-        self.changed = True
-
-
-def read_status(path: Path) -> Status:
-    """Size and times of a file; OSError if it is not there."""
-    found = path.stat()
-    return Status(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-def write_if_changed(path: Path, text: str) -> bool:
-    """Write a text file through a temporary name, unless it holds just this already; say whether it was written."""
-    try:
-        if path.read_text() == text:
-            return False
-    except (OSError, ValueError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text)
-        temporary.replace(path)
-    finally:  # also when a signal ends the process
-        temporary.unlink(missing_ok=True)
-    return True
-
-
-def write_json(path: Path, content: Mapping[str, object]) -> bool:
-    """Write sorted JSON if it changed; see `write_if_changed`. Without indents, which cost 20 times as much."""
-    return write_if_changed(path, json.dumps(content, sort_keys=True) + "\n")
+    def _look(self, path: Path) -> str:
+        found = path.stat()
+        status = Status(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        known = self.files.get(str(path))
+        if known is not None and known[0] == status and max(status.mtime_ns, status.ctime_ns) < known[1] - AT_REST_NS:
+            if not os.access(path, os.R_OK):
+                raise PermissionError(13, "may not be read", str(path))
+            return known[2]
+        taken = time.time_ns()
+        digest = digest_file(path)
+        self.files[str(path)] = status, taken, digest
+        self._is_changed = True
+        return digest

@@ -1,41 +1,32 @@
-"""What a job will need: memory, time and disk, from the geometry alone."""
+"""What a job will need, from the geometry and the pointings alone: memory, time and disk."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from cubeflow.plan.coverage import Coverage, coverage
-from cubeflow.plan.model import Plain, TargetSpec
-from cubeflow.plan.tree import LONGEST
-from cubeflow.products.stack import PENDING_BYTES
+import numpy as np
 
+from cubeflow.dl3.entries import RunEntry, direction_of
+from cubeflow.errors import MistakeError
+from cubeflow.maps import Geometry, sphere
+from cubeflow.maps.arrays import FloatArray
+from cubeflow.pipeline.memory import memory_limit_mb
+from cubeflow.pipeline.tasks import Target
+from cubeflow.products.stack import HELD_BYTES
+
+CORNERS = 16  # points on the circle about a pointing
+LABEL_MAPS = {False: 5, True: 7}  # maps over energy in a stack, without and with rings at each energy
 SNAKEMAKE_MB = 350  # of the two Snakemake that a cluster job consists of, beside the command that they start
-LEAF_BYTES = 1 << 30  # of the sums of a batch in memory, all labels together; the rest lies on the disk
 START_MINUTES = 5  # the same for time: imports from a busy shared file system, twice
-SECONDS_PER_VOXEL = 3e-7  # of one run's maps, generous
-SECONDS_PER_RUN = 1.0
-BYTES_PER_ROW = 1_000  # of a run in the run table, whose columns are packed
+BYTES_PER_VOXEL = 27  # of one run: its maps, their float32 copies, and what a background needs meanwhile
+EXPORT_PLANES = {False: 27, True: 47}  # in memory, without and with rings at each energy
+FITS_BYTES = 1e8  # of maps of a FITS file that are small, at most
+REPORT_PLANES = 10  # of images while one is drawn
+BYTES_PER_ROW = 4_000  # of a run in the run table
 BYTES_PER_FILE = 1e5  # on the disk, whatever is in it
 BYTES_KEPT = 1.5  # on the disk for a voxel of a run in float32, compressed
-BYTES_FACTORED = 5e5  # of a run in the factored form, whatever its maps
-EXPORT_BYTES = 1 << 27  # of final maps in memory, in double precision; larger ones stay on the disk
-EXPORT_PLANES = {False: 27, True: 47}  # in memory then, without and with rings at each energy
-REPORT_PLANES = 10  # of images while one is drawn
-EXPORT_PARTS = 1 << 25  # and parts of files
-SLAB_BYTES = 1 << 25  # of a layer of a node in memory at a time, or one plane where that is larger
-BYTES_PER_VOXEL = 27  # of one run: its maps, their float32 copies, and what a background needs meanwhile
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Need of one job."""
-
-    memory_mb: int
-    minutes: int
-
-    def to_plain(self) -> dict[str, int]:
-        """Plain numbers."""
-        return {"memory_mb": self.memory_mb, "minutes": self.minutes}
 
 
 @dataclass(frozen=True)
@@ -46,82 +37,100 @@ class Sizes:
     ----------
     run, batch, total : int
         Of one run on its cutout, of the sum of a batch, and of the final maps.
-    plane, layer : int
-        Of a slice along the first axis of a layer of the last stack, and of a whole layer; the largest.
+    plane : int
+        Of the largest slice along the first axis of a layer.
+    held : int
+        Of layers that a sum of all runs holds in memory.
     """
 
     run: int
     batch: int
     total: int
     plane: int
-    layer: int
+    held: int
 
 
-def sizes(spec: TargetSpec, covered: Coverage | None = None) -> Sizes:
-    """Numbers of voxels of a target; of a map that is covered as a whole by default."""
-    reduce, covered = spec.reduce, covered or coverage(spec)
-    n_energy, n_true, n_rad = (len(reduce[name]["edges"]) - 1 for name in ("energy", "energy_true", "rad"))
-    sky = max((_layers(plain) for plain in spec.backgrounds.values()), default=5) * n_energy + n_true
-    irf = n_true * (n_rad + n_energy + 1)
-    run, batch, total = (
-        sky * getattr(covered.sky, part) + irf * getattr(covered.irf, part) for part in ("run", "batch", "total")
-    )
-    planes = (max(n_energy, n_true), covered.sky.stack), (n_true, covered.irf.stack * max(n_rad, n_energy))
-    largest = max(planes, key=lambda plane: plane[0] * plane[1])
-    return Sizes(run, batch, total, max(plane[1] for plane in planes), largest[0] * largest[1])
-
-
-def _layers(background: Plain) -> int:
-    """Maps over energy in a stack of a label: rings at each energy have two more, OFF counts and acceptance."""
-    return 7 if background.get("per_energy") else 5
-
-
-def estimate(spec: TargetSpec, covered: Coverage | None = None) -> dict[str, Estimate]:
-    """Need of the command of each rule.
-
-    ``reduce`` holds the maps of one run, some of those before it and, for each label, the sum of the batch, which lies
-    on the disk beyond a limit; ``stack`` some planes of the node, or all of a small one; ``export`` the final cube and
-    what is written from it up to a limit, else some images and planes; ``table`` the rows of the runs; ``report``
-    these, a library that draws, and one label at a time. The factors are measured: memory is 1 to 2 times the need.
+@dataclass(frozen=True)
+class Estimate:
+    """Needs of the tasks of a target.
 
     Parameters
     ----------
-    spec : TargetSpec
-        Geometry, axes and backgrounds.
-    covered : Coverage or None
-        Where the runs lie; None if that is not known, for a map that is covered as a whole.
-
-    Returns
-    -------
-    dict of str to Estimate
-        By the name of the rule, without what a cluster job needs beside the command (`ask_memory_mb`).
+    memory_mb : dict of str to int
+        Memory of each kind of task.
+    run_s, export_s : float
+        CPU time of a run and of the export of a label, starts of processes left out.
+    run_mb, stack_mb : float
+        Disk for the artifacts of a run, all labels together, and for a stack; upper bounds.
     """
-    covered = covered or coverage(spec)
-    n = sizes(spec, covered)
-    labels = max(1, len(spec.backgrounds))
-    final = 8 * n.total
-    slab = max(8 * n.plane, min(8 * n.layer, SLAB_BYTES))
-    run_seconds = SECONDS_PER_RUN + SECONDS_PER_VOXEL * n.run
-    longest = min(LONGEST * spec.batch, covered.runs or LONGEST * spec.batch)
-    waiting = min(longest * 4 * n.run, PENDING_BYTES * labels + 4 * n.run)  # maps of runs, for the sums
-    run_bytes = BYTES_PER_VOXEL * n.run + waiting
-    return {
-        "reduce": _need(90, run_bytes + min(8 * labels * n.batch, LEAF_BYTES), LONGEST * spec.batch * run_seconds),
-        "stack": _need(70, max(4 * slab, 2 * slab + min(final, SLAB_BYTES)), LONGEST * spec.fanout * final / 1e8),
-        "export": _need(95, _export_bytes(spec, covered), final / 1e7),
-        "table": _need(75, BYTES_PER_ROW * covered.runs, 60 + covered.runs / 50),
-        "report": _need(230, 2 * BYTES_PER_ROW * covered.runs + 8 * REPORT_PLANES * covered.sky.total, 60),
+
+    memory_mb: dict[str, int]
+    run_s: float
+    export_s: float
+    run_mb: float
+    stack_mb: float
+
+
+def estimate(target: Target, entries: Sequence[RunEntry] = ()) -> Estimate:
+    """Needs of a target.
+
+    ``reduce`` holds the maps of one run; small sums are in memory, of large ones some planes. The
+    factors are measured: memory is 1 to 2 times the need.
+
+    Parameters
+    ----------
+    target : Target
+        Geometry, axes and backgrounds.
+    entries : sequence of RunEntry
+        Its runs; where the observation index lacks a pointing, the whole map is taken as covered.
+    """
+    n = sizes(target, entries)
+    per_energy = any(getattr(each, "per_energy", False) for each in target.backgrounds.values())
+    planes, rows, labels = EXPORT_PLANES[per_energy] * n.plane, BYTES_PER_ROW * len(entries), len(target.backgrounds)
+    needs = {
+        "reduce": (115, BYTES_PER_VOXEL * n.run + 16 * n.plane + 8 * labels * n.held),
+        "stack": (110, 64 * n.plane + 13 * n.held + rows),
+        "export": (140, 8 * planes + min(8 * n.total, FITS_BYTES) + 4 * rows),
+        "figures": (240, 8 * REPORT_PLANES * n.plane + rows),
+        "report": (100, rows),
     }
+    memory = {kind: int(base_mb + n_bytes / 2**20) for kind, (base_mb, n_bytes) in needs.items()}
+    run_mb = (BYTES_KEPT * n.run * (1 + 0.4 * labels) + BYTES_PER_FILE * (1 + labels)) / 2**20
+    stack_mb = (2 * BYTES_KEPT * n.total + BYTES_PER_FILE) / 2**20
+    return Estimate(memory, 0.15 + 8e-8 * n.run, 0.3 + 1e-7 * n.total, run_mb, stack_mb)
 
 
-def _export_bytes(spec: TargetSpec, covered: Coverage) -> float:
-    """Need of the largest export: small final maps as a whole; of larger ones images, and the planes of the moment."""
-    needs = [0.0]
-    for plain in spec.backgrounds.values():
-        n = sizes(replace(spec, backgrounds={"": plain}), covered)
-        planes = EXPORT_PLANES[bool(plain.get("per_energy"))] * max(covered.sky.total, n.plane)
-        needs.append(2.4 * 8 * n.total if 8 * n.total <= EXPORT_BYTES else 8 * planes + EXPORT_PARTS)
-    return max(needs)
+def sizes(target: Target, entries: Sequence[RunEntry] = ()) -> Sizes:
+    """Numbers of voxels of a target."""
+    options = target.reduce
+    n_energy, n_true, n_rad = (axis.n_bins for axis in (options.energy, options.energy_true, options.rad))
+    maps = max(LABEL_MAPS[getattr(each, "per_energy", False)] for each in target.backgrounds.values())
+    per_pixel = maps * n_energy + n_true, n_true * (n_rad + n_energy + 1)
+    pointings = _pointings(entries)
+    margins = 0.0, math.sqrt(0.5)  # a coarse pixel counts if any part of it lies within the largest offset
+    grids = [
+        _pixels(geom, target, margin, pointings)
+        for geom, margin in zip((options.geometry, options.irf_geometry), margins, strict=True)
+    ]
+    run, batch, total = (sum(n * grid[k] for n, grid in zip(per_pixel, grids, strict=True)) for k in range(3))
+    plane = max(math.prod(options.geometry.shape), math.prod(options.irf_geometry.shape) * max(n_rad, n_energy))
+    boxes = [grid[1] for grid in grids]
+    layers = [n_energy * boxes[0]] * maps + [n_true * boxes[0]]
+    layers += [n_true * n_bins * boxes[1] for n_bins in (n_rad, n_energy, 1)]
+    return Sizes(run, batch, total, plane, sum(size for size in layers if 8 * size <= HELD_BYTES))
+
+
+def check_memory(name: str, need: Estimate, target: Target, limit_mb: float | None) -> None:
+    """Refuse a target whose jobs need more memory than there is (MistakeError), before anything is read."""
+    limit = memory_limit_mb() if limit_mb is None else int(limit_mb)
+    kind = max(need.memory_mb, key=lambda each: need.memory_mb[each])
+    if need.memory_mb[kind] > limit:
+        geom = target.reduce.geometry
+        raise MistakeError(
+            f"targets.{name}.geometry: a map of {geom.nx} x {geom.ny} pixels needs about {need.memory_mb[kind]} MB in "
+            f"the step {kind}, the limit is {limit} MB; expected a smaller width, a larger pixel or fewer bins of "
+            "energy and energy_true (or more memory: the key memory)"
+        )
 
 
 def ask_memory_mb(need_mb: int, attempt: int) -> int:
@@ -129,27 +138,57 @@ def ask_memory_mb(need_mb: int, attempt: int) -> int:
     return int((need_mb + SNAKEMAKE_MB) * (1 + 0.5 * (attempt - 1)))
 
 
-def ask_minutes(need_minutes: int, attempt: int) -> int:
-    """Time to ask for in minutes, as much again with every further attempt."""
-    return (need_minutes + START_MINUTES) * attempt
+def ask_minutes(seconds: float, attempt: int) -> int:
+    """Time to ask for in minutes, a generous multiple of an estimate, and as much again with every further attempt."""
+    return (1 + int(seconds * 20 / 60) + START_MINUTES) * attempt
 
 
-def _need(process_mb: int, memory_bytes: float, seconds: float) -> Estimate:
-    """Need of a process that has its libraries and these bytes in memory."""
-    return Estimate(int(process_mb + memory_bytes / 2**20), 1 + int(seconds / 60))
+def _pointings(entries: Sequence[RunEntry]) -> FloatArray | None:
+    """Right ascension and declination of each run, shape (n, 2); None if one is not known."""
+    found = [direction_of(entry.obs_info) for entry in entries]
+    return np.array(found) if found and None not in found else None
 
 
-def disk_mb(spec: TargetSpec, n_runs: int, n_stacks: int) -> int:
-    """Disk for the artifacts of `n_runs` runs and for `n_stacks` stacks, compressed; an upper bound, for full maps."""
-    n = sizes(spec)
-    per_run = BYTES_KEPT * n.run * (1 + 0.4 * len(spec.backgrounds)) + BYTES_PER_FILE * (1 + len(spec.backgrounds))
-    if spec.settings.get("form") == "factored":
-        per_run = BYTES_FACTORED
-    per_stack = 2 * BYTES_KEPT * n.total + BYTES_PER_FILE
-    return int((n_runs * per_run + n_stacks * per_stack) / 2**20)
+def _pixels(geom: Geometry, target: Target, margin: float, pointings_deg: FloatArray | None) -> tuple[int, int, int]:
+    """Pixels of one grid: of the largest cutout of a run, of the box that holds all cutouts, and of the grid.
+
+    A cutout reaches `margin` pixels farther than the largest offset.
+    """
+    trim, total = target.reduce.trim, geom.nx * geom.ny
+    radius_deg = target.reduce.offset_max_deg + margin * geom.pixel_deg
+    side = 2 * radius_deg / geom.pixel_deg + 3
+    run = int(min(side, geom.nx) * min(side, geom.ny) if trim else side * side)
+    if pointings_deg is None:
+        return run, max(total, 0 if trim else run), total
+    boxes = _boxes(geom, pointings_deg, radius_deg, trim)
+    good = boxes[~np.isnan(boxes[:, 0])]
+    if not len(good):
+        return 0, 0, total
+    union = np.concatenate([good[:, :2].min(axis=0), good[:, 2:].max(axis=0)])
+    return int(_area(good).max()), int(_area(union)), total
 
 
-def run_seconds(spec: TargetSpec, covered: Coverage | None = None) -> float:
-    """CPU time to reduce one run, as measured; jobs are given far more (`estimate`)."""
-    n = sizes(spec, covered)
-    return 0.15 + 8e-8 * n.run
+def _boxes(geom: Geometry, pointings_deg: FloatArray, radius_deg: float, trim: bool) -> FloatArray:
+    """Box (x0, y0, x1, y1) of the pixels about each pointing, shape (n, 4); NaN where it misses the map."""
+    x, y = geom.vectors_to_pixel(_circles(pointings_deg, min(radius_deg, 90.0)))
+    lower = np.stack([np.floor(x.min(axis=1)), np.floor(y.min(axis=1))], axis=1)
+    upper = np.stack([np.ceil(x.max(axis=1)), np.ceil(y.max(axis=1))], axis=1) + 1
+    size = np.array([geom.nx, geom.ny])
+    inside = np.clip(lower, 0, size), np.clip(upper, 0, size)
+    misses = ~np.all(inside[0] < inside[1], axis=1)
+    box = np.concatenate(inside if trim else (lower, upper), axis=1)
+    box[misses] = np.nan
+    return box
+
+
+def _circles(pointings_deg: FloatArray, radius_deg: float) -> FloatArray:
+    """Points on the circle about each pointing, shape (n, CORNERS, 3)."""
+    angle, away = np.linspace(0.0, 2 * np.pi, CORNERS, endpoint=False), np.deg2rad(radius_deg)
+    ring = np.stack([np.full(CORNERS, np.cos(away)), np.sin(away) * np.cos(angle), np.sin(away) * np.sin(angle)])
+    bases = np.array([sphere.local_basis(*pointing) for pointing in pointings_deg])
+    return np.einsum("kc,nkv->ncv", ring, bases)
+
+
+def _area(box: FloatArray) -> FloatArray:
+    """Pixels of boxes of shape (..., 4)."""
+    return (box[..., 2] - box[..., 0]) * (box[..., 3] - box[..., 1])

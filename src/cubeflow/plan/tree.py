@@ -17,41 +17,19 @@ LONGEST = 4  # a group never holds more than this times its mean size
 
 
 @dataclass(frozen=True)
-class Group:
-    """Consecutive children of one node.
+class Branch:
+    """Consecutive children of one node."""
 
-    Parameters
-    ----------
-    first, last : int
-        Ids of the first and of the last run below it.
-    children : tuple of Group
-        The groups it is made of; empty for a batch of runs.
-    obs_ids : tuple of int
-        The runs of a batch; empty above.
-    """
-
-    first: int
-    last: int
-    children: tuple[Group, ...] = ()
-    obs_ids: tuple[int, ...] = ()
+    first: int  # id of the first run below it
+    last: int  # and of the last
+    children: tuple[Branch, ...] = ()  # groups that it is made of; empty for a batch of runs
+    obs_ids: tuple[int, ...] = ()  # runs of a batch; empty above
 
 
 def cut(obs_ids: Sequence[int], size: int, level: int) -> list[slice]:
-    """Cut a sorted sequence of ids where the hash of an id says so.
+    """Cut sorted, distinct ids where the hash of an id says so; each level of the tree has its own hash.
 
-    Parameters
-    ----------
-    obs_ids : sequence of int
-        Sorted, distinct.
-    size : int
-        Mean length of a piece; no piece is longer than ``LONGEST * size``.
-    level : int
-        Level of the tree; each has its own hash.
-
-    Returns
-    -------
-    list of slice
-        Pieces in order that cover the sequence.
+    The mean length of a piece is `size`, and none is longer than ``LONGEST * size``.
     """
     pieces, start = [], 0
     for stop, obs_id in enumerate(obs_ids, start=1):
@@ -63,7 +41,7 @@ def cut(obs_ids: Sequence[int], size: int, level: int) -> list[slice]:
     return pieces
 
 
-def make_batches(obs_ids: Sequence[int], batch: int) -> list[Group]:
+def make_batches(obs_ids: Sequence[int], batch: int) -> list[Branch]:
     """Cut the sorted `obs_ids` into batches of about `batch` runs.
 
     Raises
@@ -76,11 +54,11 @@ def make_batches(obs_ids: Sequence[int], batch: int) -> list[Group]:
     if any(first >= second for first, second in pairwise(obs_ids)):
         raise ValueError("run ids must be sorted and distinct")
     pieces = [tuple(obs_ids[piece]) for piece in cut(obs_ids, batch, level=0)]
-    return [Group(piece[0], piece[-1], obs_ids=piece) for piece in pieces]
+    return [Branch(piece[0], piece[-1], obs_ids=piece) for piece in pieces]
 
 
-def make_tree(batches: Sequence[Group], fanout: int) -> Group:
-    """Group batches, and groups of them, by the same rule until one is left.
+def make_tree(batches: Sequence[Branch], fanout: int) -> Branch:
+    """Branch batches, and groups of them, by the same rule until one is left.
 
     A group of a single child is that child itself, so that a lone batch is passed on unchanged.
 
@@ -100,11 +78,11 @@ def make_tree(batches: Sequence[Group], fanout: int) -> Group:
     return _parent(nodes)
 
 
-def _parent(children: Sequence[Group]) -> Group:
-    """Group with these children; the child itself if there is only one."""
+def _parent(children: Sequence[Branch]) -> Branch:
+    """Branch with these children; the child itself if there is only one."""
     if len(children) == 1:
         return children[0]
-    return Group(children[0].first, children[-1].last, children=tuple(children))
+    return Branch(children[0].first, children[-1].last, children=tuple(children))
 
 
 def _is_border(obs_id: int, size: int, level: int) -> bool:

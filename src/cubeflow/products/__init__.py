@@ -1,1 +1,1 @@
-"""One function per map or kernel (floor 3)."""
+"""One function per map or kernel (floor 2)."""

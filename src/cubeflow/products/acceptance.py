@@ -4,55 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike
 
 from cubeflow.irf.background import BackgroundRate
 from cubeflow.maps import sphere
+from cubeflow.maps.arrays import BoolArray, FloatArray
 from cubeflow.maps.axis import Axis
-from cubeflow.maps.cube import Cube, zeros
+from cubeflow.maps.cube import Cube
 from cubeflow.maps.geom import Geometry
 from cubeflow.maps.horizon import horizontal_offset, zenith_vectors
-from cubeflow.observation import TIME_REFERENCE_MJD, Gti, Pointing, Site
-
-FloatArray = NDArray[np.float64]
+from cubeflow.observation import DAY_S, TIME_REFERENCE_MJD, Gti, Pointing, Site
 
 BAND_PIXELS = 1 << 13
+STEP_DEG = 1.0
 SAMPLE_S = 1.0  # spacing of the times at which the rotation of the field is followed
 
 
-@dataclass(frozen=True, eq=False)
-class FieldRotation:
-    """How the field of view turns on the sky while the telescopes track.
+@dataclass(frozen=True)
+class AcceptanceOptions:
+    """Predicted hadron background."""
 
-    Parameters
-    ----------
-    zenith : array, shape (n, 3)
-        ICRS unit vectors of the zenith in the middle of each step.
-    share : array, shape (n,)
-        Part of the ontime in each step; sums to 1.
-    """
-
-    zenith: FloatArray
-    share: FloatArray
+    interpolation: Literal["log", "linear"] = "log"
+    """What is linear between the bins of the table in the field of view: the logarithm of the rate, or the rate."""
 
 
-def make_field_rotation(gti: Gti, site: Site, pointing: Pointing, step_deg: float = 1.0) -> FieldRotation:
-    """Cut the good time intervals into steps within which the field turns by at most `step_deg`.
+class FieldRotation(NamedTuple):
+    """How the field of view turns on the sky while the telescopes track, in n steps."""
+
+    zenith: FloatArray  # ICRS unit vectors of the zenith in the middle of each step, shape (n, 3)
+    share: FloatArray  # part of the ontime in each step, shape (n,); sums to 1
+
+
+def make_field_rotation(gti: Gti, site: Site, pointing: Pointing) -> FieldRotation:
+    """Cut the good time intervals into steps within which the field turns by at most `STEP_DEG`.
 
     Times between the intervals are left out, so that a gap turns nothing.
-
-    Parameters
-    ----------
-    gti : Gti
-        Good time intervals.
-    site : Site
-        Where the telescopes stand.
-    pointing : Pointing
-        Direction of the telescopes.
-    step_deg : float
-        Largest rotation within a step, deg.
     """
     zeniths, durations = [], []
     for start, stop in zip(gti.start_s, gti.stop_s, strict=True):
@@ -61,7 +50,7 @@ def make_field_rotation(gti: Gti, site: Site, pointing: Pointing, step_deg: floa
         zenith = _zenith(sample, site)
         angle = np.unwrap(np.arctan2(zenith @ east, zenith @ north))
         turned = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(np.rad2deg(angle))))])
-        n_steps = max(1, int(np.ceil(turned[-1] / step_deg)))
+        n_steps = max(1, int(np.ceil(turned[-1] / STEP_DEG)))
         # Equal parts of the rotation; times in between are shared out evenly where nothing turns.
         edges = np.interp(np.linspace(0.0, turned[-1], n_steps + 1), turned, sample)
         edges[0], edges[-1] = start, stop
@@ -79,59 +68,15 @@ def make_map_hadron_acceptance(
     energy: Axis,
     offset_max_deg: float | None = None,
     rotation: FieldRotation | None = None,
+    dtype: DTypeLike = np.float64,
 ) -> Cube:
-    """Predict the background counts of an observation.
+    """Predict the background counts of an observation, (energy, lat, lon); zero outside the table.
 
-    Parameters
-    ----------
-    pointing : Pointing
-        Direction of the telescopes.
-    ontime_s : float
-        Sum of the good time intervals, s. Background rates are per ontime, so it is not the livetime.
-    background : BackgroundRate
-        Background model.
-    geom : Geometry
-        Pixel grid.
-    energy : Axis
-        Reconstructed energy, TeV.
-    offset_max_deg : float, optional
-        Pixels at or beyond this offset get no acceptance, deg.
-    rotation : FieldRotation, optional
-        Needed by a background model that is aligned with the horizon.
-
-    Returns
-    -------
-    acceptance : Cube, (energy, lat, lon)
-        Expected counts; zero outside the table.
-
-    Raises
-    ------
-    ValueError
-        If the model is aligned with the horizon and there is no `rotation`.
+    Background rates are per ontime (the sum of the good time intervals), so it is not the livetime that counts. Pixels
+    at or beyond `offset_max_deg` get no acceptance. A model that is aligned with the horizon needs `rotation`:
+    ValueError without. Values are computed in float64, whatever their `dtype`.
     """
-    acceptance = zeros("", geom, energy)
-    fill_hadron_acceptance(acceptance, pointing, ontime_s, background, offset_max_deg, rotation)
-    return acceptance
-
-
-def fill_hadron_acceptance(
-    acceptance: Cube,
-    pointing: Pointing,
-    ontime_s: float,
-    background: BackgroundRate,
-    offset_max_deg: float | None = None,
-    rotation: FieldRotation | None = None,
-) -> None:
-    """Do what `make_map_hadron_acceptance` does, into a cube of zeros of any floating-point type.
-
-    Parameters
-    ----------
-    acceptance : Cube, (energy, lat, lon)
-        Filled where the offset is below the largest; the values are computed in float64.
-    pointing, ontime_s, background, offset_max_deg, rotation
-        As for `make_map_hadron_acceptance`, which see for errors, too.
-    """
-    geom, energy = acceptance.geom, acceptance.axis("energy")
+    acceptance = np.zeros((energy.n_bins, *geom.shape), dtype)
     offset = geom.offset_deg(pointing.ra_deg, pointing.dec_deg)
     disc = offset < (180.0 if offset_max_deg is None else offset_max_deg)
     for part in _bands(disc):
@@ -142,10 +87,11 @@ def fill_hadron_acceptance(
             lon, lat = sphere.sky_offset(vectors, pointing.ra_deg, pointing.dec_deg)
             rate = background.integrate(energy.edges_array, lon, lat)
         weight = np.where(disc[part], geom.solid_angle_sr[part] * ontime_s, 0.0)
-        np.multiply(rate.reshape(-1, *weight.shape), weight, out=acceptance.data[:, *part], casting="same_kind")
+        np.multiply(rate.reshape(-1, *weight.shape), weight, out=acceptance[:, *part], casting="same_kind")
+    return Cube(acceptance, "", geom, (energy,))
 
 
-def _bands(disc: NDArray[np.bool_]) -> Iterator[tuple[slice, slice]]:
+def _bands(disc: BoolArray) -> Iterator[tuple[slice, slice]]:
     """Boxes of some rows that hold all of a disc, shape (ny, nx), and little else; their arrays stay in the cache."""
     n_rows = max(1, BAND_PIXELS // disc.shape[1])
     for start in range(0, len(disc), n_rows):
@@ -170,4 +116,4 @@ def _rotating_rate(
 
 def _zenith(time_s: FloatArray, site: Site) -> FloatArray:
     """ICRS unit vectors of the zenith, shape (n, 3), at TT seconds since the time reference."""
-    return zenith_vectors(TIME_REFERENCE_MJD + time_s / 86400.0, site.lon_deg, site.lat_deg)
+    return zenith_vectors(TIME_REFERENCE_MJD + time_s / DAY_S, site.lon_deg, site.lat_deg)

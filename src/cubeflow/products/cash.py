@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-FloatArray = NDArray[np.float64]
+from cubeflow.maps.arrays import FloatArray
 
 MAX_STEPS = 100
 # Newton's steps end when what is still to be gained in the statistic is below this (1 is one standard deviation).
@@ -16,21 +16,11 @@ TOLERANCE = 1e-16
 
 @dataclass(frozen=True, eq=False)
 class CashFit:
-    """Minimum of the Cash statistic.
+    """Minimum of the Cash statistic."""
 
-    Parameters
-    ----------
-    parameters : array, shape (n_parameters,)
-        At the minimum, or where the search ended.
-    covariance : array, shape (n_parameters, n_parameters)
-        Inverse of the observed information; NaN if there is none.
-    converged : bool
-        Whether `parameters` are a minimum.
-    """
-
-    parameters: FloatArray
-    covariance: FloatArray
-    converged: bool
+    parameters: FloatArray  # at the minimum, or where the search ended, shape (n_parameters,)
+    covariance: FloatArray  # inverse of the observed information; NaN if there is none
+    converged: bool  # whether they are a minimum
 
 
 def cash(counts: ArrayLike, predicted: ArrayLike) -> FloatArray:
@@ -102,16 +92,9 @@ def fit_log_linear(
 ) -> CashFit:
     """Minimise the Cash statistic of ``fixed + rate exp(design @ parameters)`` by Newton's method.
 
-    Without a fixed part the statistic is convex and has one minimum.
-
-    Parameters
-    ----------
-    counts, rate, fixed : array, shape (n_bins,)
-        Counts; what the model scales; what it adds. Bins with rate 0 do not depend on the parameters.
-    design : array, shape (n_bins, n_parameters)
-        Derivative of the logarithm of the scaled part by each parameter.
-    start : array, shape (n_parameters,)
-        Where to begin.
+    Without a fixed part the statistic is convex and has one minimum. Counts, rate and fixed part have shape (n_bins,),
+    bins with rate 0 do not depend on the parameters; `design`, shape (n_bins, n_parameters), is the derivative of the
+    logarithm of the scaled part, and `start` where to begin.
     """
     used = rate > 0
     data = counts[used], rate[used], fixed[used], design[used]

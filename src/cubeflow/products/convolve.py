@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from itertools import count
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.fft import fftn, ifftn, irfft2, rfft2
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from cubeflow.maps.arrays import FloatArray
+
 ComplexArray = NDArray[np.complex128]
 Shape = tuple[int, int]
 
@@ -19,18 +22,7 @@ RIM = 1e-9
 
 @dataclass(frozen=True)
 class Annulus:
-    """The pixels whose centres lie from `r_in` to `r_out` pixels away, both included; a disc for ``r_in = 0``.
-
-    Parameters
-    ----------
-    r_in, r_out : float
-        Radii in pixels, on the flat pixel grid.
-
-    Raises
-    ------
-    ValueError
-        Unless 0 <= r_in <= r_out and both are finite.
-    """
+    """The pixels of a flat grid whose centres lie from `r_in` to `r_out` pixels away, both included; a disc for 0."""
 
     r_in: float
     r_out: float
@@ -44,44 +36,34 @@ class Annulus:
         square = np.square(dy) + np.square(dx)
         return (square >= (self.r_in * (1 - RIM)) ** 2) & (square <= (self.r_out * (1 + RIM)) ** 2)
 
+    @property
+    def n_pixels(self) -> int:
+        """Number of pixels."""
+        reach = np.arange(-int(self.r_out) - 1, int(self.r_out) + 2)
+        return int(np.count_nonzero(self.contains(reach[:, None], reach)))
+
     def reach(self, n_pixels: int) -> int:
         """Farthest whole pixel of the ring along an axis of that length."""
         return min(int(self.r_out * (1 + RIM)), n_pixels - 1)
 
 
-@dataclass(frozen=True, eq=False)
-class PairTransform:
-    """Fourier transform of two images at once, the second one as imaginary part.
-
-    Parameters
-    ----------
-    spectrum : array of complex, the padded shape
-        Transform of first + i x scale x second.
-    scale : float
-        A power of two that brings the second image to the size of the first, so that neither loses digits.
-    shape : tuple of int
-        Shape (ny, nx) of the images.
-    """
+class PairTransform(NamedTuple):
+    """Fourier transform of two images of one shape at once: first + i x scale x second, padded."""
 
     spectrum: ComplexArray
-    scale: float
-    shape: Shape
+    scale: float  # a power of two that brings the second to the size of the first, so that neither loses digits
+    shape: Shape  # of the images
 
 
-def good_length(n: int) -> int:
-    """Smallest length from `n` on that is a product of 2, 3 and 5, for which the transform is fast."""
-    best = 1 << max(n - 1, 0).bit_length()
-    for fives in (5**k for k in range(n.bit_length())):
-        for odd in (fives * 3**k for k in range(n.bit_length())):
-            if odd < best:
-                best = min(best, odd << max(-(-n // odd) - 1, 0).bit_length())
-    return best
+def fast_length(least: int) -> int:
+    """Smallest number from `least` on without a prime factor above 11: of such lengths transforms are fast."""
+    return next(n for n in count(least) if (2 * 3 * 5 * 7 * 11) ** 30 % n == 0)
 
 
 def fft_shape(shape: Shape, reach_pix: float) -> Shape:
     """Good FFT lengths for a map of that shape, padded so that nothing within `reach_pix` wraps around."""
     widest = Annulus(0.0, reach_pix)
-    ny, nx = (good_length(n + widest.reach(n)) for n in shape)
+    ny, nx = (fast_length(n + widest.reach(n)) for n in shape)
     return ny, nx
 
 
@@ -93,7 +75,7 @@ def transform_pair(first: NDArray[Any], second: NDArray[Any], padded: Shape) -> 
     packed = np.zeros(padded, np.complex128)
     packed.real[:ny, :nx] = first
     np.multiply(second, scale, out=packed.imag[:ny, :nx])
-    return PairTransform(np.fft.fft2(packed), float(scale), (ny, nx))
+    return PairTransform(fftn(packed, out=packed), float(scale), (ny, nx))
 
 
 @lru_cache(maxsize=32)
@@ -112,24 +94,14 @@ def sum_pair(pair: PairTransform, ring: Annulus) -> tuple[FloatArray, FloatArray
     ny, nx = pair.shape
     padded = (pair.spectrum.shape[0], pair.spectrum.shape[1])
     product = pair.spectrum * _ring_transform(ring, pair.shape, padded)
-    sums = np.fft.ifft2(product)[:ny, :nx]
+    sums = ifftn(product, out=product)[:ny, :nx]
     return sums.real, sums.imag / pair.scale
 
 
 def sum_both_around(first: NDArray[Any], second: NDArray[Any], ring: Annulus) -> tuple[FloatArray, FloatArray]:
-    """Sum each of two images (ny, nx) over the ring about each pixel; beyond the image there is nothing.
+    """Sum each of two finite images (ny, nx) over the ring about each pixel; beyond the image there is nothing.
 
-    Parameters
-    ----------
-    first, second : array, shape (ny, nx)
-        Finite values.
-    ring : Annulus
-        The pixels to be summed.
-
-    Returns
-    -------
-    sums : two arrays, shape (ny, nx)
-        Each accurate to about 1e-15 of its largest sum.
+    Each is accurate to about 1e-15 of its largest sum.
     """
     ny, nx = first.shape
     return sum_pair(transform_pair(first, second, fft_shape((ny, nx), ring.r_out)), ring)
@@ -146,16 +118,21 @@ def count_around(image: NDArray[Any], ring: Annulus) -> NDArray[np.int64]:
 
 
 def without_noise(sums: FloatArray, reached: NDArray[np.bool_], image: FloatArray) -> FloatArray:
-    """Exactly 0 where a ring reaches no pixel above 0 of the image, and else at least what one such pixel has.
+    """Sums of an image >= 0 over a ring, (ny, nx), without the rounding noise that the Fourier transform leaves.
 
-    Parameters
-    ----------
-    sums : array, shape (ny, nx)
-        Sums of the image over a ring: the Fourier transform leaves rounding noise where there is nothing.
-    reached : array of bool, shape (ny, nx)
-        Whether the ring holds a pixel above 0, from whole numbers.
-    image : array, shape (ny, nx)
-        Values >= 0.
+    Exactly 0 where the ring reaches no pixel above 0, as whole numbers tell, and else at least what one such pixel has.
     """
     least = np.min(image, where=image > 0, initial=np.inf)
     return np.where(reached, np.maximum(sums, least), 0.0)
+
+
+def convolve_kernels(images: FloatArray, kernels: FloatArray) -> FloatArray:
+    """Convolve images, shape (k, ny, nx), with odd kernels, shape (k, my, mx); zeros beyond the border."""
+    shape = [fast_length(n + m - 1) for n, m in zip(images.shape[1:], kernels.shape[1:], strict=True)]
+    out = np.empty_like(images)
+    low_y, low_x = kernels.shape[1] // 2, kernels.shape[2] // 2
+    for k, (image, kernel) in enumerate(zip(images, kernels, strict=True)):
+        full = irfft2(rfft2(image, shape) * rfft2(kernel, shape), shape)
+        out[k] = full[low_y : low_y + image.shape[0], low_x : low_x + image.shape[1]]
+    # Rounding of the transform must not make counts negative.
+    return np.maximum(out, 0.0, out=out)

@@ -18,31 +18,11 @@ def make_map_counts(
     pointing: Pointing | None = None,
     offset_max_deg: float | None = None,
 ) -> Cube:
-    """Fill events into a cube.
+    """Fill events into a cube of int64, (energy, lat, lon); events outside map or energy range are not counted.
 
-    Parameters
-    ----------
-    events : EventList
-        Events that are to be counted; those outside the good time intervals are removed before.
-    geom : Geometry
-        Pixel grid.
-    energy : Axis
-        Reconstructed energy, TeV; bins are half-open ``[lo, hi)``.
-    pointing : Pointing, optional
-        Needed with `offset_max_deg`.
-    offset_max_deg : float, optional
-        Count only in pixels whose centre has a smaller offset to the pointing, deg: whole pixels, as in the
-        exposure and the acceptance that belong to them.
-
-    Returns
-    -------
-    counts : Cube of int64, (energy, lat, lon)
-        Events outside the map or the energy range are not counted.
-
-    Raises
-    ------
-    ValueError
-        If there is an offset cut without a pointing.
+    Those outside the good time intervals are removed before. Energy bins are half-open ``[lo, hi)``. With
+    `offset_max_deg`, which needs the pointing (ValueError without), only pixels whose centre has a smaller offset
+    count: whole pixels, as in the exposure and the acceptance that belong to them.
     """
     if offset_max_deg is not None and pointing is None:
         raise ValueError("counts: offset_max needs a pointing")

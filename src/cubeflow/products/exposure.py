@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from cubeflow.irf.aeff import EffectiveArea
 from cubeflow.irf.edisp import EnergyDispersion
+from cubeflow.maps.arrays import FloatArray, IntArray
 from cubeflow.maps.axis import Axis
 from cubeflow.maps.cube import Cube
 from cubeflow.maps.geom import Geometry
 from cubeflow.observation import Pointing
 from cubeflow.products.spectrum import Spectrum
-
-FloatArray = NDArray[np.float64]
 
 CHUNK = 4096  # pixels at a time: their arrays stay in the cache
 SAME_NORM = 1e-13  # relative difference of norms that is rounding
@@ -30,29 +29,10 @@ def make_map_exposure_true_energy(
     offset_max_deg: float | None = None,
     dtype: DTypeLike = np.float64,
 ) -> Cube:
-    """Exposure in true energy: effective area at the bin centre and pixel centre, times livetime.
+    """Exposure in true energy, (energy_true, lat, lon), m2 s: effective area at bin and pixel centre, times livetime.
 
-    Parameters
-    ----------
-    pointing : Pointing
-        Direction of the telescopes.
-    livetime_s : float
-        Sum of the good time intervals times the dead-time correction, s.
-    aeff : EffectiveArea
-        Effective area.
-    geom : Geometry
-        Pixel grid.
-    energy_true : Axis
-        True energy, TeV.
-    offset_max_deg : float, optional
-        Pixels at or beyond this offset get no exposure, deg.
-    dtype : dtype
-        Type of the values; they are computed in float64.
-
-    Returns
-    -------
-    exposure : Cube, (energy_true, lat, lon)
-        In m2 s; zero outside the table's edges.
+    It is zero outside the table's edges, and in pixels at or beyond `offset_max_deg`. Values are computed in float64,
+    whatever their `dtype`.
     """
     offset = geom.offset_deg(pointing.ra_deg, pointing.dec_deg)
     if offset_max_deg is not None:
@@ -79,14 +59,6 @@ def make_map_exposure_reco_energy(
     ----------
     exposure : Cube, (energy_true, lat, lon)
         Exposure in true energy, m2 s.
-    pointing : Pointing
-        Direction of the telescopes.
-    edisp : EnergyDispersion
-        Energy dispersion.
-    energy : Axis
-        Reconstructed energy, TeV.
-    spectrum : Spectrum
-        Assumed spectrum.
     dtype : dtype
         Type of the values; they are computed in float64.
 
@@ -100,58 +72,39 @@ def make_map_exposure_reco_energy(
     by_pixel = exposure.data.reshape(energy_true.n_bins, -1)
     offset = exposure.geom.offset_deg(pointing.ra_deg, pointing.dec_deg).ravel()
     pixels = np.flatnonzero((by_pixel.sum(axis=0) > 0) & edisp.offset.inside(offset))
-    kernels = _NodeKernels.of(edisp, energy_true, energy, flux[:, None] / flux_reco)
+    kernel, norm = edisp.node_kernels(energy_true.centers, energy.edges_array)  # (k, r, n_offset), (k, n_offset)
+    kernel = np.ascontiguousarray((kernel * (flux[:, None] / flux_reco)[..., None]).transpose(2, 1, 0))
     index, fraction = edisp.offset.bracket(offset[pixels])
     reco = np.zeros((energy.n_bins, offset.size), dtype)
     for node in range(len(edisp.offset)):
+        ends = [node, min(node + 1, len(edisp.offset) - 1)]
         here = (index == node) & (fraction >= 0) & (fraction <= 1)
         for part in _chunks(np.flatnonzero(here)):
-            reco[:, pixels[part]] = kernels.fold(node, by_pixel.take(pixels[part], axis=1), fraction[part])
+            values = by_pixel.take(pixels[part], axis=1)
+            reco[:, pixels[part]] = _fold(kernel[ends], norm.T[ends], values, fraction[part])
     for part in _chunks(pixels[(fraction < 0) | (fraction > 1)]):
         # Beyond the outermost nodes the density is clipped, and no longer linear in the offset.
-        kernel = edisp.kernel(energy_true.centers, energy.edges_array, offset[part])
-        reco[:, part] = np.einsum("krp,kp->rp", kernel, by_pixel[:, part] * flux[:, None]) / flux_reco[:, None]
+        beyond = edisp.kernel(energy_true.centers, energy.edges_array, offset[part])
+        reco[:, part] = np.einsum("krp,kp->rp", beyond, by_pixel[:, part] * flux[:, None]) / flux_reco[:, None]
     return Cube(reco.reshape(energy.n_bins, *exposure.geom.shape), "m2 s", exposure.geom, (energy,))
 
 
-def _chunks(pixels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def _chunks(pixels: IntArray) -> list[IntArray]:
     """Cut into parts that stay in the cache."""
     return np.array_split(pixels, len(pixels) // CHUNK + 1) if pixels.size else []
 
 
-@dataclass(frozen=True, eq=False)
-class _NodeKernels:
-    """Kernels at the offset nodes of an energy dispersion, times weights; between two nodes they are linear.
+def _fold(kernels: FloatArray, norms: FloatArray, values: FloatArray, fraction: FloatArray) -> FloatArray:
+    """Fold values, shape (k, p), at fractions, shape (p,), of the way between two offset nodes; shape (r, p).
 
-    Parameters
-    ----------
-    kernel : array, shape (n_offset, r, k)
-        Integral of the density over each energy bin, times the weights.
-    norm : array, shape (n_offset, k)
-        Integral of the density over migra.
+    `kernels`, shape (2, r, k), and `norms`, shape (2, k), are those of the nodes, between which they are linear.
     """
-
-    kernel: FloatArray
-    norm: FloatArray
-
-    @classmethod
-    def of(cls, edisp: EnergyDispersion, energy_true: Axis, energy: Axis, weights: FloatArray) -> _NodeKernels:
-        """Kernels of a response between two axes, with weights of shape (k, r)."""
-        kernel, norm = edisp.node_kernels(energy_true.centers, energy.edges_array)  # (k, r, n_offset), (k, n_offset)
-        return cls(np.ascontiguousarray((kernel * weights[..., None]).transpose(2, 1, 0)), norm.T)
-
-    def fold(self, node: int, values: FloatArray, fraction: FloatArray) -> FloatArray:
-        """Fold values, shape (k, p), at fractions, shape (p,), of the way to the next node; returns (r, p)."""
-        upper = min(node + 1, len(self.norm) - 1)
-        lower_norm, upper_norm = self.norm[node], self.norm[upper]
-        lower, rise = self.kernel[node], self.kernel[upper] - self.kernel[node]
-        if np.allclose(lower_norm, upper_norm, rtol=SAME_NORM, atol=0.0):
-            # The usual case: every column is normalised, and the norm need not be formed at each pixel.
-            share = np.divide(1.0, lower_norm, out=np.zeros_like(lower_norm), where=lower_norm > 0)
-            both = np.concatenate([lower, rise]) * share
-        else:
-            norm = lower_norm[:, None] * (1.0 - fraction) + upper_norm[:, None] * fraction
-            values = np.divide(values, norm, out=np.zeros(values.shape), where=norm > 0)
-            both = np.concatenate([lower, rise])
-        folded = both @ values
-        return folded[: len(lower)] + folded[len(lower) :] * fraction
+    both = np.concatenate([kernels[0], kernels[1] - kernels[0]])
+    if np.allclose(norms[0], norms[1], rtol=SAME_NORM, atol=0.0):
+        # The usual case: every column is normalised, and the norm need not be formed at each pixel.
+        both = both * np.divide(1.0, norms[0], out=np.zeros_like(norms[0]), where=norms[0] > 0)
+    else:
+        norm = norms[0][:, None] * (1.0 - fraction) + norms[1][:, None] * fraction
+        values = np.divide(values, norm, out=np.zeros(values.shape), where=norm > 0)
+    lower, rise = np.split(both @ values, 2)
+    return lower + rise * fraction

@@ -2,51 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps.axis import Axis
+from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
 from cubeflow.maps.cube import Cube
-from cubeflow.products.energy_groups import Group, Groups, check_energy_groups, make_energy_groups, merge_energy_groups
-from cubeflow.products.masked import masked_counts, masked_planes
-from cubeflow.products.norm_table import GroupNorm, NormFlag, NormTable, make_norm_table
-from cubeflow.products.tilt import Cells, fit_tilt, make_pixel_cells
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-
-
-class NormalisationError(ValueError):
-    """A run's background cannot be normalised; raised by callers whose policy is ``error``."""
+from cubeflow.products.cash import CashFit, fit_log_linear
+from cubeflow.products.masked import allowed_bins
+from cubeflow.products.norms import (
+    Group,
+    GroupNorm,
+    NormFlag,
+    NormTable,
+    make_energy_groups,
+    make_norm_table,
+    merge_energy_groups,
+)
+from cubeflow.products.setting import Setting
+from cubeflow.products.sky_model import Source
 
 
 @dataclass(frozen=True)
 class FovOptions:
-    """How the acceptance is normalised.
+    """Acceptance normalised to the counts outside the exclusion mask."""
 
-    Parameters
-    ----------
-    fit : {"scale", "tilt"}
-        One factor per energy group, or a factor and a power law in energy.
-    energy_groups : int or tuple of tuples of int
-        Number of groups, or the energy bins of each (see `make_energy_groups`).
-    min_counts : int
-        Groups with fewer counts are merged (see `merge_energy_groups`); below it a norm is unusable. At least 1.
-    norm_min, norm_max : float
-        A norm outside these limits is unusable.
-    reference_tev : float
-        Energy at which the tilted norm holds, TeV.
-    """
-
+    method: Literal["fov"] = field(default="fov", kw_only=True)
+    """Field-of-view background."""
     fit: Literal["scale", "tilt"] = "scale"
-    energy_groups: int | Groups = 1
-    min_counts: int = 10
-    norm_min: float = 0.1
-    norm_max: float = 10.0
+    """One factor per energy group, or a factor and a power law in energy."""
+    energy_groups: Annotated[int, Setting(least=1)] | Annotated[tuple[float, ...], Setting("TeV")] = 1
+    """Number of groups of energy bins, or their edges in TeV, which must be edges of the energy axis."""
+    min_counts: Annotated[int, Setting(least=1)] = 10
+    """Groups with fewer counts are merged with their neighbour; below it a norm is unusable."""
+    norm_min: Annotated[float, Setting(above=0)] = 0.1
+    """A smaller norm is a failure."""
+    norm_max: Annotated[float, Setting(above=0)] = 10.0
+    """A larger norm is a failure."""
     reference_tev: float = 1.0
+    """Energy at which the tilted norm holds."""
+    sky_model: tuple[Source, ...] = ()
+    """Sources whose predicted counts are subtracted, instead of an exclusion or beside it."""
+    on_failure: Literal["drop", "keep", "error"] = "drop"
+    """A run whose norm fails is left out of this label, kept where it has a norm, or refused."""
 
     def __post_init__(self) -> None:
         if self.fit not in ("scale", "tilt"):
@@ -54,9 +54,16 @@ class FovOptions:
         if not self.min_counts >= 1:
             raise ValueError(f"min_counts: expected at least 1, got {self.min_counts}")
         if not 0 < self.norm_min < self.norm_max:
-            raise ValueError(f"norm limits: expected 0 < min < max, got {self.norm_min} and {self.norm_max}")
+            raise ValueError(
+                f"norm_min: expected less than norm_max = {self.norm_max:g} and above 0, got {self.norm_min:g}"
+            )
         if not 0 < self.reference_tev < np.inf:
             raise ValueError(f"reference_tev: expected an energy above 0 TeV, got {self.reference_tev}")
+
+    @property
+    def reach_deg(self) -> float:
+        """How far around a pixel counts are needed: not at all."""
+        return 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,34 +86,33 @@ class FovBackground:
     usable: BoolArray
 
 
-@dataclass(frozen=True, eq=False)
-class _Sums:
-    """Sums over the allowed pixels, each of shape (n_energy,); counts and model only where there is acceptance."""
-
-    counts: NDArray[np.int64]
-    acceptance: FloatArray
-    model: FloatArray
-
-
 def make_map_fov_background(
-    counts: Cube, acceptance: Cube, allowed: BoolArray, options: FovOptions, model_counts: Cube | None = None
+    acceptance: Cube,
+    counts: Cube,
+    exclusion: BoolArray | None,
+    options: FovOptions | None = None,
+    safe: BoolArray | None = None,
+    model_counts: Cube | None = None,
 ) -> FovBackground:
     """Acceptance of one run, normalised to its counts in the allowed pixels, per energy group.
 
-    For ``scale`` the norm is (sum counts - sum model_counts) / sum acceptance, with the error sqrt(sum counts) / sum
-    acceptance; for ``tilt`` norm and tilt minimise the Cash statistic, pixel by pixel if there is a sky model.
-    Energies at which the acceptance of the allowed pixels is zero say nothing about a norm: they are left out.
+    Allowed is what is safe and not excluded. For ``scale`` the norm is (sum counts - sum model_counts) / sum
+    acceptance, with the error sqrt(sum counts) / sum acceptance; for ``tilt`` norm and tilt minimise the Cash
+    statistic, pixel by pixel if there is a sky model. Energies at which the acceptance of the allowed pixels is zero
+    say nothing about a norm: they are left out.
 
     Parameters
     ----------
-    counts : Cube, (energy, lat, lon)
-        Counts of the run.
     acceptance : Cube, (energy, lat, lon)
         Predicted hadron background of the run.
-    allowed : array of bool, shape (n_energy, ny, nx)
-        True where the bin is safe and not excluded.
-    options : FovOptions
-        Fit, groups and limits.
+    counts : Cube, (energy, lat, lon)
+        Counts of the run.
+    exclusion : array of bool, shape (ny, nx) or (n_energy, ny, nx), or None
+        True where counts must not be used; None for nowhere.
+    options : FovOptions, optional
+        Fit, groups and limits; the default ones if left out.
+    safe : array of bool, shape (n_energy, ny, nx), optional
+        True where the bin is safe; every bin if left out.
     model_counts : Cube, (energy, lat, lon), optional
         Counts which a sky model predicts: taken as given, in place of an exclusion mask.
 
@@ -119,18 +125,30 @@ def make_map_fov_background(
     Raises
     ------
     ValueError
-        If maps, mask or groups do not fit each other.
+        If maps, masks or groups do not fit each other.
     """
-    _check_shapes(counts, allowed, acceptance, model_counts)
+    options = options or FovOptions()
+    for other in (acceptance, model_counts):
+        if other is not None and (other.geom != counts.geom or other.axes != counts.axes):
+            raise ValueError(f"maps on different grids: {counts.geom} {counts.axes} and {other.geom} {other.axes}")
+    allowed = allowed_bins(counts.data.shape, exclusion, safe)
     energy = counts.axis("energy")
-    sums = _sum_allowed(counts, acceptance, allowed, model_counts)
     log_energy = np.log(energy.centers / options.reference_tev)
-    norms = _fit_groups((counts, acceptance, model_counts), allowed, sums, log_energy, options)
+    sums = _sum_allowed(counts, acceptance, allowed, model_counts)
+    groups = make_energy_groups(energy, options.energy_groups)
+    norms = []
+    for bins in merge_energy_groups(groups, lambda bins: _is_enough(sums.counts[list(bins)], options)):
+        if options.fit == "scale":
+            norm = _scale(sums, bins, options)
+        else:
+            cells = _cells((counts, acceptance, model_counts), allowed, sums, bins, log_energy)
+            norm = _tilt(sums, bins, cells, options)
+        norms.append(norm if bins in groups else replace(norm, flag=norm.flag | NormFlag.MERGED))
     factors = np.full(energy.n_bins, np.nan)
     for norm in norms:
         if not norm.reason:
-            bins = list(norm.bins)
-            factors[bins] = norm.norm * np.exp(-norm.tilt * log_energy[bins])
+            index = list(norm.bins)
+            factors[index] = norm.norm * np.exp(-norm.tilt * log_energy[index])
     usable = np.isfinite(factors) & acceptance.data.any(axis=(1, 2))
     background = np.empty_like(acceptance.data)
     for plane, accepted, factor in zip(background, acceptance.data, np.where(usable, factors, np.nan), strict=True):
@@ -139,17 +157,16 @@ def make_map_fov_background(
     return FovBackground(Cube(background, "", counts.geom, counts.axes), table, usable)
 
 
-def _check_shapes(counts: Cube, allowed: BoolArray, *others: Cube | None) -> None:
-    if allowed.shape != counts.data.shape or allowed.dtype != np.bool_:
-        raise ValueError(f"allowed: expected bool {counts.data.shape}, got {allowed.dtype} {allowed.shape}")
-    for other in others:
-        if other is not None and (other.geom != counts.geom or other.axes != counts.axes):
-            raise ValueError(f"maps on different grids: {counts.geom} {counts.axes} and {other.geom} {other.axes}")
+class _Sums(NamedTuple):
+    """Sums over the allowed pixels, each of shape (n_energy,); counts and model only where there is acceptance."""
+
+    counts: IntArray
+    acceptance: FloatArray
+    model: FloatArray
 
 
 def _sum_allowed(counts: Cube, acceptance: Cube, allowed: BoolArray, model_counts: Cube | None) -> _Sums:
-    energy, _, values = masked_counts(counts.data, allowed)
-    counted = np.rint(np.bincount(energy, values, len(allowed))).astype(np.int64)
+    counted = np.sum(counts.data, axis=(1, 2), where=allowed)
     accepted = _total(acceptance, allowed)
     model = np.zeros_like(accepted) if model_counts is None else _total(model_counts, allowed)
     known = accepted > 0
@@ -158,33 +175,11 @@ def _sum_allowed(counts: Cube, acceptance: Cube, allowed: BoolArray, model_count
 
 def _total(cube: Cube, allowed: BoolArray) -> FloatArray:
     """Sum over the allowed pixels at each energy, plane by plane, which stays in the cache."""
-    return np.array([plane.sum() for plane in masked_planes(cube.data, allowed, np.float64)])
+    planes = zip(cube.data, allowed, strict=True)
+    return np.array([np.where(inside, plane, 0).astype(float).sum() for plane, inside in planes])
 
 
-def _fit_groups(
-    maps: tuple[Cube, Cube, Cube | None], allowed: BoolArray, sums: _Sums, log_energy: FloatArray, options: FovOptions
-) -> list[GroupNorm]:
-    """Norms of the energy groups, after those with too few counts are merged."""
-    groups = _requested_groups(maps[0].axis("energy"), options)
-    norms = []
-    for bins in merge_energy_groups(groups, lambda bins: _is_enough(sums.counts[list(bins)], options)):
-        if options.fit == "tilt":
-            norm = _tilt(sums, bins, _cells(maps, allowed, sums, bins, log_energy), options)
-        else:
-            norm = _scale(sums, bins, options)
-        norms.append(norm if bins in groups else replace(norm, flag=norm.flag | NormFlag.MERGED))
-    return norms
-
-
-def _requested_groups(energy: Axis, options: FovOptions) -> Groups:
-    """Energy groups before any are merged."""
-    if isinstance(options.energy_groups, int):
-        return make_energy_groups(energy, options.energy_groups)
-    check_energy_groups(options.energy_groups, energy.n_bins)
-    return options.energy_groups
-
-
-def _is_enough(counts: NDArray[np.int64], options: FovOptions) -> bool:
+def _is_enough(counts: IntArray, options: FovOptions) -> bool:
     """Whether the counts in the bins of a group, shape (n_bins,), make a norm; a tilt needs two bins with counts."""
     n_filled = 2 if options.fit == "tilt" else 1
     return bool(counts.sum() >= options.min_counts and np.count_nonzero(counts) >= n_filled)
@@ -210,8 +205,7 @@ def _cells(
     counts, acceptance, model = maps
     index = list(bins)
     if model is None:
-        rates = sums.acceptance[index], sums.model[index], log_energy[index]
-        return Cells(sums.counts[index].astype(np.float64), *rates)
+        return Cells(sums.counts[index].astype(float), sums.acceptance[index], sums.model[index], log_energy[index])
     known = allowed[index] & (acceptance.data[index] > 0)
     return make_pixel_cells(
         counts.data[index], acceptance.data[index].astype(np.float64), model.data[index], known, log_energy[index]
@@ -224,11 +218,12 @@ def _tilt(sums: _Sums, bins: Group, cells: Cells, options: FovOptions) -> GroupN
     counts, acceptance = int(sums.counts[index].sum()), float(sums.acceptance[index].sum())
     n_filled = np.count_nonzero(sums.counts[index])
     fit = fit_tilt(cells)
-    flag, reason = _verdict(fit.norm, counts, acceptance, options)
+    norm, tilt = fit.parameters.tolist()
+    flag, reason = _verdict(norm, counts, acceptance, options)
     if not fit.converged and not flag & (NormFlag.NO_ACCEPTANCE | NormFlag.FEW_COUNTS):
         where = f"{n_filled} energy bin{'s' if n_filled > 1 else ''}"
         flag, reason = NormFlag.NO_TILT, f"no tilt can be fitted to counts in {where}"
-    return GroupNorm(bins, fit.norm, fit.tilt, fit.covariance, counts, acceptance, flag, reason)
+    return GroupNorm(bins, norm, tilt, fit.covariance, counts, acceptance, flag, reason)
 
 
 def _verdict(norm: float, counts: int, acceptance: float, options: FovOptions) -> tuple[NormFlag, str]:
@@ -241,3 +236,48 @@ def _verdict(norm: float, counts: int, acceptance: float, options: FovOptions) -
         limits = f"{options.norm_min:g} to {options.norm_max:g}"
         return NormFlag.OUTSIDE_LIMITS, f"norm {norm:.4g} outside its limits {limits}"
     return NormFlag(0), ""
+
+
+class Cells(NamedTuple):
+    """Bins of a Poisson likelihood, each of shape (n_cells,)."""
+
+    counts: FloatArray
+    acceptance: FloatArray  # which norm and tilt scale
+    model: FloatArray  # counts of a sky model, which they do not
+    log_energy: FloatArray  # logarithm of the energy over the reference energy
+
+
+def make_pixel_cells(
+    counts: NDArray[Any], acceptance: FloatArray, model: FloatArray, allowed: BoolArray, log_energy: FloatArray
+) -> Cells:
+    """Cells for a fit beside a sky model, which differs from pixel to pixel; maps of shape (n_energy, ny, nx).
+
+    Every pixel with counts is a cell. Those without have a likelihood linear in the prediction: at each energy they
+    make one cell, and their sky model, which is a constant then, is left out.
+    """
+    filled = allowed & (counts > 0)
+    empty = np.sum(acceptance, axis=(1, 2), where=allowed & ~filled)
+    nothing = np.zeros_like(empty)
+    return Cells(
+        counts=np.concatenate([nothing, counts[filled].astype(np.float64)]),
+        acceptance=np.concatenate([empty, acceptance[filled]]),
+        model=np.concatenate([nothing, model[filled]]),
+        log_energy=np.concatenate([log_energy, log_energy[np.nonzero(filled)[0]]]),
+    )
+
+
+def fit_tilt(cells: Cells) -> CashFit:
+    """Norm and tilt that minimise the Cash statistic: background is acceptance x norm x (E / reference)^-tilt."""
+    used = cells.acceptance > 0
+    counts, acceptance = float(cells.counts[used].sum()), float(cells.acceptance[used].sum())
+    background = max(counts - float(cells.model[used].sum()), 0.1 * counts)
+    design = np.stack([np.ones_like(cells.log_energy), -cells.log_energy], axis=-1)
+    if not (background > 0 and acceptance > 0):
+        return CashFit(np.full(2, np.nan), np.full((2, 2), np.nan), False)
+    start = np.array([np.log(background / acceptance), 0.0])
+    fit = fit_log_linear(cells.counts, cells.acceptance, cells.model, design, start)
+    # The fit is in the logarithm of the norm.
+    norm = np.exp(fit.parameters[0])
+    jacobian = np.array([norm, 1.0])
+    parameters = np.array([norm, fit.parameters[1]])
+    return CashFit(parameters, fit.covariance * np.outer(jacobian, jacobian), fit.converged)

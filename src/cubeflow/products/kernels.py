@@ -3,42 +3,26 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cubeflow.irf.edisp import EnergyDispersion
 from cubeflow.irf.psf import PSF
 from cubeflow.irf.table import Nodes
 from cubeflow.maps import sphere
+from cubeflow.maps.arrays import FloatArray
 from cubeflow.maps.axis import Axis
 from cubeflow.maps.cube import Cube
 from cubeflow.maps.geom import Geometry, make_geometry
 from cubeflow.observation import Pointing
-
-FloatArray = NDArray[np.float64]
 
 SUB_PIXELS_PER_RAD_BIN = 4  # the PSF is linear within a radial bin: finer sub-pixels add nothing
 MAX_SUB_PIXELS = 63
 
 
 def make_psf_map(pointing: Pointing, psf: PSF, geom_irf: Geometry, energy_true: Axis, rad: Axis) -> Cube:
-    """Point spread function at every pixel of the coarse grid.
+    """Point spread function at every pixel of the coarse grid, (energy_true, rad, lat, lon), sr-1.
 
-    Parameters
-    ----------
-    pointing : Pointing
-        Direction of the telescopes.
-    psf : PSF
-        Point spread function.
-    geom_irf : Geometry
-        Coarse pixel grid.
-    energy_true, rad : Axis
-        True energy in TeV and separation from the source in deg.
-
-    Returns
-    -------
-    psf : Cube, (energy_true, rad, lat, lon)
-        In sr-1 at the bin centres, normalised so that the sum over rad of ``psf 2 pi rad d(rad)`` is 1;
-        zero where the responses give no PSF.
+    It is taken at the bin centres and normalised so that the sum over rad of ``psf 2 pi rad d(rad)`` is 1; zero where
+    the responses give no PSF.
     """
     offset = geom_irf.offset_deg(pointing.ra_deg, pointing.dec_deg).ravel()
     density = psf.evaluate(energy_true.centers, offset, rad.centers)  # (energy_true, pixel, rad)
@@ -51,24 +35,10 @@ def make_psf_map(pointing: Pointing, psf: PSF, geom_irf: Geometry, energy_true: 
 def make_edisp_map(
     pointing: Pointing, edisp: EnergyDispersion, geom_irf: Geometry, energy_true: Axis, energy: Axis
 ) -> Cube:
-    """Energy-dispersion kernel at every pixel of the coarse grid.
+    """Energy-dispersion kernel at every pixel of the coarse grid, (energy_true, energy, lat, lon).
 
-    Parameters
-    ----------
-    pointing : Pointing
-        Direction of the telescopes.
-    edisp : EnergyDispersion
-        Energy dispersion.
-    geom_irf : Geometry
-        Coarse pixel grid.
-    energy_true, energy : Axis
-        True and reconstructed energy in TeV.
-
-    Returns
-    -------
-    edisp : Cube, (energy_true, energy, lat, lon)
-        Probability of each reconstructed energy bin, not renormalised to the energy range; zero where the
-        responses give no dispersion.
+    It is the probability of each reconstructed energy bin, not renormalised to the energy range; zero where the
+    responses give no dispersion.
     """
     offset = geom_irf.offset_deg(pointing.ra_deg, pointing.dec_deg)
     kernel = edisp.kernel(energy_true.centers, energy.edges_array, offset)
@@ -78,29 +48,12 @@ def make_edisp_map(
 def make_psf_kernel(
     psf: Cube, ra_deg: float, dec_deg: float, pixel_deg: float, max_radius_deg: float | None = None
 ) -> Cube:
-    """Image of a point source at a position, to convolve a model with.
+    """Image of a point source at an ICRS position, (energy_true, lat, lon), to convolve a model with.
 
-    Parameters
-    ----------
-    psf : Cube, (energy_true, rad, lat, lon)
-        PSF map of a run (`make_psf_map`) or a stack.
-    ra_deg, dec_deg : float
-        ICRS position, deg.
-    pixel_deg : float
-        Pixel size of the maps to be convolved.
-    max_radius_deg : float, optional
-        Half width of the kernel, deg; the whole radial axis if not given.
-
-    Returns
-    -------
-    kernel : Cube, (energy_true, lat, lon)
-        Average of the PSF over each pixel, on an odd number of pixels; each energy sums to 1, or is 0 where
-        there is no PSF.
-
-    Raises
-    ------
-    ValueError
-        If the position lies outside the PSF map, or nothing is known there.
+    It is the average of the PSF over each pixel, on an odd number of pixels; each energy sums to 1, or is 0 where there
+    is no PSF. `psf`, (energy_true, rad, lat, lon), is the map of a run (`make_psf_map`) or a stack, `pixel_deg` that of
+    the maps to be convolved, and `max_radius_deg` the half width of the kernel: the whole radial axis if not given.
+    ValueError if the position lies outside the PSF map, or nothing is known there.
     """
     energy_true, rad = psf.axes
     profile = _at_position(psf, ra_deg, dec_deg, _ring_sr(rad))  # (energy_true, rad)
@@ -116,24 +69,10 @@ def make_psf_kernel(
 
 
 def make_edisp_kernel(edisp: Cube, ra_deg: float, dec_deg: float) -> Cube:
-    """Energy dispersion at a position.
+    """Probability of each reconstructed energy bin at an ICRS position, (energy_true, energy, 1, 1).
 
-    Parameters
-    ----------
-    edisp : Cube, (energy_true, energy, lat, lon)
-        Energy-dispersion map of a run (`make_edisp_map`) or a stack.
-    ra_deg, dec_deg : float
-        ICRS position, deg.
-
-    Returns
-    -------
-    kernel : Cube, (energy_true, energy, 1, 1)
-        Probability of each reconstructed energy bin.
-
-    Raises
-    ------
-    ValueError
-        If the position lies outside the map, or nothing is known there.
+    `edisp`, (energy_true, energy, lat, lon), is the map of a run (`make_edisp_map`) or a stack. ValueError if the
+    position lies outside it, or nothing is known there.
     """
     kernel = _at_position(edisp, ra_deg, dec_deg, np.ones(edisp.axes[1].n_bins))
     pixel = edisp.geom.pixel_deg

@@ -6,19 +6,14 @@ additive, so that they are kept per run and added for any set of runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cubeflow.maps import Axis, Cube, Geometry, sphere
+from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
 from cubeflow.observation import Pointing
-from cubeflow.products.masked import masked_any, masked_counts, masked_sum
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 OFFSET_WIDTH_DEG = 0.2
 N_SECTORS = 8
 MAX_BANDS = 4
@@ -47,21 +42,9 @@ class Profiles:
 
 
 def make_profiles(counts: Cube, background: Cube, allowed: BoolArray, pointing: Pointing) -> Profiles:
-    """Sums of counts and background in rings and sectors about the pointing.
+    """Sums of a run's counts and background, (energy, lat, lon), in rings and sectors about the pointing.
 
-    Parameters
-    ----------
-    counts, background : Cube, (energy, lat, lon)
-        Of one run.
-    allowed : array of bool, shape (n_energy, ny, nx)
-        Bins that enter.
-    pointing : Pointing
-        Centre of rings and sectors.
-
-    Raises
-    ------
-    ValueError
-        If maps and mask do not fit each other.
+    Bins that enter are `allowed`, shape (n_energy, ny, nx); ValueError if maps and mask do not fit each other.
     """
     if not counts.data.shape == background.data.shape == allowed.shape:
         raise ValueError(f"expected one shape, got {counts.data.shape}, {background.data.shape}, {allowed.shape}")
@@ -69,25 +52,20 @@ def make_profiles(counts: Cube, background: Cube, allowed: BoolArray, pointing: 
     image = allowed.any(axis=0)
     ring, sector = ring_index(counts.geom, pointing), sector_index(counts.geom, pointing)
     n_rings = 1 + int(ring[image].max(initial=-1))
-    cell = np.minimum(ring, n_rings) * N_SECTORS + sector
-    plane, pixel, number = masked_counts(counts.data, allowed)
+    n_cells = n_rings * N_SECTORS
+    cell = (np.minimum(ring, n_rings) * N_SECTORS + sector).ravel()
     deg2 = counts.geom.solid_angle_sr * DEG2_PER_SR
     sums: list[list[FloatArray]] = []
     for band in energy_bands(energy):
-        found = (plane >= band.start) & (plane < band.stop)
-        counted = _sums(cell.reshape(-1)[pixel[found]], number[found], n_rings)
-        predicted = _sums(cell, masked_sum(background.data[band], allowed[band]), n_rings)
-        area = _sums(cell, np.where(masked_any(allowed[band]), deg2, 0.0), n_rings)
+        cubes = (cube.data[band] for cube in (counts, background))
+        images = [np.sum(data, axis=0, where=allowed[band], dtype=float) for data in cubes]
+        images.append(np.where(allowed[band].any(axis=0), deg2, 0.0))
+        # Sums per ring and sector, shape (n_rings, N_SECTORS); the cells of later rings do not enter.
+        cells = (np.bincount(cell, image.ravel(), n_cells)[:n_cells].reshape(-1, N_SECTORS) for image in images)
+        counted, predicted, area = cells
         rings = [each.sum(axis=1) for each in (counted, predicted, area)]
         sums.append([*rings, counted.sum(axis=0), predicted.sum(axis=0)])
     return Profiles(*(np.array(parts) for parts in zip(*sums, strict=True)))
-
-
-def _sums(cell: NDArray[np.int64], values: NDArray[Any], n_rings: int) -> FloatArray:
-    """Sum of values per ring and sector, shape (n_rings, N_SECTORS); the cells of later rings do not enter."""
-    n_cells = n_rings * N_SECTORS
-    found = np.bincount(cell.ravel(), values.ravel(), n_cells)[:n_cells].astype(np.float64)
-    return found.reshape(n_rings, N_SECTORS)
 
 
 def energy_bands(energy: Axis) -> list[slice]:
@@ -101,13 +79,13 @@ def band_edges_tev(energy: Axis) -> list[tuple[float, float]]:
     return [(energy.edges[band.start], energy.edges[band.stop]) for band in energy_bands(energy)]
 
 
-def ring_index(geom: Geometry, pointing: Pointing) -> NDArray[np.int64]:
+def ring_index(geom: Geometry, pointing: Pointing) -> IntArray:
     """Ring of each pixel, shape (ny, nx); the last one there can be where a pixel has no position."""
     rings = np.nan_to_num(geom.offset_deg(pointing.ra_deg, pointing.dec_deg) / OFFSET_WIDTH_DEG, nan=LAST_RING)
     return rings.astype(np.int64)
 
 
-def sector_index(geom: Geometry, pointing: Pointing) -> NDArray[np.int64]:
+def sector_index(geom: Geometry, pointing: Pointing) -> IntArray:
     """Sector of each pixel, shape (ny, nx); 0 where a pixel has no position."""
     _, east, north = sphere.local_basis(pointing.ra_deg, pointing.dec_deg)
     vectors = geom.center_vectors
@@ -115,27 +93,13 @@ def sector_index(geom: Geometry, pointing: Pointing) -> NDArray[np.int64]:
     return np.floor(turn * N_SECTORS + 0.5).astype(np.int64) % N_SECTORS
 
 
-def profiles_to_plain(profiles: Profiles) -> dict[str, list[list[float]]]:
-    """Plain numbers with seven digits, for the row of a run."""
-    return {
-        name: [[float(f"{value:.7g}") for value in line] for line in getattr(profiles, name)]
-        for name in Profiles.__dataclass_fields__
-    }
-
-
-def sum_profiles(plain: Iterable[Mapping[str, Any]], start: Profiles | None = None) -> Profiles | None:
-    """Sum of the profiles of any number of runs, from plain numbers, and of `start`; None without any."""
-    total: dict[str, FloatArray] = {} if start is None else dict(vars(start))
-    for each in plain:
-        for name in Profiles.__dataclass_fields__:
-            values = np.asarray(each[name], dtype=float)
-            total[name] = _added(total[name], values) if name in total else values
-    return Profiles(**total) if total else None
-
-
-def _added(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Sum of two arrays of shape (n_band, n): zeros behind the last ring of a run with a smaller field."""
-    short, long = sorted((first, second), key=lambda values: values.shape[1])
-    total = long.copy()
-    total[:, : short.shape[1]] += short
-    return total
+def add_profiles(first: Profiles | None, second: Profiles | None) -> Profiles | None:
+    """Sum of the profiles of two runs or sums of runs, whose fields may be of different size; None is nothing."""
+    if first is None or second is None:
+        return second if first is None else first
+    sums = {}
+    for name in Profiles.__dataclass_fields__:
+        short, long = sorted((getattr(first, name), getattr(second, name)), key=lambda values: values.shape[1])
+        sums[name] = long.copy()
+        sums[name][:, : short.shape[1]] += short
+    return Profiles(**sums)

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps.axis import Axis
+from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
 from cubeflow.maps.cube import Cube
-from cubeflow.products.convolve import Annulus, count_around, sum_both_around, without_noise
+from cubeflow.products.convolve import Annulus, count_around, fft_shape, sum_pair, transform_pair, without_noise
+from cubeflow.products.masked import allowed_bins
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+
+@dataclass(frozen=True)
+class RingOptions:
+    """Counts in a ring about each pixel."""
+
+    method: Literal["ring"] = field(default="ring", kw_only=True)
+    """Ring background."""
+    r_in_deg: float
+    """Inner radius."""
+    width_deg: float
+    """Outer minus inner radius."""
+    per_energy: bool = False
+    """One ratio per energy bin, or one from the sum over energy."""
+    on_failure: Literal["drop", "error"] = "drop"
+    """A run in which no pixel has any OFF is left out of this label, or refused."""
+
+    @property
+    def reach_deg(self) -> float:
+        """How far around a pixel counts are needed, deg."""
+        return self.r_in_deg + self.width_deg
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,49 +64,33 @@ class RingBackground:
     mask: BoolArray
 
 
-@dataclass(frozen=True, eq=False)
-class OnOffPlane:
-    """What goes into the rings at one energy, or summed over energy; each of shape (ny, nx).
+class OnOffPlane(NamedTuple):
+    """What goes into the rings at one energy, or summed over energy; each of shape (ny, nx)."""
 
-    Parameters
-    ----------
-    counts, acceptance : array
-        In allowed bins; zero elsewhere.
-    acceptance_on : array
-        Acceptance in safe bins, excluded or not; zero elsewhere.
-    """
-
-    counts: NDArray[Any]
+    counts: NDArray[Any]  # in allowed bins, as the acceptance; zero elsewhere
     acceptance: FloatArray
-    acceptance_on: FloatArray
+    acceptance_on: FloatArray  # in safe bins, excluded or not; zero elsewhere
 
 
 def make_map_ring_background(
-    counts: Cube,
-    acceptance: Cube,
-    allowed: BoolArray,
-    r_in_deg: float,
-    width_deg: float,
-    per_energy: bool = False,
-    safe: BoolArray | None = None,
+    acceptance: Cube, counts: Cube, exclusion: BoolArray | None, options: RingOptions, safe: BoolArray | None = None
 ) -> RingBackground:
     """Background of each pixel of a run from the counts in a ring about it.
 
-    The ring is made of the pixels whose centres lie from `r_in_deg` to `r_in_deg` + `width_deg` away, both included,
-    on the pixel grid. Beyond the map there is nothing: maps must reach the outer radius beyond what is used.
+    The ring is made of the pixels whose centres lie from the inner radius to that plus the width away, both included,
+    on the pixel grid; of them what is safe and not excluded. Beyond the map there is nothing: maps must reach the
+    outer radius beyond what is used.
 
     Parameters
     ----------
-    counts : Cube, (energy, lat, lon)
-        Counts of the run.
     acceptance : Cube, (energy, lat, lon)
         Predicted hadron background of the run; its scale does not matter.
-    allowed : array of bool, shape (n_energy, ny, nx)
-        True where the bin is safe and not excluded.
-    r_in_deg, width_deg : float
-        Inner radius and width of the ring, deg.
-    per_energy : bool
-        Counts and acceptance from each energy by itself; otherwise one ratio from their sums over energy.
+    counts : Cube, (energy, lat, lon)
+        Counts of the run.
+    exclusion : array of bool, shape (ny, nx) or (n_energy, ny, nx), or None
+        True where counts must not be used; None for nowhere.
+    options : RingOptions
+        Radii; whether each energy has a ratio by itself, or all have one from the sums over energy.
     safe : array of bool, shape (n_energy, ny, nx), optional
         True where the bin is safe, excluded or not; every bin if left out.
 
@@ -106,11 +108,9 @@ def make_map_ring_background(
     ----------
     Berge, Funk & Hinton 2007, A&A 466, 1219.
     """
-    ring = make_ring(r_in_deg, width_deg, counts.geom.pixel_deg)
-    safe = np.ones_like(allowed) if safe is None else safe
-    check_ring_input(counts, acceptance, allowed, safe)
-    planes = on_off_planes(counts, acceptance, allowed, safe, per_energy)
-    return make_ring_result(acceptance, safe, off_sums(planes, ring), per_energy)
+    ring = make_ring(options.r_in_deg, options.width_deg, counts.geom.pixel_deg)
+    planes, safe = on_off_planes(acceptance, counts, exclusion, safe, options.per_energy)
+    return make_ring_result(acceptance, safe, off_sums(planes, (ring,)), options.per_energy)
 
 
 def make_ring(r_in_deg: float, width_deg: float, pixel_deg: float) -> Annulus:
@@ -124,36 +124,57 @@ def make_ring(r_in_deg: float, width_deg: float, pixel_deg: float) -> Annulus:
     return ring
 
 
-def check_ring_input(counts: Cube, acceptance: Cube, allowed: BoolArray, safe: BoolArray) -> None:
-    """Raise ValueError unless maps and masks are on one grid."""
+def on_off_planes(
+    acceptance: Cube, counts: Cube, exclusion: BoolArray | None, safe: BoolArray | None, per_energy: bool
+) -> tuple[Iterator[OnOffPlane], BoolArray]:
+    """What goes into the rings, energy by energy or one plane of the sums over energy; and the safe bins."""
     if acceptance.geom != counts.geom or acceptance.axes != counts.axes:
         raise ValueError(f"counts and acceptance differ: {counts.geom} {counts.axes}, {acceptance.geom}")
-    for name, mask in (("allowed", allowed), ("safe", safe)):
-        if mask.shape != counts.data.shape or mask.dtype != np.bool_:
-            raise ValueError(f"{name}: expected bool {counts.data.shape}, got {mask.dtype} {mask.shape}")
+    allowed = allowed_bins(counts.data.shape, exclusion, safe)
+    safe = np.ones_like(allowed) if safe is None else safe
+
+    def planes() -> Iterator[OnOffPlane]:
+        if per_energy:
+            for n, a, off, on in zip(counts.data, acceptance.data, allowed, safe, strict=True):
+                yield OnOffPlane(np.where(off, n, 0), np.where(off, a, 0.0), np.where(on, a, 0.0))
+        else:
+            n, a = np.sum(counts.data, axis=0, where=allowed), np.sum(acceptance.data, axis=0, where=allowed)
+            yield OnOffPlane(n, a, np.sum(acceptance.data, axis=0, where=safe))
+
+    return planes(), safe
 
 
-def on_off_planes(
-    counts: Cube, acceptance: Cube, allowed: BoolArray, safe: BoolArray, per_energy: bool
-) -> Iterator[OnOffPlane]:
-    """What goes into the rings, energy by energy, or one plane of the sums over energy."""
-    if per_energy:
-        for n, a, off, on in zip(counts.data, acceptance.data, allowed, safe, strict=True):
-            yield OnOffPlane(np.where(off, n, 0), np.where(off, a, 0.0), np.where(on, a, 0.0))
-    else:
-        n, a = np.sum(counts.data, axis=0, where=allowed), np.sum(acceptance.data, axis=0, where=allowed)
-        yield OnOffPlane(n, a, np.sum(acceptance.data, axis=0, where=safe))
+def off_sums(
+    planes: Iterable[OnOffPlane],
+    rings: Sequence[Annulus],
+    needed: Callable[[OnOffPlane], FloatArray] | None = None,
+) -> Iterator[tuple[OnOffPlane, IntArray, FloatArray]]:
+    """Planes with their OFF counts, exact, and OFF acceptance, each of shape (ny, nx).
 
-
-def off_sums(planes: Iterable[OnOffPlane], ring: Annulus) -> Iterator[tuple[OnOffPlane, IntArray, FloatArray]]:
-    """Planes with their OFF counts, exact, and OFF acceptance, each of shape (ny, nx)."""
-    support = reached = np.zeros(0, np.bool_)
+    At each pixel they are those of the first ring that holds the acceptance which is `needed`, if any is, and 0 where
+    none does.
+    """
+    support, reached = np.zeros(0, np.bool_), dict[Annulus, BoolArray]()
     for plane in planes:
         present = plane.acceptance > 0
         if not np.array_equal(present, support):
-            support, reached = present, count_around(present, ring) > 0
-        counts_off, acceptance_off = sum_both_around(plane.counts, plane.acceptance, ring)
-        yield plane, np.rint(counts_off).astype(np.int64), without_noise(acceptance_off, reached, plane.acceptance)
+            support, reached = present, {ring: count_around(present, ring) > 0 for ring in rings}
+        ny, nx = present.shape
+        pair = transform_pair(plane.counts, plane.acceptance, fft_shape((ny, nx), max(ring.r_out for ring in rings)))
+        least = None if needed is None else needed(plane)
+        counts_off, acceptance_off = np.zeros(present.shape, np.int64), np.zeros(present.shape)
+        taken = open_pixels = np.ones(present.shape, np.bool_)
+        for ring in rings:
+            counts, acceptance = sum_pair(pair, ring)
+            acceptance = without_noise(acceptance, reached[ring], plane.acceptance)
+            if least is not None:
+                taken = open_pixels & (acceptance > 0) & (acceptance >= least)
+            counts_off[taken] = np.rint(counts[taken]).astype(np.int64)
+            acceptance_off[taken] = acceptance[taken]
+            open_pixels = open_pixels & ~taken
+            if not open_pixels.any():
+                break
+        yield plane, counts_off, acceptance_off
 
 
 def make_ring_result(
@@ -161,15 +182,16 @@ def make_ring_result(
 ) -> RingBackground:
     """Background, alpha and mask from the planes and their OFF counts and OFF acceptance."""
     energy = acceptance.axis("energy")
-    axis = energy if per_energy else Axis(energy.name, (energy.edges[0], energy.edges[-1]), energy.unit, energy.interp)
+    axis = energy if per_energy else energy.in_one_bin()
     shape = (axis.n_bins, *acceptance.geom.shape)
     counts_off, acceptance_off, alpha = np.empty(shape, np.int64), np.empty(shape), np.empty(shape)
     background, mask = np.empty(acceptance.data.shape), np.empty(safe.shape, np.bool_)
-    for k, (plane, counts_off[k], acceptance_off[k]) in enumerate(planes):
-        known = acceptance_off[k] > 0
-        inverse = np.divide(1.0, acceptance_off[k], out=np.full(known.shape, np.nan), where=known)
+    for k, (plane, off, accepted) in enumerate(planes):
+        counts_off[k], acceptance_off[k] = off, accepted
+        known = accepted > 0
+        inverse = np.divide(1.0, accepted, out=np.full(known.shape, np.nan), where=known)
         np.multiply(plane.acceptance_on, inverse, out=alpha[k])
-        ratio = counts_off[k] * inverse
+        ratio = off * inverse
         for e in (k,) if per_energy else range(energy.n_bins):
             np.multiply(acceptance.data[e], ratio, out=background[e])
             np.logical_and(safe[e], known, out=mask[e])

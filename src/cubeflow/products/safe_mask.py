@@ -8,88 +8,70 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from cubeflow.irf.aeff import EffectiveArea
-from cubeflow.maps import sphere
+from cubeflow.irf.background import BackgroundRate
+from cubeflow.irf.edisp import EnergyDispersion
+from cubeflow.maps.arrays import BoolArray, FloatArray
 from cubeflow.maps.axis import Axis
 from cubeflow.maps.cube import Cube
 from cubeflow.maps.geom import Geometry
+from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.observation import Observation, RunRefused
-from cubeflow.products.safe_energy import threshold_aeff_max, threshold_bkg_peak, threshold_edisp_bias
+from cubeflow.products.setting import Setting
 
-BoolArray = NDArray[np.bool_]
-FloatArray = NDArray[np.float64]
-
-METHODS = ("offset-max", "aeff-default", "aeff-max", "edisp-bias", "bkg-peak")
+SafeMaskMethod = Literal["offset-max", "aeff-default", "aeff-max", "edisp-bias", "bkg-peak"]
+METHODS = get_args(SafeMaskMethod)
 # Relative slack with which a bin edge may lie beyond a threshold: rounding of the edges, not physics.
 EDGE_TOLERANCE = 1e-9
+FIELD_STEP_DEG = 0.1  # grid on which the background rate is summed over the field of view
 OFFSET_STEP_DEG = 0.01  # thresholds at each pixel's own offset are linear between such steps
 
 
 @dataclass(frozen=True)
 class SafeMaskOptions:
-    """Which conditions must hold.
+    """Where the data of a run may be used."""
 
-    Parameters
-    ----------
-    methods : tuple of str
-        ``offset-max``: offset below the largest; ``aeff-default``: LO_THRES and HI_THRES of the effective area;
-        ``aeff-max``: effective area of at least `aeff_percent` of its maximum; ``edisp-bias``: energy bias of at
-        most `bias_percent`; ``bkg-peak``: from the peak of the background per logarithm of the energy on.
-    aeff_percent, bias_percent : float
-        Limits in percent.
-    target : (float, float) or None
-        ICRS position in deg at whose offset ``aeff-max`` and ``edisp-bias`` find the energy of the run; None for
-        each pixel's own offset.
-
-    Raises
-    ------
-    ValueError
-        For a method that does not exist.
-    """
-
-    methods: tuple[str, ...] = ("offset-max", "aeff-default")
-    aeff_percent: float = 10.0
-    bias_percent: float = 10.0
-    target: tuple[float, float] | None = None
+    methods: tuple[SafeMaskMethod, ...] = ("offset-max", "aeff-default")
+    """Conditions that must all hold. offset-max: offset below the largest; aeff-default: LO_THRES and HI_THRES of the
+    effective area; aeff-max: effective area of at least aeff_percent of its largest; edisp-bias: energy bias of at
+    most bias_percent; bkg-peak: from the peak of the background per logarithm of the energy on."""
+    aeff_percent: Annotated[float, Setting(above=0, below=100)] = 10.0
+    """aeff-max: least effective area, in percent of the largest."""
+    bias_percent: Annotated[float, Setting(above=0, below=100)] = 10.0
+    """edisp-bias: largest energy bias, in percent."""
+    position: Literal["own", "target"] = "own"
+    """Offset at which aeff-max and edisp-bias find the energy: each pixel's own, or the target's."""
 
     def __post_init__(self) -> None:
         for method in self.methods:
             if method not in METHODS:
-                raise ValueError(f"safe_mask.methods: expected some of {', '.join(METHODS)}, got {method!r}")
+                raise ValueError(f"methods: expected some of {', '.join(METHODS)}, got {method!r}")
 
 
 def make_mask_safe(
-    observation: Observation, geom: Geometry, energy: Axis, offset_max_deg: float, options: SafeMaskOptions
+    observation: Observation,
+    geom: Geometry,
+    energy: Axis,
+    offset_max_deg: float,
+    options: SafeMaskOptions,
+    target_deg: tuple[float, float] | None = None,
 ) -> Cube:
-    """Safe mask of a run.
+    """Safe mask of a run, (energy, lat, lon), bool: True where all conditions hold.
 
-    Parameters
-    ----------
-    observation : Observation
-        Pointing and responses.
-    geom : Geometry
-        Pixel grid.
-    energy : Axis
-        Reconstructed energy, TeV.
-    offset_max_deg : float
-        Largest offset, deg; for ``offset-max`` (pixel centres below it) and ``bkg-peak``.
-    options : SafeMaskOptions
-        Conditions that must all hold.
-
-    Returns
-    -------
-    mask : Cube of bool, (energy, lat, lon)
-        True where safe.
+    The largest offset is that of ``offset-max`` (pixel centres below it) and ``bkg-peak``; `target_deg`, the ICRS
+    position of the target, is needed for ``position: target``.
 
     Raises
     ------
     RunRefused
         If a condition needs a response that the run does not have.
+    ValueError
+        If the target is needed and not given.
     """
     pointing, methods = observation.pointing, options.methods
     offset = geom.offset_deg(pointing.ra_deg, pointing.dec_deg)
@@ -102,11 +84,13 @@ def make_mask_safe(
         bins &= _above(energy, threshold_bkg_peak(background, energy, offset_max_deg))
     mask = bins[:, None, None] & image
     for threshold in _thresholds(observation, options):
-        if options.target is None:
+        if options.position == "own":
             mask &= _above(energy, _at_own_offset(threshold, offset))
+        elif target_deg is None:
+            raise ValueError("safe_mask: position target needs the position of the target")
         else:
-            at = sphere.unit_vectors(pointing.ra_deg, pointing.dec_deg), sphere.unit_vectors(*options.target)
-            mask &= _above(energy, threshold(np.atleast_1d(sphere.separation_deg(*at))))[..., None]
+            distance = angular_distance_deg((pointing.ra_deg, pointing.dec_deg), target_deg)
+            mask &= _above(energy, threshold(np.atleast_1d(distance)))[..., None]
     return Cube(mask, "", geom, (energy,))
 
 
@@ -152,3 +136,73 @@ def _response(observation: Observation, name: str, method: str) -> Any:
     if response is None:
         raise RunRefused(f"run {observation.obs_id}: safe mask {method} needs {name}, which the run does not have")
     return response
+
+
+def threshold_aeff_max(aeff: EffectiveArea, percent: float, offset_deg: ArrayLike) -> FloatArray:
+    """Energy in TeV, shape (o,), above which the effective area is at least a percentage of its maximum.
+
+    Going down from the maximum over energy, it is where the area, linear in ln E between the nodes of the table, falls
+    below it for the first time; infinity without any area, the table's lower edge where it never falls below.
+    """
+    nodes = aeff.energy_true.values
+    area = aeff.evaluate(nodes, np.atleast_1d(offset_deg))  # (n_energy, o)
+    return np.array([_last_rise(nodes, column, percent / 100, aeff.energy_true.lower) for column in area.T])
+
+
+def threshold_edisp_bias(edisp: EnergyDispersion, percent: float, offset_deg: ArrayLike) -> FloatArray:
+    """Reconstructed energy in TeV, shape (o,), above which the energy bias is at most a percentage.
+
+    The bias is the mean of reconstructed over true energy, minus one, at the nodes of the table and linear in ln E
+    between. Going up from its maximum, it is the first energy where the bias is down at the value; infinity without
+    energy dispersion or if it never comes down, the lowest energy with a dispersion if it is never larger.
+    """
+    nodes = edisp.energy_true.values
+    centers = 0.5 * (edisp.migra_edges[1:] + edisp.migra_edges[:-1])
+    widths = np.diff(edisp.migra_edges)
+    weights = edisp.offset.weights(np.atleast_1d(offset_deg)).T  # (n_offset, o)
+    norm = (widths @ edisp.density) @ weights  # (n_energy, o)
+    mean = ((widths * centers) @ edisp.density) @ weights
+    bias = np.divide(mean, norm, out=np.full_like(mean, np.nan), where=norm > 1e-9) - 1.0
+    return np.array([_bias_down(nodes, column, percent / 100) for column in bias.T])
+
+
+def threshold_bkg_peak(background: BackgroundRate, energy: Axis, offset_max_deg: float) -> float:
+    """Lower edge, in TeV, of the energy bin with the most background per logarithm of the energy.
+
+    The rate is summed over the field of view within `offset_max_deg`; infinity where there is no background.
+    """
+    axis = np.arange(-offset_max_deg, offset_max_deg + FIELD_STEP_DEG / 2, FIELD_STEP_DEG)
+    lon, lat = np.meshgrid(axis, axis)
+    within = np.hypot(lon, lat) < offset_max_deg
+    rate = background.integrate(energy.edges_array, lon[within], lat[within])  # (energy, positions)
+    rate = (rate @ np.cos(np.deg2rad(lat[within]))) / np.diff(np.log(energy.edges_array))
+    return float(energy.edges_array[int(np.argmax(rate))]) if np.any(rate > 0) else float("inf")
+
+
+def _last_rise(energy: FloatArray, value: FloatArray, fraction: float, lowest: float) -> float:
+    """Energy at which `value` rises through a fraction of its maximum for the last time before it."""
+    peak = int(np.argmax(value))
+    level = fraction * value[peak]
+    if not value[peak] > 0:
+        return float("inf")
+    below = np.flatnonzero(value[:peak] < level)
+    return lowest if not below.size else _crossing(energy, value, int(below[-1]), level)
+
+
+def _bias_down(energy: FloatArray, bias: FloatArray, limit: float) -> float:
+    """Reconstructed energy at which the bias comes down to the limit after its maximum."""
+    known = np.isfinite(bias)
+    if not known.any():
+        return float("inf")
+    energy, bias = energy[known], bias[known]
+    peak = int(np.argmax(bias))
+    if bias[peak] <= limit:
+        return float(energy[0])
+    down = np.flatnonzero(bias[peak:] <= limit)
+    return float("inf") if not down.size else _crossing(energy, bias, peak + int(down[0]) - 1, limit) * (1 + limit)
+
+
+def _crossing(energy: FloatArray, value: FloatArray, index: int, level: float) -> float:
+    """Energy between nodes `index` and the next at which `value`, linear in ln E, is at the level."""
+    fraction = (level - value[index]) / (value[index + 1] - value[index])
+    return float(energy[index] * (energy[index + 1] / energy[index]) ** fraction)

@@ -1,26 +1,34 @@
-"""Maps of excess, significance and flux in a disc about each pixel."""
+"""Excess, significance and flux in discs: about each pixel, about the target; and how they scatter off sources."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps.axis import Axis
-from cubeflow.maps.cube import Cube
-from cubeflow.products.cash import make_significance_cash, make_significance_li_ma
+from cubeflow.maps import Cube
+from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
+from cubeflow.products.cash import fit_log_linear, make_significance_cash, make_significance_li_ma
 from cubeflow.products.convolve import Annulus, count_around, sum_both_around, without_noise
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+BIN_WIDTH = 0.1  # of the histogram of significances
+CORE = 3.0  # sigma; to here a Gaussian is fitted, unknown sources matter little in it
+
+
+@dataclass(frozen=True)
+class SignificanceOptions:
+    """Significance maps."""
+
+    radius_deg: float = 0.1
+    """Radius of the disc in which counts are summed."""
 
 
 @dataclass(frozen=True, eq=False)
 class SignificanceMaps:
-    """What is found in a disc about each pixel, (energy or 1, lat, lon); NaN where the pixel is masked.
+    """What is found in a disc about each pixel, summed over energy, (1, lat, lon); NaN where it is masked.
 
     Parameters
     ----------
@@ -43,36 +51,17 @@ def make_disc(radius_deg: float, pixel_deg: float) -> Annulus:
     return Annulus(0.0, radius_deg / pixel_deg)
 
 
-def make_map_significance_cash(
-    counts: Cube, background: Cube, mask: BoolArray, radius_deg: float, per_energy: bool = False
-) -> SignificanceMaps:
+def make_map_significance_cash(counts: Cube, background: Cube, mask: BoolArray, radius_deg: float) -> SignificanceMaps:
     """Significance over a background that is taken as known, such as the field-of-view background.
 
-    Parameters
-    ----------
-    counts, background : Cube, (energy, lat, lon)
-        Of one run or of a stack.
-    mask : array of bool, shape (n_energy, ny, nx)
-        Bins that are used: others enter neither counts nor background. To leave out known sources from the result,
-        and not from the discs about their neighbours, mask the result.
-    radius_deg : float
-        Radius of the disc, deg.
-    per_energy : bool
-        Every energy by itself; otherwise their sum.
-
-    Raises
-    ------
-    ValueError
-        If maps and mask do not fit each other or the radius is not above 0.
+    Counts and background, (energy, lat, lon), are of one run or of a stack; bins where `mask`, shape (n_energy, ny,
+    nx), is False enter neither. To leave out known sources from the result, and not from the discs about their
+    neighbours, mask the result. ValueError if maps and mask do not fit each other or the radius is not above 0.
     """
     disc = make_disc(radius_deg, counts.geom.pixel_deg)
     _check((counts, background), mask)
-    planes = []
-    on = _planes((counts.data, background.data), mask, per_energy)
-    for n, b, used in zip(*on, _images(mask, per_energy), strict=True):
-        n_on, predicted = sum_in_disc(n, b, disc)
-        planes.append(_masked(n_on, predicted, make_significance_cash(n_on, predicted), used))
-    return _maps(planes, counts, per_energy)
+    n_on, predicted = sum_in_disc(_sum(counts, mask), _sum(background, mask), disc)
+    return _maps(n_on, predicted, make_significance_cash(n_on, predicted), counts, mask)
 
 
 def make_map_significance_li_ma(
@@ -82,7 +71,6 @@ def make_map_significance_li_ma(
     alpha: Cube,
     mask: BoolArray,
     radius_deg: float,
-    per_energy: bool = False,
 ) -> SignificanceMaps:
     """Significance over a background measured in rings.
 
@@ -98,16 +86,11 @@ def make_map_significance_li_ma(
         OFF counts, and what turns them into the background of the pixel, as in `RingBackground`.
     mask : array of bool, shape (n_energy, ny, nx)
         Bins that are used: safe, and with a background.
-    radius_deg : float
-        Radius of the disc, deg.
-    per_energy : bool
-        Every energy by itself; otherwise their sum.
 
     Raises
     ------
     ValueError
-        If maps and mask do not fit each other, the radius is not above 0, or significances are wanted per energy
-        and OFF counts are not given so.
+        If maps and mask do not fit each other, or the radius is not above 0.
 
     References
     ----------
@@ -115,31 +98,48 @@ def make_map_significance_li_ma(
     """
     disc = make_disc(radius_deg, counts.geom.pixel_deg)
     _check((counts, acceptance), mask)
-    if counts_off.axes != alpha.axes or (per_energy and counts_off.axes != counts.axes):
+    if counts_off.axes != alpha.axes or len(counts_off.data) not in (1, len(counts.data)):
         raise ValueError(f"counts_off and alpha: expected both on {counts.axes}, got {counts_off.axes} {alpha.axes}")
-    off = _off_planes(acceptance, counts_off, alpha, mask, per_energy)
-    on = _planes((counts.data, acceptance.data), mask, per_energy)
-    planes = []
-    for n, a, (n_off, ratio), used in zip(*on, off, _images(mask, per_energy), strict=True):
-        n_on, accepted = sum_in_disc(n, a, disc)
-        factor = np.divide(accepted * ratio, a, out=np.full(a.shape, np.nan), where=a > 0)
-        planes.append(_masked(n_on, factor * n_off, make_significance_li_ma(n_on, n_off, factor), used))
-    return _maps(planes, counts, per_energy)
+    n, a = _sum(counts, mask), _sum(acceptance, mask)
+    if counts_off.axes == counts.axes:
+        n_off, ratio = _off_in_sum(acceptance, counts_off, alpha, mask)
+    else:
+        n_off, ratio = counts_off.data[0], alpha.data[0]
+    n_on, accepted = sum_in_disc(n, a, disc)
+    factor = np.divide(accepted * ratio, a, out=np.full(a.shape, np.nan), where=a > 0)
+    return _maps(n_on, factor * n_off, make_significance_li_ma(n_on, n_off, factor), counts, mask)
+
+
+def ratio_of_sums(
+    background: NDArray[Any], counts_off: NDArray[Any], acceptance: NDArray[Any], acceptance_off: NDArray[Any]
+) -> FloatArray:
+    """Ratio of background to OFF counts in sums over runs or energies, all of shape (...).
+
+    It is sum(alpha OFF) / sum(OFF), so that alpha times the summed OFF counts is the summed background; where there
+    is no OFF count, the ratio of the summed acceptances; NaN where there is no OFF acceptance.
+    """
+    known = acceptance_off > 0
+    alpha = np.divide(acceptance, acceptance_off, out=np.full(counts_off.shape, np.nan), where=known)
+    return np.divide(background, counts_off, out=alpha, where=known & (counts_off > 0))
+
+
+def _off_in_sum(acceptance: Cube, counts_off: Cube, alpha: Cube, mask: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """OFF counts summed over energy, (ny, nx), and what turns them into background."""
+    sums = background, n_off, accepted, accepted_off = np.zeros((4, *mask.shape[1:]))
+    for on, a, n, ratio in zip(mask, acceptance.data, counts_off.data, alpha.data, strict=True):
+        good = on & (ratio > 0)
+        scale = np.where(good, ratio, 1.0)
+        for total, values in zip(sums, (scale * n, n, a, a / scale), strict=True):
+            np.add(total, values, out=total, where=good)
+    return n_off, ratio_of_sums(background, n_off, accepted, accepted_off)
 
 
 def mean_exposure(
     planes: Iterable[NDArray[Any]], mask: Iterable[BoolArray], weights: Sequence[float] | FloatArray
 ) -> FloatArray:
-    """Exposure averaged over energy, (ny, nx), with an assumed spectrum; bins that are not used count as 0.
+    """Exposure averaged over energy, (ny, nx), in m2 s; bins that did not enter the excess (`mask` False) count as 0.
 
-    Parameters
-    ----------
-    planes : iterable of array, shape (ny, nx)
-        Exposure in each bin of reconstructed energy, m2 s.
-    mask : iterable of array of bool, shape (ny, nx)
-        Pixels that entered the excess in each bin.
-    weights : array, shape (n_energy,)
-        Photons of the assumed spectrum in each energy bin; their scale does not matter.
+    The weights, shape (n_energy,), are the photons of an assumed spectrum in each bin; their scale does not matter.
     """
     shares = np.asarray(weights, float)
     if not (np.all(shares >= 0) and shares.sum() > 0):
@@ -151,23 +151,10 @@ def mean_exposure(
 
 
 def make_map_flux(excess: Cube, exposure: FloatArray, used: BoolArray, radius_deg: float) -> Cube:
-    """Excess in the disc over the mean exposure there: the flux of a source within the disc.
+    """Excess in the disc, (1, lat, lon), over the mean exposure there: the flux of a source within the disc, m-2 s-1.
 
-    Parameters
-    ----------
-    excess : Cube, (1, lat, lon)
-        Excess in the disc, summed over energy, as in `SignificanceMaps`.
-    exposure : array, shape (ny, nx)
-        As of `mean_exposure`, m2 s.
-    used : array of bool, shape (ny, nx)
-        Pixels of which any energy entered the excess.
-    radius_deg : float
-        Radius of the disc, deg.
-
-    Returns
-    -------
-    flux : Cube, (1, lat, lon), 'm-2 s-1'
-        Photons of all energies of the axis; NaN where the excess is, or where there is no exposure.
+    `exposure`, shape (ny, nx), is that of `mean_exposure`; `used` are the pixels of which any energy entered.
+    NaN where the excess is, or where there is no exposure.
     """
     n_pixels, total = sum_in_disc(used, exposure, make_disc(radius_deg, excess.geom.pixel_deg))
     flux = np.full(excess.data.shape, np.nan)
@@ -190,50 +177,122 @@ def _check(cubes: Sequence[Cube], mask: BoolArray) -> None:
         raise ValueError(f"mask: expected bool {first.data.shape}, got {mask.dtype} {mask.shape}")
 
 
-def _images(mask: BoolArray, per_energy: bool) -> BoolArray:
-    """Pixels with an answer, shape (n_planes, ny, nx)."""
-    return mask if per_energy else np.any(mask, axis=0, keepdims=True)
+def _sum(cube: Cube, mask: BoolArray) -> FloatArray:
+    """Sum over energy of the bins that are used, (ny, nx)."""
+    return np.sum(cube.data, axis=0, where=mask, dtype=float)
 
 
-def _plane(values: NDArray[Any], mask: BoolArray, per_energy: bool) -> NDArray[Any]:
-    """Values (n_energy, ny, nx) in the mask, per energy or summed; shape (n_planes, ny, nx)."""
-    return np.where(mask, values, 0) if per_energy else np.sum(values, axis=0, where=mask, keepdims=True)
+def _maps(
+    n_on: FloatArray, background: FloatArray, significance: FloatArray, counts: Cube, mask: BoolArray
+) -> SignificanceMaps:
+    """Images (ny, nx) as maps on the grid of the counts, NaN where no energy is used."""
+    used, axes = np.logical_or.reduce(mask), (counts.axis("energy").in_one_bin(),)
+    images = (n_on, background, n_on - background, significance)
+    return SignificanceMaps(*(Cube(np.where(used, image, np.nan)[None], "", counts.geom, axes) for image in images))
 
 
-def _planes(values: Sequence[NDArray[Any]], mask: BoolArray, per_energy: bool) -> list[NDArray[Any]]:
-    return [_plane(value, mask, per_energy) for value in values]
+def find_at_target(
+    counts: Cube, made: Mapping[str, Cube], used: BoolArray, target_deg: tuple[float, float], radius_deg: float
+) -> dict[str, float | int | None]:
+    """What is found in a disc about the target: ``on``, ``background``, ``excess``, ``significance``.
+
+    For rings, `made` has ``counts_off``, too, which is taken at the target's pixel, and there are ``off``, ``alpha``.
+    `used` are the safe bins that have a background. None where there is no answer, as for a target outside the field.
+    """
+    names = ("on", "off", "alpha") if "counts_off" in made else ("on",)
+    nothing = dict.fromkeys((*names, "background", "excess", "significance"))
+    ix, iy = (int(index) for index in counts.geom.pixel_index(*target_deg))
+    inside = np.broadcast_to(used, counts.data.shape)
+    if ix < 0 or not inside[:, iy, ix].any():
+        return nothing
+    rows, columns = np.nonzero(counts.geom.offset_deg(*target_deg) <= radius_deg)
+    inside = inside[:, rows, columns]
+    on = int(counts.data[:, rows, columns].sum(where=inside))
+    background = float(made["background"].data[:, rows, columns].sum(where=inside, dtype=float))
+    found = {"on": on, "background": background, "excess": on - background}
+    if "counts_off" not in made:
+        return {**found, "significance": number_or_none(make_significance_cash(on, background))}
+    off = int(made["counts_off"].data[:, iy, ix].sum())
+    if off == 0:
+        return {**nothing, **found, "off": 0}
+    alpha = background / off
+    return {
+        **found,
+        "off": off,
+        "alpha": alpha,
+        "significance": number_or_none(make_significance_li_ma(on, off, alpha)),
+    }
 
 
-def _off_planes(
-    acceptance: Cube, counts_off: Cube, alpha: Cube, mask: BoolArray, per_energy: bool
-) -> Iterator[tuple[NDArray[Any], FloatArray]]:
-    """OFF counts and alpha of each plane; where there are none in a sum, alpha is the ratio of acceptances."""
-    if per_energy or counts_off.axes != acceptance.axes:
-        yield from zip(counts_off.data, alpha.data, strict=True)
-        return
-    good = mask & (alpha.data > 0)
-    off = _plane(counts_off.data, good, False)[0]
-    predicted = np.sum(alpha.data * counts_off.data, axis=0, where=good)
-    on = np.sum(acceptance.data, axis=0, where=good)
-    acceptance_off = np.sum(acceptance.data / np.where(good, alpha.data, 1.0), axis=0, where=good)
-    yield off, sum_alpha(off, predicted, on, acceptance_off)
+def number_or_none(value: Any) -> float | None:
+    """Plain number; None for no answer."""
+    return float(value) if np.isfinite(value) else None
 
 
-def sum_alpha(
-    counts_off: NDArray[Any], background: FloatArray, acceptance: FloatArray, acceptance_off: FloatArray
-) -> FloatArray:
-    """Ratio of background to OFF counts of sums over energy (ny, nx); without counts, that of the acceptances."""
-    ratio = np.divide(acceptance, acceptance_off, out=np.full(counts_off.shape, np.nan), where=acceptance_off > 0)
-    return np.divide(background, counts_off, out=ratio, where=counts_off > 0)
+@dataclass(frozen=True, eq=False)
+class OffSource:
+    """Significances outside known sources."""
+
+    n_pixels: int  # pixels with a significance
+    n_trials: float  # how many are independent: their area over that of a disc, at least 1 (0 without pixels)
+    mean: float  # of all pixels; NaN with fewer than 2, errors for `n_trials` values
+    mean_err: float
+    width: float  # standard deviation
+    width_err: float
+    fit_mean: float  # of a Gaussian fitted to the core of the histogram; NaN if none can be fitted
+    fit_mean_err: float
+    fit_width: float
+    fit_width_err: float
+    edges: FloatArray  # of significance, shape (n_bins + 1,)
+    histogram: IntArray  # pixels per bin, shape (n_bins,); all pixels are inside
 
 
-def _masked(counts: FloatArray, background: FloatArray, significance: FloatArray, used: BoolArray) -> FloatArray:
-    """Counts, background, excess and significance, shape (4, ny, nx), NaN where not used."""
-    return np.where(used, np.stack([counts, background, counts - background, significance]), np.nan)
+def describe_off_source(significance: FloatArray, disc: Annulus) -> OffSource:
+    """Mean and width of a significance map, and of a Gaussian fitted to it within `CORE`.
+
+    It is NaN where there is none, and where sources are excluded. `disc` is that in which counts were summed.
+    """
+    values = significance[np.isfinite(significance)]
+    n_trials = max(values.size / disc.n_pixels, 1.0) if values.size else 0.0
+    mean = float(values.mean()) if values.size > 1 else np.nan
+    width = float(values.std(ddof=1)) if values.size > 1 else np.nan
+    extent = np.ceil(max(CORE, float(np.abs(values).max(initial=0.0))) / BIN_WIDTH)
+    edges = BIN_WIDTH * np.arange(-extent, extent + 1)
+    histogram = np.histogram(values, np.concatenate([[-np.inf], edges[1:-1], [np.inf]]))[0]
+    inside = (edges[:-1] > -CORE - 0.5 * BIN_WIDTH) & (edges[1:] < CORE + 0.5 * BIN_WIDTH)
+    fit = _fit_gaussian(edges[:-1][inside] + 0.5 * BIN_WIDTH, histogram[inside])
+    inflation = np.sqrt(values.size / max(n_trials, 1.0))
+    return OffSource(
+        n_pixels=values.size,
+        n_trials=n_trials,
+        mean=mean,
+        mean_err=width / np.sqrt(max(n_trials, 1.0)),
+        width=width,
+        width_err=width / np.sqrt(2.0 * max(n_trials - 1.0, 1.0)),
+        fit_mean=fit[0],
+        fit_mean_err=fit[1] * inflation,
+        fit_width=fit[2],
+        fit_width_err=fit[3] * inflation,
+        edges=edges,
+        histogram=histogram.astype(np.int64),
+    )
 
 
-def _maps(planes: list[FloatArray], counts: Cube, per_energy: bool) -> SignificanceMaps:
-    energy = counts.axis("energy")
-    axis = energy if per_energy else Axis(energy.name, (energy.edges[0], energy.edges[-1]), energy.unit, energy.interp)
-    data = np.stack(planes, axis=1)
-    return SignificanceMaps(*(Cube(values, "", counts.geom, (axis,)) for values in data))
+def _fit_gaussian(x: FloatArray, counts: IntArray) -> tuple[float, float, float, float]:
+    """Mean, its error, width and its error of a Gaussian with Poisson errors; NaN if there is none.
+
+    The logarithm of a Gaussian is a parabola b0 + b1 x + b2 x^2: mean -b1 / (2 b2), width (-2 b2)^-1/2.
+    """
+    nothing = np.nan, np.nan, np.nan, np.nan
+    if np.count_nonzero(counts) < 3:
+        return nothing
+    design = np.stack([np.ones_like(x), x, x**2], axis=-1)
+    start = np.array([np.log(counts.sum() * BIN_WIDTH / np.sqrt(2 * np.pi)), 0.0, -0.5])
+    fit = fit_log_linear(counts.astype(np.float64), np.ones_like(x), np.zeros_like(x), design, start)
+    b1, b2 = fit.parameters[1:]
+    if not fit.converged or b2 >= 0:
+        return nothing
+    mean, width = -b1 / (2 * b2), (-2 * b2) ** -0.5
+    jacobian = np.array([[-1 / (2 * b2), b1 / (2 * b2**2)], [0.0, width**3]])
+    mean_err, width_err = np.sqrt(np.diag(jacobian @ fit.covariance[1:, 1:] @ jacobian.T))
+    return float(mean), float(mean_err), float(width), float(width_err)

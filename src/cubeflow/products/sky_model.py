@@ -1,62 +1,69 @@
-"""Flux maps of simple sources."""
+"""Simple sources, and what they let a run count."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cubeflow.maps import Axis, Cube, Geometry, sphere
-from cubeflow.products.spectrum import Spectrum
+from cubeflow.maps import Axis, Cube, Geometry, Position, sphere, zeros
+from cubeflow.maps.arrays import FloatArray
+from cubeflow.products.convolve import convolve_kernels
+from cubeflow.products.kernels import make_edisp_kernel, make_psf_kernel
+from cubeflow.products.setting import Setting
+from cubeflow.products.spectrum import PowerLaw, Spectrum
 
-FloatArray = NDArray[np.float64]
 STEP = 1e-5  # relative half width of the bin in which the differential flux is taken
+NEEDED = ("exposure", "psf", "edisp", "irf_exposure")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Source:
-    """A source.
+    """A point source, or a Gaussian one, with a spectrum."""
 
-    Parameters
-    ----------
-    ra_deg, dec_deg : float
-        ICRS position.
-    sigma_deg : float
-        Width of a Gaussian; 0 for a point source.
-    amplitude : float
-        Differential flux at the reference energy, m-2 s-1 TeV-1.
-    reference_tev : float
-        Reference energy.
-    spectrum : Spectrum
-        Shape.
+    position: Position
+    """Where it is."""
+    sigma_deg: Annotated[float, Setting(least=0, most=30)] = 0.0
+    """Width of a Gaussian; 0 for a point source."""
+    amplitude: Annotated[float, Setting("m-2 s-1 TeV-1", above=0)]
+    """Differential flux at the reference energy."""
+    reference_tev: float = 1.0
+    """Energy at which the amplitude holds."""
+    spectrum: Spectrum = field(default_factory=PowerLaw)
+    """Shape of the spectrum."""
+
+
+def make_model_counts(maps: Mapping[str, Cube], sources: Sequence[Source]) -> Cube | None:
+    """Predicted counts, (energy, lat, lon), of all sources in a run, of which `Reduced` has the maps; None without any.
+
+    Those outside the field of view contribute nothing. ValueError if the run lacks a response that is needed.
     """
-
-    ra_deg: float
-    dec_deg: float
-    sigma_deg: float
-    amplitude: float
-    reference_tev: float
-    spectrum: Spectrum
+    if not sources:
+        return None
+    missing = [name for name in NEEDED if name not in maps]
+    if missing:
+        raise ValueError(f"sky_model: the run has no {', '.join(missing)}")
+    total = zeros("", maps["counts"].geom, *maps["counts"].axes)
+    kept, weight = maps["exposure"], maps["irf_exposure"]
+    exposure = Cube(kept.data.astype(np.float64), kept.unit, kept.geom, kept.axes)
+    for source in sources:
+        position = source.position.icrs_deg
+        x, y = weight.geom.pixel_index(*position)
+        if x < 0 or not weight.data[:, int(y), int(x)].any():
+            continue  # the run has no exposure there
+        flux = make_map_source_flux(source, kept.geom, kept.axes[0])
+        psf = make_psf_kernel(maps["psf"], *position, kept.geom.pixel_deg)
+        total.data[...] += fold_model(flux, exposure, psf, make_edisp_kernel(maps["edisp"], *position)).data
+    return total
 
 
 def make_map_source_flux(source: Source, geom: Geometry, energy_true: Axis) -> Cube:
-    """Flux of a source in each pixel and bin of true energy.
+    """Flux of a source in each pixel and bin of true energy, (energy_true, lat, lon), m-2 s-1.
 
-    Parameters
-    ----------
-    source : Source
-        Position, extension and spectrum.
-    geom : Geometry
-        Pixel grid.
-    energy_true : Axis
-        True energy, TeV.
-
-    Returns
-    -------
-    flux : Cube, (energy_true, lat, lon), 'm-2 s-1'
-        A point source is shared by the four pixels about it, so that its centre of gravity is right; one that lies
-        off the map has no flux. A Gaussian narrower than half a pixel is a point.
+    A point source is shared by the four pixels about it, so that its centre of gravity is right; one that lies off the
+    map has no flux. A Gaussian narrower than half a pixel is a point.
     """
     edges = energy_true.edges_array
     around = source.reference_tev * np.array([1.0 - STEP, 1.0 + STEP])
@@ -69,7 +76,7 @@ def make_map_source_flux(source: Source, geom: Geometry, energy_true: Axis) -> C
 def _gaussian(source: Source, geom: Geometry) -> FloatArray:
     """Share of each pixel, shape (ny, nx); 0 where there is no sky."""
     sigma = np.deg2rad(source.sigma_deg)
-    offset = np.deg2rad(geom.offset_deg(source.ra_deg, source.dec_deg)) / sigma
+    offset = np.deg2rad(geom.offset_deg(*source.position.icrs_deg)) / sigma
     density = np.exp(-0.5 * np.square(offset)) / (2 * np.pi * sigma**2)
     return np.nan_to_num(density * geom.solid_angle_sr, nan=0.0)
 
@@ -77,7 +84,7 @@ def _gaussian(source: Source, geom: Geometry) -> FloatArray:
 def _point(source: Source, geom: Geometry) -> FloatArray:
     """Share of each pixel, shape (ny, nx), linear in the distance from the pixel centres."""
     image = np.zeros(geom.shape)
-    x, y = (float(value) for value in geom.vectors_to_pixel(sphere.unit_vectors(source.ra_deg, source.dec_deg)))
+    x, y = (float(value) for value in geom.vectors_to_pixel(sphere.unit_vectors(*source.position.icrs_deg)))
     if not (np.isfinite(x) and np.isfinite(y)):
         return image
     x0, y0 = int(np.floor(x)), int(np.floor(y))
@@ -86,3 +93,45 @@ def _point(source: Source, geom: Geometry) -> FloatArray:
             if 0 <= ix < geom.nx and 0 <= iy < geom.ny:
                 image[iy, ix] += share_x * share_y
     return image
+
+
+def fold_model(model: Cube, exposure: Cube, psf_kernel: Cube | None, edisp_kernel: Cube | None) -> Cube:
+    """Predicted counts of a model cube.
+
+    The flux of each pixel and true-energy bin times the exposure there (the effective area belongs to the true
+    direction), smeared with the PSF and moved to reconstructed energy.
+
+    Parameters
+    ----------
+    model : Cube, (energy_true, lat, lon)
+        Flux integrated over each pixel and energy bin, m-2 s-1.
+    exposure : Cube, (energy_true, lat, lon)
+        Exposure on the same grid, m2 s.
+    psf_kernel : Cube, (energy_true, lat, lon), or None
+        As of `make_psf_kernel`, on pixels of the same size; None for no smearing.
+    edisp_kernel : Cube, (energy_true, energy, 1, 1), or None
+        As of `make_edisp_kernel`; None for reconstructed equal to true energy.
+
+    Returns
+    -------
+    npred : Cube, (energy, lat, lon)
+        Expected counts; what the PSF moves beyond the border of the map is lost.
+
+    Raises
+    ------
+    ValueError
+        If model, exposure and kernels are not on one grid and one set of energies.
+    """
+    if model.geom != exposure.geom or model.axes != exposure.axes:
+        raise ValueError("fold: model and exposure lie on different grids or energies")
+    counts = model.data * exposure.data
+    if psf_kernel is not None:
+        if psf_kernel.axes != model.axes or psf_kernel.geom.pixel_deg != model.geom.pixel_deg:
+            raise ValueError("fold: the PSF kernel has other energies or pixels than the model")
+        counts = convolve_kernels(counts, psf_kernel.data)
+    if edisp_kernel is None:
+        return Cube(counts, "", model.geom, model.axes)
+    if edisp_kernel.axes[0] != model.axes[0]:
+        raise ValueError("fold: the energy-dispersion kernel has other true energies than the model")
+    folded = np.tensordot(edisp_kernel.data[..., 0, 0].T, counts, axes=1)  # (energy, lat, lon)
+    return Cube(folded, "", model.geom, edisp_kernel.axes[1:])

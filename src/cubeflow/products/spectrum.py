@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-FloatArray = NDArray[np.float64]
+from cubeflow.maps.arrays import FloatArray
+from cubeflow.products.setting import Setting
 
 # Nodes per energy bin of the Gauss-Legendre rule in ln E for spectra without a closed integral.
 GAUSS_NODES = 32
-
-
-class Spectrum(Protocol):
-    """Any spectrum."""
-
-    def integral(self, edges_tev: ArrayLike) -> FloatArray:
-        """Integral over each bin, shape (n,), for edges (n + 1,) in TeV; arbitrary norm."""
-        ...
 
 
 @dataclass(frozen=True)
 class PowerLaw:
     """``E^-index``, E in TeV."""
 
+    type: Literal["power-law"] = field(default="power-law", kw_only=True)
+    """Power law."""
     index: float = 2.0
+    """Index; positive falls."""
 
     def integral(self, edges_tev: ArrayLike) -> FloatArray:
         """Integral over each bin, shape (n,), for edges (n + 1,) in TeV; exact."""
@@ -39,25 +35,35 @@ class PowerLaw:
 class LogParabola:
     """``x^-(alpha + beta ln x)`` with x = E / reference."""
 
+    type: Literal["log-parabola"] = field(default="log-parabola", kw_only=True)
+    """Log parabola, natural logarithm."""
     alpha: float
+    """Index at the reference energy; positive falls."""
     beta: float
+    """Curvature."""
     reference_tev: float = 1.0
+    """Reference energy."""
 
     def integral(self, edges_tev: ArrayLike) -> FloatArray:
         """Integral over each bin, shape (n,), for edges (n + 1,) in TeV."""
-        return _gauss(lambda energy: self._dnde(energy / self.reference_tev), edges_tev)
 
-    def _dnde(self, x: FloatArray) -> FloatArray:
-        log_x = np.log(x)
-        return np.exp(-(self.alpha + self.beta * log_x) * log_x)
+        def dnde(energy: FloatArray) -> FloatArray:
+            log_x = np.log(energy / self.reference_tev)
+            return np.exp(-(self.alpha + self.beta * log_x) * log_x)
+
+        return _gauss(dnde, edges_tev)
 
 
 @dataclass(frozen=True)
 class ExponentialCutoff:
     """``E^-index exp(-E / cutoff)``, E in TeV."""
 
+    type: Literal["exp-cutoff"] = field(default="exp-cutoff", kw_only=True)
+    """Power law with exponential cut-off."""
     index: float
+    """Index; positive falls."""
     cutoff_tev: float
+    """Cut-off energy."""
 
     def integral(self, edges_tev: ArrayLike) -> FloatArray:
         """Integral over each bin, shape (n,), for edges (n + 1,) in TeV."""
@@ -66,28 +72,20 @@ class ExponentialCutoff:
 
 @dataclass(frozen=True)
 class TableSpectrum:
-    """A chain of power laws through points; the outermost go on beyond them.
+    """A chain of power laws through points; the outermost go on beyond them."""
 
-    Parameters
-    ----------
-    energy_tev : tuple of float
-        Energies, increasing, at least two.
-    dnde : tuple of float
-        Differential flux at each, above 0, in any unit.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two points, they do not increase, or a flux is not above 0.
-    """
-
+    type: Literal["table"] = field(default="table", kw_only=True)
+    """Table."""
     energy_tev: tuple[float, ...]
-    dnde: tuple[float, ...]
+    """Energies, two or more, increasing."""
+    dnde: Annotated[tuple[float, ...], Setting(above=0)]
+    """Differential flux at each energy, in any unit."""
 
     def __post_init__(self) -> None:
-        energy, dnde = np.array(self.energy_tev), np.array(self.dnde)
-        if energy.size < 2 or energy.shape != dnde.shape or np.any(np.diff(energy) <= 0) or not np.all(dnde > 0):
-            raise ValueError("table spectrum: expected two or more increasing energies, each with a flux above 0")
+        if len(self.energy_tev) < 2 or np.any(np.diff(self.energy_tev) <= 0):
+            raise ValueError(f"energy_tev: expected two or more increasing energies, got {list(self.energy_tev)} TeV")
+        if len(self.dnde) != len(self.energy_tev) or min(self.dnde) <= 0:
+            raise ValueError(f"dnde: expected a value above 0 for each of {len(self.energy_tev)} energies")
 
     def integral(self, edges_tev: ArrayLike) -> FloatArray:
         """Integral over each bin, shape (n,), for edges (n + 1,) in TeV; exact."""
@@ -102,27 +100,7 @@ class TableSpectrum:
         return np.add.reduceat(parts, np.searchsorted(breaks, edges[:-1]))
 
 
-TYPES: Mapping[str, type] = {
-    "power-law": PowerLaw,
-    "log-parabola": LogParabola,
-    "exp-cutoff": ExponentialCutoff,
-    "table": TableSpectrum,
-}
-
-
-def make_spectrum(plain: Mapping[str, Any]) -> Spectrum:
-    """Spectrum from plain numbers: ``type`` names it, the other keys are its parameters.
-
-    Raises
-    ------
-    ValueError
-        If there is no such type.
-    """
-    parameters = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
-    kind = str(parameters.pop("type", "power-law"))
-    if kind not in TYPES:
-        raise ValueError(f"spectrum: expected one of {', '.join(TYPES)}, got {kind!r}")
-    return TYPES[kind](**parameters)
+Spectrum = PowerLaw | LogParabola | ExponentialCutoff | TableSpectrum
 
 
 def _power_law(lower: FloatArray, upper: FloatArray, flux: FloatArray, slope: float | FloatArray) -> FloatArray:
@@ -134,7 +112,7 @@ def _power_law(lower: FloatArray, upper: FloatArray, flux: FloatArray, slope: fl
     return flux * lower * log_ratio * np.where(near, 1.0, np.expm1(exponent) / np.where(near, 1.0, exponent))
 
 
-def _gauss(dnde: Any, edges_tev: ArrayLike) -> FloatArray:
+def _gauss(dnde: Callable[[FloatArray], FloatArray], edges_tev: ArrayLike) -> FloatArray:
     """Integral of a smooth spectrum over each bin, by Gauss-Legendre in ln E; shape (n,)."""
     log_edges = np.log(np.asarray(edges_tev, dtype=float))
     nodes, weights = np.polynomial.legendre.leggauss(GAUSS_NODES)

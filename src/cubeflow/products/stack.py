@@ -1,26 +1,52 @@
-"""Stacking: a run's contribution, a stack of runs and a stack of stacks are one and the same type.
+"""Stacking: a run's contribution, a stack of runs and a stack of stacks are added by one and the same sum.
 
-Every layer of a `Stack` is a plain sum (or, for masks, a logical or) of what its parts hold, so
-that a stack may be stacked again. Ratios, such as the mean PSF, are formed at the very end.
+Every layer of a `Stack` is a plain sum (or, for masks, a logical or) of what its parts hold, so that a stack may be
+stacked again. Ratios, such as the mean PSF, are formed at the very end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from cubeflow.maps import Cube, Geometry
-from cubeflow.products.masked import is_finite
-from cubeflow.products.room import Memory, Room
-from cubeflow.products.share import RunStack, Share
+from cubeflow.maps import Cube, Geometry, GeometryError, release, scratch_zeros
+from cubeflow.maps.arrays import BoolArray, FloatArray
+from cubeflow.products.profiles import Profiles, add_profiles
 
-FloatArray = NDArray[np.float64]
+SUM_TYPES = {"b": "?", "i": "i8", "u": "i8", "f": "f8"}  # type in which a layer is summed, by kind
+HELD_BYTES = 1 << 25  # of a sum that stays in memory
 
-PENDING_BYTES = 1 << 26  # of parts that are added in one pass over the sums, which are far larger than any cache
+
+class Share(NamedTuple):
+    """A map of one run, and what of it counts.
+
+    Parameters
+    ----------
+    cube : Cube
+        The map; its unit is that of the product.
+    factor : array that broadcasts to the map
+        Truth values: values elsewhere do not count, whatever they are. Numbers: weights.
+    """
+
+    cube: Cube
+    factor: NDArray[Any] | np.bool
+
+
+@dataclass(frozen=True, eq=False)
+class RunStack:
+    """What one run gives to a stack, not yet put together; fields as in `Stack`."""
+
+    layers: Mapping[str, Share]
+    gti_s: FloatArray
+    ontime_s: float
+    livetime_s: float
+    n_runs: int = 1
+    profiles: Profiles | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +56,16 @@ class Stack:
     Parameters
     ----------
     layers : mapping of str to Cube
-        Sums on the map grid and, named ``irf_...``, on the coarse grid of the responses. Layers of
-        one grid share their geometry. Numbers are float64 or int64, masks bool.
+        Sums on the map grid and, named ``irf_...``, on the coarse grid of the responses. Layers of one grid share
+        their geometry. Numbers are float64 or int64, masks bool; the arrays may be memory maps.
     gti_s : array, shape (n, 2)
         Start and stop of all good time intervals, sorted, TT s since the time reference.
     ontime_s, livetime_s : float
         Sums over the runs.
     n_runs : int
         Number of runs.
+    profiles : Profiles or None
+        Sum of those of the runs; None if none has any.
     """
 
     layers: Mapping[str, Cube]
@@ -45,24 +73,62 @@ class Stack:
     ontime_s: float
     livetime_s: float
     n_runs: int
+    profiles: Profiles | None = None
 
 
-Layers = Mapping[str, Cube] | Mapping[str, Share]
+def make_run_stack(
+    maps: Mapping[str, Cube],
+    mask: BoolArray,
+    irf_weight: Cube,
+    gti_s: FloatArray,
+    livetime_s: float,
+    profiles: Profiles | None = None,
+) -> RunStack:
+    """Contribution of one run: its maps where they are safe, its responses weighted with its exposure.
+
+    Parameters
+    ----------
+    maps : mapping of str to Cube
+        Maps with a reconstructed-energy axis are kept where `mask` holds, those with a single bin over all energies
+        (OFF counts of a ring) where it holds at any. ``exposure`` (true energy) is kept in pixels that are safe at
+        any energy. ``psf`` and ``edisp`` on the IRF grid are weighted by `irf_weight`, and ``edisp`` by the safe
+        fraction at each reconstructed energy: a run must not predict counts where its own are masked. Values that are
+        no answer (NaN) outside the mask do not count.
+    mask : array, shape (energy, lat, lon)
+        Safe voxels of this run.
+    irf_weight : Cube, shape (energy_true, lat, lon)
+        Exposure on the IRF grid, m2 s, zero where the run does not contribute.
+    gti_s : array, shape (n, 2)
+        Good time intervals.
+
+    Returns
+    -------
+    RunStack
+        Layers: those of `maps` by their names, ``mask_safe``, and for the responses ``irf_psf``, ``irf_edisp``
+        (weighted sums) and ``irf_exposure``.
+    """
+    counts = maps["counts"]
+    image: BoolArray = np.any(mask, axis=0)
+    layers: dict[str, Share] = {}
+    for name, cube in maps.items():
+        if name in ("psf", "edisp"):
+            weight = irf_weight.data[:, None].astype(np.float64)  # (energy_true, rad or energy, lat, lon)
+            if name == "edisp":
+                weight = weight * safe_fraction(mask, counts.geom, cube.geom)
+            layers[f"irf_{name}"] = Share(replace(cube, unit=f"{cube.unit} m2 s".strip()), weight)
+        else:
+            layers[name] = Share(cube, mask if cube.axes == counts.axes else image)
+    layers["mask_safe"] = Share(Cube(mask, "", counts.geom, counts.axes), mask)
+    layers["irf_exposure"] = Share(irf_weight, np.True_)
+    ontime_s = float(np.sum(gti_s[:, 1] - gti_s[:, 0]))
+    return RunStack(layers, gti_s, ontime_s, livetime_s, profiles=profiles)
 
 
 def stack(parts: Iterable[Stack | RunStack]) -> Stack:
     """Add stacks in the order given.
 
-    Parameters
-    ----------
-    parts : iterable of Stack or RunStack
-        All with the same layers, axes and pixel grids; their geometries may differ. They are
-        consumed one by one, so that only a few of them need be in memory.
-
-    Returns
-    -------
-    Stack
-        On the smallest geometry that holds all parts.
+    They have the same layers, axes and pixel grids, their geometries may differ, and they are consumed one by one; the
+    sum is on the smallest geometry that holds all parts.
 
     Raises
     ------
@@ -70,6 +136,8 @@ def stack(parts: Iterable[Stack | RunStack]) -> Stack:
         If there is no part, layers differ, or a part holds a NaN or an infinity.
     GeometryError
         If the parts are not on one pixel grid.
+    OSError
+        If the disk does not take the sums.
     """
     total = StackSum()
     for part in parts:
@@ -78,56 +146,39 @@ def stack(parts: Iterable[Stack | RunStack]) -> Stack:
 
 
 class StackSum:
-    """A stack in the making: it owns its arrays and adds to them in place.
+    """A stack in the making: its arrays lie in scratch files and are added to in place."""
 
-    Parameters
-    ----------
-    room : Room
-        Where the arrays lie.
-
-    Examples
-    --------
-    >>> total = StackSum()
-    >>> for run in runs:
-    ...     total.add(run)
-    >>> stacked = total.result()
-    """
-
-    def __init__(self, room: Room | None = None) -> None:
-        self._room: Room = room or Memory()
+    def __init__(self) -> None:
         self._sums: dict[str, Cube] = {}
-        self._pending: list[Layers] = []
-        self._pending_bytes = 0
-        self._parts: list[Stack] = []
+        self._gti_s: list[FloatArray] = []
+        self._ontime_s = self._livetime_s = 0.0
+        self._n_runs = 0
+        self._profiles: Profiles | None = None
 
     def add(self, part: Stack | RunStack) -> None:
-        """Add a part, which stays as it was and must not be changed; errors as in `stack`, some with a later part."""
-        if part.layers:
-            known = next(iter(self._pending), self._sums)
-            if known and known.keys() != part.layers.keys():
-                raise ValueError(f"layers differ: {sorted(known)} and {sorted(part.layers)}")
-            self._pending.append(part.layers)
-            self._pending_bytes += sum(each.nbytes for each in part.layers.values())
-        if self._pending_bytes >= PENDING_BYTES:
-            self._add_pending()
-        self._parts.append(Stack({}, part.gti_s, part.ontime_s, part.livetime_s, part.n_runs))
-
-    def _add_pending(self) -> None:
-        """Add the parts that wait, in the order they came."""
-        pending, self._pending, self._pending_bytes = self._pending, [], 0  # also if it fails: they hold memory
-        for name in pending[0] if pending else ():
-            self._sums[name] = _add(self._sums.get(name), [layers[name] for layers in pending], name, self._room)
-            self._room.settle(self._sums[name].data)
+        """Add a part, which stays as it was; errors as in `stack`, after which the sum cannot be used."""
+        if part.layers and self._sums and self._sums.keys() != part.layers.keys():
+            raise ValueError(f"layers differ: {sorted(self._sums)} and {sorted(part.layers)}")
+        for name, layer in part.layers.items():
+            share = layer if isinstance(layer, Share) else Share(layer, np.True_)
+            self._sums[name] = _added(self._sums.get(name), *share, name)
+        self._gti_s.append(part.gti_s)
+        self._ontime_s += part.ontime_s
+        self._livetime_s += part.livetime_s
+        self._n_runs += part.n_runs
+        self._profiles = add_profiles(self._profiles, part.profiles)
 
     def result(self) -> Stack:
         """Return the sum; the arrays are handed over, so that nothing may be added any more."""
-        if not self._parts:
+        if not self._gti_s:
             raise ValueError("nothing to stack")
-        self._add_pending()
-        intervals = np.concatenate([part.gti_s for part in self._parts])
-        order = np.lexsort((intervals[:, 1], intervals[:, 0]))
-        ontime_s, livetime_s = sum(part.ontime_s for part in self._parts), sum(part.livetime_s for part in self._parts)
-        return Stack(self._sums, intervals[order], ontime_s, livetime_s, sum(part.n_runs for part in self._parts))
+        for name, layer in self._sums.items():
+            if not all(np.isfinite(plane).all() for plane in layer.data):
+                raise ValueError(f"layer {name!r} holds values that are not finite")
+            release(layer.data)
+        intervals = np.concatenate(self._gti_s)
+        intervals = intervals[np.lexsort((intervals[:, 1], intervals[:, 0]))]
+        return Stack(self._sums, intervals, self._ontime_s, self._livetime_s, self._n_runs, self._profiles)
 
 
 def empty_stack() -> Stack:
@@ -135,79 +186,78 @@ def empty_stack() -> Stack:
     return Stack({}, np.zeros((0, 2)), 0.0, 0.0, 0)
 
 
-def on_geometry(values: NDArray[Any], old: Geometry, new: Geometry) -> NDArray[Any]:
-    """Put values (..., ny, nx) on another geometry of their grid: cut where it is smaller, zero or False beyond."""
-    if old == new:
-        return values
-    placed = np.zeros((*values.shape[:-2], *new.shape), values.dtype)
-    shared = old.overlap(new)
-    if shared is not None:
-        placed[(..., *shared[1])] = values[(..., *shared[0])]
-    return placed
-
-
-def _add(total: Cube | None, parts: Sequence[Cube | Share], name: str, room: Room) -> Cube:
-    """Add `parts`, one after the other, to `total`, whose array is this module's own and may be written to."""
-    union = (total or parts[0]).geom
-    for part in parts:
-        if (part.unit, part.axes) != (parts[0].unit, parts[0].axes):
-            raise ValueError(f"layer {name!r}: units or axes differ")
-        union = union.union(part.geom)
+def _added(total: Cube | None, part: Cube, factor: NDArray[Any] | np.bool, name: str) -> Cube:
+    """Add a part to a sum, whose array is this module's own and written to; it grows where the part lies beyond it."""
     if total is None:
-        total = _zeros(parts[0], union, _sum_dtype(parts[0]), room)
-    if (total.unit, total.axes) != (parts[0].unit, parts[0].axes):
+        data = _zeros(part.data.shape, SUM_TYPES[part.data.dtype.kind])
+        total = Cube(data, part.unit, part.geom, part.axes)
+    if (total.unit, total.axes) != (part.unit, part.axes):
         raise ValueError(f"layer {name!r}: units or axes differ")
-    grown = total if union == total.geom else _grown(total, union, room)
-    for planes in zip(*(_places(grown, part) for part in parts), strict=True):
-        for sums, values in planes:
-            if not is_finite(values):
-                raise ValueError(f"layer {name!r} holds values that are not finite")
-            np.logical_or(sums, values, out=sums) if sums.dtype == bool else np.add(sums, values, out=sums)
-    return grown
+    union = total.geom.union(part.geom)
+    if union != total.geom:
+        data = _zeros((*total.data.shape[:-2], *union.shape), total.data.dtype)
+        grown = Cube(data, total.unit, union, total.axes)
+        for sums, before in zip(_window(grown, total.geom), total.data, strict=True):
+            sums[...] = before
+        total = grown
+    add = np.logical_or if total.data.dtype == bool else np.add
+    factors = np.broadcast_to(factor, part.data.shape)
+    for sums, values, counted in zip(_window(total, part.geom), part.data, factors, strict=True):
+        if counted.dtype != bool:
+            values, counted = values * counted, np.True_
+        add(sums, values, out=sums, where=counted)
+    release(total.data)
+    release(part.data)
+    return total
 
 
-def _places(total: Cube, part: Cube | Share) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Planes of a sum, where a part lies, with the planes of the part."""
-    x0, y0 = part.geom.origin_in(total.geom)
-    target = total.data[..., y0 : y0 + part.geom.ny, x0 : x0 + part.geom.nx]
-    yield from zip(target, part.planes() if isinstance(part, Share) else part.data, strict=True)
+def _zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Array of a sum: in memory if it is small."""
+    is_small = math.prod(shape) * np.dtype(dtype).itemsize <= HELD_BYTES
+    return np.zeros(shape, dtype) if is_small else scratch_zeros(shape, dtype)
 
 
-def _zeros(like: Cube | Share, geom: Geometry, dtype: str, room: Room) -> Cube:
-    """Cube of zeros with the axes and unit of another."""
-    return Cube(room.zeros((*(axis.n_bins for axis in like.axes), *geom.shape), dtype), like.unit, geom, like.axes)
-
-
-def _grown(total: Cube, geom: Geometry, room: Room) -> Cube:
-    """Put a sum on a larger geometry, plane by plane."""
-    grown = _zeros(total, geom, total.data.dtype.str, room)
-    x0, y0 = total.geom.origin_in(geom)
-    for sums, values in zip(grown.data, total.data, strict=True):
-        sums[..., y0 : y0 + total.geom.ny, x0 : x0 + total.geom.nx] = values
-    return grown
-
-
-def _sum_dtype(part: Cube | Share) -> str:
-    """Type in which a layer is summed."""
-    cube = part.cube if isinstance(part, Share) else part
-    return {"b": "?", "i": "i8", "u": "i8"}.get(cube.data.dtype.kind, "f8")
+def _window(cube: Cube, geom: Geometry) -> NDArray[Any]:
+    """Part of a cube's values on a geometry inside its own, to be written to."""
+    x0, y0 = geom.origin_in(cube.geom)
+    return cube.data[..., y0 : y0 + geom.ny, x0 : x0 + geom.nx]
 
 
 def mean_response(weighted: FloatArray, exposure: FloatArray) -> FloatArray:
-    """Exposure-weighted mean PSF or energy dispersion of a stack.
+    """Exposure-weighted mean PSF or energy dispersion of a stack, shape of `weighted`.
 
-    Parameters
-    ----------
-    weighted : array, shape (n_energy_true, n_rad or n_energy, ny, nx)
-        Layer ``irf_psf`` or ``irf_edisp``, or some true energies of it.
-    exposure : array, shape (n_energy_true, ny, nx)
-        Layer ``irf_exposure``, m2 s, at the same energies.
-
-    Returns
-    -------
-    array, shape (n_energy_true, n_rad or n_energy, ny, nx)
-        Zero where there is no exposure. The energy dispersion is also lowered where runs with exposure have masked a
-        reconstructed energy, so that exposure times energy dispersion predicts the counts that were kept.
+    `weighted`, shape (n_rad or n_energy, ny, nx), is a plane, of one true energy, of the layer ``irf_psf`` or
+    ``irf_edisp``, and `exposure`, shape (ny, nx), that of ``irf_exposure``; or both are all planes, with true energy
+    first. Zero where there is no exposure. The energy dispersion is also lowered where runs with exposure have masked a
+    reconstructed energy, so that exposure times energy dispersion predicts the counts that were kept.
     """
-    weights = exposure[:, None]
+    weights = exposure[..., None, :, :]
     return np.divide(weighted, weights, out=np.zeros_like(weighted), where=weights > 0)
+
+
+def safe_fraction(mask: BoolArray, geom: Geometry, coarse: Geometry) -> FloatArray:
+    """Of the pixels in use in each coarse pixel, the fraction that is safe at each energy, (n_energy, my, mx).
+
+    `mask`, shape (n_energy, ny, nx), is on `geom`; a pixel is in use if it is safe at any energy. A coarse pixel that
+    holds no centre of a pixel in use, as at the rim of the field, has the fraction of the whole map. GeometryError if
+    the grids differ in more than their pixels.
+    """
+    if geom.projected != coarse.projected:
+        raise GeometryError(f"grids of different projections: {geom} and {coarse}")
+    scale = geom.pixel_deg / coarse.pixel_deg
+    # Coarse pixel of each pixel centre along either axis; the two grids share their reference position.
+    ix = np.floor((np.arange(geom.nx) + 1 - geom.crpix_x) * scale + coarse.crpix_x - 0.5).astype(np.int64)
+    iy = np.floor((np.arange(geom.ny) + 1 - geom.crpix_y) * scale + coarse.crpix_y - 0.5).astype(np.int64)[:, None]
+    used = mask.any(axis=0)
+    n_cells = coarse.ny * coarse.nx
+    # Pixels outside the coarse grid share one more cell, which is dropped.
+    inside = (iy >= 0) & (iy < coarse.ny) & (ix >= 0) & (ix < coarse.nx)
+    cell = np.where(inside, iy * coarse.nx + ix, n_cells).ravel()
+    total = np.bincount(cell, used.ravel(), n_cells + 1)
+    n_used = max(float(total.sum()), 1.0)
+    fraction = np.zeros((len(mask), n_cells))
+    for plane, safe in zip(fraction, mask, strict=True):
+        number = np.bincount(cell, safe.ravel(), n_cells + 1)
+        plane[:] = number.sum() / n_used
+        np.divide(number[:-1], total[:-1], out=plane, where=total[:-1] > 0)
+    return fraction.reshape(len(mask), coarse.ny, coarse.nx)

@@ -1,168 +1,198 @@
-"""Figures without a display: one look for all, and the same bytes for the same numbers."""
+"""Pictures, figures and words of one label of a target, for the report."""
 
 from __future__ import annotations
 
-import gc
-import io
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from cubeflow.errors import FailedError
+from cubeflow.maps import Cube
+from cubeflow.pipeline.stack import read_profiles
+from cubeflow.pipeline.tasks import FiguresTask, Target, figures_file
+from cubeflow.products.profiles import band_edges_tev
+from cubeflow.products.significance import OffSource
+from cubeflow.report import checks, spectra
+from cubeflow.report.ds9 import write_regions
+from cubeflow.report.runs import is_used, numbers, read_runs
+from cubeflow.report.skymap import Field, SkyImage, draw_image, final_images
+from cubeflow.store.artifact import open_artifact
+from cubeflow.store.atomic import write_atomic
+from cubeflow.store.keys import from_plain, to_plain
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from astropy.table import Table
 
-FloatArray = NDArray[np.float64]
-# Colours that stand out on white and on near-black. INK and SOFT become variables of the page in SVG.
-INK, SOFT = "#15181d", "#8b919a"
-DATA, MODEL, ALERT, THIRD = "#2f81d6", "#d9730d", "#d4337c", "#2a9d72"
-SERIES = (DATA, MODEL, THIRD, ALERT, "#8a63d2", "#9a8300")
-PAGE_COLOURS = {INK: "var(--ink)", SOFT: "var(--soft)"}
-PNG_LEVEL = 3  # a fifth larger than by default, in a third of the time
-MANY_POINTS = 1500  # more are drawn as an image inside an SVG
-
-STYLE: dict[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": INK,
-    "axes.grid": False,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.facecolor": "white",
-    "font.family": "DejaVu Sans",
-    "font.size": 10.0,
-    "grid.color": SOFT,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-    "lines.markersize": 4.0,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "cubeflow",
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
+Attributes = Mapping[str, Any]  # of a cube, as JSON has them
+MAPS = ("counts", "background", "mask_safe", "exposure")
+DISCS = ("disc_significance", "disc_excess", "disc_counts", "disc_background")
+FILES = ("cube.h5", "dataset.fits.gz", "significance.fits.gz")
+SHOWN_OUTLIERS = 20
+CAPTIONS = {
+    "significance": "Blue below zero, red above; equal steps of colour are equal steps in σ.",
+    "excess": "Counts minus background; the colours are stretched about the noise so that faint structure shows.",
+    "counts": "Events that pass the safe mask, summed in discs.",
+    "background": "Predicted background, summed in the same discs.",
+    "exposure": "Effective area times livetime, summed over the runs.",
 }
 
 
-@contextmanager
-def drawing(width_in: float, height_in: float) -> Iterator[Figure]:
-    """Give a new figure of that size in inches; axes made inside the block have the common look."""
-    import matplotlib
-    from matplotlib.figure import Figure
+@dataclass(frozen=True)
+class Figure:
+    """A picture with its words."""
 
-    with matplotlib.rc_context():
-        dict.update(cast("dict[Any, Any]", matplotlib.rcParams), _look())
-        figure = Figure(figsize=(width_in, height_in))
-        # Fixed margins in inches: to have them found would take as long as drawing.
-        margins = {"left": 0.75 / width_in, "right": 1 - 0.15 / width_in}
-        figure.subplots_adjust(**margins, bottom=0.5 / height_in, top=1 - 0.12 / height_in)
-        yield figure
-        figure.clear()
-    _free_memory()
+    name: str  # unique on the page
+    title: str
+    caption: str  # how to read it
+    svg: str  # from `to_svg`: trusted markup
+    file: str | None = None  # the same picture as a file, relative to the page
+    wide: bool = False  # takes the whole width of the page
 
 
-def _free_memory() -> None:
-    """Free what was drawn: its parts refer to each other, and would stay until Python looks for such circles."""
-    _keep_libraries()
-    gc.collect()
+@dataclass(frozen=True)
+class LabelSection:
+    """One background of a target on the page."""
+
+    label: str
+    method: str
+    target_deg: tuple[float, float]
+    facts: tuple[tuple[str, str], ...]  # name and value
+    figures: tuple[Figure, ...]  # in the order in which people look
+    links: tuple[tuple[str, str], ...] = ()  # text and path, relative to the page
+    key: str = ""  # of what it was made of
+    cube_key: str = ""  # of what the cube that it shows was made of
 
 
-@lru_cache(maxsize=1)
-def _keep_libraries() -> None:
-    """Have Python not look for circles in what is loaded by now: that would take as long as some of the figures."""
-    gc.collect()
-    gc.freeze()
+def read_figures(folder: Path, label: str, key: str) -> LabelSection:
+    """Read what `make_figures` left; FailedError if it is not there, or not what was left."""
+    path = folder / figures_file(label, key)
+    try:
+        section = from_plain(LabelSection, json.loads(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise FailedError(f"{path}: no figures that can be read ({error}); remove the file and start again") from error
+    if section.key != key:
+        raise FailedError(f"{path}: has key {section.key}, expected {key}; remove the file and start again")
+    return section
 
 
-@lru_cache(maxsize=1)
-def _look() -> dict[Any, Any]:
-    """All settings of matplotlib, whatever those of the user are: its defaults and `STYLE`."""
-    import matplotlib
+def make_figures(folder: Path, target: Target, task: FiguresTask) -> Path:
+    """Draw what the report shows of a label, and write its section as ``<label>/figures-<key>.json`` after all else.
 
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        return dict.copy(cast("dict[Any, Any]", matplotlib.rcParams))
-
-
-def to_png(figure: Figure, dpi: int = 200) -> bytes:
-    """PNG of a figure; no time and no version of a program is inside. Call it inside `drawing`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = io.BytesIO()
-    figure.set_dpi(dpi)
-    # The canvas' own method draws once, where savefig would draw twice.
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None}, pil_kwargs={"compress_level": PNG_LEVEL})
-    return buffer.getvalue()
-
-
-def to_svg(figure: Figure, name: str, alt: str, dpi: int = 150) -> str:
-    """SVG element for a page. Call it inside `drawing`, and last: the figure loses its background.
-
-    Parameters
-    ----------
-    figure : Figure
-        What to draw; its background is left out.
-    name : str
-        Unique on the page: identifiers inside the SVG begin with it.
-    alt : str
-        What the figure shows, for those who do not see it.
-    dpi : int
-        Resolution of the images inside.
-
-    Returns
-    -------
-    str
-        ``<svg>``, which follows the colours of the page through its variables ``--ink`` and ``--soft``.
+    There is only one section, so that the pictures beside it, which have plain names, are always of the same key.
+    `folder` holds the results of the target, ``runs.fits`` and ``<label>/cube.h5``.
     """
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    buffer = io.StringIO()
-    figure.set_dpi(dpi)
-    for background in (figure.patch, *(axes.patch for axes in figure.axes)):
-        background.set_visible(False)
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    for colour, variable in PAGE_COLOURS.items():
-        text = text.replace(colour, variable)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    return text.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}" focusable="false"', 1)
-
-
-def escape(text: str) -> str:
-    """Text for an attribute of HTML."""
-    for plain, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
-        text = text.replace(plain, entity)
-    return text
+    output, runs = folder / task.label, read_runs(folder)
+    path = folder / figures_file(task.label, task.key)
+    with open_artifact(output / "cube.h5", kind="cube", key=task.cube_key) as opened:
+        maps = opened.maps((*DISCS, *MAPS))
+        about = opened.artifact.attributes
+    masks, geom = target.exclusion_masks(), target.reduce.geometry
+    if task.writes_regions:
+        write_regions(folder, masks, geom, runs)
+    for other in output.glob("figures-*.json"):
+        other.unlink()
+    pointings = np.stack([numbers(runs, "ra_pnt"), numbers(runs, "dec_pnt")], axis=1)[is_used(runs)]
+    pointings = pointings[np.isfinite(pointings).all(axis=1)]
+    field = Field(geom, masks.mask(geom), pointings, target.position_deg, f"{task.target}, {task.label}")
+    images = final_images(maps, target.significance.radius_deg)
+    figures = [*_draw_images(output, task, images, field), *_draw_checks(task, target, maps, about, runs)]
+    links = tuple((name, f"{task.target}/{task.label}/{name}") for name in FILES)
+    facts = tuple(label_facts(about))
+    about_label = task.label, target.backgrounds[task.label].method, target.position_deg
+    section = LabelSection(*about_label, facts, tuple(figures), links, task.key, task.cube_key)
+    write_atomic(path, json.dumps(to_plain(section), ensure_ascii=False).encode())
+    return path
 
 
-def plain_text(text: str) -> str:
-    """Text from a file for a figure: a dollar sign starts no formula, and nothing is too long."""
-    shown = text if len(text) <= 60 else f"{text[:59]}…"
-    return "".join(char if char.isprintable() else " " for char in shown).replace("$", r"\$")
+def _draw_images(output: Path, task: FiguresTask, images: Sequence[SkyImage], field: Field) -> list[Figure]:
+    """Write images as PNG; return those that the page shows."""
+    figures = []
+    for image in images:
+        name = _figure_name(task, image.name)
+        is_shown = bool(np.isfinite(image.data).any()) and (task.detail.shows_all or image.name == "significance")
+        png, svg = draw_image(image, field, name if is_shown else None, _describe_image(task, image), task.detail.dpi)
+        write_atomic(output / f"{image.name}.png", png)
+        if is_shown:
+            title, file = image.title[0].upper() + image.title[1:], f"{task.target}/{task.label}/{image.name}.png"
+            is_wide = field.geom.nx > 2.2 * field.geom.ny
+            figures.append(Figure(name, title, CAPTIONS[image.name], svg, file, is_wide))
+    return figures
 
 
-def grid(axes: Axes) -> None:
-    """Draw faint lines behind the data."""
-    axes.grid(True)
-    axes.tick_params(length=3)
+def _figure_name(task: FiguresTask, kind: str) -> str:
+    plain = "".join(char if char.isalnum() else "-" for char in f"{task.target}-{task.label}")
+    return f"{plain}-{task.key[:8]}-{kind}"
 
 
-def power_of_ten(values: FloatArray) -> int:
-    """Power of ten of the largest value."""
-    largest = float(values.max(initial=0.0))
-    return int(np.floor(np.log10(largest))) if largest > 0 else 0
+def _describe_image(task: FiguresTask, image: SkyImage) -> str:
+    """Words for those who do not see a map."""
+    finite = image.data[np.isfinite(image.data)]
+    span = f"from {finite.min():.3g} to {finite.max():.3g}" if finite.size else "without any value"
+    return f"Sky map of {image.title} of {task.target}, background {task.label}: {image.unit} {span}."
 
 
-def superscript(number: int) -> str:
-    """Whole number in superscript digits."""
-    return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+def _draw_checks(
+    task: FiguresTask, target: Target, maps: Mapping[str, Cube], about: Attributes, runs: Table
+) -> list[Figure]:
+    """Figures that tell whether the background is right, and spectra; those without data are left out."""
+    figures: list[Figure] = []
+
+    def add(kind: str, title: str, caption: str, draw: Any, *content: object) -> None:
+        """Draw a figure of some content."""
+        name, alt = _figure_name(task, kind), f"{title} of {task.target}, background {task.label}. {caption}"
+        figures.append(Figure(name, title, caption, draw(*content, name, alt)))
+
+    plain = about["off_source"]
+    if plain and plain["n_pixels"]:
+        values: dict[str, Any] = {name: np.nan if value is None else value for name, value in plain.items()}
+        values |= {name: np.asarray(plain[name]) for name in ("edges", "histogram")}
+        empty_sky = OffSource(**values)
+        caption = (
+            f"Outside the exclusions, {checks.off_source_text(empty_sky)}. "
+            "Without sources and with the right background the mean is 0 and the width 1."
+        )
+        significance = np.asarray(maps["disc_significance"].data, float)
+        add("off-source", "Significance of empty sky", caption, checks.draw_off_source, empty_sky, significance)
+    found = checks.collect_norms(runs, task.label)
+    if found is not None:
+        out = [str(run) for run in np.unique(found.obs_id[found.outlier.any(axis=1)])]
+        more = f" and {len(out) - SHOWN_OUTLIERS} more" if len(out) > SHOWN_OUTLIERS else ""
+        caption = (
+            f"Runs far from the median (5 times error and scatter): {', '.join(out[:SHOWN_OUTLIERS])}{more}."
+            if out
+            else "No run is further from the median than 5 times its error and the usual scatter."
+        )
+        add("norms", "Norm of the background by run, time and zenith", caption, checks.draw_norms, found)
+    summed = read_profiles(about["profiles"])
+    if summed is not None and summed.area_deg2.any():
+        bands = band_edges_tev(maps["counts"].axes[0])
+        caption = "Counts and background outside the exclusions, by offset from the pointing, all runs together."
+        add("radial", "Acceptance by offset", caption, checks.draw_radial, summed, bands)
+        caption = "Relative residual in eight sectors about the pointings, outside the exclusions, all runs together."
+        add("sectors", "Acceptance by direction", caption, checks.draw_sectors, summed, bands)
+    thresholds = numbers(runs, "energy_threshold")[is_used(runs)]
+    energies = spectra.collect_spectra(maps, target.position_deg)
+    caption = "Events of the whole map that pass the safe mask, and the background predicted for them."
+    known = thresholds[np.isfinite(thresholds)]
+    add("counts-spectrum", "Counts by energy", caption, spectra.draw_counts, energies, known)
+    if energies.true_tev.size:
+        caption = "Effective area times livetime by true energy."
+        add("exposure-spectrum", "Exposure by energy", caption, spectra.draw_exposure, energies)
+    return figures
+
+
+def label_facts(about: Attributes) -> list[tuple[str, str]]:
+    """Numbers of a label, from the attributes of its cube; what is not known is a dash."""
+    source = about["source"] or {}
+    numbers = (("significance", ".1f", " σ"), ("excess", ".1f", ""), ("counts", ".0f", ""), ("background", ".1f", ""))
+    found = [(name, source.get(name), form, unit) for name, form, unit in numbers]
+    return [
+        *((name, "–" if value is None else f"{value:{form}}{unit}") for name, value, form, unit in found),
+        ("within", f"{about['radius_deg']:g}°"),
+        ("livetime", f"{about['livetime_s'] / 3600:.2f} h"),
+        ("runs", str(about["n_runs"])),
+    ]

@@ -3,185 +3,134 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
-import json
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
+
+from cubeflow.pipeline.certificate import certified, software
+from cubeflow.pipeline.progress import duration
+from cubeflow.pipeline.tasks import FiguresTask, ReportTask
+from cubeflow.plan.jobs import read_jobs, read_targets
+from cubeflow.report.figures import LabelSection, make_figures, read_figures
+from cubeflow.report.runs import count_warnings, is_used, left_out, read_runs, shown_columns, table_parts
+from cubeflow.store.atomic import replacing
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 TEMPLATES = "cubeflow.report", "templates"
 BLOCK_BYTES = 1 << 18
-# What HTML would take for markup inside a script, and the line ends of JavaScript that JSON does not know.
-UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-
-
-class TableColumn(Protocol):
-    """A column of a table: values are asked for once, one by one; None where a row has none."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def unit(self) -> str | None:
-        """FITS unit."""
-
-    @property
-    def description(self) -> str:
-        """What it is."""
-
-    @property
-    def values(self) -> Iterable[bool | int | float | str | None]:
-        """One value per row."""
 
 
 @dataclass(frozen=True, eq=False)
-class TableData:
-    """A table that the page's script shows: number of rows, columns, and the names of those shown at first."""
-
-    n_rows: int
-    columns: Sequence[TableColumn]
-    shown: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture with its words.
-
-    Parameters
-    ----------
-    name : str
-        Unique on the page.
-    title, caption : str
-        What it is, and how to read it.
-    svg : str
-        From `cubeflow.report.figures.to_svg`: trusted markup.
-    file : str or None
-        The same picture as a file, relative to the page.
-    wide : bool
-        Takes the whole width of the page.
-    """
-
-    name: str
-    title: str
-    caption: str
-    svg: str
-    file: str | None = None
-    wide: bool = False
-
-
-@dataclass(frozen=True)
-class LabelSection:
-    """One background method of a target; `facts` are pairs of name and value, `links` of text and path."""
-
-    label: str
-    method: str
-    facts: Sequence[tuple[str, str]]
-    figures: Sequence[Figure]
-    links: Sequence[tuple[str, str]] = ()
-
-
-@dataclass(frozen=True)
 class TargetSection:
-    """One target.
+    """One target on the page."""
 
-    Parameters
-    ----------
-    name : str
-        Its name, which is also that of its folder.
-    facts : sequence of (name, value)
-        Position and numbers of runs.
-    table : TableData
-        Run table.
-    labels : sequence of LabelSection
-        Background methods.
-    left_out : sequence of (run, status, reason)
-        Runs that were not used, perhaps only the first of them.
-    more_left_out : int
-        How many are not listed.
-    warnings : sequence of (name, number of runs, kind)
-        Deviations from the format and repairs.
-    links : sequence of (text, path)
-        Files of the target.
-    """
-
-    name: str
-    facts: Sequence[tuple[str, str]]
-    table: TableData
+    name: str  # also that of its folder
+    runs: Table  # its run table
     labels: Sequence[LabelSection]
-    left_out: Sequence[tuple[int, str, str]] = ()
-    more_left_out: int = 0
-    warnings: Sequence[tuple[str, int, str]] = ()
-    links: Sequence[tuple[str, str]] = ()
+
+    @property
+    def n_left_out(self) -> int:
+        """Number of runs that were not used."""
+        return int((~is_used(self.runs)).sum())
+
+    @property
+    def facts(self) -> list[tuple[str, str]]:
+        """Position and numbers of runs."""
+        where = ["{:.4f}° {:+.4f}°".format(*section.target_deg) for section in self.labels[:1]]
+        counted = [("runs selected", str(len(self.runs))), ("left out", str(self.n_left_out))]
+        return [*(("position (ICRS)", position) for position in where), *counted]
+
+    @property
+    def links(self) -> list[tuple[str, str]]:
+        """Name and path of its files."""
+        names = ["runs.ecsv", "runs.csv", *(["exclusion.reg", "pointings.reg"] if self.labels else [])]
+        return [(name, f"{self.name}/{name}") for name in names]
+
+    def table_parts(self) -> Iterator[str]:
+        """Run table as JSON."""
+        return table_parts(self.runs, shown_columns(self.runs, [section.label for section in self.labels]))
+
+    def summary(self) -> Iterator[dict[str, str]]:
+        """Line of the summary for each label."""
+        for section in self.labels:
+            about = {"target": self.name, "label": section.label, "method": section.method}
+            facts = dict(section.facts)
+            yield {**about, **facts, "left_out": str(len(self.runs) - int(facts["runs"]))}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Page:
-    """All of the report; tables are sequences of lines of cells.
+    """All of the report."""
 
-    Parameters
-    ----------
-    title : str
-        Name of the report.
-    key : str
-        Key of what it was made of; `read_key` finds it again.
-    summary : sequence of mapping
-        One line per target and label: ``target``, ``label``, ``method``, ``significance``, ``excess``, ``counts``,
-        ``background``, ``hours``, ``used``, ``left_out``.
-    targets : sequence of TargetSection
-        In the order of the configuration.
-    versions, keys : sequence of (name, value)
-        Programs, and keys of the final cubes.
-    timing : sequence of mapping
-        Per rule: ``rule``, ``jobs``, ``seconds``, ``longest``, ``cpu``, ``memory``.
+    key: str  # of what it was made of
+    targets: Sequence[TargetSection]  # in the order of the configuration
+    versions: Sequence[tuple[str, str]]  # name and version of programs
+    timing: Sequence[Mapping[str, str]] = ()  # per rule, from `read_timing`
+
+
+def do_job(plan_file: Path, name: str, say: Callable[[str], None]) -> None:
+    """Draw the figures of a job of a plan that was written, or put the report together."""
+    results = plan_file.absolute().parents[1]
+    (job,) = read_jobs(plan_file, [name])
+    drawn = {task.target for task in job.tasks if isinstance(task, FiguresTask)}
+    targets = read_targets(plan_file, drawn)
+    for task in job.tasks:
+        if isinstance(task, FiguresTask):
+            say(f"{task.target}: {task.label}: {make_figures(results / task.target, targets[task.target], task)}")
+        elif isinstance(task, ReportTask):
+            path = write_report(results, task)
+            say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+def write_report(results: Path, task: ReportTask) -> Path:
+    """Put ``report.html`` together from run tables, and from the figures of each label.
+
+    Raises FailedError if the figures of a label are not there.
     """
-
-    title: str
-    key: str
-    summary: Sequence[Mapping[str, str]]
-    targets: Sequence[TargetSection]
-    versions: Sequence[tuple[str, str]]
-    keys: Sequence[tuple[str, str]] = ()
-    timing: Sequence[Mapping[str, str]] = field(default=())
-
-
-def read_key(path: Path) -> str | None:
-    """Key inside the page at that path; None if there is no page or no key."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(2048).decode(errors="replace")
-    except OSError:
-        return None
-    found = re.search(r'<meta name="cubeflow-key" content="([0-9a-f]+)">', head)
-    return found[1] if found else None
+    sections = []
+    for target in task.targets:
+        labels = [read_figures(results / target.name, label, key) for label, key in target.labels.items()]
+        sections.append(TargetSection(target.name, read_runs(results / target.name), labels))
+    versions = [*software().items(), ("snakemake", version("snakemake"))]
+    timing = read_timing(sorted((results / "benchmarks").glob("*.tsv")))
+    path = results / "report.html"
+    made_from = {"inputs": {target.name: dict(target.labels) for target in task.targets}}
+    with certified(results, task.key, [path], made_from), replacing(path) as file:
+        for block in make_page(Page(task.key, sections, versions, timing)):
+            file.write(block)
+    return path
 
 
 def make_page(page: Page) -> Iterator[bytes]:
-    """HTML of a page, part by part; every string but the SVGs is escaped."""
+    """HTML of a page, in blocks; every string but the SVGs is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     environment = Environment(loader=PackageLoader(*TEMPLATES), undefined=StrictUndefined, autoescape=True)
     environment.trim_blocks = environment.lstrip_blocks = True
-    script, style = (_resource(name) for name in ("report.js", "report.css"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    folder = files(TEMPLATES[0]).joinpath(TEMPLATES[1])
+    script, style = (folder.joinpath(name).read_text("utf-8") for name in ("report.js", "report.css"))
     parts = environment.get_template("report.html").generate(
         page=page,
         script=Markup(script),
         style=Markup(style),
-        script_digest=digest,
-        svg=Markup,
-        table_parts=lambda table: map(Markup, table_parts(table)),
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        markup=Markup,
+        left_out_of=left_out,
+        warnings_of=count_warnings,
+        all_markup=partial(map, Markup),
     )
-    return _in_blocks(parts)
-
-
-def _in_blocks(parts: Iterable[str]) -> Iterator[bytes]:
-    """Text of many short parts as blocks of some size."""
     block = bytearray()
     for part in parts:
         block += part.encode()
@@ -191,40 +140,29 @@ def _in_blocks(parts: Iterable[str]) -> Iterator[bytes]:
     yield bytes(block)
 
 
-def _resource(name: str) -> str:
-    """Text of a file beside the template."""
-    return files(TEMPLATES[0]).joinpath(TEMPLATES[1], name).read_text("utf-8")
+def read_timing(files: Iterable[Path]) -> list[dict[str, str]]:
+    """Jobs, times and memory of each rule, the longest first, from its benchmark files ``<rule>-<job>.tsv``.
 
-
-def script_json(content: Any) -> str:
-    """JSON that may stand inside a script element, whatever text it holds."""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for char, code in UNSAFE.items():
-        text = text.replace(char, code)
-    return text
-
-
-def table_parts(table: TableData) -> Iterator[str]:
-    """Run table as the page's script takes it: JSON, column by column.
-
-    A column whose values are all the same holds that ``value`` alone. Numbers are rounded to seven digits.
+    Values that Snakemake could not measure (short jobs on some systems) are left out of the sums.
     """
-    yield f'{{"rows":{table.n_rows},"columns":['
-    for number, column in enumerate(table.columns):
-        yield "," * (number > 0) + script_json(_column_data(column, table.shown))
-    yield "]}"
-
-
-def _column_data(column: TableColumn, shown: Sequence[str]) -> dict[str, Any]:
-    """Column as plain content."""
-    values = [_short(value) for value in column.values]
-    about = {"name": column.name, "unit": column.unit, "description": column.description}
-    is_same = len(values) > 1 and all(value == values[0] and type(value) is type(values[0]) for value in values)
-    content = {"value": values[0]} if is_same else {"values": values}
-    return {**{name: text for name, text in about.items() if text}, "shown": column.name in shown, **content}
-
-
-def _short(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.7g}") if math.isfinite(value) else None
-    return value
+    jobs: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for path in files:
+        with path.open(newline="") as lines:
+            for line in csv.DictReader(lines, delimiter="\t"):
+                found = dict.fromkeys(("s", "cpu_time", "max_rss"), 0.0)
+                for name in found:
+                    with suppress(ValueError):  # "-", "NA"
+                        found[name] = float(line.get(name) or 0.0)
+                jobs[re.split("[-_]", path.stem)[0]].append(found)
+    totals = {rule: {name: [job[name] for job in found] for name in found[0]} for rule, found in jobs.items()}
+    return [
+        {
+            "rule": rule,
+            "jobs": str(len(found["s"])),
+            "seconds": duration(sum(found["s"])),
+            "longest": duration(max(found["s"])),
+            "cpu": duration(sum(found["cpu_time"])),
+            "memory": f"{max(found['max_rss']):.0f} MB" if any(found["max_rss"]) else "",
+        }
+        for rule, found in sorted(totals.items(), key=lambda item: -sum(item[1]["s"]))
+    ]

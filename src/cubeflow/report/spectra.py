@@ -4,60 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cubeflow.report.acceptance import residual_sigma
-from cubeflow.report.figures import ALERT, DATA, MODEL, SOFT, THIRD, drawing, grid, power_of_ten, superscript, to_svg
-from cubeflow.storage.slabs import Map, rows_of
+from cubeflow.maps import Cube
+from cubeflow.maps.arrays import FloatArray
+from cubeflow.report.checks import residual_sigma
+from cubeflow.report.drawing import ALERT, DATA, MODEL, SOFT, THIRD, drawing, grid, power_of_ten, superscript, to_svg
 
-FloatArray = NDArray[np.float64]
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis as DrawnAxis
 
 
 @dataclass(frozen=True, eq=False)
 class Spectra:
-    """Totals of a final cube by energy.
+    """Totals of a final cube by energy."""
 
-    Parameters
-    ----------
-    edges_tev : array, shape (n_energy + 1,)
-        Reconstructed energy.
-    counts, background : array, shape (n_energy,)
-        Sums over the safe bins of the map; the background is NaN if there is none.
-    true_tev, exposure_target, exposure_largest : array, shape (n_energy_true,)
-        True energy; exposure at the target and where it is largest, m2 s. Empty without an exposure.
-    """
-
-    edges_tev: FloatArray
-    counts: FloatArray
-    background: FloatArray
-    true_tev: FloatArray
-    exposure_target: FloatArray
-    exposure_largest: FloatArray
+    edges_tev: FloatArray  # reconstructed energy
+    counts: FloatArray  # sums over the safe bins of the map
+    background: FloatArray  # the same; NaN if there is none
+    true_tev: FloatArray  # centres of the bins of true energy; empty without an exposure
+    exposure_target: FloatArray  # at the target, m2 s
+    exposure_largest: FloatArray  # where it is largest, m2 s
 
 
-def collect_spectra(maps: Mapping[str, Map], target_deg: tuple[float, float]) -> Spectra:
+def collect_spectra(maps: Mapping[str, Cube], target_deg: tuple[float, float]) -> Spectra:
     """Totals of the maps ``counts``, ``background``, ``mask_safe``, ``exposure`` of a final cube, plane by plane."""
     energy, nothing = maps["counts"].axes[0], np.zeros(0)
-    unknown = np.full(energy.n_bins, np.nan)
-    sums = [
-        _sums_inside(maps[name], maps["mask_safe"]) if name in maps else unknown for name in ("counts", "background")
-    ]
+    sums = {"background": np.full(energy.n_bins, np.nan)}
+    for name in ("counts", "background"):
+        if name in maps:
+            planes = zip(maps[name].data, maps["mask_safe"].data, strict=True)
+            sums[name] = np.array([np.sum(plane, where=safe, dtype=float) for plane, safe in planes])
     if "exposure" not in maps:
-        return Spectra(energy.edges_array, sums[0], sums[1], nothing, nothing, nothing)
+        return Spectra(energy.edges_array, sums["counts"], sums["background"], nothing, nothing, nothing)
     exposure = maps["exposure"]
     ix, iy = (int(index) for index in exposure.geom.pixel_index(*target_deg))
-    found = [(plane[iy, ix] if ix >= 0 else np.nan, plane.max()) for plane in rows_of(exposure)]
-    at_target, largest = np.array(found).T
-    return Spectra(energy.edges_array, sums[0], sums[1], exposure.axes[0].centers, at_target, largest)
-
-
-def _sums_inside(cube: Map, mask: Map) -> FloatArray:
-    """Sum of each plane where the mask is True."""
-    planes = zip(rows_of(cube), rows_of(mask), strict=True)
-    return np.array([np.sum(plane, where=inside, dtype=float) for plane, inside in planes])
+    at_target = np.array([plane[iy, ix] if ix >= 0 else np.nan for plane in exposure.data])
+    largest, true_tev = np.array([plane.max() for plane in exposure.data]), exposure.axes[0].centers
+    return Spectra(energy.edges_array, sums["counts"], sums["background"], true_tev, at_target, largest)
 
 
 def draw_counts(spectra: Spectra, thresholds_tev: FloatArray, svg_name: str, alt: str) -> str:
@@ -69,7 +55,10 @@ def draw_counts(spectra: Spectra, thresholds_tev: FloatArray, svg_name: str, alt
         figure.subplots_adjust(hspace=0.08)
         for axes in (upper, lower):
             grid(axes)
-            _draw_thresholds(axes, thresholds_tev)
+            if thresholds_tev.size:
+                axes.axvspan(thresholds_tev.min(), thresholds_tev.max(), color=THIRD, alpha=0.15, linewidth=0)
+                name = "threshold: range and median of the runs"
+                axes.axvline(float(np.median(thresholds_tev)), color=THIRD, linestyle="--", label=name)
         if np.isfinite(spectra.background).any():
             upper.stairs(spectra.background, edges, color=MODEL, linewidth=1.6, label="background", baseline=None)
         upper.errorbar(centres, spectra.counts, np.sqrt(spectra.counts), fmt="o", color=DATA, label="counts")
@@ -84,14 +73,6 @@ def draw_counts(spectra: Spectra, thresholds_tev: FloatArray, svg_name: str, alt
         lower.set_xlabel("reconstructed energy (TeV)")
         _plain_numbers(lower.xaxis, *lower.get_xlim())
         return to_svg(figure, svg_name, alt)
-
-
-def _draw_thresholds(axes: Any, thresholds_tev: FloatArray) -> None:
-    """Range and median of the energy thresholds of the runs."""
-    if thresholds_tev.size:
-        axes.axvspan(thresholds_tev.min(), thresholds_tev.max(), color=THIRD, alpha=0.15, linewidth=0)
-        name = "threshold: range and median of the runs"
-        axes.axvline(float(np.median(thresholds_tev)), color=THIRD, linestyle="--", label=name)
 
 
 def draw_exposure(spectra: Spectra, svg_name: str, alt: str) -> str:
@@ -113,7 +94,7 @@ def draw_exposure(spectra: Spectra, svg_name: str, alt: str) -> str:
         return to_svg(figure, svg_name, alt)
 
 
-def _plain_numbers(axis: Any, low: float, high: float) -> None:
+def _plain_numbers(axis: DrawnAxis, low: float, high: float) -> None:
     """Write numbers on a logarithmic axis, not powers, and as many as there is room for."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 

@@ -1,0 +1,120 @@
+"""The task ``export``: the final products of a label, from the last stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cubeflow.errors import FailedError, RunsLeftOut
+from cubeflow.maps import Cube
+from cubeflow.pipeline import versions
+from cubeflow.pipeline.certificate import certified
+from cubeflow.pipeline.stack import Row, open_stack, plain_profiles, read_stack
+from cubeflow.pipeline.tasks import PRODUCTS, ExportTask, Target, stack_file
+from cubeflow.products.dataset import dataset_maps
+from cubeflow.products.final import Final, make_final
+from cubeflow.products.stack import Stack
+from cubeflow.store.artifact import Artifact, write_artifact
+from cubeflow.store.atomic import write_atomic
+from cubeflow.store.fits import datasets_yaml, write_dataset_fits, write_image_fits
+from cubeflow.store.keys import short, to_plain
+
+IMAGES = ("significance", "excess", "counts", "background")
+
+
+def export_label(results: Path, target: Target, task: ExportTask, say: Callable[[str], None]) -> None:
+    """Write ``cube.h5``, ``dataset.fits.gz``, ``datasets.yaml`` and ``significance.fits.gz`` of a label.
+
+    Raises
+    ------
+    FailedError
+        If every run was refused or dropped.
+    RunsLeftOut
+        If runs were refused and `Target.on_refused` is ``fail``.
+    """
+    folder = results / task.target / task.label
+    with open_stack(results / stack_file(task.target, task.label, task.root), task.root) as opened:
+        _require_runs(target, task, opened.artifact.attributes["rows"], opened.artifact.attributes["n_runs"])
+        totals = read_stack(opened)
+    options = target.reduce
+    excluded = target.exclusion_masks().mask(options.geometry)
+    geometries = options.geometry, options.irf_geometry
+    final = make_final(totals, *geometries, target.significance, target.position_deg, options.spectrum, excluded)
+    made_from = {
+        "target": task.target,
+        "label": task.label,
+        "inputs": {"stack": task.root, "runs": dict(task.runs), "exclusion": list(target.exclusion_digests)},
+        "options": {"reduce": to_plain(options), "background": to_plain(target.background_options(task.label))},
+        "versions": {name: getattr(versions, name.upper()) for name in ("reduce", "background", "stack", "export")},
+    }
+    paths = [folder / name for name in PRODUCTS]
+    with certified(folder, task.key, paths, made_from):
+        keywords = _keywords(target, task, totals)
+        maps = dataset_maps(final.maps)
+        write_dataset_fits(paths[1], maps, totals.gti_s, totals.livetime_s, keywords)
+        kind = "MapDatasetOnOff" if "counts_off" in maps else "MapDataset"
+        write_atomic(paths[2], datasets_yaml([(f"{task.target}-{task.label}", kind, paths[1].name)]))
+        write_image_fits(paths[3], _images(final), keywords)
+        _write_cube(paths[0], final, totals, task, made_from, target.compression)
+    summary = final.summary
+    say(
+        f"{task.target}: {task.label}: {summary.n_runs} runs, {summary.livetime_s / 3600:.2f} h, "
+        f"{summary.counts} counts, {significance_text(summary.source)}; {folder}"
+    )
+
+
+def _require_runs(target: Target, task: ExportTask, rows: list[Row], n_runs: int) -> None:
+    """Raise if there is nothing to export, or the configuration wants no export without the runs that are refused."""
+    refused = [row for row in rows if row["status"] == "refused"]
+    if refused and target.on_refused == "fail":
+        first = f"run {refused[0]['obs_id']}: {refused[0]['reason']}"
+        count = f"{len(refused)} of {len(rows)} runs refused"
+        raise RunsLeftOut(f"{task.target}: {count}, and on_refused is fail; the first, {first}")
+    if n_runs == 0:
+        raise FailedError(f"{task.target}: {task.label}: no run is left; see {task.target}/runs.ecsv")
+
+
+def _write_cube(
+    path: Path, final: Final, totals: Stack, task: ExportTask, made_from: Mapping[str, object], compression: str
+) -> None:
+    """Write ``cube.h5``: all final maps, the significance maps, and what they were made of."""
+    datasets: dict[str, Cube | NDArray[Any]] = dict(final.maps)
+    datasets |= {f"disc_{name}": getattr(final.significance, name).to_float32() for name in IMAGES}
+    datasets["gti_s"] = totals.gti_s
+    about = {"target": task.target, "label": task.label, **vars(final.summary)}
+    about["profiles"] = plain_profiles(totals.profiles)
+    write_artifact(path, Artifact("cube", task.key, versions.EXPORT, datasets, about, made_from), compression)
+
+
+def _images(final: Final) -> dict[str, Cube]:
+    """Images in discs, the significance first."""
+    images = {name: getattr(final.significance, name).to_float32() for name in IMAGES}
+    if "disc_flux" in final.maps:
+        images["flux"] = final.maps["disc_flux"]
+    return images
+
+
+def _keywords(target: Target, task: ExportTask, totals: Stack) -> dict[str, str | float]:
+    """Keywords of the primary header of FITS products."""
+    edges = target.reduce.energy.edges
+    return {
+        "OBJECT": task.target,
+        "LIVETIME": totals.livetime_s,
+        "E_MIN": edges[0],
+        "E_MAX": edges[-1],
+        "RADIUS": target.significance.radius_deg,
+        "BKGMETH": target.backgrounds[task.label].method,
+        "CFKEY": short(task.key),
+    }
+
+
+def significance_text(source: Mapping[str, float | None] | None) -> str:
+    """What a cube has found at the target, in words; `source` is its attribute of that name."""
+    if source is None:
+        return "no significance at the target"
+    if source["significance"] is None:
+        return "no significance at the target, where no bin is safe or there is no background"
+    return f"{source['significance']:.1f} sigma at the target"

@@ -1,0 +1,175 @@
+"""How far a workflow is: a small file for each batch, and one who reads them all and shows it.
+
+Jobs may run anywhere; what they share is the results folder. The files are for those who watch:
+they hold no result, and nothing fails because one of them cannot be written.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from threading import Event, Thread
+
+from cubeflow.pipeline.tasks import FOLDER
+
+LOOK_S = 1.0
+LINE_S = 30.0
+
+
+def progress_folder(results: Path) -> Path:
+    """Where the progress of batches is told."""
+    return results / FOLDER / "progress"
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Runs done, those of them that cannot be used, and why the last of these cannot."""
+
+    done: int = 0
+    refused: int = 0
+    last: str = ""
+
+
+@dataclass
+class Progress:
+    """Progress of one batch, told in a file."""
+
+    path: Path
+    done: int = 0
+    refused: int = 0
+    last: str = ""
+
+    def step(self, problem: str = "", failed: Sequence[str] = ()) -> None:
+        """One more run is done, or cannot be used; of those that failed, all so far are given.
+
+        The file is put in place without waiting for the disk.
+        """
+        self.done += 1
+        self.refused += bool(problem)
+        self.last = failed[-1] if failed else problem or self.last
+        content = Totals(self.done, self.refused + len(failed), self.last)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        with suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                temporary.write_text(json.dumps(asdict(content)))
+                temporary.replace(self.path)
+            finally:  # also when a signal ends the process
+                temporary.unlink(missing_ok=True)
+
+
+@dataclass
+class Watch:
+    """Progress of all batches, read again only where it changed."""
+
+    folder: Path
+    known: dict[str, tuple[int, Totals]] = field(default_factory=dict)
+
+    def look(self) -> Totals:
+        """Read what changed and add it all up."""
+        for path in sorted(self.folder.glob("[!.]*")):
+            with suppress(OSError, ValueError, TypeError):
+                changed = path.stat().st_mtime_ns
+                if self.known.get(path.name, (None,))[0] != changed:
+                    self.known[path.name] = changed, Totals(**json.loads(path.read_text()))
+        told = sorted(self.known.values(), key=lambda each: each[0])
+        last = next((totals.last for _, totals in reversed(told) if totals.last), "")
+        return Totals(sum(totals.done for _, totals in told), sum(totals.refused for _, totals in told), last)
+
+
+@contextmanager
+def showing(results: Path, total: int, say: Callable[[str], None]) -> Iterator[None]:
+    """Show how far all batches are, while the block runs: a live bar in a terminal, a line now and then elsewhere.
+
+    `total` is the number of runs that the jobs of the workflow go through; nothing is shown where it is 0.
+    """
+    if not total:
+        yield
+        return
+    watch, ended = Watch(progress_folder(results)), Event()
+    for path in watch.folder.glob("*"):  # told by earlier workflows
+        path.unlink(missing_ok=True)
+    with ExitStack() as shown:
+        show = shown.enter_context(_bar(total)) if sys.stderr.isatty() else lines(total, say)
+
+        def follow() -> None:
+            """Look until the end, and once more then."""
+            while not ended.wait(LOOK_S):
+                show(watch.look())
+            show(watch.look())
+
+        thread = Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def lines(total: int, say: Callable[[str], None]) -> Callable[[Totals], None]:
+    """Say how far it is, at most every `LINE_S` seconds, if anything happened."""
+    start = latest = time.monotonic()
+    seen = Totals()
+
+    def show(totals: Totals) -> None:
+        nonlocal latest, seen
+        now = time.monotonic()
+        if totals != seen and (now - latest >= LINE_S or totals.done >= total):
+            latest, seen = now, totals
+            say(line_of(totals, total, now - start))
+
+    return show
+
+
+def line_of(totals: Totals, total: int, elapsed_s: float) -> str:
+    """How far it is, in one line: runs done, rate, time left and the last refusal."""
+    rate = totals.done / elapsed_s if elapsed_s > 0 else 0.0
+    left = f", {duration((total - totals.done) / rate)} left" if rate and totals.done < total else ""
+    refused = f"; {totals.refused} refused, the last: {totals.last}" if totals.refused else ""
+    return f"progress: {totals.done} of {total} runs ({100 * totals.done // total} %), {rate:.1f} runs/s{left}{refused}"
+
+
+def duration(seconds: float) -> str:
+    """Time in hours, minutes or seconds, whichever fits."""
+    value, unit = (
+        (seconds, "s") if seconds < 120 else (seconds / 60, "min") if seconds < 7200 else (seconds / 3600, "h")
+    )
+    return f"{value:.1f}".removesuffix(".0") + f" {unit}"
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[Totals], None]]:
+    """Live bar at the foot of the terminal; what Snakemake says goes on above it."""
+    from rich import progress as rich
+    from rich.console import Console
+
+    columns = rich.BarColumn(), rich.MofNCompleteColumn(), rich.TextColumn("{task.fields[rate]}")
+    last = rich.TimeRemainingColumn(), rich.TextColumn("{task.fields[last]}", style="yellow", markup=False)
+    start = time.monotonic()
+    with rich.Progress("runs", *columns, *last, console=Console(stderr=True), auto_refresh=False) as bar:
+        task = bar.add_task("runs", total=total, rate="", last="")
+
+        def show(totals: Totals) -> None:
+            rate = f"{totals.done / max(time.monotonic() - start, 1e-3):.1f}/s"
+            why = f"{totals.refused} refused; {totals.last}" if totals.refused else ""
+            bar.update(task, completed=totals.done, rate=rate, last=why, refresh=True)
+
+        # The handlers of Snakemake's log hold the stream that was: they are to write above the bar.
+        named = [logging.getLogger(name) for name in ("snakemake.logging", "snakemake")]
+        handlers = [each for logger in named for each in logger.handlers if isinstance(each, logging.StreamHandler)]
+        moved = [each for each in handlers if each.stream in (sys.__stderr__, sys.__stdout__)]
+        before = [each.setStream(sys.stderr) for each in moved]
+        try:
+            yield show
+        finally:
+            for handler, stream in zip(moved, before, strict=True):
+                if stream is not None:
+                    handler.setStream(stream)

@@ -1,0 +1,255 @@
+"""The task ``reduce``: units one after the other into artifacts, and their sum for each label in the same pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cubeflow.dl3.reader import ReadOptions, read_observation
+from cubeflow.errors import FailedError
+from cubeflow.maps import Cube, NoOverlap
+from cubeflow.observation import Observation, RunRefused, RunSkipped
+from cubeflow.pipeline import versions
+from cubeflow.pipeline.memory import memory_message
+from cubeflow.pipeline.progress import Progress
+from cubeflow.pipeline.stack import Row, plain_profiles, read_profiles, write_stack
+from cubeflow.pipeline.tasks import ReduceTask, Target, UnitKeys, background_file, reduced_file, stack_file
+from cubeflow.products.background import Background, make_background, run_stack
+from cubeflow.products.exclusion import ExclusionMasks
+from cubeflow.products.pieces import cut_pieces, in_selected_time
+from cubeflow.products.reduced import Reduced, reduce_observation
+from cubeflow.products.stack import RunStack, Stack, StackSum, empty_stack
+from cubeflow.store.artifact import (
+    Artifact,
+    ArtifactDamaged,
+    ArtifactMismatch,
+    read_artifact,
+    set_aside,
+    write_artifact,
+)
+from cubeflow.store.atomic import sweep_temporaries
+from cubeflow.store.keys import to_plain
+
+Say = Callable[[str], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why a unit, or its background, is left out: what its artifact holds in place of maps."""
+
+    status: str
+    reason: str
+
+
+@dataclass
+class Batch:
+    """What the units of a batch have in common, and the last run that was read."""
+
+    results: Path
+    target: Target
+    say: Say
+    exclusions: ExclusionMasks  # each mask is made once per geometry
+    pieces: dict[int, list[Observation]] = field(default_factory=dict)  # of the run that was read last, or it alone
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the artifacts of observations are kept."""
+        return self.target.keep == "all"
+
+    def observation(self, keys: UnitKeys) -> Observation:
+        """Observation of a unit in its selected time, read if its run was not the last one.
+
+        Raises
+        ------
+        RunRefused, RunSkipped
+            If it cannot be used, or no time is selected.
+        FailedError
+            If an input is not the one planned with, or the disk failed.
+        """
+        options, obs_id = self.target.reduce, keys.unit.obs_id
+        if obs_id not in self.pieces:
+            self.pieces.clear()
+            try:
+                whole = read_observation(keys.entry, ReadOptions(duplicates=options.duplicates, digests=keys.inputs))
+            except RunRefused as error:
+                if _is_of_the_disk(error):
+                    raise FailedError(str(error)) from error
+                raise
+            whole = in_selected_time(whole, options.time_mjd)
+            split, is_whole = options.split_s, keys.unit.piece is None
+            self.pieces[obs_id] = [whole] if is_whole or split is None else cut_pieces(whole, split)
+        return self.pieces[obs_id][keys.unit.piece or 0]
+
+
+def reduce_batch(results: Path, target: Target, task: ReduceTask, say: Say, progress: Progress) -> None:
+    """Make what is missing of a batch: the artifacts of each unit, and the sum of each label.
+
+    A unit that is refused never stops the others; `progress` hears of each that is done.
+
+    Raises
+    ------
+    FailedError
+        If an input file is not the one planned with, or disk or memory failed. The other units are done; no sum is
+        written.
+    """
+    batch = Batch(results, target, say, target.exclusion_masks())
+    leaves = {label: results / stack_file(task.target, label, key) for label, key in task.leaves.items()}
+    sums = {label: StackSum() for label, path in leaves.items() if not path.exists()}
+    rows: dict[str, list[Row]] = {label: [] for label in sums}
+    failed: list[str] = []
+    for keys in task.units:
+        refusal = ""
+        try:
+            for label, part, row in _parts(batch, keys, tuple(sums)):
+                sums[label].add(part)
+                rows[label].append(row)
+                refusal = str(row["reason"]) if row["status"] == "refused" else ""
+        except FailedError as error:
+            failed.append(str(error))
+        except MemoryError:
+            failed.append(f"run {keys.unit.name}: {memory_message()}")
+        progress.step(f"run {keys.unit.name}: {refusal}" if refusal else "", failed)
+    if failed:
+        raise FailedError("\n".join(dict.fromkeys(failed)))
+    for label, total in sums.items():
+        write_stack(leaves[label], total.result(), task.leaves[label], rows[label], target.compression)
+
+
+def _parts(batch: Batch, keys: UnitKeys, labels: tuple[str, ...]) -> Iterator[tuple[str, RunStack | Stack, Row]]:
+    """What a unit gives to the sum of each label, with its row; makes the artifacts that are missing."""
+    target, folder = batch.target, batch.results
+    paths = {label: folder / background_file(target.name, keys, label) for label in keys.backgrounds}
+    wanted = [label for label, path in paths.items() if label in labels or (batch.keeps and not path.exists())]
+    if not wanted and (not batch.keeps or (folder / reduced_file(target.name, keys)).exists()):
+        return
+    reduced = _reduced(batch, keys)
+    place: Row = {"obs_id": keys.unit.obs_id, "piece": keys.unit.piece}
+    for label in wanted:
+        made = _background(batch, keys, label, reduced)
+        if label not in labels:
+            continue
+        if isinstance(reduced, Verdict):
+            yield label, empty_stack(), {**place, "status": reduced.status, "reason": reduced.reason}
+        elif isinstance(made, Background) and not made.failed:
+            row = {**place, "status": "ok", "reason": "", "run": reduced.row, "background": made.row}
+            yield label, run_stack(reduced, made), row
+        else:
+            failed = made.failed or "" if isinstance(made, Background) else made.reason
+            status = "refused" if target.backgrounds[label].on_failure == "error" else "dropped"
+            background = made.row if isinstance(made, Background) else {}
+            row = {**place, "status": status, "reason": failed, "run": reduced.row, "background": background}
+            yield label, empty_stack(), row
+
+
+def _reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:
+    """Maps of a unit from its artifact, or made and kept; or why there are none."""
+    path = batch.results / reduced_file(batch.target.name, keys)
+
+    def unpack(kept: Artifact) -> Reduced | Verdict:
+        found = kept.attributes
+        if found["status"] != "ok":
+            return Verdict(found["status"], found["reason"])
+        maps, gti_s = cubes(kept, "counts", "mask_safe", "irf_exposure"), np.asarray(kept.datasets["gti_s"])
+        return Reduced(maps, gti_s, found["row"])
+
+    found = read_kept(path, "reduced", keys.reduced, batch.say, unpack)
+    if found is not None:
+        return found
+    made = _make_reduced(batch, keys)
+    about: dict[str, object]
+    datasets: dict[str, Cube | NDArray[Any]]
+    if isinstance(made, Verdict):
+        batch.say(f"run {keys.unit.name}: {made.status}: {made.reason}")
+        about, datasets = {"status": made.status, "reason": made.reason}, {}
+    else:
+        about, datasets = {"status": "ok", "row": made.row}, {**made.maps, "gti_s": made.gti_s}
+    provenance = {"options": to_plain(batch.target.reduce), "inputs": sorted(keys.inputs.values())}
+    _keep(batch, path, Artifact("reduced", keys.reduced, versions.REDUCE, datasets, about, provenance))
+    return made
+
+
+def _make_reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:
+    """Read and reduce a unit."""
+    try:
+        made = reduce_observation(batch.observation(keys), batch.target.reduce)
+    except RunRefused as error:
+        return Verdict("refused", str(error).removeprefix(f"run {keys.unit.obs_id}: "))
+    except (RunSkipped, NoOverlap) as error:
+        return Verdict("skipped", str(error))
+    return made if keys.unit.piece is None else replace(made, row={**made.row, "piece": keys.unit.piece})
+
+
+def _background(batch: Batch, keys: UnitKeys, label: str, reduced: Reduced | Verdict) -> Background | Verdict:
+    """Background of a unit from its artifact, or made and kept; of a unit that is left out, why."""
+    path = batch.results / background_file(batch.target.name, keys, label)
+    options, target, key = batch.target.backgrounds[label], batch.target, keys.backgrounds[label]
+
+    def artifact(about: Mapping[str, object], datasets: Mapping[str, Cube | NDArray[Any]]) -> Artifact:
+        inputs = {"reduced": keys.reduced, "exclusion": list(target.exclusion_digests)}
+        provenance = {"options": to_plain(target.background_options(label)), "inputs": inputs}
+        return Artifact("background", key, versions.BACKGROUND, datasets, about, provenance)
+
+    def unpack(kept: Artifact) -> Background:
+        about, usable = kept.attributes, np.asarray(kept.datasets["usable"])
+        maps = cubes(kept, *([] if about["failed"] or options.method == "none" else ["background"]))
+        return Background(maps, usable, about["row"], about["failed"], read_profiles(about["profiles"]))
+
+    if isinstance(reduced, Verdict):
+        if not path.exists():
+            _keep(batch, path, artifact({"status": reduced.status, "reason": reduced.reason}, {}))
+        return reduced
+    found = read_kept(path, "background", key, batch.say, unpack)
+    if found is not None:
+        return found
+    counts = reduced.maps["counts"]
+    excluded = batch.exclusions.mask(counts.geom, counts.axis("energy"))
+    made = make_background(reduced, options, excluded, target.position_deg, target.significance.radius_deg)
+    if made.failed:
+        batch.say(f"run {keys.unit.name}: {label}: {made.failed}")
+    datasets: dict[str, Cube | NDArray[Any]] = {**made.maps, "usable": made.usable}
+    about = {"status": "dropped" if made.failed else "ok", "failed": made.failed, "row": made.row}
+    _keep(batch, path, artifact({**about, "profiles": plain_profiles(made.profiles)}, datasets))
+    return made
+
+
+def cubes(artifact: Artifact, *needed: str) -> dict[str, Cube]:
+    """Maps of an artifact; KeyError if one that is needed is absent."""
+    return {name: artifact.maps[name] for name in (*artifact.maps, *needed)}
+
+
+def read_kept(path: Path, kind: str, key: str, say: Say, unpack: Callable[[Artifact], T]) -> T | None:
+    """What is made of an artifact that is whole, of this kind and key; None if there is none, or it is set aside.
+
+    What `unpack` misses in it is damage, too.
+    """
+    if not path.exists():
+        return None
+    try:
+        return unpack(read_artifact(path, kind=kind, key=key))
+    except (ArtifactDamaged, ArtifactMismatch, KeyError) as error:
+        reason = f"has no {error}" if isinstance(error, KeyError) else error.reason
+        say(f"{path}: damaged ({reason}); set aside as {set_aside(path).name} and made again")
+        return None
+
+
+def _keep(batch: Batch, path: Path, artifact: Artifact) -> None:
+    """Write an artifact of an observation, if they are kept."""
+    if batch.keeps:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep_temporaries(path.parent)
+        write_artifact(path, artifact, batch.target.compression)
+
+
+def _is_of_the_disk(error: BaseException | None) -> bool:
+    """Whether an error comes from a file system that fails, which says nothing about the content of a file."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return True
+        error = error.__cause__
+    return False

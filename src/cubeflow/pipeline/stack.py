@@ -1,0 +1,84 @@
+"""The task ``stack``: a node of the tree from its children; and how stacks are written and read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cubeflow.errors import FailedError
+from cubeflow.maps import Cube
+from cubeflow.pipeline import versions
+from cubeflow.pipeline.tasks import StackTask, Target, stack_file
+from cubeflow.products.profiles import Profiles
+from cubeflow.products.stack import Stack, StackSum
+from cubeflow.store.artifact import (
+    Artifact,
+    ArtifactDamaged,
+    ArtifactMismatch,
+    OpenArtifact,
+    open_artifact,
+    set_aside,
+    write_artifact,
+)
+
+Row = dict[str, Any]  # of a run: its place, status and reason, and the rows of its maps and its background
+
+
+def stack_node(results: Path, target: Target, task: StackTask, say: Callable[[str], None]) -> None:
+    """Stack the children of a node, in order, into its file.
+
+    Raises
+    ------
+    FailedError
+        If a child is damaged; it is set aside, and the next start makes it again.
+    """
+    total, rows = StackSum(), []
+    for child in task.children:
+        with open_stack(results / stack_file(task.target, task.label, child), child) as opened:
+            total.add(read_stack(opened))
+            rows += opened.artifact.attributes["rows"]
+    stacked = total.result()
+    path = results / stack_file(task.target, task.label, task.key)
+    write_stack(path, stacked, task.key, rows, target.compression)
+    say(f"{path.name}: {len(task.children)} stacks, {stacked.n_runs} runs, livetime {stacked.livetime_s:.1f} s")
+
+
+def write_stack(path: Path, stacked: Stack, key: str, rows: Sequence[Row], compression: str) -> None:
+    """Write a stack; everything but the maps goes into the attributes."""
+    times = {"ontime_s": stacked.ontime_s, "livetime_s": stacked.livetime_s}
+    about = {**times, "n_runs": stacked.n_runs, "profiles": plain_profiles(stacked.profiles), "rows": list(rows)}
+    datasets: dict[str, Cube | np.ndarray] = {**stacked.layers, "gti_s": stacked.gti_s}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_artifact(path, Artifact("stack", key, versions.STACK, datasets, about), compression)
+
+
+@contextmanager
+def open_stack(path: Path, key: str) -> Iterator[OpenArtifact]:
+    """Open a stack; one that is damaged or another one is set aside, and the job ends: FailedError."""
+    try:
+        with open_artifact(path, kind="stack", key=key) as opened:
+            yield opened
+    except (ArtifactDamaged, ArtifactMismatch) as error:
+        aside = set_aside(path).name
+        raise FailedError(f"{path}: damaged ({error.reason}); set aside as {aside}, start again to make it") from error
+
+
+def read_stack(opened: OpenArtifact) -> Stack:
+    """Stack of an open artifact, with maps in scratch files."""
+    about = opened.artifact.attributes
+    gti_s, profiles = np.asarray(opened.dataset("gti_s")), read_profiles(about["profiles"])
+    return Stack(opened.maps(), gti_s, about["ontime_s"], about["livetime_s"], about["n_runs"], profiles)
+
+
+def plain_profiles(profiles: Profiles | None) -> dict[str, list[list[float]]] | None:
+    """Profiles as plain numbers."""
+    return None if profiles is None else {name: values.tolist() for name, values in vars(profiles).items()}
+
+
+def read_profiles(plain: Mapping[str, list[list[float]]] | None) -> Profiles | None:
+    """Undo `plain_profiles`."""
+    return None if plain is None else Profiles(**{name: np.array(values) for name, values in plain.items()})

@@ -1,0 +1,191 @@
+"""The task ``table``: every selected run of a target, also the refused, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cubeflow.pipeline import versions
+from cubeflow.pipeline.certificate import certified
+from cubeflow.pipeline.stack import Row, open_stack
+from cubeflow.pipeline.tasks import TABLES, TableTask, Target, stack_file
+from cubeflow.store.tables import MAX_FITS_COLUMNS, write_table
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+Cell = bool | int | float | str | None
+SEVERITY = ("ok", "dropped", "skipped", "refused")
+STATUS = "ok, dropped (no background), skipped (no overlap with the map) or refused"
+UNITS = {"_deg": "deg", "_s": "s", "_tev": "TeV", "_m": "m"}  # endings of names, which become units
+
+# Of a run, in the order of the table; headers follow.
+FIRST = {
+    "obs_id": "run",
+    "piece": "which of the pieces that the run is split into",
+    "status": STATUS,
+    "reason": "why a run is not ok",
+    "object": "object named in the file",
+    "ra_pnt": "right ascension of the pointing, ICRS",
+    "dec_pnt": "declination of the pointing, ICRS",
+    "offset": "separation of the pointing from the target",
+    "ontime": "sum of the good time intervals",
+    "livetime": "ontime times DEADC",
+    "n_events": "events read",
+    "n_events_gti": "events inside the good time intervals",
+    "counts": "counts in the map",
+    "counts_safe": "counts in safe bins of the map",
+    "energy_threshold": "lower edge of the first safe bin of reconstructed energy",
+    "quirks": "deviations of the files from the format",
+    "repairs": "what was repaired or dropped, with how often",
+}
+HEADERS = {
+    "azimuth": "azimuth of the pointing",
+    "deadc": "livetime over ontime",
+    "dec_object": "declination of the object named in the file",
+    "event_count": "rows of the event list",
+    "header_livetime": "LIVETIME of the header",
+    "header_ontime": "ONTIME of the header",
+    "hi_thres": "upper energy threshold, HI_THRES of the effective area",
+    "instrument": "instrument named in the file",
+    "lo_thres": "lower energy threshold, LO_THRES of the effective area",
+    "n_tels": "number of telescopes",
+    "obs_mode": "mode of observation",
+    "ra_object": "right ascension of the object named in the file",
+    "telescope": "telescope named in the file",
+    "timesys": "time system of the header",
+    "tstart": "start, TT since MJD 51910",
+    "tstop": "end, TT since MJD 51910",
+    "zenith": "zenith angle of the pointing",
+}
+# Of a background, after its label; those of an energy group end with its number.
+OF_LABEL = {
+    "status": STATUS,
+    "on": "counts in the disc about the target (significance.radius)",
+    "off": "OFF counts of the ring about the target",
+    "alpha": "background in the disc over OFF counts",
+    "background": "background in the disc about the target",
+    "excess": "ON counts less background in the disc about the target",
+    "significance": "of the excess at the target, in sigma",
+    "pixels_without_off": "safe pixels without OFF acceptance",
+    "norm": "norm of the acceptance",
+    "norm_err": "error of the norm",
+    "tilt": "power-law tilt of the acceptance",
+    "tilt_err": "error of the tilt",
+    "counts": "counts from which the norm was found",
+    "acceptance": "acceptance from which the norm was found",
+    "energy_min": "lower edge of the energy group",
+    "energy_max": "upper edge of the energy group",
+    "flags": "sum of 1 merged, 2 no acceptance, 4 too few counts, 8 outside the limits, 16 no tilt",
+    "note": "what is wrong with the norm of a run that is kept all the same",
+}
+_COMMON = FIRST | HEADERS
+
+
+def write_run_table(results: Path, target: Target, task: TableTask, say: Callable[[str], None]) -> None:
+    """Write ``runs.ecsv``, ``runs.csv`` and ``runs.fits`` of a target, from the last stack of each label."""
+    rows: dict[tuple[int, int], dict[str, Cell]] = {}
+    for label, root in task.roots.items():
+        with open_stack(results / stack_file(task.target, label, root), root) as opened:
+            for row in opened.artifact.attributes["rows"]:
+                place = row["obs_id"], -1 if row["piece"] is None else row["piece"]
+                _merge(rows.setdefault(place, {}), row, label)
+    for refusal in task.refused:
+        about: dict[str, Cell] = {"obs_id": refusal.obs_id, "status": "refused", "reason": refusal.reason}
+        rows.setdefault((refusal.obs_id, -1), {}).update(about)
+    table = make_table([rows[place] for place in sorted(rows)], list(target.backgrounds), task.key)
+    folder = results / task.target
+    paths = [folder / name for name in TABLES]
+    made_from = {"target": task.target, "inputs": dict(task.roots), "versions": {"table": versions.TABLE}}
+    with certified(folder, task.key, paths, made_from):
+        write_table(folder / "runs", table)
+    if len(table.colnames) > MAX_FITS_COLUMNS:
+        say(f"{paths[2]}: the first {MAX_FITS_COLUMNS} of {len(table.colnames)} columns, FITS allows no more")
+    ok = sum(row["status"] == "ok" for row in rows.values())
+    say(f"{paths[0]}: {len(rows)} runs, {ok} of them ok")
+
+
+def make_table(rows: Sequence[dict[str, Cell]], labels: Sequence[str], key: str) -> Table:
+    """Rows as a table with units and descriptions, columns of the run first, then label by label.
+
+    Cells that a row does not have are masked. A column holds truth values, whole numbers, numbers or text.
+    """
+    from astropy.table import MaskedColumn, Table
+
+    table = Table(meta={"labels": list(labels), "key": key})
+    names = {name: None for row in rows for name in row}
+    for name in sorted(names, key=lambda name: _order(_split_unit(name)[0], labels)):
+        column, unit = _split_unit(name)
+        cells = [row.get(name) for row in rows]
+        kind = _kind({type(cell) for cell in cells} - {type(None)})
+        empty = kind()
+        data = [empty if cell is None else kind(cell) for cell in cells]
+        mask = [cell is None for cell in cells]
+        about = _describe(column, _label_of(column, labels))
+        table[column] = MaskedColumn(data, mask=mask if any(mask) else False, unit=unit, description=about)
+    return table
+
+
+def _kind(kinds: set[type]) -> type[bool] | type[int] | type[float] | type[str]:
+    """Type of a column from those of its cells; text for a column without any value."""
+    for kind, allowed in ((bool, {bool}), (int, {int, bool}), (float, {float, int, bool})):
+        if kinds and kinds <= allowed:
+            return kind
+    return str
+
+
+def _merge(merged: dict[str, Cell], row: Row, label: str) -> None:
+    """Add the row of one label to the row of its run; the worst status of its labels is the run's."""
+    merged["obs_id"] = row["obs_id"]
+    if row["piece"] is not None:
+        merged["piece"] = row["piece"]
+    for name, value in row.get("run", {}).items():
+        merged[name] = _text(value) if isinstance(value, (list, dict)) else value
+    for name, value in {"status": row["status"], **row.get("background", {})}.items():
+        if name == "offset_deg":  # of the run from the target, whatever the background
+            merged[name] = value
+        elif isinstance(value, list):
+            merged |= {f"{label}_{name}_{index}": item for index, item in enumerate(value)}
+        else:
+            merged[f"{label}_{name}"] = value
+    if SEVERITY.index(row["status"]) >= SEVERITY.index(str(merged.get("status", "ok"))):
+        merged["status"], merged["reason"] = row["status"], row["reason"] or merged.get("reason", "")
+
+
+def _text(value: list[Any] | dict[str, Any]) -> str:
+    """Names, or names with numbers, in one cell."""
+    return " ".join(value if isinstance(value, list) else (f"{key}={count}" for key, count in sorted(value.items())))
+
+
+def _split_unit(name: str) -> tuple[str, str | None]:
+    """Name and unit of a column, from a name with the unit at its end (or before the number of a group)."""
+    stem, dot, group = name.rpartition("_") if name.rpartition("_")[2].isdigit() else (name, "", "")
+    for ending, unit in UNITS.items():
+        if stem.endswith(ending):
+            return f"{stem.removesuffix(ending)}{dot}{group}", unit
+    return name, None
+
+
+def _label_of(column: str, labels: Sequence[str]) -> str | None:
+    """Label to which a column belongs; None for a column of the run."""
+    if column in _COMMON:
+        return None
+    return max((label for label in labels if column.startswith(f"{label}_")), key=len, default=None)
+
+
+def _describe(column: str, label: str | None) -> str:
+    """What a column of a run (`label` None) or of a label holds; empty if that is not known."""
+    if label is None:
+        return _COMMON.get(column, "")
+    name = column.removeprefix(f"{label}_")
+    stem, _, group = name.rpartition("_")
+    return OF_LABEL.get(stem if group.isdigit() else name, "")
+
+
+def _order(column: str, labels: Sequence[str]) -> tuple[int, int, str]:
+    """Place of a column: first those of the run that everyone looks for, then headers, then label by label."""
+    label = _label_of(column, labels)
+    if label is not None:
+        return 1 + labels.index(label), 0, column
+    return 0, list(FIRST).index(column) if column in FIRST else len(FIRST), column

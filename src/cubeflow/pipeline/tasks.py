@@ -1,0 +1,236 @@
+"""What there is to do: tasks, each of which makes files that are named by what is in them.
+
+A task holds all that it needs beside its `Target`, so that a job reads these two and nothing else of a plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cubeflow.dl3.entries import RunEntry
+from cubeflow.observation import Unit
+from cubeflow.products.background import BackgroundOptions
+from cubeflow.products.exclusion import ExclusionFile, ExclusionMasks
+from cubeflow.products.reduced import ReduceOptions
+from cubeflow.products.significance import SignificanceOptions
+from cubeflow.store.keys import short
+
+FOLDER = ".cubeflow"  # of plans, locks and progress, below the results
+PRODUCTS = ("cube.h5", "dataset.fits.gz", "datasets.yaml", "significance.fits.gz")
+TABLES = ("runs.ecsv", "runs.csv", "runs.fits")
+PICTURES = tuple(f"{name}.png" for name in ("significance", "excess", "counts", "background", "exposure"))
+REGIONS = ("exclusion.reg", "pointings.reg")
+
+
+@dataclass(frozen=True)
+class Target:
+    """All that decides the products of a target."""
+
+    name: str  # safe in file names
+    position_deg: tuple[float, float]  # right ascension and declination, ICRS
+    reduce: ReduceOptions  # geometry, axes and cuts
+    backgrounds: Mapping[str, BackgroundOptions]  # methods by label
+    exclusion: tuple[ExclusionFile, ...]  # files of what is not background
+    exclusion_digests: tuple[str, ...]  # sha256 of the content of each
+    significance: SignificanceOptions  # disc in which counts are summed
+    compression: Literal["blosc", "gzip", "none"] = "blosc"  # filter of the artifacts
+    keep: Literal["all", "none"] = "all"  # artifacts of observations, or only the sums of batches
+    on_refused: Literal["continue", "fail"] = "continue"  # export without the runs that are refused, or fail
+
+    def background_options(self, label: str) -> dict[str, object]:
+        """All that decides a background beside the maps and the content of the exclusion files: hashed, and kept."""
+        return {
+            "position_deg": self.position_deg,
+            "significance": self.significance,
+            "exclusion": [(file.energy_min_tev, file.energy_max_tev) for file in self.exclusion],
+            "compression": self.compression,
+            "method": self.backgrounds[label],
+        }
+
+    def exclusion_masks(self) -> ExclusionMasks:
+        """Masks of what is not background, from files of which nothing is read yet."""
+        return ExclusionMasks(self.exclusion, self.exclusion_digests)
+
+
+@dataclass(frozen=True)
+class UnitKeys:
+    """A unit with what is read for it and the keys of what is made of it."""
+
+    unit: Unit  # run, or piece of one
+    entry: RunEntry  # where its HDUs lie
+    inputs: Mapping[str, str]  # sha256 of each of its files, by path
+    reduced: str  # key of its maps
+    backgrounds: Mapping[str, str]  # key of its background by label
+
+
+@dataclass(frozen=True)
+class ReduceTask:
+    """Units of a target that are reduced one after the other, and their sum (a leaf of the tree) by label."""
+
+    kind: Literal["reduce"] = field(default="reduce", kw_only=True)
+    target: str
+    units: tuple[UnitKeys, ...]  # in order
+    leaves: Mapping[str, str]  # key of the sum by label
+
+
+@dataclass(frozen=True)
+class StackTask:
+    """A node of the tree: the sum of its children, in order; all are given by their keys."""
+
+    kind: Literal["stack"] = field(default="stack", kw_only=True)
+    target: str
+    label: str
+    key: str
+    children: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ExportTask:
+    """Final products of a label."""
+
+    kind: Literal["export"] = field(default="export", kw_only=True)
+    target: str
+    label: str
+    key: str  # of the products
+    root: str  # key of the last stack
+    runs: Mapping[str, str]  # key of the background of each unit, for those who ask why a result changed
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A run that is left out before anything of it is read, and why."""
+
+    obs_id: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class TableTask:
+    """Run table of a target."""
+
+    kind: Literal["table"] = field(default="table", kw_only=True)
+    target: str
+    key: str  # of the table
+    roots: Mapping[str, str]  # key of the last stack by label
+    refused: tuple[Refusal, ...]  # runs that no stack knows
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Resolution of the images on the page, and whether all images of a label are shown there."""
+
+    dpi: int
+    shows_all: bool
+
+
+@dataclass(frozen=True)
+class FiguresTask:
+    """Pictures of a label and its section of the report; for one label of a target, its DS9 regions."""
+
+    kind: Literal["figures"] = field(default="figures", kw_only=True)
+    target: str
+    label: str
+    key: str
+    cube_key: str
+    detail: Detail
+    writes_regions: bool = True
+
+
+@dataclass(frozen=True)
+class ReportTarget:
+    """A target in the report: key of the figures of each label, and key of the run table."""
+
+    name: str
+    labels: Mapping[str, str]
+    table: str
+
+
+@dataclass(frozen=True)
+class ReportTask:
+    """The page that shows all targets."""
+
+    kind: Literal["report"] = field(default="report", kw_only=True)
+    key: str
+    targets: tuple[ReportTarget, ...]
+
+
+Task = ReduceTask | StackTask | ExportTask | TableTask | FiguresTask | ReportTask
+
+
+def files_of(task: Task, target: Target | None = None) -> list[str]:
+    """Files that a task makes, below the results; a certificate comes last.
+
+    `target` is the one of a `ReduceTask`, which keeps artifacts of observations or not.
+    """
+    match task:
+        case ReduceTask():
+            kept = task.units if target is None or target.keep == "all" else ()
+            artifacts = [file for unit in kept for file in unit_files(task.target, unit)]
+            return artifacts + [stack_file(task.target, label, key) for label, key in task.leaves.items()]
+        case StackTask():
+            return [stack_file(task.target, task.label, task.key)]
+        case ExportTask():
+            folder = f"{task.target}/{task.label}"
+            return [*(f"{folder}/{name}" for name in PRODUCTS), certificate_file(folder, task.key)]
+        case TableTask():
+            return [*(f"{task.target}/{name}" for name in TABLES), certificate_file(task.target, task.key)]
+        case FiguresTask():
+            folder = f"{task.target}/{task.label}"
+            regions = [f"{task.target}/{name}" for name in REGIONS if task.writes_regions]
+            return [*(f"{folder}/{name}" for name in PICTURES), *regions, figures_file(folder, task.key)]
+        case ReportTask():
+            return ["report.html", certificate_file("", task.key)]
+
+
+def inputs_of(task: Task) -> list[str]:
+    """Files of other tasks that a task reads, below the results."""
+    match task:
+        case ReduceTask():
+            return []
+        case StackTask():
+            return [stack_file(task.target, task.label, child) for child in task.children]
+        case ExportTask():
+            return [stack_file(task.target, task.label, task.root)]
+        case TableTask():
+            return [stack_file(task.target, label, root) for label, root in task.roots.items()]
+        case FiguresTask():
+            return [f"{task.target}/{task.label}/cube.h5", f"{task.target}/runs.fits"]
+        case ReportTask():
+            sections = [
+                figures_file(f"{each.name}/{label}", key) for each in task.targets for label, key in each.labels.items()
+            ]
+            return sections + [f"{each.name}/runs.fits" for each in task.targets]
+
+
+def unit_files(target: str, keys: UnitKeys) -> Iterator[str]:
+    """Artifacts of a unit, below the results: its maps, then its background for each label."""
+    yield reduced_file(target, keys)
+    for label in keys.backgrounds:
+        yield background_file(target, keys, label)
+
+
+def reduced_file(target: str, keys: UnitKeys) -> str:
+    """Maps of a unit."""
+    return f"{target}/obs/{keys.unit.name}/reduced-{short(keys.reduced)}.h5"
+
+
+def background_file(target: str, keys: UnitKeys, label: str) -> str:
+    """Background of a unit."""
+    return f"{target}/obs/{keys.unit.name}/background-{label}-{short(keys.backgrounds[label])}.h5"
+
+
+def stack_file(target: str, label: str, key: str) -> str:
+    """Leaf or node of the tree of a label."""
+    return f"{target}/stack/{label}/{short(key)}.h5"
+
+
+def certificate_file(folder: str, key: str) -> str:
+    """What the products in a folder were made from."""
+    return f"{folder}/made-{short(key)}.json".removeprefix("/")
+
+
+def figures_file(folder: str, key: str) -> str:
+    """Section of a label in the report."""
+    return f"{folder}/figures-{short(key)}.json"

@@ -1,0 +1,243 @@
+"""Jobs: tasks that share a process, as the rules of the workflow start them; and the file in which jobs find them.
+
+The file is JSON line by line, each beginning with what it is and its name: the targets, then the jobs with their tasks.
+A job reads the lines that it needs and no others, whatever the size of the plan.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from itertools import chain
+from math import ceil
+from pathlib import Path
+from typing import Any, Literal
+
+from cubeflow.errors import MistakeError
+from cubeflow.pipeline.tasks import (
+    ExportTask,
+    FiguresTask,
+    ReduceTask,
+    ReportTask,
+    StackTask,
+    TableTask,
+    Target,
+    Task,
+    files_of,
+    inputs_of,
+)
+from cubeflow.plan.estimate import Estimate
+from cubeflow.store.atomic import write_atomic
+from cubeflow.store.keys import from_plain, to_plain
+
+Kind = Literal["reduce", "stack", "export", "figures", "report"]
+LIMIT_S = 16.0  # of estimated CPU time in a job: the start of its process is some percent of it
+LEAST_S = 2.0  # and less is not worth a second process
+CPU_S = {"figures": 1.5, "table": 0.3, "report": 1.0}
+
+
+@dataclass(frozen=True)
+class Job:
+    """Tasks that one process does.
+
+    Parameters
+    ----------
+    name : str
+        Name of its rule.
+    kind : str
+        Which command does it.
+    tasks : tuple of Task
+        In order.
+    sources : tuple of str
+        DL3 files that it reads.
+    inputs : tuple of str
+        Files that it reads and that other jobs are yet to make, below the results.
+    outputs : tuple of str
+        Files that it makes, below the results.
+    message : str
+        Targets and runs, for people.
+    memory_mb : int
+        Need of its largest task.
+    seconds : float
+        Estimated CPU time.
+    is_made : bool
+        Whether all its outputs are there.
+    """
+
+    name: str
+    kind: Kind
+    tasks: tuple[Task, ...]
+    sources: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    message: str
+    memory_mb: int
+    seconds: float
+    is_made: bool
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A task with those of its files that one job makes."""
+
+    task: Task
+    files: tuple[str, ...]
+    memory_mb: int
+    seconds: float
+    is_made: bool
+
+
+def make_jobs(
+    tasks: Iterable[Task],
+    targets: Mapping[str, Target],
+    needs: Mapping[str, Estimate],
+    exists: Callable[[str], bool],
+    is_made: Callable[[Task], bool],
+) -> tuple[Job, ...]:
+    """Put tasks into jobs.
+
+    What is there and what is missing of a batch are two jobs: Snakemake removes all outputs of a job before it starts.
+    Inputs are what is yet to be made: what is named by its content is never stale, and its time says nothing.
+
+    Parameters
+    ----------
+    tasks : iterable of Task
+        In order.
+    targets, needs : mapping
+        Options and estimates by name of the target.
+    exists : callable
+        Whether a file is there, given below the results.
+    is_made : callable
+        Whether all files of a task are there and current.
+    """
+    parts: dict[tuple[Kind, bool], list[_Part]] = {}
+    for task in tasks:
+        kind: Kind = "export" if isinstance(task, TableTask) else task.kind
+        for part in _parts(task, kind, targets, needs, exists, is_made):
+            parts.setdefault((kind, part.is_made), []).append(part)
+    pending = {file for found in parts.values() for part in found if not part.is_made for file in part.files}
+    jobs: list[Job] = []
+    for (kind, made), found in parts.items():
+        packed = [[part] for part in found] if made or kind == "stack" else _packed(found)
+        for number, group in enumerate(packed, start=1):  # the one report is a rule that people ask for by name
+            name = kind if kind == "report" else f"{kind}{'_made' * made}_{number}"
+            jobs.append(_job(name, kind, group, pending))
+    return tuple(jobs)
+
+
+def _parts(
+    task: Task,
+    kind: Kind,
+    targets: Mapping[str, Target],
+    needs: Mapping[str, Estimate],
+    exists: Callable[[str], bool],
+    is_made: Callable[[Task], bool],
+) -> Iterator[_Part]:
+    """Parts of a task: of a batch its files that are there, and those that are not."""
+    if isinstance(task, ReportTask):
+        memory_mb = max(need.memory_mb[kind] for need in needs.values())
+        yield _Part(task, tuple(files_of(task)), memory_mb, CPU_S[kind], is_made(task))
+        return
+    need, files = needs[task.target], files_of(task, targets[task.target])
+    if not isinstance(task, ReduceTask):
+        seconds = CPU_S.get(task.kind, need.export_s)
+        yield _Part(task, tuple(files), need.memory_mb[kind], seconds, is_made(task))
+        return
+    there = {file: exists(file) for file in files}
+    for made in (True, False):
+        part = tuple(file for file, is_there in there.items() if is_there == made)
+        if part:
+            yield _Part(task, part, need.memory_mb[kind], len(task.units) * need.run_s, made)
+
+
+def _packed(parts: Sequence[_Part]) -> list[list[_Part]]:
+    """Cut parts into jobs of about the same length, in order: as few as hold them, but two where it is worth it."""
+    total = sum(part.seconds for part in parts)
+    number = max(ceil(total / LIMIT_S), 2 if total > LEAST_S else 1)
+    packed: list[list[_Part]] = [[]]
+    done = 0.0
+    for part in parts:
+        if packed[-1] and done + part.seconds / 2 > total * len(packed) / number:
+            packed.append([])
+        packed[-1].append(part)
+        done += part.seconds
+    return packed
+
+
+def _job(name: str, kind: Kind, parts: Sequence[_Part], pending: Set[str]) -> Job:
+    tasks = tuple(part.task for part in parts)
+    outputs = tuple(file for part in parts for file in part.files)
+    sources = {path for task in tasks if isinstance(task, ReduceTask) for keys in task.units for path in keys.inputs}
+    needed = dict.fromkeys(file for task in tasks for file in inputs_of(task))
+    return Job(
+        name=name,
+        kind=kind,
+        tasks=tasks,
+        sources=tuple(sorted(sources)),
+        inputs=tuple(file for file in needed if file in pending and file not in outputs),
+        outputs=outputs,
+        message="; ".join(dict.fromkeys(map(describe, tasks))),
+        memory_mb=max(part.memory_mb for part in parts),
+        seconds=sum(part.seconds for part in parts),
+        is_made=all(part.is_made for part in parts),
+    )
+
+
+def describe(task: Task) -> str:
+    """What a task is about, in words."""
+    match task:
+        case ReduceTask():
+            first, last = task.units[0].unit.name, task.units[-1].unit.name
+            return f"{task.target}: " + (f"run {first}" if first == last else f"runs {first}-{last}")
+        case StackTask():
+            return f"{task.target}: {task.label}: {len(task.children)} stacks"
+        case ExportTask() | FiguresTask():
+            return f"{task.target}: {task.label}"
+        case TableTask():
+            return f"{task.target}: run table"
+        case ReportTask():
+            return f"{len(task.targets)} targets"
+
+
+def write_plan_file(path: Path, targets: Mapping[str, Target], jobs: Sequence[Job]) -> None:
+    """Write targets and jobs line by line."""
+    lines = [_start("target", name) + json.dumps(to_plain(target)) for name, target in targets.items()]
+    lines += [_start("job", job.name) + json.dumps(to_plain(job)) for job in jobs]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, "".join(f"{line}}}\n" for line in lines).encode())
+
+
+def read_jobs(path: Path, names: Collection[str] | None = None) -> list[Job]:
+    """Jobs of a plan file, or some of them; raises as `read_targets`."""
+    return [from_plain(Job, plain) for plain in _read(path, "job", names).values()]
+
+
+def read_targets(path: Path, names: Collection[str]) -> dict[str, Target]:
+    """Targets of a plan file.
+
+    Raises
+    ------
+    MistakeError
+        If the file is none that a plan has written, or has no line of a name.
+    """
+    return {name: from_plain(Target, plain) for name, plain in _read(path, "target", names).items()}
+
+
+def _read(path: Path, kind: str, names: Collection[str] | None) -> dict[str, Any]:
+    """Plain content of the lines of a kind by name, or of some of them."""
+    starts = (f'{{"is": "{kind}", ',) if names is None else tuple(_start(kind, name) for name in names)
+    try:
+        with path.open() as lines:
+            if not (first := next(lines, "")).startswith('{"is": '):
+                raise ValueError(f"its first line is {first[:40]!r}")
+            found = [json.loads(line) for line in chain([first], lines) if line.startswith(starts)]
+    except (OSError, ValueError) as error:
+        raise MistakeError(f"{path}: expected a plan of this version; make it again: {error}") from error
+    if missing := sorted(set(names or ()) - {each["name"] for each in found}):
+        raise MistakeError(f"{path}: no {kind} {', '.join(missing)}")
+    return {each["name"]: each["content"] for each in found}
+
+
+def _start(kind: str, name: str) -> str:
+    return f'{{"is": "{kind}", "name": {json.dumps(name)}, "content": '

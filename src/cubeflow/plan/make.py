@@ -1,0 +1,258 @@
+"""From a configuration to a plan: what the Snakefile, ``cubeflow plan`` and ``cubeflow run`` start with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from cubeflow.config import Config
+from cubeflow.config.sections import Observations
+from cubeflow.dl3.entries import Store, StoreError, direction_of
+from cubeflow.dl3.index import open_store
+from cubeflow.errors import MistakeError
+from cubeflow.maps.sphere import angular_distance_deg
+from cubeflow.pipeline.certificate import holds
+from cubeflow.pipeline.tasks import (
+    FOLDER,
+    ReduceTask,
+    ReportTask,
+    StackTask,
+    Target,
+    Task,
+    files_of,
+    inputs_of,
+)
+from cubeflow.plan.digests import DigestCache
+from cubeflow.plan.estimate import Estimate, check_memory, estimate
+from cubeflow.plan.jobs import Job, make_jobs, write_plan_file
+from cubeflow.plan.select import select_runs
+from cubeflow.plan.tasks import TargetTasks, TaskMaker, report_task
+from cubeflow.products.exclusion import check_exclusion
+from cubeflow.store.atomic import StorageError, file_sha256
+from cubeflow.store.keys import make_key, short
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All that there is to do for a configuration, and how much of it is done."""
+
+    results: Path  # results folder
+    store: Store  # runs
+    targets: Mapping[str, Target]  # options by name
+    observations: Mapping[str, Observations]  # which runs are used, by name of the target
+    tasks: Mapping[str, TargetTasks]  # by name of the target
+    needs: Mapping[str, Estimate]  # estimates by name of the target
+    report: ReportTask | None  # page of all targets; None if none has a run
+    cache: DigestCache  # digests of the inputs
+    is_forced: bool = False  # take nothing as made, whatever is there
+
+    @property
+    def all_tasks(self) -> Iterator[Task]:
+        """All tasks, each after those whose files it reads."""
+        for found in self.tasks.values():
+            yield from found.tasks
+        if self.report is not None:
+            yield self.report
+
+    def files(self, task: Task) -> list[str]:
+        """Files that a task makes, below the results."""
+        return files_of(task, None if isinstance(task, ReportTask) else self.targets[task.target])
+
+    def exists(self, file: str) -> bool:
+        """Whether a file below the results is there: one that is named by its content is whole and right then."""
+        return not self.is_forced and (self.results / file).exists()
+
+    def is_made(self, task: Task) -> bool:
+        """Whether all files of a task are there; products with plain names as their certificate says."""
+        if self.is_forced:
+            return False
+        files = self.files(task)
+        if isinstance(task, ReduceTask | StackTask) or task.kind == "figures":
+            return all(map(self.exists, files))
+        return holds(self.results / files[-1])
+
+    @cached_property
+    def needed(self) -> tuple[Task, ...]:
+        """Tasks that make what is wanted, final products and all after them, as far as it is not made; in order.
+
+        What lies below a stack that is there is not wanted: who wants it asks for it.
+        """
+        found: list[Task] = []
+        wanted: set[str] = set()
+        for task in reversed(list(self.all_tasks)):
+            is_final = not isinstance(task, ReduceTask | StackTask)
+            if (is_final or not wanted.isdisjoint(files_of(task))) and not self.is_made(task):
+                found.append(task)
+                wanted |= {file for file in inputs_of(task) if not self.exists(file)}
+        return tuple(reversed(found))
+
+    @cached_property
+    def jobs(self) -> tuple[Job, ...]:
+        """Tasks put into jobs."""
+        return make_jobs(self.all_tasks, self.targets, self.needs, self.exists, self.is_made)
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of what is to be done, which names the file of the plan."""
+        return short(make_key("plan", 1, {"jobs": self.jobs, "targets": self.targets}, {}))
+
+    @cached_property
+    def config(self) -> str:
+        """Digest of the configuration, which names its lock."""
+        return short(make_key("config", 1, {"targets": self.targets}, {}))
+
+    @property
+    def path(self) -> Path:
+        """File of the plan, which names its configuration and what is to be done."""
+        return self.results / FOLDER / f"plan-{self.config}-{self.digest}.jsonl"
+
+    def write(self) -> Path:
+        """Write the plan for jobs, and what is known of the inputs for the next plan."""
+        self.cache.save()
+        write_plan_file(self.path, self.targets, self.jobs)
+        return self.path
+
+
+def make_plan(config: Config, say: Say, is_forced: bool = False) -> Plan:
+    """Plan all targets of a configuration. Writes nothing but the simulated store of a demo.
+
+    Raises
+    ------
+    MistakeError
+        If there is no store, a file that the configuration names is missing, or a target is too large.
+    """
+    targets = {name: make_target(config, name) for name in config.targets}
+    _look_at_energies(targets, say)
+    for name, target in targets.items():
+        check_memory(name, estimate(target), target, config.memory_mb)
+    _simulate(config, say)
+    store = _open_store(config)
+    for problem in store.left_out:
+        say(f"data.store: left out: {problem}")
+    results = config.results
+    for folder in (results, *results.parents):
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(20, "Not a directory", str(folder))
+    if (results / "plan.json").is_file():
+        say(f"{results}: holds results of the first edition, which are left alone; cubeflow clean lists them")
+    cache = DigestCache.load(results / FOLDER / "digests.json")
+    n_labels = sum(len(target.backgrounds) for target in targets.values())
+    tasks: dict[str, TargetTasks] = {}
+    needs: dict[str, Estimate] = {}
+    for name, target in targets.items():
+        section = config.targets[name]
+        entries, refused, unselected = select_runs(store, section.observations, target.position_deg)
+        maker = TaskMaker(target, cache, section.stack.batch, section.stack.fanout, n_labels)
+        tasks[name] = maker.make(entries, refused, unselected)
+        needs[name] = estimate(target, entries)
+    shown = {name: found for name, found in tasks.items() if found.export}
+    report = report_task(shown) if shown else None
+    observations = {name: config.targets[name].observations for name in targets}
+    plan = Plan(results, store, targets, observations, tasks, needs, report, cache, is_forced)
+    for name, found in tasks.items():
+        if targets[name].exclusion and not all(map(plan.is_made, found.reduce)):
+            check_exclusion(name, targets[name].reduce, targets[name].exclusion)
+    return plan
+
+
+def make_target(config: Config, name: str) -> Target:
+    """Options of a target; MistakeError if an exclusion file cannot be read."""
+    section = config.targets[name]
+    digests = []
+    for file in section.exclusion:
+        if not file.path.is_file():
+            raise MistakeError(f"targets.{name}.exclusion: {file.path}: expected a regular file, found none")
+        try:
+            digests.append(file_sha256(file.path))
+        except StorageError as error:
+            raise MistakeError(f"targets.{name}.exclusion: {error}") from error
+    return Target(
+        name,
+        section.icrs_deg,
+        section.reduce_options(),
+        section.backgrounds,
+        section.exclusion,
+        tuple(digests),
+        section.significance,
+        config.artifacts.compression,
+        config.artifacts.keep,
+        config.on_refused,
+    )
+
+
+def say_planned(plan: Plan, say: Say) -> None:
+    """Say how many runs each target has, and what is left out before any job starts."""
+    for name, found in plan.tasks.items():
+        say(f"{name}: {found.n_runs} runs in {len(found.reduce)} batches, {len(found.refused)} refused")
+        for refusal in found.refused:
+            say(f"{name}: run {refusal.obs_id}: refused: {refusal.reason}")
+
+
+def require_runs(plan: Plan) -> None:
+    """Raise MistakeError that says why if no target has any run."""
+    if not any(found.reduce for found in plan.tasks.values()):
+        reasons = [_why_no_runs(plan, name) for name in plan.targets]
+        raise MistakeError("\n".join([f"data.store: {plan.store.path}: no run is left for any target", *reasons]))
+
+
+def _why_no_runs(plan: Plan, name: str) -> str:
+    """Reason, with the run whose pointing is closest to the target."""
+    refused, n_runs = plan.tasks[name].refused, len(plan.store.runs)
+    if refused:
+        return f"{name}: no run of {len(refused)} can be used; run {refused[0].obs_id}: {refused[0].reason}"
+    wanted = plan.observations[name]
+    fields = {"ids": "", "exclude": "", "within_deg": " deg", "where": ""}
+    asked = [f"{key.split('_')[0]} {value}{unit}" for key, unit in fields.items() if (value := getattr(wanted, key))]
+    text = f"{name}: none of the {n_runs} runs is selected; observations asks for {', '.join(asked) or 'all'}"
+    offsets = {
+        entry.obs_id: float(angular_distance_deg(pointing, plan.targets[name].position_deg))
+        for entry in plan.store.runs
+        if (pointing := direction_of(entry.obs_info)) is not None
+    }
+    if not offsets:
+        return text
+    closest = min(offsets, key=lambda obs_id: offsets[obs_id])
+    return f"{text}. The run closest to the target, {closest}, points {offsets[closest]:.2f} deg away"
+
+
+def _look_at_energies(targets: Mapping[str, Target], say: Say) -> None:
+    """Say where true energies end inside the reconstructed ones: exposures would be too small there, or zero."""
+    for name, target in targets.items():
+        energy, true = target.reduce.energy.edges, target.reduce.energy_true.edges
+        if true[0] > energy[0] or true[-1] < energy[-1]:
+            say(
+                f"targets.{name}.energy_true: {true[0]:g} to {true[-1]:g} TeV does not reach over energy, "
+                f"{energy[0]:g} to {energy[-1]:g} TeV: exposure and flux are too small at its ends; expected wider, "
+                f"such as {energy[0] / 3:.2g} to {energy[-1] * 2:.2g} TeV"
+            )
+
+
+def _simulate(config: Config, say: Say) -> None:
+    """Make the store of a demo if its index is absent, with the source at the first target."""
+    section, store = config.simulate, config.data.store
+    if section is None or (store / "hdu-index.fits.gz").is_file():
+        return
+    from cubeflow.simulate.store import SimulationOptions, simulate_store  # for a demo alone
+
+    ra_deg, dec_deg = next(iter(config.targets.values())).icrs_deg
+    say(f"{store}: simulating {section.runs} runs of {section.duration_s:g} s")
+    options = SimulationOptions(
+        seed=section.seed,
+        n_runs=section.runs,
+        duration_s=section.duration_s,
+        centre=(ra_deg, dec_deg),
+        sources=((ra_deg, dec_deg, 1.0),),
+    )
+    simulate_store(store, options)
+
+
+def _open_store(config: Config) -> Store:
+    """Open the store of a configuration; StoreError that names the key."""
+    try:
+        return open_store(config.data.source, config.data.roots)
+    except StoreError as error:
+        raise StoreError(f"data.store: {error}") from error

@@ -1,0 +1,141 @@
+"""Carrying out a plan: one task, the tasks of a job, or all of them in this process."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from cubeflow.config import Config
+from cubeflow.errors import FailedError, MistakeError, RunsLeftOut
+from cubeflow.pipeline.export import export_label, significance_text
+from cubeflow.pipeline.progress import Progress, progress_folder
+from cubeflow.pipeline.reduce import reduce_batch
+from cubeflow.pipeline.stack import stack_node
+from cubeflow.pipeline.table import write_run_table
+from cubeflow.pipeline.tasks import FOLDER, ExportTask, ReduceTask, StackTask, TableTask, Target
+from cubeflow.plan.jobs import read_jobs, read_targets
+from cubeflow.plan.make import Plan, make_plan, require_runs
+from cubeflow.store.artifact import read_artifact
+from cubeflow.store.keys import short
+
+Say = Callable[[str], None]
+RunTask = ReduceTask | StackTask | ExportTask | TableTask  # what is done here; pictures and page are drawn by who shows
+# What is wrong with a target, a file or the machine, and no bug: it says nothing about the next task.
+FAILURES = (FailedError, MistakeError, OSError, MemoryError)
+
+
+def do_task(results: Path, target: Target, task: RunTask, say: Say) -> None:
+    """Make the files of a task; what is there of a batch is read, all else is made again."""
+    match task:
+        case ReduceTask():
+            name = f"{task.target}-{short(next(iter(task.leaves.values())))}"
+            reduce_batch(results, target, task, say, Progress(progress_folder(results) / name))
+        case StackTask():
+            stack_node(results, target, task, say)
+        case ExportTask():
+            export_label(results, target, task, say)
+        case TableTask():
+            write_run_table(results, target, task, say)
+
+
+def do_tasks(results: Path, targets: Mapping[str, Target], tasks: Iterable[RunTask], say: Say) -> None:
+    """Do tasks one after the other; what fails does not stop what does not need it.
+
+    Raises
+    ------
+    RunsLeftOut
+        If nothing but refused runs made tasks fail.
+    FailedError
+        With a line for each that failed.
+    """
+    failed: list[str] = []
+    is_refusal = True
+    for task in tasks:
+        try:
+            do_task(results, targets[task.target], task, say)
+        except FAILURES as error:
+            failed.append(str(error) or type(error).__name__)
+            is_refusal &= isinstance(error, RunsLeftOut)
+    if failed:
+        raise (RunsLeftOut if is_refusal else FailedError)("\n".join(dict.fromkeys(failed)))
+
+
+def do_job(plan_file: Path, name: str, say: Say) -> None:
+    """Do a job of a plan that was written; raises as `do_tasks`."""
+    results = plan_file.absolute().parents[1]
+    (job,) = read_jobs(plan_file, [name])
+    tasks = [task for task in job.tasks if isinstance(task, RunTask)]
+    do_tasks(results, read_targets(plan_file, {task.target for task in tasks}), tasks, say)
+
+
+def run_plan(plan: Plan, say: Say) -> None:
+    """Do all that is not done in this process, but figures and report; raises as `do_tasks`."""
+    tasks = [task for task in plan.needed if isinstance(task, RunTask)]
+    do_tasks(plan.results, plan.targets, tasks, say)
+
+
+def run_whole(config: Config, say: Say) -> Plan:
+    """Plan, reduce, stack and export all targets of a configuration; what is there is not made again.
+
+    For notebooks, tests and small analyses. Raises as `make_plan` and `do_tasks`.
+    """
+    plan = make_plan(config, say)
+    require_runs(plan)
+    run_plan(plan, say)
+    return plan
+
+
+def finish(plan: Plan, say: Say) -> None:
+    """Say what a workflow has made, as far as it is there: who asked for a single file has no more."""
+    for name, found in plan.tasks.items():
+        for task in found.export:
+            cube = plan.results / name / task.label / "cube.h5"
+            if cube.is_file():
+                about = read_artifact(cube, names=[], kind="cube").attributes
+                text = significance_text(about["source"])
+                say(f"{name}: {task.label}: {text}, {about['livetime_s'] / 3600:.2f} h; {cube.parent}")
+        table = plan.results / name / "runs.csv"
+        if found.table is not None and table.is_file():
+            status = count_status(table)
+            left_out = "".join(f", {count} {each}" for each, count in sorted(status.items()) if each != "ok")
+            say(f"{name}: {status['ok']} runs used{left_out}; see {table.with_suffix('.ecsv')}")
+    if plan.store.left_out:
+        say(f"files of the store that are left out: {len(plan.store.left_out)}; cubeflow check names them")
+    for line in _what_next(plan):
+        say(line)
+
+
+def count_status(table: Path) -> Counter[str]:
+    """Number of runs by status in a run table (CSV)."""
+    with table.open(newline="") as lines:
+        return Counter(row["status"] for row in csv.DictReader(lines))
+
+
+def _what_next(plan: Plan) -> list[str]:
+    """Where the report lies, and the lines that load the first of the cubes."""
+    report, lines = plan.results / "report.html", []
+    if plan.report is not None and plan.is_made(plan.report):
+        lines.append(f"report: {report}")
+    tasks = [task for found in plan.tasks.values() for task in found.export]
+    for task in [task for task in tasks if plan.is_made(task)][:1]:
+        folder = plan.results / task.target / task.label
+        lines += [
+            "load it with gammapy:",
+            "    from gammapy.datasets import Datasets",
+            f"    dataset = Datasets.read({str(folder / 'datasets.yaml')!r}, lazy=False)[0]",
+            "or as plain arrays:",
+            "    import cubeflow",
+            f"    cube = cubeflow.load({str(folder / 'cube.h5')!r})",
+        ]
+    return lines
+
+
+def forget_other_plans(plan: Plan) -> None:
+    """Remove the files of earlier plans of this configuration: nobody follows them any more."""
+    for path in (plan.results / FOLDER).glob(f"plan-{plan.config}-*.jsonl"):
+        if path != plan.path:
+            with suppress(OSError):
+                path.unlink()

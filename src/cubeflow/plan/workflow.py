@@ -1,0 +1,172 @@
+"""What the rules of the workflow ask a plan."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cubeflow.config import load_from_command_line
+from cubeflow.errors import MistakeError
+from cubeflow.pipeline.progress import showing
+from cubeflow.pipeline.tasks import FOLDER, PICTURES
+from cubeflow.plan.estimate import ask_memory_mb, ask_minutes
+from cubeflow.plan.jobs import Job, read_jobs
+from cubeflow.plan.lock import Lock
+from cubeflow.plan.make import (
+    Plan,
+    make_plan,
+    require_runs,
+    say_planned,
+)
+from cubeflow.plan.run import finish, forget_other_plans
+
+Say = Callable[[str], None]
+Resource = Callable[..., int]
+# Options with which Snakemake must see all files as if none were there: what is made by force, or looked at as a whole.
+WHOLE = (
+    *("-[a-zA-Z]*[FfRSD]", "--force(all|run)?", "--(detailed-)?summary"),
+    *("--(rule|file)?graph", "--(d3)?dag", "--report"),
+)
+ENVIRONMENT = "cubeflow"  # as environment.yml names it
+PLAN_VARIABLE = "CUBEFLOW_PLAN"  # names the file of the plan to the jobs of a workflow
+
+
+@dataclass(eq=False)
+class WorkflowPlan:
+    """A plan as the rules ask for it, in the main process of Snakemake or in that of a cluster job."""
+
+    results: str
+    file: str  # of the plan, which is there when jobs start
+    all_jobs: Sequence[Job]  # for which there are rules
+    plan: Plan | None  # None in a cluster job
+    say: Say
+    deployment: Any  # DeploymentSettings: how Snakemake finds the software of a job
+
+    def __post_init__(self) -> None:
+        self.nodes = {job.outputs[0]: job for job in self.jobs("stack")}
+        self._lock = None if self.plan is None else Lock(self.plan.results, self.plan.config)
+        self._shown = ExitStack()
+
+    def files(self, *kinds: str) -> list[str]:
+        """Files that all tasks of some kinds make; none in a cluster job."""
+        if (plan := self.plan) is None:
+            return []
+        return self.below(file for task in plan.all_tasks if task.kind in kinds for file in plan.files(task))
+
+    def jobs(self, kind: str) -> list[Job]:
+        """Jobs of a kind."""
+        return [job for job in self.all_jobs if job.kind == kind]
+
+    def below(self, files: Iterable[str]) -> list[str]:
+        """Paths of files below the results."""
+        return [f"{self.results}/{file}" for file in files]
+
+    @property
+    def node_pattern(self) -> str:
+        """Regular expression of the inner nodes."""
+        return "|".join(sorted({Path(file).stem for file in self.nodes}))
+
+    def node(self, wildcards: Any) -> Job:
+        """Job of an inner node, by the wildcards of its file."""
+        return self.nodes[f"{wildcards.target}/stack/{wildcards.label}/{wildcards.node}.h5"]
+
+    def environment(self, _: Any) -> str | None:
+        """Conda environment of the jobs: none must be there unless Snakemake was told to use conda."""
+        return ENVIRONMENT if any(each.name == "CONDA" for each in self.deployment.deployment_method) else None
+
+    def memory_mb(self, job: Job) -> Resource:
+        """Memory to ask for, growing with the attempt."""
+        return lambda _wildcards, attempt: ask_memory_mb(job.memory_mb, attempt)
+
+    def minutes(self, job: Job) -> Resource:
+        """Time to ask for, growing with the attempt."""
+        return lambda _wildcards, attempt: ask_minutes(job.seconds, attempt)
+
+    def shown(self, report: Callable[..., Any], file: str) -> Any:
+        """Output of a job; a picture with its place in Snakemake's own report."""
+        path, name = f"{self.results}/{file}", Path(file).name
+        if name not in PICTURES:
+            return path
+        target, label = file.split("/")[:2]
+        kind = Path(file).stem
+        about = {"target": target, "background": label, "map": kind}
+        return report(path, caption=f"../report/{kind}.rst", category=target, subcategory=label, labels=about)
+
+    def begin(self, is_quiet: bool) -> None:
+        """Take the lock and write the plan: the first job is about to start."""
+        if self.plan is None or self._lock is None:
+            return
+        self._lock.take()
+        atexit.register(self._lock.release)
+        self.plan.write()
+        forget_other_plans(self.plan)
+        n_units = sum(len(task.units) for task in self.plan.needed if task.kind == "reduce")
+        if not is_quiet:
+            self._shown.enter_context(showing(Path(self.results), n_units, self.say))
+
+    def end(self, is_done: bool) -> None:
+        """Give the lock back, and say what was made."""
+        self._shown.close()
+        if self._lock is not None:
+            self._lock.release()
+        if is_done and self.plan is not None:
+            finish(self.plan, self.say)
+
+
+def plan_workflow(workflow: Any, config: Mapping[str, Any], say: Say) -> WorkflowPlan:
+    """Plan in the main process of Snakemake; in a cluster job, read what the main process has planned.
+
+    Configuration files and overrides are those of the workflow; of one that is used as a module, the `config` alone.
+
+    Raises
+    ------
+    MistakeError, FailedError
+        As `cubeflow.plan.make.make_plan`.
+    """
+    is_module = getattr(workflow.modifier, "namespace", None) is not None
+    files = [] if is_module else list(workflow.config_settings.configfiles) or ["config/config.yaml"]
+    given = dict(config) if is_module else dict(workflow.config_settings.config)
+    loaded, deployment = load_from_command_line(files, given), workflow.deployment_settings
+    if not workflow.is_main_process:
+        file = os.environ.get(PLAN_VARIABLE) or _latest(Path(loaded.results))
+        return WorkflowPlan(str(loaded.results), file, read_jobs(Path(file), _allowed(sys.argv)), None, say, deployment)
+    plan = make_plan(loaded, say, is_forced=_has_option(sys.argv, *WHOLE))
+    say_planned(plan, say)
+    require_runs(plan)
+    os.environ[PLAN_VARIABLE] = str(plan.path.absolute())
+    if is_module and not _has_option(sys.argv, "-[a-zA-Z]*n", "--dry-?run"):
+        plan.write()  # Snakemake calls the hooks of the main workflow alone
+    return WorkflowPlan(str(loaded.results), str(plan.path), plan.jobs, plan, say, deployment)
+
+
+def _has_option(arguments: Sequence[str], *patterns: str) -> bool:
+    """Whether Snakemake was started with an option: when the Snakefile is read its settings are not known yet."""
+    return any(re.fullmatch(pattern, each) for each in arguments[1:] for pattern in patterns)
+
+
+def _allowed(arguments: Sequence[str]) -> list[str] | None:
+    """Rules to which a cluster job is limited; None if that is not said. A node of the tree is one of many."""
+    if "--allowed-rules" not in arguments:
+        return None
+    start = arguments.index("--allowed-rules") + 1
+    names = []
+    for name in arguments[start:]:
+        if name.startswith("-"):
+            break
+        names.append(name.strip("'\""))
+    return None if not names or "stack" in names else names
+
+
+def _latest(results: Path) -> str:
+    """File of the plan that was written last."""
+    files = sorted((results / FOLDER).glob("plan-*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+    if not files:
+        raise MistakeError(f"{results}: no plan; start Snakemake where the results lie")
+    return str(files[-1])

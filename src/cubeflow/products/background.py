@@ -1,0 +1,166 @@
+"""The background of one reduced run, by one of several methods, and what the run gives to the stack with it.
+
+A new method is one new module with its options, a name in `BackgroundOptions` and a line in `make_background`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from cubeflow.maps import Cube
+from cubeflow.maps.arrays import BoolArray
+from cubeflow.maps.sphere import angular_distance_deg
+from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
+from cubeflow.products.fov_background import FovOptions, make_map_fov_background
+from cubeflow.products.norms import NormTable
+from cubeflow.products.profiles import Profiles, make_profiles
+from cubeflow.products.reduced import Cell, Reduced
+from cubeflow.products.ring_background import RingOptions, make_map_ring_background
+from cubeflow.products.significance import find_at_target
+from cubeflow.products.sky_model import make_model_counts
+from cubeflow.products.stack import RunStack, make_run_stack
+
+NORM_VALUES = ("norm", "norm_err", "tilt", "tilt_err")
+NORM_COLUMNS = ("energy_min_tev", "energy_max_tev", *NORM_VALUES, "counts", "acceptance", "flags")
+
+
+@dataclass(frozen=True)
+class NoBackground:
+    """Counts and exposure only, as for point-like data, which have no background response."""
+
+    method: Literal["none"] = field(default="none", kw_only=True)
+    """No background."""
+    on_failure: Literal["drop"] = "drop"
+    """There is nothing that could fail."""
+
+    @property
+    def reach_deg(self) -> float:
+        """How far around a pixel counts are needed: not at all."""
+        return 0.0
+
+
+BackgroundOptions = FovOptions | RingOptions | AdaptiveRingOptions | NoBackground
+
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """Background of one run and label, as it is kept.
+
+    Parameters
+    ----------
+    maps : mapping of str to Cube
+        ``background`` (energy, lat, lon); for rings also ``counts_off`` and ``acceptance_off`` (one bin over all
+        energies, or one per energy). Empty without a background.
+    usable : array of bool, shape (energy, lat, lon) or one that broadcasts to it
+        Where there is a background.
+    row : mapping
+        What the run table says of it: norms, their errors, counts used, what is found at the target.
+    failed : str or None
+        Why the run is left out of this label; None if it is not.
+    profiles : Profiles or None
+        Counts and background about the pointing, where background may be taken.
+    """
+
+    maps: Mapping[str, Cube]
+    usable: BoolArray
+    row: Mapping[str, Cell]
+    failed: str | None = None
+    profiles: Profiles | None = None
+
+
+def make_background(
+    reduced: Reduced,
+    options: BackgroundOptions,
+    exclusion: BoolArray,
+    target_deg: tuple[float, float],
+    radius_deg: float,
+) -> Background:
+    """Background of a run, and what is found in the disc of `radius_deg` about the target, an ICRS position.
+
+    `exclusion`, shape (ny, nx) or (energy, ny, nx), is True where counts must not be used for the background. A run
+    whose background cannot be had is left out, or with ``on_failure: keep`` keeps the energies that have one.
+    """
+    if isinstance(options, NoBackground):
+        return Background({}, np.ones((1, 1, 1), bool), {})
+    if "acceptance" not in reduced.maps:
+        return _left_out("no background response, as for point-like data: counts and exposure only (method: none)")
+    made = _fov(reduced, options, exclusion) if isinstance(options, FovOptions) else _ring(reduced, options, exclusion)
+    if made.failed:
+        return made
+    counts, used = reduced.maps["counts"], reduced.maps["mask_safe"].data & made.usable
+    pointing = reduced.pointing
+    found = find_at_target(counts, made.maps, used, target_deg, radius_deg)
+    offset_deg = float(angular_distance_deg((pointing.ra_deg, pointing.dec_deg), target_deg))
+    row = {**made.row, **found, "offset_deg": offset_deg}
+    profiles = make_profiles(counts, made.maps["background"], used & ~exclusion, pointing)
+    return replace(made, row=row, profiles=profiles)
+
+
+def run_stack(reduced: Reduced, background: Background) -> RunStack:
+    """Contribution of one run to the stack of a label."""
+    maps = {name: cube for name, cube in reduced.maps.items() if name not in ("mask_safe", "irf_exposure")}
+    if not background.maps:  # counts and exposure only: what not every run has is left out of all
+        maps = {name: cube for name, cube in maps.items() if name not in ("acceptance", "psf")}
+    maps |= background.maps
+    mask = reduced.maps["mask_safe"].data & background.usable
+    weight = reduced.maps["irf_exposure"]
+    return make_run_stack(maps, mask, weight, reduced.gti_s, reduced.livetime_s, background.profiles)
+
+
+def _left_out(reason: str, row: Mapping[str, Cell] | None = None) -> Background:
+    """Background of a run that is left out."""
+    return Background({}, np.zeros((1, 1, 1), bool), row or {}, reason)
+
+
+def _fov(reduced: Reduced, options: FovOptions, exclusion: BoolArray) -> Background:
+    """Acceptance normalised to the counts outside the exclusion mask."""
+    counts, acceptance, safe = (reduced.maps[name] for name in ("counts", "acceptance", "mask_safe"))
+    try:
+        model = make_model_counts(reduced.maps, options.sky_model)
+    except ValueError as error:
+        return _left_out(str(error))
+    made = make_map_fov_background(acceptance, counts, exclusion, options, safe.data, model)
+    row, failed = norm_row(made.norms), made.norms.failed
+    if failed and (options.on_failure != "keep" or not made.usable.any()):
+        return _left_out(f"background not normalised: {failed}", row)
+    made.background.data[~made.usable] = 0.0
+    return Background({"background": made.background}, made.usable[:, None, None], {**row, "note": failed or ""})
+
+
+def _ring(reduced: Reduced, options: RingOptions | AdaptiveRingOptions, exclusion: BoolArray) -> Background:
+    """Counts in a ring about each pixel: zero and not usable where there is no OFF acceptance."""
+    counts, kept, safe = reduced.maps["counts"], reduced.maps["acceptance"], reduced.maps["mask_safe"].data
+    acceptance = Cube(kept.data.astype(np.float64), kept.unit, kept.geom, kept.axes)
+    if isinstance(options, RingOptions):
+        made = make_map_ring_background(acceptance, counts, exclusion, options, safe)
+    else:
+        made = make_map_adaptive_ring_background(acceptance, counts, exclusion, options, safe)
+    if not made.mask.any():
+        if not np.any(kept.data > 0, where=safe):
+            return _left_out("no acceptance in safe pixels: are the energies those of the background response?")
+        return _left_out("no pixel has any OFF acceptance: is the ring too large?")
+    background = np.where(made.mask, made.background.data, 0.0).astype(np.float32)
+    maps = {
+        "background": Cube(background, "", counts.geom, counts.axes),
+        "counts_off": made.counts_off,
+        "acceptance_off": made.acceptance_off.to_float32(),
+    }
+    row = {"pixels_without_off": int(np.count_nonzero(safe.any(axis=0) & ~made.mask.any(axis=0)))}
+    return Background(maps, made.mask, row)
+
+
+def norm_row(norms: NormTable) -> dict[str, Cell]:
+    """Columns of the run table about norms, one list entry per energy group.
+
+    None where there is no number; a norm without a single count is none, whatever the formula gives.
+    """
+    row: dict[str, Cell] = {}
+    for name in NORM_COLUMNS:
+        values = getattr(norms, name)
+        known = np.isfinite(values) & ((norms.counts > 0) | (name not in NORM_VALUES))
+        row[name] = [value if good else None for value, good in zip(values.tolist(), known, strict=True)]
+    return row

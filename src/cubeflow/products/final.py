@@ -1,0 +1,200 @@
+"""The final maps of a label: the last stack on the final geometry, with its ratios formed.
+
+Maps go plane by plane from the stack, whose arrays may be memory maps, to scratch files, so that none is in memory as
+a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from cubeflow.maps import Cube, Geometry, GeometryError, release, scratch_zeros
+from cubeflow.maps.arrays import BoolArray
+from cubeflow.products.reduced import Cell
+from cubeflow.products.significance import (
+    SignificanceMaps,
+    SignificanceOptions,
+    describe_off_source,
+    make_disc,
+    make_map_flux,
+    make_map_significance_cash,
+    make_map_significance_li_ma,
+    mean_exposure,
+    number_or_none,
+    ratio_of_sums,
+)
+from cubeflow.products.spectrum import Spectrum
+from cubeflow.products.stack import Stack, mean_response
+
+FOUND = ("counts", "background", "excess", "significance")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Totals of a target, what is found in the disc at it (None outside the map), and the off-source distribution."""
+
+    n_runs: int
+    ontime_s: float
+    livetime_s: float
+    counts: int
+    background: float | None
+    ra_deg: float
+    dec_deg: float
+    radius_deg: float
+    source: Mapping[str, float | None] | None
+    off_source: Mapping[str, Cell]
+
+
+@dataclass(frozen=True, eq=False)
+class Final:
+    """Final products of a target and label.
+
+    Parameters
+    ----------
+    maps : mapping of str to Cube
+        ``counts``, ``background``, ``acceptance``, ``mask_safe`` (energy, lat, lon), ``exposure`` (energy_true, lat,
+        lon) on the final geometry; for rings ``counts_off``, ``acceptance_off``, ``alpha``; ``disc_flux`` (1, lat,
+        lon); ``psf``, ``edisp``, ``irf_exposure`` on the IRF grid, the first two averaged with the exposure as
+        weight. Responses that a run lacks are absent. Floating-point maps are float32.
+    significance : SignificanceMaps
+        In discs, summed over energy, shape (1, lat, lon).
+    summary : Summary
+        Totals and what is found.
+    """
+
+    maps: Mapping[str, Cube]
+    significance: SignificanceMaps
+    summary: Summary
+
+
+def make_final(
+    total: Stack,
+    geometry: Geometry,
+    irf_geometry: Geometry,
+    significance: SignificanceOptions,
+    target_deg: tuple[float, float],
+    spectrum: Spectrum,
+    excluded: BoolArray,
+) -> Final:
+    """Final maps from the stack of all runs of a label.
+
+    Pixels outside all runs are zero in sums, False in the mask and NaN in ratios and significance. `target_deg` is an
+    ICRS position, `spectrum` is assumed for fluxes, and the off-source distribution leaves the pixels of the final
+    geometry out that are `excluded`, shape (ny, nx).
+
+    Raises
+    ------
+    GeometryError
+        If no run reaches the map.
+    OSError
+        If the disk does not take the maps.
+    """
+    geoms = {name: irf_geometry if name.startswith("irf_") else geometry for name in total.layers}
+    inside = {name: _inside(cube, geoms[name]) for name, cube in total.layers.items()}
+    maps: dict[str, Cube] = {}
+    for name, cube in inside.items():
+        if name in ("irf_psf", "irf_edisp"):
+            planes = map(mean_response, cube.data, inside["irf_exposure"].data)
+            unit = cube.unit.removesuffix("m2 s").strip()
+            maps[name.removeprefix("irf_")] = _placed(Cube(cube.data, unit, cube.geom, cube.axes), irf_geometry, planes)
+        else:
+            maps[name] = _placed(cube, geoms[name])
+    if "counts_off" in inside:
+        inside["alpha"] = _alpha(inside)
+        maps["alpha"] = _placed(inside["alpha"], geometry, fill=np.nan)
+    found = _significance(inside, significance.radius_deg)
+    if "exposure_reco" in inside and "background" in inside:
+        exposure, mask = inside["exposure_reco"], inside["mask_safe"].data
+        folded = mean_exposure(exposure.data, mask, spectrum.integral(exposure.axes[0].edges_array))
+        used: BoolArray = np.any(mask, axis=0)
+        flux = make_map_flux(found.excess, folded, used, significance.radius_deg)
+        maps["disc_flux"] = _placed(flux, geometry, fill=np.nan)
+    images = {name: _placed(getattr(found, name), geometry, fill=np.nan, dtype="f8") for name in FOUND}
+    ix, iy = (int(index) for index in geometry.pixel_index(*target_deg))  # where an event at the target is counted
+    summary = Summary(
+        total.n_runs,
+        total.ontime_s,
+        total.livetime_s,
+        int(inside["counts"].data.sum()),
+        float(inside["background"].data.sum()) if "background" in inside else None,
+        *target_deg,
+        significance.radius_deg,
+        None if ix < 0 else {name: number_or_none(image.data[0, iy, ix]) for name, image in images.items()},
+        _off_source(images["significance"], excluded, significance.radius_deg),
+    )
+    for cube in total.layers.values():
+        release(cube.data)
+    return Final(maps, SignificanceMaps(**images), summary)
+
+
+def _inside(cube: Cube, geom: Geometry) -> Cube:
+    """Part of a cube that lies on another geometry of its grid, as a view."""
+    shared = geom.overlap(cube.geom)
+    if shared is None:
+        raise GeometryError(f"no run reaches the map: {cube.geom} and {geom}")
+    rows, columns = shared[1]
+    part = cube.geom.cutout(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
+    return cube.cutout(part)
+
+
+def _placed(
+    cube: Cube,
+    geom: Geometry,
+    planes: Iterable[NDArray[Any]] | None = None,
+    fill: float = 0.0,
+    dtype: DTypeLike = np.float32,
+) -> Cube:
+    """Put a cube, or other planes on its grid, on a larger geometry; numbers with a fraction in a type of their own."""
+    dtype = dtype if cube.data.dtype.kind == "f" else cube.data.dtype
+    placed = scratch_zeros((*(axis.n_bins for axis in cube.axes), *geom.shape), dtype)
+    x0, y0 = cube.geom.origin_in(geom)
+    window = np.s_[..., y0 : y0 + cube.geom.ny, x0 : x0 + cube.geom.nx]
+    for plane, values in zip(placed, cube.data if planes is None else planes, strict=True):
+        if fill != 0.0:
+            plane[...] = fill
+        plane[window] = values
+    release(placed)
+    return Cube(placed, cube.unit, geom, cube.axes)
+
+
+def _alpha(maps: Mapping[str, Cube]) -> Cube:
+    """Ratio of background to OFF counts; one for all energies if OFF counts are summed over them."""
+    off = maps["counts_off"]
+    alpha = scratch_zeros(off.data.shape, "f8")
+    names = ("background", "counts_off", "acceptance", "acceptance_off")
+    values = [maps[name].data for name in names]
+    if len(off.data) == 1:
+        values = [each.sum(axis=0)[None] for each in values]
+    for plane, sums in zip(alpha, zip(*values, strict=True), strict=True):
+        plane[...] = ratio_of_sums(*sums)
+    return Cube(alpha, "", off.geom, off.axes)
+
+
+def _significance(maps: Mapping[str, Cube], radius_deg: float) -> SignificanceMaps:
+    """Cash over a normalised acceptance, Li & Ma over rings; summed over energy. NaN without a background."""
+    counts, mask = maps["counts"], maps["mask_safe"].data
+    if "alpha" in maps:
+        ring = maps["acceptance"], maps["counts_off"], maps["alpha"]
+        return make_map_significance_li_ma(counts, *ring, mask, radius_deg)
+    if "background" in maps:
+        return make_map_significance_cash(counts, maps["background"], mask, radius_deg)
+    nothing = Cube(np.broadcast_to(0.0, counts.data.shape), "", counts.geom, counts.axes)
+    found = make_map_significance_cash(counts, nothing, mask, radius_deg).counts
+    unknown = Cube(np.full(found.data.shape, np.nan), "", found.geom, found.axes)
+    return SignificanceMaps(found, unknown, unknown, unknown)
+
+
+def _off_source(significance: Cube, excluded: BoolArray, radius_deg: float) -> dict[str, Cell]:
+    """Off-source distribution as plain numbers."""
+    values = np.where(excluded, np.nan, significance.data)
+    found = describe_off_source(values, make_disc(radius_deg, significance.geom.pixel_deg))
+    plain = {name: getattr(found, name) for name in found.__dataclass_fields__}
+    return {
+        name: value.tolist() if isinstance(value, np.ndarray) else number_or_none(value)
+        for name, value in plain.items()
+    }

@@ -1,0 +1,96 @@
+"""Good time intervals: selection by time, and runs in pieces."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from cubeflow.observation import DAY_S, TIME_REFERENCE_MJD, Gti, Observation, RunSkipped, Site, merge_intervals
+
+Split = Literal["gti", "night"] | float
+
+
+def select_time(gti: Gti, intervals_mjd: Sequence[tuple[float, float]]) -> Gti:
+    """Part of the good time intervals that lies in any of the selected ones, (start, stop) in MJD (TT).
+
+    Those may overlap; the part is sorted and disjoint, and without intervals if nothing is selected.
+    """
+    wanted = (np.array(intervals_mjd, dtype=float).reshape(-1, 2) - TIME_REFERENCE_MJD) * DAY_S
+    start = np.maximum(gti.start_s[:, None], wanted[None, :, 0]).ravel()
+    stop = np.minimum(gti.stop_s[:, None], wanted[None, :, 1]).ravel()
+    return merge_intervals(start[stop > start], stop[stop > start], touching=True)
+
+
+def split_gti(gti: Gti, split: Split, site: Site | None = None) -> list[Gti]:
+    """Cut the good time intervals of a run into pieces.
+
+    Parameters
+    ----------
+    gti : Gti
+        Good time intervals, not empty.
+    split : "gti", "night" or float
+        Every interval by itself; at the local mean noon (UTC noon where the site is not known); or pieces of this
+        duration in s, counted from the start of the first interval.
+    site : Site or None
+        Where the telescopes stand, for ``night``.
+
+    Returns
+    -------
+    list of Gti
+        In order of time, each with some time in it; their ontimes add up to that of `gti`.
+
+    Raises
+    ------
+    ValueError
+        If the duration is not above zero.
+    """
+    if split == "gti":
+        return [Gti(gti.start_s[k : k + 1], gti.stop_s[k : k + 1]) for k in range(len(gti.start_s))]
+    if split == "night":
+        longitude_deg = 0.0 if site is None else site.lon_deg
+        return _cut(gti, DAY_S, DAY_S * (0.5 - longitude_deg / 360.0))
+    if not float(split) > 0:
+        raise ValueError(f"split: expected a duration above 0 s, got {split}")
+    return _cut(gti, float(split), float(gti.start_s[0]))
+
+
+def in_selected_time(observation: Observation, time_mjd: Sequence[tuple[float, float]] | None) -> Observation:
+    """Events and good time of the intervals selected, MJD (TT), or all for None; RunSkipped if no time is left."""
+    if time_mjd is None:
+        return observation
+    selected = select_time(observation.gti, time_mjd)
+    if not selected.start_s.size:
+        raise RunSkipped("no good time lies in observations.time")
+    # Events between the good time intervals stay only where the time is selected, too.
+    span = Gti(observation.gti.start_s[:1], observation.gti.stop_s[-1:])
+    kept = observation.events.select(select_time(span, time_mjd).contains(observation.events.time_s))
+    return replace(observation, gti=selected, events=kept)
+
+
+def cut_pieces(observation: Observation, split_s: Split) -> list[Observation]:
+    """Cut a run as `split_gti` does, in order of time; events outside all good time intervals are in no piece."""
+    pieces = split_gti(observation.gti, split_s, observation.site)
+    contained = [gti.contains(observation.events.time_s) for gti in pieces]
+    for index in range(1, len(pieces)):  # an event on a border belongs to the earlier piece
+        contained[index] &= ~contained[index - 1]
+    return [
+        replace(observation, gti=gti, events=observation.events.select(inside))
+        for gti, inside in zip(pieces, contained, strict=True)
+    ]
+
+
+def _cut(gti: Gti, period_s: float, phase_s: float) -> list[Gti]:
+    """Cut at every `phase_s` + whole number x `period_s`."""
+    first = int(np.floor((gti.start_s[0] - phase_s) / period_s))
+    last = int(np.ceil((gti.stop_s[-1] - phase_s) / period_s))
+    borders = phase_s + period_s * np.arange(first, last + 1)
+    pieces = []
+    for lower, upper in itertools.pairwise(borders):
+        start, stop = np.maximum(gti.start_s, lower), np.minimum(gti.stop_s, upper)
+        if np.any(stop > start):
+            pieces.append(Gti(start[stop > start], stop[stop > start]))
+    return pieces

@@ -1,0 +1,179 @@
+"""One observation becomes the maps that everything else is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+import numpy as np
+
+from cubeflow.irf.background import BackgroundRate
+from cubeflow.irf.edisp import EnergyDispersion
+from cubeflow.maps import Axis, Cube, Geometry, make_cutout
+from cubeflow.maps.arrays import FloatArray
+from cubeflow.observation import EventList, Observation, Pointing, RunRefused
+from cubeflow.products.acceptance import AcceptanceOptions, make_field_rotation, make_map_hadron_acceptance
+from cubeflow.products.counts import make_map_counts
+from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_exposure_true_energy
+from cubeflow.products.kernels import make_edisp_map, make_psf_map
+from cubeflow.products.safe_mask import SafeMaskOptions, make_mask_safe
+from cubeflow.products.spectrum import Spectrum
+
+KEPT = "f4"  # type of maps that are no whole numbers
+Cell = None | bool | int | float | str | Sequence["Cell"] | Mapping[str, "Cell"]
+
+
+@dataclass(frozen=True)
+class ReduceOptions:
+    """Everything that decides what the maps of an observation are."""
+
+    geometry: Geometry
+    irf_geometry: Geometry  # coarse grid of PSF and energy dispersion, which covers `geometry`
+    energy: Axis
+    energy_true: Axis
+    rad: Axis  # separation from the source, of the PSF
+    offset_max_deg: float  # largest offset from the pointing that is used
+    gti_filter: bool  # drop events outside the good time intervals
+    trim: bool  # keep what lies in `geometry` only; otherwise all within the largest offset, as rings need it
+    duplicates: Literal["refuse", "drop"]  # what to do with event rows that appear twice in a run
+    time_mjd: tuple[tuple[float, float], ...] | None  # intervals [start, stop] that are used, TT; None for all
+    split_s: Literal["gti", "night"] | float | None  # how a run is cut into pieces; a number is their duration
+    acceptance: AcceptanceOptions
+    safe_mask: SafeMaskOptions
+    spectrum: Spectrum  # assumed for the exposure in reconstructed energy
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """The maps of one observation, as they are kept.
+
+    Parameters
+    ----------
+    maps : mapping of str to Cube
+        ``counts``, ``acceptance``, ``exposure_reco``, ``mask_safe`` (energy, lat, lon), ``exposure`` (energy_true,
+        lat, lon) on the run's cutout; ``psf``, ``edisp``, ``irf_exposure`` on the cutout of the IRF grid. Maps for
+        which the run has no response are absent. Floating-point maps are float32: what is computed from them is the
+        same whether they were kept or just made.
+    gti_s : array, shape (n, 2)
+        Good time intervals, TT s since the time reference.
+    row : mapping
+        What the run table says of it.
+    """
+
+    maps: Mapping[str, Cube]
+    gti_s: FloatArray
+    row: Mapping[str, Cell]
+
+    @property
+    def livetime_s(self) -> float:
+        """Livetime, s."""
+        return cast("float", self.row["livetime_s"])
+
+    @property
+    def pointing(self) -> Pointing:
+        """Direction of the telescopes."""
+        return Pointing(cast("float", self.row["ra_pnt_deg"]), cast("float", self.row["dec_pnt_deg"]))
+
+
+def reduce_observation(observation: Observation, options: ReduceOptions) -> Reduced:
+    """Make all maps of one observation, a run in its selected time or a piece of one, on its cutout of the geometry.
+
+    Raises
+    ------
+    NoOverlap
+        If the observation does not touch the map.
+    RunRefused
+        If a response that is needed is missing, or the assumed spectrum has next to no flux at some energy.
+    """
+    pointing, offset_max = observation.pointing, options.offset_max_deg
+    geom = make_cutout(options.geometry, pointing.ra_deg, pointing.dec_deg, offset_max, trim=options.trim)
+    events = observation.events
+    if options.gti_filter:
+        events = events.select(observation.gti.contains(events.time_s))
+    maps = {"counts": make_map_counts(events, geom, options.energy, pointing, offset_max)}
+    if observation.background is not None:
+        maps["acceptance"] = _acceptance(observation, observation.background, geom, options)
+    if observation.aeff is not None:
+        exposure = make_map_exposure_true_energy(
+            pointing, observation.livetime_s, observation.aeff, geom, options.energy_true, offset_max, KEPT
+        )
+        if observation.edisp is not None:
+            maps["exposure_reco"] = _exposure_reco(observation, observation.edisp, exposure, options)
+        maps["exposure"] = exposure
+    maps |= _response_maps(observation, options)
+    target_deg = options.geometry.center_deg
+    maps["mask_safe"] = make_mask_safe(observation, geom, options.energy, offset_max, options.safe_mask, target_deg)
+    gti_s = np.stack([observation.gti.start_s, observation.gti.stop_s], axis=1)
+    return Reduced(maps, gti_s, _row(observation, events, maps))
+
+
+def _acceptance(observation: Observation, rate: BackgroundRate, geom: Geometry, options: ReduceOptions) -> Cube:
+    """Acceptance; RunRefused for a background that is aligned with the horizon of an unknown site."""
+    how, rotation = options.acceptance.interpolation, None
+    background = rate if rate.interpolation == how else replace(rate, interpolation=how)
+    if background.alignment == "ALTAZ":
+        if observation.site is None:
+            raise RunRefused(
+                f"run {observation.obs_id}: FOVALIGN = 'ALTAZ' needs the position of the observatory: "
+                "expected GEOLON and GEOLAT in the header of EVENTS"
+            )
+        rotation = make_field_rotation(observation.gti, observation.site, observation.pointing)
+    pointing, ontime_s, offset_max = observation.pointing, observation.ontime_s, options.offset_max_deg
+    return make_map_hadron_acceptance(pointing, ontime_s, background, geom, options.energy, offset_max, rotation, KEPT)
+
+
+def _exposure_reco(observation: Observation, edisp: EnergyDispersion, exposure: Cube, options: ReduceOptions) -> Cube:
+    """Exposure in reconstructed energy; RunRefused for a spectrum so steep that it is beyond any number."""
+    with np.errstate(all="ignore"):
+        reco = make_map_exposure_reco_energy(
+            exposure, observation.pointing, edisp, options.energy, options.spectrum, KEPT
+        )
+    wrong = np.flatnonzero(~np.isfinite(reco.data).all(axis=(1, 2)))
+    if wrong.size:
+        lower, upper = options.energy.edges[wrong[0] : wrong[0] + 2]
+        raise RunRefused(
+            f"run {observation.obs_id}: spectrum: {options.spectrum} has next to no flux at {lower:.3g} to "
+            f"{upper:.3g} TeV, expected enough for an exposure there: a spectrum that falls less, or lower energies"
+        )
+    return reco
+
+
+def _response_maps(observation: Observation, options: ReduceOptions) -> dict[str, Cube]:
+    """Maps on the coarse grid of the responses."""
+    pointing, energy_true = observation.pointing, options.energy_true
+    # A coarse pixel counts if any part of it can lie within the largest offset.
+    radius = options.offset_max_deg + options.irf_geometry.pixel_deg * np.sqrt(0.5)
+    geom = make_cutout(options.irf_geometry, pointing.ra_deg, pointing.dec_deg, radius, trim=options.trim)
+    maps: dict[str, Cube] = {}
+    if observation.aeff is not None:
+        maps["irf_exposure"] = make_map_exposure_true_energy(
+            pointing, observation.livetime_s, observation.aeff, geom, energy_true, radius
+        )
+    if observation.psf is not None:
+        maps["psf"] = make_psf_map(pointing, observation.psf, geom, energy_true, options.rad)
+    if observation.edisp is not None:
+        maps["edisp"] = make_edisp_map(pointing, observation.edisp, geom, energy_true, options.energy)
+    return {name: cube.to_float32() for name, cube in maps.items()}
+
+
+def _row(observation: Observation, events: EventList, maps: Mapping[str, Cube]) -> dict[str, Cell]:
+    """What the run table says of a run that was reduced."""
+    counts, mask = maps["counts"].data, maps["mask_safe"]
+    safe = np.flatnonzero(mask.data.any(axis=(1, 2)))
+    return {
+        "obs_id": observation.obs_id,
+        "ra_pnt_deg": observation.pointing.ra_deg,
+        "dec_pnt_deg": observation.pointing.dec_deg,
+        "ontime_s": observation.ontime_s,
+        "livetime_s": observation.livetime_s,
+        # lower edge of the first bin that is safe anywhere
+        "energy_threshold_tev": mask.axis("energy").edges[safe[0]] if safe.size else None,
+        "n_events": len(observation.events),
+        "n_events_gti": len(events),
+        "counts": int(counts.sum()),
+        "counts_safe": int(counts.sum(where=mask.data)),
+        "quirks": list(observation.quirks),
+        "repairs": dict(observation.repairs),
+        **{name: value for name, value in observation.meta.items() if isinstance(value, (int, float, str))},
+    }

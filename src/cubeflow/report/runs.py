@@ -1,0 +1,100 @@
+"""What the report tells of the runs of a target, from its run table."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from astropy.table import Column, Table
+
+MAX_LEFT_OUT = 300
+SHOWN = ("obs_id", "status", "object", "zenith", "offset", "livetime", "energy_threshold", "counts_safe")
+SHOWN_OF_LABEL = ("norm_0", "norm_err_0", "excess", "significance")
+# What HTML would take for markup inside a script, and the line ends of JavaScript that JSON does not know.
+UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+def read_runs(folder: Path) -> Table:
+    """Run table of a target; masked where a run has no value."""
+    from astropy.table import Table
+
+    runs = Table.read(folder / "runs.fits", format="fits", character_as_bytes=False)
+    for number, name in enumerate(runs.colnames, start=1):
+        runs[name].description = runs.meta.get(f"TCOMM{number}", "")
+    return runs
+
+
+def numbers(runs: Table, name: str) -> NDArray[np.float64]:
+    """Values of a column, shape (n_runs,); NaN where a run has none, or there is no such column."""
+    if name not in runs.colnames:
+        return np.full(len(runs), np.nan)
+    return np.ma.filled(np.ma.asarray(runs[name].data).astype(float), np.nan)
+
+
+def is_used(runs: Table) -> NDArray[np.bool_]:
+    """Whether each run is ok, shape (n_runs,)."""
+    return np.asarray(runs["status"] == "ok", bool)
+
+
+def left_out(runs: Table) -> list[tuple[int, str, str]]:
+    """Run, status and reason of the first runs that were not used."""
+    rows = runs[~is_used(runs)][:MAX_LEFT_OUT]
+    return [(int(row["obs_id"]), str(row["status"]), str(row["reason"])) for row in rows]
+
+
+def count_warnings(runs: Table) -> list[tuple[str, int, str]]:
+    """Deviations and repairs with the number of runs that have them, the most frequent first."""
+    found: Counter[tuple[str, str]] = Counter()
+    for column, kind in (("quirks", "deviation"), ("repairs", "repair")):
+        for words in runs[column].tolist() if column in runs.colnames else ():
+            found.update({(word.partition("=")[0], kind) for word in (words or "").split()})
+    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    return [(name, number, kind) for (name, kind), number in ordered]
+
+
+def shown_columns(runs: Table, labels: Sequence[str]) -> list[str]:
+    """Columns that the page shows at first."""
+    names = [*SHOWN, *(f"{label}_{name}" for label in labels for name in SHOWN_OF_LABEL)]
+    return names if is_used(runs).all() else [*names, "reason"]
+
+
+def table_parts(runs: Table, shown: Sequence[str]) -> Iterator[str]:
+    """Run table as the page's script takes it: JSON, column by column.
+
+    A column whose values are all the same holds that ``value`` alone. Numbers are rounded to seven digits.
+    """
+    yield f'{{"rows":{len(runs)},"columns":['
+    for number, name in enumerate(runs.colnames):
+        yield "," * (number > 0) + script_json(_column_data(runs[name], name in shown))
+    yield "]}"
+
+
+def _column_data(column: Column, is_shown: bool) -> dict[str, object]:
+    """Column as plain content."""
+    values = [_short(value) for value in column.tolist()]
+    about = {"name": column.name, "unit": str(column.unit or ""), "description": column.description or ""}
+    is_same = len(values) > 1 and all(value == values[0] and type(value) is type(values[0]) for value in values)
+    content = {"value": values[0]} if is_same else {"values": values}
+    return {**{name: text for name, text in about.items() if text}, "shown": is_shown, **content}
+
+
+def _short(value: object) -> object:
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if math.isfinite(value) else None
+    return value
+
+
+def script_json(content: object) -> str:
+    """JSON that may stand inside a script element, whatever text it holds."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for char, code in UNSAFE.items():
+        text = text.replace(char, code)
+    return text

@@ -1,0 +1,144 @@
+"""Parametric instrument responses of the simulated array: plain tables of a generic IACT.
+
+Tables are multilinear between bin centres, linear in the outermost half bins and zero outside their
+edges; drawing events (`cubeflow.simulate.events`) and writing them (`cubeflow.simulate.store`) use the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from cubeflow.maps.arrays import FloatArray
+
+REFERENCE_ZENITH_DEG = 20.0
+BACKGROUND_INDEX = 2.7
+LON_GRADIENT = 0.12  # per deg to the east
+LAT_GRADIENT = -0.04  # per deg to the north
+
+
+@dataclass(frozen=True)
+class TableSizes:
+    """Numbers of bins of the response tables."""
+
+    energy_true: int = 24
+    offset: int = 5
+    migra: int = 60
+    energy: int = 12
+    field: int = 20
+
+
+FULL_TABLES = TableSizes()
+TINY_TABLES = TableSizes(energy_true=8, offset=3, migra=20, energy=5, field=8)
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """Response tables of one run.
+
+    Parameters
+    ----------
+    energy_true_edges_tev, offset_edges_deg, migra_edges : array
+        Edges of the axes of the area, the energy dispersion and the PSF.
+    area_m2 : array, shape (n_energy_true, n_offset)
+        Effective area.
+    migra_density : array, shape (n_energy_true, n_migra, n_offset)
+        Probability per unit of migra = E / E_true; each column sums to 1 over migra.
+    psf_sigma_deg, psf_fraction : array, shape (3, n_energy_true, n_offset)
+        Widths and weights of three Gaussians; the weights sum to 1.
+    energy_edges_tev, field_edges_deg : array
+        Edges of the background's axes; `field_edges_deg` serves longitude and latitude.
+    background : array, shape (n_energy, n_lon, n_lat)
+        Rate in s-1 MeV-1 sr-1; longitude grows **east**, latitude north.
+    lo_thres_tev, hi_thres_tev : float
+        Energies between which the run is meant to be analysed.
+    """
+
+    energy_true_edges_tev: FloatArray
+    offset_edges_deg: FloatArray
+    migra_edges: FloatArray
+    area_m2: FloatArray
+    migra_density: FloatArray
+    psf_sigma_deg: FloatArray
+    psf_fraction: FloatArray
+    energy_edges_tev: FloatArray
+    field_edges_deg: FloatArray
+    background: FloatArray
+    lo_thres_tev: float
+    hi_thres_tev: float
+
+
+@lru_cache(maxsize=16)
+def make_responses(zenith_deg: float, sizes: TableSizes = FULL_TABLES, background_scale: float = 1.0) -> Responses:
+    """Responses at a zenith angle below 70 deg, with which threshold and area grow."""
+    depth = math.cos(math.radians(REFERENCE_ZENITH_DEG)) / math.cos(math.radians(zenith_deg))
+    energy_true_edges = np.geomspace(0.1, 100.0, sizes.energy_true + 1)
+    offset_edges = np.linspace(0.0, 4.0, sizes.offset + 1)
+    migra_edges = np.linspace(0.2, 2.6, sizes.migra + 1)
+    energy_edges = np.geomspace(0.2, 100.0, sizes.energy + 1)
+    field_edges = np.linspace(-4.0, 4.0, sizes.field + 1)
+    energy_true, offset = log_centres(energy_true_edges), centres(offset_edges)
+    sigma, fraction = _three_gaussians(energy_true, offset)
+    return Responses(
+        energy_true_edges_tev=energy_true_edges,
+        offset_edges_deg=offset_edges,
+        migra_edges=migra_edges,
+        area_m2=_effective_area(energy_true, offset, depth),
+        migra_density=_migra_density(energy_true, migra_edges, offset),
+        psf_sigma_deg=sigma,
+        psf_fraction=fraction,
+        energy_edges_tev=energy_edges,
+        field_edges_deg=field_edges,
+        background=background_scale * _background(log_centres(energy_edges), centres(field_edges), depth),
+        lo_thres_tev=round(0.6 * depth**2, 3),
+        hi_thres_tev=60.0,
+    )
+
+
+def centres(edges: FloatArray) -> FloatArray:
+    """Arithmetic bin centres, shape (n,), of n + 1 edges."""
+    return 0.5 * (edges[1:] + edges[:-1])
+
+
+def log_centres(edges: FloatArray) -> FloatArray:
+    """Geometric bin centres, shape (n,), of n + 1 edges."""
+    return np.sqrt(edges[1:] * edges[:-1])
+
+
+def _effective_area(energy_tev: FloatArray, offset_deg: FloatArray, depth: float) -> FloatArray:
+    """Log-logistic rise with energy, wider field at higher energy; m2, shape (n_energy, n_offset)."""
+    rise = 1.0 / (1.0 + (energy_tev / (0.45 * depth**2)) ** -2.6)
+    plateau = 1.6e5 * depth * (energy_tev**0.12)
+    width_deg = 2.3 + 0.35 * np.log10(energy_tev)
+    camera = np.exp(-0.5 * (offset_deg / width_deg[:, np.newaxis]) ** 2.5)
+    return (rise * plateau)[:, np.newaxis] * camera
+
+
+def _migra_density(energy_tev: FloatArray, edges: FloatArray, offset_deg: FloatArray) -> FloatArray:
+    """Log-normal with a bias at low energy and about 15 % width; shape (n_energy, n_migra, n_offset)."""
+    median = 1.0 + 0.06 * (energy_tev / 0.4) ** -1.5 - 0.03 * np.log10(np.maximum(energy_tev, 1.0))
+    width = 0.15 * energy_tev[:, np.newaxis] ** -0.06 * (1.0 + 0.05 * offset_deg)
+    score = np.log(edges / median[:, np.newaxis])[:, :, np.newaxis] / width[:, np.newaxis, :]
+    cumulative = np.vectorize(lambda x: 0.5 * math.erfc(-x / math.sqrt(2.0)), otypes=[float])(score)
+    probability = np.diff(cumulative, axis=1)
+    return probability / probability.sum(axis=1, keepdims=True) / np.diff(edges)[:, np.newaxis]
+
+
+def _three_gaussians(energy_tev: FloatArray, offset_deg: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Widths in deg and weights of three Gaussians; both of shape (3, n_energy, n_offset)."""
+    core = 0.040 + 0.012 * energy_tev[:, np.newaxis] ** -0.5 + 0.0 * offset_deg
+    core = core * (1.0 + 0.06 * offset_deg**2)
+    sigma = core * np.array([1.0, 2.0, 4.0])[:, np.newaxis, np.newaxis]
+    return sigma, np.broadcast_to(np.array([0.72, 0.25, 0.03])[:, np.newaxis, np.newaxis], sigma.shape)
+
+
+def _background(energy_tev: FloatArray, field_deg: FloatArray, depth: float) -> FloatArray:
+    """Power law with a threshold, falling with the offset, times two gradients; (n_energy, n_lon, n_lat)."""
+    spectrum = 4.5e-4 * energy_tev**-BACKGROUND_INDEX / (1.0 + (energy_tev / (0.6 * depth**2)) ** -4.0)
+    lon, lat = field_deg[:, np.newaxis], field_deg[np.newaxis, :]
+    gradient = 1.0 + LON_GRADIENT * lon + LAT_GRADIENT * lat
+    width_deg = 2.0 + 0.25 * np.log10(energy_tev)[:, np.newaxis, np.newaxis]
+    return spectrum[:, np.newaxis, np.newaxis] * gradient * np.exp(-0.5 * (lon**2 + lat**2) / width_deg**2)

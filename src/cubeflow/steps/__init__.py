@@ -1,1 +1,0 @@
-"""One function per rule: read, call products, write (floor 5)."""

@@ -1,1 +1,0 @@
-"""Artifacts, FITS products and keys (floor 3)."""

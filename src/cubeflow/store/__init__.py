@@ -1,0 +1,1 @@
+"""Artifacts, keys and FITS products: whole or absent (floor 3)."""

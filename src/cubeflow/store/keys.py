@@ -1,0 +1,170 @@
+"""Keys, and the plain form of options: what an artifact was made of, in one string.
+
+The key of an artifact is the hash of its kind, the algorithm version, the options of the step and the keys
+or digests of its inputs, written as JSON in one canonical way, so that equal content gives an equal key on
+every machine. Options are frozen dataclasses; their plain form serves keys, plans and certificates alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+SHORT_KEY_LENGTH = 16
+T = TypeVar("T")
+
+
+def make_key(kind: str, version: int, options: object, inputs: Mapping[str, str] | Sequence[str]) -> str:
+    """Key of an artifact.
+
+    Parameters
+    ----------
+    kind : str
+        What it is: ``reduced``, ``background``, ``stack``, ...
+    version : int
+        Algorithm version, bumped by hand when results change.
+    options : object
+        Options of the step and no more, as for `to_plain`; or the key of options which many artifacts share.
+    inputs : mapping of str to str, or sequence of str
+        Keys or digests of what goes in, by name, or in a fixed order.
+
+    Returns
+    -------
+    str
+        sha256 in 64 hexadecimal digits.
+
+    Raises
+    ------
+    ValueError
+        If the version is not an integer, an input not a string, or the options have no plain form.
+    """
+    if type(version) is not int:
+        raise ValueError(f"{kind}: the algorithm version must be an integer, got {version!r}")
+    digests = inputs.values() if isinstance(inputs, Mapping) else inputs
+    if isinstance(inputs, str) or not all(type(digest) is str for digest in digests):
+        raise ValueError(f"{kind}: inputs must be strings (keys or digests), got {inputs!r}")
+    content = {"inputs": inputs, "kind": kind, "options": options, "version": version}
+    return hashlib.sha256(canonical_json(content)).hexdigest()
+
+
+def short(key: str) -> str:
+    """First 16 digits of a key, for messages and file names."""
+    return key[:SHORT_KEY_LENGTH]
+
+
+def canonical_json(content: object) -> bytes:
+    """Write content as JSON in the one canonical way: ASCII, sorted, no blanks, floats as their shortest exact repr.
+
+    Raises
+    ------
+    ValueError
+        For what has no plain form (`to_plain`); the message names the position.
+    """
+    return json.dumps(to_plain(content), sort_keys=True, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def to_plain(value: Any, where: str = "$") -> Any:
+    """Plain form of a value: what JSON holds; `from_plain` undoes it.
+
+    Parameters
+    ----------
+    value : None, bool, int, float, str, path, dataclass, named tuple, tuple, list or mapping with string keys
+        Nested as deep as needed. Exactly these types: a quantity, an array or a numpy scalar has more than one way to
+        be written. Dataclasses and named tuples become dictionaries by the names of their fields, tuples lists.
+    where : str
+        Position that errors name.
+
+    Raises
+    ------
+    ValueError
+        For any other type, a NaN or an infinity; the message names the position.
+    """
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float:
+        if not math.isfinite(value):
+            raise ValueError(f"{where}: expected a finite number, got {value}")
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if is_dataclass(value):
+        return {field.name: to_plain(getattr(value, field.name), f"{where}.{field.name}") for field in fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, list | tuple):
+        return [to_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, Mapping) and all(type(key) is str for key in value):
+        return {key: to_plain(item, f"{where}.{key}") for key, item in value.items()}
+    raise ValueError(f"{where}: expected plain values by strings, got {type(value).__qualname__}")
+
+
+def from_plain(cls: type[T], plain: object) -> T:
+    """Make a dataclass of what JSON gave: undo `to_plain`.
+
+    Raises
+    ------
+    ValueError
+        If it is not the plain form of one; the message names the class and the field.
+    """
+    made: T = _make(cls, plain, cls.__name__)
+    return made
+
+
+def _make(hint: Any, plain: Any, where: str) -> Any:
+    """Value of a type from its plain form."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return _make(_member(args, plain, where), plain, where)
+    if hints := _hints(hint):
+        if not isinstance(plain, dict) or plain.keys() != hints.keys():
+            raise ValueError(f"{where}: expected the fields {sorted(hints)}, got {plain!r:.80}")
+        return hint(**{name: _make(each, plain[name], f"{where}.{name}") for name, each in hints.items()})
+    if origin is tuple and isinstance(plain, list) and (Ellipsis in args or len(args) == len(plain)):
+        kinds = args[:1] * len(plain) if Ellipsis in args else args
+        items = enumerate(zip(kinds, plain, strict=True))
+        return tuple(_make(kind, item, f"{where}[{index}]") for index, (kind, item) in items)
+    if origin in (dict, Mapping) and isinstance(plain, dict):
+        return {name: _make(args[1], item, f"{where}.{name}") for name, item in plain.items()}
+    if hint is Path and isinstance(plain, str):
+        return Path(plain)
+    if hint is Any or (origin is Literal and plain in args) or _is_scalar(hint, plain):
+        return plain
+    raise ValueError(f"{where}: expected {getattr(hint, '__name__', hint)}, got {plain!r:.80}")
+
+
+def _member(members: Sequence[Any], plain: Any, where: str) -> Any:
+    """Type of a union that a plain form is of; dataclasses are told apart by their first field, the tag."""
+    for member in members:
+        if hints := _hints(member):
+            name, kind = next(iter(hints.items()))
+            fits = isinstance(plain, dict) and (get_origin(kind) is not Literal or plain.get(name) in get_args(kind))
+        elif get_origin(member) is Literal:
+            fits = plain in get_args(member)
+        elif get_origin(member) is tuple:
+            fits = isinstance(plain, list)
+        else:
+            fits = _is_scalar(member, plain) or (member is Path and isinstance(plain, str))
+        if fits:
+            return member
+    names = [getattr(member, "__name__", str(member)) for member in members]
+    raise ValueError(f"{where}: expected one of {names}, got {plain!r:.80}")
+
+
+def _is_scalar(hint: Any, plain: Any) -> bool:
+    """Whether a plain value is of a type without parts."""
+    return type(plain) is hint or (hint is float and type(plain) is int) or (hint in (None, NoneType) and plain is None)
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    """Types of the fields of a dataclass or named tuple; none for any other type."""
+    names = [field.name for field in fields(cls)] if is_dataclass(cls) else getattr(cls, "_fields", ())
+    hints = get_type_hints(cls) if names else {}
+    return {name: hints[name] for name in names}

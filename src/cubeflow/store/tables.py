@@ -1,0 +1,67 @@
+"""Tables for people: ECSV, CSV and FITS of one astropy table."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cubeflow.store.atomic import PathLike, write_atomic
+from cubeflow.store.fits import with_checksums
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+NO_NUMBER = -(2**63)  # TNULL of whole numbers
+MAX_FITS_COLUMNS = 999  # numbers in keywords have three digits
+
+
+def write_table(path: PathLike, table: Table) -> None:
+    """Write ``<path>.csv``, ``<path>.fits`` and, last, ``<path>.ecsv``, each whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        Name without a suffix.
+    table : Table
+        Columns of truth values, numbers or text, with units and descriptions; cells without a value are masked.
+        ECSV has all of it. FITS has the first `MAX_FITS_COLUMNS` columns; it knows ASCII alone: other letters become
+        question marks.
+
+    Raises
+    ------
+    StorageError
+        If the disk does not take it; a file that was there before is untouched.
+    """
+    from astropy.io import fits
+
+    path = Path(path)
+    binary, text = io.BytesIO(), io.StringIO()
+    table.write(text, format="ascii.csv")
+    write_atomic(path.with_name(f"{path.name}.csv"), text.getvalue().encode())
+    hdu = fits.table_to_hdu(_for_fits(table))
+    for number, name in enumerate(hdu.columns.names, start=1):
+        if table[name].description:
+            hdu.header[f"TCOMM{number}"] = table[name].description
+    with_checksums([fits.PrimaryHDU(), hdu]).writeto(binary)
+    write_atomic(path.with_name(f"{path.name}.fits"), binary.getbuffer())
+    table.write(text := io.StringIO(), format="ascii.ecsv")
+    write_atomic(path.with_name(f"{path.name}.ecsv"), text.getvalue().encode())
+
+
+def _for_fits(table: Table) -> Table:
+    """Copy a table so that FITS can hold it: with masked text empty, masked truth values as numbers."""
+    from astropy.table import MaskedColumn
+
+    out = table[table.colnames[:MAX_FITS_COLUMNS]]
+    out.meta = {"EXTNAME": "RUNS"}
+    for name in out.colnames:
+        column = out[name]
+        if column.dtype.kind == "U":
+            out[name] = np.char.encode(np.ma.filled(column, ""), "ascii", "replace")
+        elif column.dtype.kind == "i" or (np.ma.is_masked(column) and column.dtype.kind == "b"):
+            out[name] = MaskedColumn(column, dtype="i8", fill_value=NO_NUMBER)
+        out[name].unit = column.unit
+    return out

@@ -1,0 +1,75 @@
+"""Read every run of a store as a reduction would, and say what is wrong with it; nothing is reduced."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cubeflow.config import load_config
+from cubeflow.dl3.index import Store, open_store
+from cubeflow.dl3.quirks import QUIRKS
+from cubeflow.dl3.reader import ReadOptions, read_observation
+from cubeflow.errors import MistakeError
+from cubeflow.observation import RunRefused
+
+CONFIG_ENDINGS = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class CheckedRun:
+    """What is to be known of one run."""
+
+    obs_id: int
+    reason: str = ""  # why it is refused, in one line; empty if it is not
+    quirks: tuple[str, ...] = ()  # deviations from the format
+    repairs: Mapping[str, int] = field(default_factory=dict)  # what was repaired or dropped, with how often
+    object_name: str = ""  # what was observed, as the file says
+    n_events: int | None = None  # events that are left; None for a refused run
+    ontime_s: float | None = None  # sum of the good time intervals
+    livetime_s: float | None = None  # that times DEADC
+
+
+def open_source(source: str, roots: Sequence[str] = ()) -> tuple[Store, ReadOptions]:
+    """Open the store that is named, or that a configuration (``.yaml``) names, and say how its runs are to be read.
+
+    Further folders in which its files may lie, `roots`, stand beside those of the configuration. Raises MistakeError if
+    the configuration or the store cannot be used.
+    """
+    if not source.endswith(CONFIG_ENDINGS):
+        return open_store(source, roots), ReadOptions()
+    config = load_config(source)
+    store = open_store(config.data.source, [*config.data.roots, *roots])
+    drop = all(target.observations.duplicates == "drop" for target in config.targets.values())
+    return store, ReadOptions(duplicates="drop" if drop else "refuse")
+
+
+def check_runs(store: Store, options: ReadOptions, obs_ids: Collection[int] = ()) -> Iterator[CheckedRun]:
+    """Read the runs of a store one by one, in order of their ids, and say what was met; all if no ids are given.
+
+    Raises
+    ------
+    MistakeError
+        If an id is not in the store.
+    """
+    entries = {entry.obs_id: entry for entry in store.runs}
+    absent = set(obs_ids) - set(entries) - set(store.refused)
+    if absent:
+        raise MistakeError(f"{store.path}: no run {', '.join(map(str, sorted(absent)))}")
+    for obs_id in sorted(obs_ids or {*entries, *store.refused}):
+        if obs_id in store.refused:
+            yield CheckedRun(obs_id, store.refused[obs_id])
+            continue
+        try:
+            run = read_observation(entries[obs_id], options)
+        except RunRefused as error:
+            yield CheckedRun(obs_id, str(error), entries[obs_id].quirks)
+            continue
+        name = str(run.meta["object"])
+        yield CheckedRun(obs_id, "", run.quirks, run.repairs, name, len(run.events), run.ontime_s, run.livetime_s)
+
+
+def count_quirks(runs: Iterable[CheckedRun]) -> list[tuple[str, int, str]]:
+    """Name of each quirk that is shown, number of runs that show it, and what files with it do and how it is read."""
+    shown = Counter(name for run in runs for name in run.quirks)
+    return [(name, shown[name], quirk.description) for name, quirk in QUIRKS.items() if name in shown]

@@ -1,0 +1,306 @@
+"""``cubeflow init``: look at a store and write a configuration that runs as it is."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cubeflow.config import load_config
+from cubeflow.dl3.index import Store
+from cubeflow.dl3.quirks import QUIRKS
+from cubeflow.errors import MistakeError
+from cubeflow.store.atomic import write_atomic
+from cubeflow.tools.survey import NEAR, RunFacts, objects_of, offsets_of, open_with_roots, ranges_text, sample_runs
+from cubeflow.tools.targets import KNOWN, SAME, Place, parse_target, separation_deg
+
+MAX_OBJECTS = 12
+SEES = 2.5  # deg: runs that are read rather than those farther off
+ROUND = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)  # ten a decade
+EVENTS_ABOVE = 10  # events of each run that the last edge of the energy axis leaves out
+PIXELS_DEG = (0.02, 0.04, 0.05, 0.1)
+MAX_PIXELS = 400
+WRAP = 110
+MAX_LISTED = 12  # refused runs that are named
+NO_THRESHOLDS = (
+    "# Not all runs have energy thresholds: energies are used where the effective area is above 10 percent of its",
+    "# largest. A smaller aeff_percent reaches to lower energies.",
+    "safe_mask: {methods: [offset-max, aeff-max], aeff_percent: 10}",
+)
+NO_BACKGROUND = (
+    "# Not all runs have a background response, as is so for point-like data: counts and exposure only.",
+    "backgrounds: {counts: {method: none}}",
+)
+_PLAIN = re.compile(r"[A-Za-z/.][\w/.+-]*/[\w/.+-]*", re.ASCII)
+
+
+def init_config(
+    store_path: str, target: str | None, output: Path | None, force: bool, exclude: bool, say: Callable[[str], None]
+) -> Path:
+    """Write a configuration, ``config/<target>.yaml`` if no other is named, and give its path.
+
+    `store_path` is the folder of the store as it will stand there. `force` replaces a configuration that is there. With
+    `exclude` the target and known sources are excluded: their regions lie beside it, under a name that is free.
+
+    Raises
+    ------
+    MistakeError
+        If the configuration is there, no run sees the target, the store cannot be used, or the target is neither a
+        position nor a known name, or None: the message lists the objects of the store.
+    """
+    store, roots = open_with_roots(store_path)
+    if target is None:
+        raise MistakeError(_targets_of(store, store_path))
+    place = parse_target(target, (each for each, _ in objects_of(store)))
+    path = output or Path("config") / f"{place.slug}.yaml"
+    if path.exists() and not force:
+        raise MistakeError(f"{path}: already there; write to another file with -o, or replace it with --force")
+    found = look_at(store, store_path, roots, place)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    regions = str(_write_regions(path, regions_text(found).encode())) if exclude else None
+    write_atomic(path, config_text(found, str(path), f"results/{path.stem}", regions).encode())
+    load_config([path])
+    lower, upper = found.energy_tev
+    runs = f"{len(found.offsets)} of {found.n_runs} runs within {found.offset_max_deg:g} deg"
+    say(f"{path}: {place.name}: {runs}, {lower:g} to {upper:g} TeV")
+    say(f"Next: cubeflow plan -c {path}")
+    say(f"then: snakemake --cores 2 --configfile {path}")
+    return path
+
+
+def look_at(store: Store, store_path: str, roots: tuple[str, ...], place: Place) -> Found:
+    """What is known of a store and a target; MistakeError if no run sees it."""
+    offsets = offsets_of(store, place)
+    if not offsets:
+        raise MistakeError(f"{store_path}: no run with a pointing (RA_PNT, DEC_PNT){_first_refusal(store)}")
+    closest, offset = next(iter(offsets.items()))
+    if offset <= NEAR:
+        reach = SEES if offset <= SEES else NEAR
+        facts, refused = sample_runs([entry for entry in store.runs if offsets.get(entry.obs_id, 999.0) <= reach])
+        found = Found(store_path, roots, place, len(store.runs), offsets, facts, {**store.refused, **refused})
+        seen = {obs_id: value for obs_id, value in offsets.items() if value <= found.offset_max_deg}
+        if seen:
+            return replace(found, offsets=seen)
+    at = place.position
+    name = f"{place.name} ({at.frame} {at.lon_deg:g} {at.lat_deg:g} deg)"
+    objects = ", ".join(repr(each.name) for each, _ in objects_of(store)[:MAX_OBJECTS])
+    hint = f". The store names {objects}" if objects else ""
+    raise MistakeError(f"--target: no run sees {name}; the closest, run {closest}, points {offset:.1f} deg away{hint}")
+
+
+def _write_regions(config: Path, content: bytes) -> Path:
+    """Write the regions beside a configuration, under its name; numbered where that is taken by other content.
+
+    Regions may serve other configurations, too, and may have been edited: none is replaced.
+    """
+    for number in itertools.count(1):
+        path = config.with_name(f"{config.stem}{'' if number == 1 else f'-{number}'}.reg")
+        if path != config and path.is_file() and path.read_bytes() == content:
+            return path
+        if path != config and not os.path.lexists(path):
+            write_atomic(path, content)
+            return path
+    raise AssertionError("there is always a free name")
+
+
+def _first_refusal(store: Store) -> str:
+    """Why the first of the refused runs is, if there are any."""
+    return f"; run {next(iter(store.refused))}: {next(iter(store.refused.values()))}" if store.refused else ""
+
+
+def _targets_of(store: Store, store_path: str) -> str:
+    """Say what can be a target: objects of the store, then well-known sources."""
+    lines = [f"--target: expected a position or a name; {store_path} has {len(store.runs)} runs{_first_refusal(store)}"]
+    objects = objects_of(store)
+    for place, count in objects[:MAX_OBJECTS]:
+        position = f"{place.position.lon_deg:g} {place.position.lat_deg:g}"
+        lines.append(f'  --target "{place.name}"  or  --target "{position}"  # named by {count} runs')
+    if len(objects) > MAX_OBJECTS:
+        lines.append(f"  and {len(objects) - MAX_OBJECTS} more")
+    return "\n".join([*lines, f"Known without a store: {', '.join(place.name for place in KNOWN)}"])
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is known of a store and a target."""
+
+    store: str  # its path as the user wrote it
+    roots: tuple[str, ...]  # further folders it takes files from
+    place: Place  # target
+    n_runs: int  # of the store
+    offsets: Mapping[int, float]  # of the runs that see the target, deg
+    facts: Sequence[RunFacts]  # of a sample of them
+    refused: Mapping[int, str]  # runs that cannot be used, as far as known
+
+    @property
+    def offset_max_deg(self) -> float:
+        """Largest offset that every run of the sample can use."""
+        return min(fact.offset_max_deg for fact in self.facts)
+
+    @property
+    def has_thresholds(self) -> bool:
+        """Whether all of the sample have a threshold."""
+        return all(fact.lo_thres_tev for fact in self.facts)
+
+    @property
+    def has_background(self) -> bool:
+        """Whether all of the sample have a background response."""
+        return all(fact.background_tev and not fact.point_like for fact in self.facts)
+
+    @property
+    def energy_tev(self) -> tuple[float, float]:
+        """Limits of the reconstructed energy: from the lowest threshold to where hardly an event is left."""
+        thresholds = [fact.lo_thres_tev if self.has_thresholds else fact.area_threshold_tev for fact in self.facts]
+        lowest = min(value for value in thresholds if value)
+        # Only bins wholly above its threshold are safe for a run: one that begins below all of them would be empty.
+        lower = two_digits_up(lowest) if self.has_thresholds else round_down(lowest)
+        energies = np.sort(np.concatenate([fact.energies_tev for fact in self.facts]))
+        few = EVENTS_ABOVE * len(self.facts)
+        upper = round_up(float(energies[-few])) if len(energies) > few else 0.0
+        limits = [end for fact in self.facts for end in (fact.hi_thres_tev, (fact.background_tev or (0, 0))[1]) if end]
+        return lower, max(min([upper, *limits]), round_up(5.0 * lower))
+
+    @property
+    def energy_true_tev(self) -> tuple[float, float]:
+        """Limits of the true energy: wider by a factor of about 3 and 2, as far as the responses reach."""
+        lower, upper = self.energy_tev
+        table = max(f.energy_true_tev[0] for f in self.facts), min(f.energy_true_tev[1] for f in self.facts)
+        highest = min(round_up(2.0 * upper), max(round_down(table[1]), upper))
+        return max(round_down(lower / 3.0), round_up(table[0])), highest
+
+    @property
+    def width_deg(self) -> float:
+        """Width of a map that holds the fields of view of all runs."""
+        return math.ceil(4.0 * (max(self.offsets.values()) + self.offset_max_deg) - 1e-6) / 2.0
+
+    @property
+    def pixel_deg(self) -> float:
+        """Finest pixel that keeps the map small."""
+        return next((pixel for pixel in PIXELS_DEG if self.width_deg / pixel <= MAX_PIXELS + 0.5), PIXELS_DEG[-1])
+
+    @property
+    def excluded(self) -> list[Place]:
+        """The target, and the known sources in the map."""
+        reach = self.width_deg / math.sqrt(2.0)
+        others = [
+            place for place in KNOWN if separation_deg(place.position, self.place.position) < reach + place.radius_deg
+        ]
+        return [self.place, *(place for place in others if separation_deg(place.position, self.place.position) > SAME)]
+
+
+def round_down(value: float) -> float:
+    """Largest round number that is not above a positive one."""
+    decade = 10.0 ** math.floor(math.log10(value))
+    return float(f"{decade * max(step for step in ROUND if step * decade <= value * (1 + 1e-6) or step == 1.0):.4g}")
+
+
+def round_up(value: float) -> float:
+    """Smallest round number that is not below a positive one."""
+    decade = 10.0 ** math.floor(math.log10(value))
+    return float(f"{decade * min(step for step in (*ROUND, 10.0) if step * decade >= value * (1 - 1e-6)):.4g}")
+
+
+def two_digits_up(value: float) -> float:
+    """Smallest number of two digits that is not below a positive one."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.ceil(value / step * (1 - 1e-9)) * step:.2g}")
+
+
+def config_text(found: Found, path: str, results: str, exclusion: str | None) -> str:
+    """Text of the configuration that will lie at `path`; `exclusion` is the region file of what is not background."""
+    place, at, energy, true = found.place, found.place.position, found.energy_tev, found.energy_true_tev
+    reach = f"{found.offset_max_deg:g} deg"
+    roots = ", ".join(json.dumps(root) for root in found.roots)
+    size = f"width: {found.width_deg:g} deg, pixel: {found.pixel_deg:g} deg"
+    lines = [
+        f"# {place.name}: {len(found.offsets)} of the {found.n_runs} runs of a store. Drafted by `cubeflow init`, "
+        "and can be used as it is.",
+        "# What each key means, and what else there is: config/README.md",
+        f"#   cubeflow plan -c {path}",
+        f"#   snakemake --cores 2 --configfile {path}",
+        "data:",
+        f"  store: {quoted(found.store)}",
+        *([f"  roots: [{roots}]  # its index takes files from here"] if roots else []),
+        "observations:",
+        f"  within: {reach}  # from pointing to target; new runs that point there join in",
+        *_wrapped("  # today: runs ", ranges_text(list(found.offsets)), "  #   "),
+        "  # ids: [...]             # only these runs",
+        '  # where: "ZEN_PNT < 60"  # only such runs',
+        "targets:",
+        f"  {place.slug}:",
+        f"    position: {{frame: {at.frame}, lon: {at.lon_deg:.9g} deg, lat: {at.lat_deg:.9g} deg}}",
+        f"    geometry: {{frame: {at.frame}, projection: TAN, {size}}}  # holds the fields of all runs",
+        f"energy: {{min: {energy[0]:g} TeV, max: {energy[1]:g} TeV, bins_per_decade: 8}}",
+        f"energy_true: {{min: {true[0]:g} TeV, max: {true[1]:g} TeV, bins_per_decade: 12}}  # wider: energies migrate",
+        f"offset_max: {reach}  # up to where the effective area is a third of that on axis",
+    ]
+    if found.has_thresholds:
+        tev = [fact.lo_thres_tev for fact in found.facts if fact.lo_thres_tev]
+        note = f"# thresholds of the runs: {min(tev):.2g} to {max(tev):.2g} TeV"
+        lines += [f"safe_mask: {{methods: [offset-max, aeff-default]}}  {note}"]
+    else:
+        lines += NO_THRESHOLDS
+    if exclusion:
+        lines += [f"exclusion: {quoted(exclusion)}  # what is not background: DS9 regions"]
+    if found.has_background:
+        ring = f"{{method: ring, r_in: {max(0.5, round(place.radius_deg + 0.15, 2)):g} deg, width: 0.3 deg}}"
+        lines += ["backgrounds:", "  fov: {method: fov, fit: scale}", f"  ring: {ring}"]
+    else:
+        lines += NO_BACKGROUND
+    lines += ["significance: {radius: 0.1 deg}", f"results: {quoted(results)}", *_notes(found)]
+    return "\n".join(lines) + "\n"
+
+
+def regions_text(found: Found) -> str:
+    """Text of the DS9 region file of what is not background."""
+    lines = [
+        "# Region file format: DS9",
+        "# What is not background. Radii in degrees, and any DS9 shape may be added.",
+        "icrs",
+    ]
+    for place in found.excluded:
+        ra, dec = place.position.icrs_deg
+        name = re.sub(r"[^\w .+-]", " ", place.name)  # other signs may mean something to DS9
+        lines += [f"# {name}", f"circle({ra:.4f}, {dec:.4f}, {place.radius_deg:g})"]
+    return "\n".join(lines) + "\n"
+
+
+def quoted(text: str) -> str:
+    """Path as YAML, in quotes where it needs them."""
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+
+
+def _wrapped(first: str, words: Iterable[str], rest: str) -> list[str]:
+    """Comma-separated words in lines of a comment."""
+    lines = [first]
+    for word in words:
+        if len(lines[-1]) + len(word) > WRAP:
+            lines.append(rest)
+        lines[-1] += f"{word}, "
+    return [line.rstrip() for line in [*lines[:-1], lines[-1].rstrip(", ")]]
+
+
+def _notes(found: Found) -> list[str]:
+    """Comments on runs that were read: refused ones, and deviations from the format."""
+    lines = [
+        "",
+        f"# {len(found.facts)} of the runs were read. Deviations from the format that were met, and dealt with:",
+    ]
+    counts = Counter(quirk for fact in found.facts for quirk in fact.quirks)
+    lines += [f"#   {name} ({count} runs): {QUIRKS[name].description}" for name, count in sorted(counts.items())]
+    if not counts:
+        lines += ["#   none"]
+    if found.refused:
+        lines += ["# Runs that cannot be used; if they are selected, the run table has them with the reason:"]
+        reasons = [f"#   {obs_id}: {' '.join(reason.split())}" for obs_id, reason in sorted(found.refused.items())]
+        more = [f"#   and {len(reasons) - MAX_LISTED} more"] if len(reasons) > MAX_LISTED else []
+        lines += [*reasons[:MAX_LISTED], *more]
+    return lines

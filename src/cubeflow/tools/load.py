@@ -1,0 +1,111 @@
+"""Artifacts for people: what a file holds as plain objects, and as objects of gammapy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cubeflow.maps import Cube
+from cubeflow.observation import TIME_REFERENCE_MJD
+from cubeflow.products.dataset import dataset_maps, response_exposure
+from cubeflow.store.artifact import read_artifact
+
+if TYPE_CHECKING:
+    from gammapy.datasets import MapDataset
+    from gammapy.maps import WcsNDMap
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """The content of an artifact.
+
+    Parameters
+    ----------
+    kind : str
+        ``cube``, ``reduced``, ``background`` or ``stack``.
+    key : str
+        Key of everything it was made of.
+    maps : mapping of str to Cube
+        Its maps: ``maps["counts"].data`` is an array (energy, lat, lon), with ``unit``, ``axes`` and ``geom``.
+    arrays : mapping of str to array
+        What is no map, such as ``gti_s``, shape (n, 2), TT s since MJD 51910.
+    attributes, provenance : mapping
+        Plain results, and what it was made of.
+    """
+
+    kind: str
+    key: str
+    maps: Mapping[str, Cube]
+    arrays: Mapping[str, NDArray[Any]]
+    attributes: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        """What it holds, a line for each map and array; no values."""
+        held = {name: repr(cube) for name, cube in self.maps.items()}
+        held |= {name: f"array of shape {array.shape}, {array.dtype}" for name, array in self.arrays.items()}
+        lines = [f"<{self.kind} {self.key[:16]}: maps, arrays, attributes and provenance>"]
+        return "\n".join([*lines, *(f"  {name}: {text}" for name, text in held.items())])
+
+    def to_gammapy(self) -> MapDataset | dict[str, WcsNDMap]:
+        """Objects of gammapy, which must be installed for this and for nothing else.
+
+        Returns
+        -------
+        MapDataset, MapDatasetOnOff or dict of WcsNDMap
+            A dataset for a final cube, as of the FITS file beside it; maps by name for any other artifact.
+        """
+        if self.kind != "cube":
+            return {name: cube.to_gammapy() for name, cube in self.maps.items()}
+        name = f"{self.attributes['target']}-{self.attributes['label']}"
+        return to_dataset(dataset_maps(self.maps), self.arrays["gti_s"], self.attributes["livetime_s"], name)
+
+
+def load(path: str | Path) -> Loaded:
+    """Read an artifact, whole and checked.
+
+    Parameters
+    ----------
+    path : path
+        ``cube.h5``, ``reduced-<key>.h5``, ``background-<label>-<key>.h5`` or a stack.
+
+    Raises
+    ------
+    StorageError, ArtifactDamaged, ArtifactMismatch, ArtifactNewer
+        If it cannot be read, is damaged, or was written by an older or newer version.
+    """
+    artifact = read_artifact(path)
+    arrays = {name: each for name, each in artifact.datasets.items() if not isinstance(each, Cube)}
+    return Loaded(artifact.kind, artifact.key, artifact.maps, arrays, artifact.attributes, artifact.provenance)
+
+
+def to_dataset(
+    maps: Mapping[str, Cube], gti_s: NDArray[np.float64], livetime_s: float, name: str | None = None
+) -> MapDataset:
+    """Dataset of gammapy from `dataset_maps` and intervals of shape (n, 2), TT s since the time reference.
+
+    A ``MapDatasetOnOff`` if there are OFF counts. gammapy looks for the livetime beside the exposure.
+    """
+    from astropy import units
+    from astropy.time import Time
+    from gammapy.data import GTI
+    from gammapy.datasets import MapDataset, MapDatasetOnOff
+    from gammapy.irf import EDispKernelMap, PSFMap
+
+    made: dict[str, object] = {
+        key: cube.to_gammapy() for key, cube in maps.items() if key not in ("exposure", "psf", "edisp", "irf_exposure")
+    }
+    if "exposure" in maps:
+        made["exposure"] = exposure = maps["exposure"].to_gammapy()
+        exposure.meta["livetime"] = units.Quantity(livetime_s, "s")
+    for response, kind in (("psf", PSFMap), ("edisp", EDispKernelMap)):
+        if response in maps:
+            made[response] = kind(maps[response].to_gammapy(), response_exposure(maps, response).to_gammapy())
+    start, stop = (units.Quantity(gti_s[:, k], "s") for k in (0, 1))
+    gti = GTI.create(start, stop, reference_time=Time(TIME_REFERENCE_MJD, format="mjd", scale="tt"))
+    return (MapDatasetOnOff if "counts_off" in maps else MapDataset)(**made, gti=gti, name=name)

@@ -1,0 +1,204 @@
+"""The final products of a label, of any size."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cubeflow.errors import FailedError, RunsLeftOut
+from cubeflow.maps import Axis, Cube, energy_axis, log_edges, make_geometry, rad_axis
+from cubeflow.pipeline.certificate import holds
+from cubeflow.pipeline.export import export_label
+from cubeflow.pipeline.stack import write_stack
+from cubeflow.pipeline.tasks import PRODUCTS, ExportTask, Target, certificate_file
+from cubeflow.products.acceptance import AcceptanceOptions
+from cubeflow.products.background import NoBackground
+from cubeflow.products.reduced import ReduceOptions
+from cubeflow.products.safe_mask import SafeMaskOptions
+from cubeflow.products.significance import SignificanceOptions
+from cubeflow.products.spectrum import PowerLaw
+from cubeflow.products.stack import Stack, empty_stack
+from cubeflow.store.artifact import read_artifact
+from cubeflow.store.atomic import file_sha256
+from cubeflow.store.keys import to_plain
+
+ROOT, KEY = "1" * 64, "2" * 64
+TASK = ExportTask("crab", "label", KEY, ROOT, {})
+FINAL = make_geometry("galactic", "CAR", 184.56, -5.78, (4.7, 3.9), 0.1)
+IRF = make_geometry("galactic", "CAR", 184.56, -5.78, (4.7, 3.9), 0.5)
+
+
+def make_layers(kind, n_energy, n_true, geom, irf) -> dict[str, Cube]:
+    """Sums of a label: with a background for the field of view, in rings, or without any."""
+    rng = np.random.default_rng(n_energy)
+    energy = energy_axis(log_edges(1.0, 20.0, n_energy))
+    true = energy_axis(log_edges(0.5, 40.0, n_true), "energy_true")
+    rad = rad_axis(0.6, 5)
+
+    def cube(values, unit, *axes, on=geom):
+        return Cube(values(size=(*(axis.n_bins for axis in axes), *on.shape)), unit, on, axes)
+
+    layers = {
+        "counts": cube(lambda size: rng.poisson(0.3, size), "", energy),
+        "mask_safe": cube(lambda size: rng.random(size) < 0.7, "", energy),
+        "exposure": cube(lambda size: rng.uniform(1e9, 3e9, size), "m2 s", true),
+        "exposure_reco": cube(lambda size: rng.uniform(0, 3e9, size), "m2 s", energy),
+        "irf_exposure": cube(lambda size: np.maximum(rng.uniform(-1e9, 3e9, size), 0), "m2 s", true, on=irf),
+        "irf_psf": cube(lambda size: rng.uniform(0, 3e11, size), "sr-1 m2 s", true, rad, on=irf),
+        "irf_edisp": cube(lambda size: rng.uniform(0, 1e9, size), "m2 s", true, energy, on=irf),
+    }
+    if kind != "none":
+        layers["acceptance"] = cube(lambda size: rng.uniform(0, 0.4, size), "", energy)
+        layers["background"] = cube(lambda size: rng.uniform(0, 0.4, size), "", energy)
+    if kind.startswith("ring"):
+        whole = Axis("energy", (energy.edges[0], energy.edges[-1]), energy.unit, energy.interp)
+        axis = energy if kind == "ring per energy" else whole
+        layers["counts_off"] = cube(lambda size: rng.poisson(2.0, size), "", axis)
+        layers["acceptance_off"] = cube(lambda size: np.maximum(rng.uniform(-1, 9, size), 0), "", axis)
+    return layers
+
+
+def make_target(layers, final=FINAL, irf=IRF) -> Target:
+    """Target of these layers."""
+    axes = {"energy": layers["counts"].axes[0], "energy_true": layers["exposure"].axes[0]} if layers else {}
+    axis = energy_axis(log_edges(1.0, 20.0, 2))
+    options = ReduceOptions(
+        geometry=final,
+        irf_geometry=irf,
+        energy=axes.get("energy", axis),
+        energy_true=axes.get("energy_true", axis),
+        rad=rad_axis(0.6, 5),
+        offset_max_deg=2.0,
+        gti_filter=True,
+        trim=True,
+        duplicates="refuse",
+        time_mjd=None,
+        split_s=None,
+        acceptance=AcceptanceOptions(),
+        safe_mask=SafeMaskOptions(),
+        spectrum=PowerLaw(index=2.6),
+    )
+    return Target("crab", (83.63, 22.01), options, {"label": NoBackground()}, (), (), SignificanceOptions(0.25))
+
+
+def make_root(folder, layers, final=FINAL, irf=IRF, rows=()) -> Target:
+    """Write a stack of these layers as the last of a label; give its target."""
+    times = np.array([[10.0, 20.0], [30.0, 45.0]])
+    about = Stack(layers, times, 25.0, 24.0, 2) if layers else empty_stack()
+    write_stack(folder / "crab/stack/label" / f"{ROOT[:16]}.h5", about, ROOT, rows, "blosc")
+    return make_target(layers, final, irf)
+
+
+@pytest.mark.parametrize("kind", ["fov", "ring", "ring per energy", "none"])
+@pytest.mark.parametrize("n_energy", [1, 4])
+def test_products_hold_the_sums_on_the_final_geometry(tmp_path, kind, n_energy):
+    geom, irf = FINAL.cutout(3, -4, 33, 41), IRF.cutout(1, -1, 7, 9)
+    layers = make_layers(kind, n_energy, 6, geom, irf)
+    target = make_root(tmp_path, layers)
+    export_label(tmp_path, target, TASK, lambda line: None)
+    first = {name: (tmp_path / "crab/label" / name).read_bytes() for name in PRODUCTS}
+    cube = read_artifact(tmp_path / "crab/label/cube.h5", kind="cube", key=KEY)
+    assert {name: cube.datasets[name].unit for name in ("psf", "edisp")} == {"psf": "sr-1", "edisp": ""}
+    x0, y0 = geom.origin_in(FINAL)
+    rows, columns = slice(max(0, -y0), FINAL.ny - y0), slice(max(0, -x0), FINAL.nx - x0)
+    for name in ("counts", "mask_safe"):
+        assert cube.datasets[name].data.sum() == layers[name].data[:, rows, columns].sum()
+    export_label(tmp_path, target, TASK, lambda line: None)
+    assert {name: (tmp_path / "crab/label" / name).read_bytes() for name in PRODUCTS} == first
+
+
+def test_certificate_says_what_the_products_were_made_from(tmp_path):
+    target = make_root(tmp_path, make_layers("fov", 2, 3, FINAL, IRF))
+    folder = tmp_path / "crab/label"
+    folder.mkdir(parents=True)
+    (folder / "made-0123456789abcdef.json").write_text("{}")
+    export_label(tmp_path, target, TASK, lambda line: None)
+    (path,) = folder.glob("made-*.json")
+    assert str(path.relative_to(tmp_path)) == certificate_file("crab/label", KEY)
+    content = json.loads(path.read_text())
+    assert content["files"].keys() == set(PRODUCTS)
+    assert all(each["sha256"] == file_sha256(folder / name) for name, each in content["files"].items())
+    assert content["inputs"]["stack"] == ROOT
+    assert content["options"]["reduce"] == json.loads(json.dumps(to_plain(target.reduce)))
+    background = content["options"]["background"]
+    assert (background["position_deg"], background["significance"]) == ([83.63, 22.01], {"radius_deg": 0.25})
+    assert {"numpy", "h5py", "astropy", "processor"} <= content["software"].keys()
+    assert holds(path)
+    (folder / "datasets.yaml").write_text("")
+    assert not holds(path)
+
+
+def test_label_without_a_run_is_an_error(tmp_path):
+    target = make_root(tmp_path, {})
+    with pytest.raises(FailedError, match=r"crab: label: no run is left; see .*runs.ecsv"):
+        export_label(tmp_path, target, TASK, print)
+
+
+def test_refused_runs_are_an_error_where_that_is_asked(tmp_path):
+    rows = [{"obs_id": 7, "piece": None, "status": "refused", "reason": "no EVENTS"}]
+    target = replace(make_root(tmp_path, make_layers("fov", 2, 3, FINAL, IRF), rows=rows), on_refused="fail")
+    with pytest.raises(RunsLeftOut, match="1 of 1 runs refused, and on_refused is fail; the first, run 7: no EVENTS"):
+        export_label(tmp_path, target, TASK, print)
+    assert not (tmp_path / "crab/label").exists()
+
+
+def test_damaged_stack_is_set_aside(tmp_path):
+    target = make_root(tmp_path, make_layers("fov", 2, 3, FINAL, IRF))
+    stack = tmp_path / "crab/stack/label" / f"{ROOT[:16]}.h5"
+    content = bytearray(stack.read_bytes())
+    content[len(content) // 2] ^= 1
+    stack.write_bytes(content)
+    with pytest.raises(FailedError, match=r"set aside as 1{16}.h5.corrupt, start again to make it"):
+        export_label(tmp_path, target, TASK, print)
+    assert not stack.exists()
+
+
+MEASURED = """
+import json, sys, threading, time
+from pathlib import Path
+from cubeflow.pipeline.export import export_label
+from cubeflow.pipeline.tasks import ExportTask, Target
+from cubeflow.store.keys import from_plain
+peak, done = 0, False
+def watch():
+    global peak
+    while not done:
+        status = Path("/proc/self/status").read_text()
+        peak = max(peak, int(status.split("RssAnon:")[1].split()[0]) * 1024)
+        time.sleep(0.002)
+thread = threading.Thread(target=watch)
+thread.start()
+target, task = json.loads(Path(sys.argv[2]).read_text())
+try:
+    export_label(Path(sys.argv[1]), from_plain(Target, target), from_plain(ExportTask, task), lambda line: None)
+finally:
+    done = True
+    thread.join()
+print(peak)
+"""
+
+
+def peak_bytes(folder, target) -> int:
+    """Peak of the memory of an export that is no file, in a process of its own."""
+    (folder / "task.json").write_text(json.dumps([to_plain(target), to_plain(TASK)]))
+    command = [sys.executable, "-c", MEASURED, str(folder), str(folder / "task.json")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+def test_cube_larger_than_memory_is_exported(tmp_path):
+    """Sums and products lie in scratch files; some planes of them are in memory at a time."""
+    small = peak_bytes(tmp_path / "small", make_root(tmp_path / "small", make_layers("fov", 2, 3, FINAL, IRF)))
+    geom = make_geometry("galactic", "CAR", 184.56, -5.78, (30.0, 25.0), 0.1)
+    irf = make_geometry("galactic", "CAR", 184.56, -5.78, (30.0, 25.0), 1.0)
+    layers = make_layers("ring per energy", 60, 60, geom, irf)
+    size = sum(cube.data.size for cube in layers.values()) * 8
+    assert size > 2.5e8
+    large = peak_bytes(tmp_path / "large", make_root(tmp_path / "large", layers, geom, irf))
+    assert large - small < size / 4, (large, small, size)
+    cube = read_artifact(tmp_path / "large/crab/label/cube.h5")
+    assert cube.datasets["counts"].data.sum() == layers["counts"].data.sum()

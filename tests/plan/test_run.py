@@ -1,0 +1,136 @@
+"""The whole chain in one process: what fails does not stop what does not need it."""
+
+import gzip
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from cubeflow.cli import main
+from cubeflow.config import load_config
+from cubeflow.errors import FailedError, RunsLeftOut
+from cubeflow.pipeline.export import significance_text
+from cubeflow.pipeline.tasks import stack_file
+from cubeflow.plan import run
+from cubeflow.plan.jobs import read_jobs
+from cubeflow.plan.make import make_plan
+from cubeflow.plan.run import finish, run_plan
+from cubeflow.simulate.store import SimulationOptions, simulate_store
+
+CONTENT = {
+    "energy": {"min": "1.2 TeV", "max": "20 TeV", "bins": 3},
+    "energy_true": {"min": "0.4 TeV", "max": "50 TeV", "bins": 5},
+    "irf_grid": {"pixel": "1 deg", "rad_bins": 20},
+    "stack": {"batch": 2},
+    "backgrounds": {"fov": {"method": "fov"}},
+    "targets": {
+        name: {
+            "position": {"lon": "83.633 deg", "lat": "22.014 deg"},
+            "geometry": {"width": "3 deg", "pixel": "0.2 deg"},
+        }
+        for name in ("first", "second")
+    },
+}
+
+
+@pytest.fixture
+def config(tmp_path):
+    simulate_store(tmp_path / "store", SimulationOptions(seed=4, n_runs=16, duration_s=300.0, tiny=True))
+    content = {**CONTENT, "data": {"store": str(tmp_path / "store")}, "results": str(tmp_path / "results")}
+    (tmp_path / "config.yaml").write_text(json.dumps(content))
+    return tmp_path / "config.yaml"
+
+
+def plan_of(config):
+    return make_plan(load_config(config), lambda line: None)
+
+
+def fail_for(monkeypatch, step, is_bad):
+    """Let a step fail for some tasks."""
+    real = getattr(run, step)
+
+    def guarded(results, target, task, *others):
+        if is_bad(task):
+            raise FailedError(f"{step} failed")
+        return real(results, target, task, *others)
+
+    monkeypatch.setattr(run, step, guarded)
+
+
+def test_a_batch_that_fails_stops_neither_other_batches_nor_other_targets(monkeypatch, tmp_path, config):
+    plan = plan_of(config)
+    bad, *good = plan.tasks["first"].reduce
+    assert len(good) > 1
+    fail_for(monkeypatch, "reduce_batch", lambda task: task == bad)
+    with pytest.raises(FailedError, match=r"^reduce_batch failed\n"):
+        run_plan(plan, lambda line: None)
+    made = [task for task in plan.tasks["first"].reduce if plan.exists(stack_file("first", "fov", task.leaves["fov"]))]
+    assert made == good
+    assert not (tmp_path / "results/first/fov/cube.h5").exists()
+    assert (tmp_path / "results/second/fov/cube.h5").is_file()
+
+
+def test_a_run_table_that_fails_does_not_stop_the_next_target(monkeypatch, tmp_path, config):
+    fail_for(monkeypatch, "write_run_table", lambda task: task.target == "first")
+    with pytest.raises(FailedError, match=r"^write_run_table failed$"):
+        run_plan(plan_of(config), lambda line: None)
+    assert (tmp_path / "results/first/fov/cube.h5").is_file()
+    assert (tmp_path / "results/second/runs.ecsv").is_file()
+
+
+def test_a_file_that_cannot_be_read_is_told_where_no_index_names_its_run(tmp_path, config):
+    for index in (tmp_path / "store").glob("*index*"):
+        index.unlink()
+    cut = max((tmp_path / "store").glob("obs_*.fits.gz"))
+    cut.write_bytes(cut.read_bytes()[:1000])
+    told = CliRunner().invoke(main, ["plan", "-c", str(tmp_path / "config.yaml")])
+    assert told.exit_code == 0
+    assert f"data.store: left out: {cut}" in told.output
+    made = CliRunner().invoke(main, ["run", "-c", str(tmp_path / "config.yaml")])
+    assert made.exit_code == 0
+    assert "files of the store that are left out: 1; cubeflow check names them" in made.output
+
+
+@pytest.mark.parametrize("on_refused", ["continue", "fail"])
+def test_refused_runs_are_a_failure_if_the_configuration_says_so(tmp_path, config, on_refused):
+    content = json.loads((tmp_path / "config.yaml").read_text())
+    (tmp_path / "config.yaml").write_text(json.dumps({**content, "on_refused": on_refused}))
+    run = min((tmp_path / "store").glob("obs_*.fits.gz"))
+    run.write_bytes(gzip.compress(gzip.decompress(run.read_bytes()).replace(b"DEADC   =", b"DEADX   =")))
+    plan = plan_of(config)
+    if on_refused == "fail":
+        with pytest.raises(
+            RunsLeftOut, match=r"^first: 1 of 16 runs refused, and on_refused is fail; the first, run \d+: "
+        ):
+            run_plan(plan, lambda line: None)
+        assert CliRunner().invoke(main, ["run", "-c", str(config)]).exit_code == 3
+    else:
+        run_plan(plan, lambda line: None)
+    assert (tmp_path / "results/first/fov/cube.h5").is_file() == (on_refused == "continue")
+    assert (tmp_path / "results/first/runs.ecsv").is_file()
+
+
+def test_what_is_said_at_the_end(tmp_path, config):
+    """What is there, and lines that can be pasted."""
+    plan, said = plan_of(config), []
+    finish(plan, said.append)
+    assert said == []
+    run_plan(plan, lambda line: None)
+    finish(plan, said.append)
+    assert "sigma at the target" in said[0]
+    assert said[1] == f"first: 16 runs used; see {tmp_path}/results/first/runs.ecsv"
+    code = [line.strip() for line in said if line.startswith("    ")]
+    compile("\n".join(code), "lines", "exec")
+    assert f"cube = cubeflow.load('{tmp_path}/results/first/fov/cube.h5')" in code
+
+
+def test_what_was_found_in_words():
+    assert significance_text({"significance": 36.48}) == "36.5 sigma at the target"
+    assert significance_text(None) == "no significance at the target"
+    assert "no bin is safe or there is no background" in significance_text({"significance": None})
+
+
+def test_report_is_found_by_the_name_of_its_rule(config):
+    """A cluster job knows the name of its rule alone."""
+    (job,) = read_jobs(plan_of(config).write(), ["report"])
+    assert job.kind == "report"

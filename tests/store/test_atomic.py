@@ -1,0 +1,146 @@
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cubeflow.store.atomic import (
+    StorageError,
+    file_sha256,
+    replacing,
+    sweep_temporaries,
+    temporary_name,
+    write_atomic,
+)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.faults
+def test_fault_39_whatever_call_fails_the_file_is_old_or_new(tmp_path, monkeypatch, flaky):
+    path, failed = tmp_path / "a.h5", set()
+    old, new = b"old", bytes(range(256)) * 200
+    for n in range(1, 100):
+        path.write_bytes(old)
+        with monkeypatch.context() as patch:
+            calls = flaky(patch, n)
+            message = None
+            try:
+                write_atomic(path, new)
+            except StorageError as error:
+                message = str(error)
+        if not calls.failed:
+            break
+        assert message == f"{path}: Input/output error [EIO]"
+        failed.add(calls.failed)
+        assert path.read_bytes() in (old, new)
+        assert names(tmp_path) == ["a.h5"]
+    assert failed == {"open", "write", "fsync", "close", "replace"}
+    assert path.read_bytes() == new
+
+
+@pytest.mark.parametrize(
+    ("number", "match"),
+    [
+        (errno.ENOSPC, r"a\.h5: no space is left on the device \[ENOSPC\]"),
+        (errno.EDQUOT, r"a\.h5: the disk quota is used up"),
+        (errno.EROFS, r"a\.h5: the file system is read-only"),
+    ],
+)
+def test_messages_name_file_and_cause(tmp_path, monkeypatch, flaky, number, match):
+    with monkeypatch.context() as patch:
+        flaky(patch, 2, number)
+        with pytest.raises(StorageError, match=match):
+            write_atomic(tmp_path / "a.h5", b"new")
+    assert names(tmp_path) == []
+    write_atomic(tmp_path / "a.h5", b"new")
+    assert (tmp_path / "a.h5").read_bytes() == b"new"
+
+
+@pytest.mark.faults
+def test_fault_38_vanished_folder(tmp_path):
+    with pytest.raises(StorageError, match=r"gone/a\.h5: there is no such file or folder \(any more\)"):
+        write_atomic(tmp_path / "gone" / "a.h5", b"new")
+
+
+def test_a_folder_of_that_name_is_not_replaced(tmp_path):
+    (tmp_path / "a.h5").mkdir()
+    with pytest.raises(StorageError, match=r"a\.h5: a folder has that name"):
+        write_atomic(tmp_path / "a.h5", b"new")
+    assert names(tmp_path) == ["a.h5"]
+
+
+def test_the_new_file_obeys_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_atomic(tmp_path / "a", b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+def test_an_interrupt_leaves_the_old_file(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+
+    def interrupted():
+        with replacing(tmp_path / "a") as file:
+            file.write(b"new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_leftovers_of_dead_writers_are_swept(tmp_path):
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    mine = temporary_name("a.h5")
+    left = mine.replace(f"-{os.getpid()}-", f"-{int(dead.stdout)}-")
+    elsewhere = left.replace(mine.split(".")[-2][:8], "01234567")
+    kept = [mine, elsewhere, "a.h5", ".a.h5.tmp", "results.tmp"]
+    for name in [left, *kept]:
+        (tmp_path / name).write_bytes(b"x")
+    assert sweep_temporaries(tmp_path) == [tmp_path / left]
+    assert names(tmp_path) == sorted(kept)
+    assert sweep_temporaries(tmp_path) == []
+
+
+@pytest.mark.faults
+def test_fault_40_a_killed_writer_leaves_only_a_leftover(tmp_path):
+    code = (
+        "import os, signal, sys\n"
+        "from cubeflow.store.atomic import replacing\n"
+        "with replacing(sys.argv[1]) as file:\n"
+        "    file.write(b'new' * 10000)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    source = {"PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src")}
+    (tmp_path / "a.h5").write_bytes(b"old")
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.h5")], env=source).returncode == -9
+    assert (tmp_path / "a.h5").read_bytes() == b"old"
+    assert len(names(tmp_path)) == 2
+    assert len(sweep_temporaries(tmp_path)) == 1
+    assert names(tmp_path) == ["a.h5"]
+
+
+def test_names_are_never_too_long(tmp_path):
+    for name in ("a" * 240, "ä" * 120):
+        write_atomic(tmp_path / name, b"x")
+    assert len(names(tmp_path)) == 2
+
+
+def test_sweeping_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(StorageError, match="gone: there is no such file or folder"):
+        sweep_temporaries(tmp_path / "gone")
+
+
+def test_digest_is_that_of_the_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    with pytest.raises(StorageError, match="gone: there is no such file"):
+        file_sha256(tmp_path / "gone")

@@ -1,0 +1,87 @@
+"""What ``cubeflow check`` says of a store."""
+
+import json
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from cubeflow.cli import main
+from cubeflow.simulate.options import SimulationOptions
+from cubeflow.simulate.store import simulate_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("check") / "store"
+    simulate_store(folder, SimulationOptions(tiny=True, n_runs=3, duration_s=300.0))
+    (folder / "obs_100002.fits.gz").write_bytes((folder / "obs_100002.fits.gz").read_bytes()[:-20])
+    (folder / "obs_100003.fits.gz").unlink()
+    return folder
+
+
+def check(*arguments):
+    result = CliRunner().invoke(main, ["check", *map(str, arguments)])
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_table_names_every_run_and_why_it_is_refused(store):
+    status, text, _ = check(store)
+    assert status == 3
+    words = " ".join(text.split())
+    assert "100001 simulated source 945 281.4 0" in words
+    assert "100002 run 100002: " in words
+    assert "truncated gzip file" in words
+    assert "No such file" in words
+    assert "3 runs, 2 refused" in words
+
+
+def test_json(store):
+    status, text, _ = check(store, "--json")
+    assert status == 3
+    found = {run["obs_id"]: run for run in json.loads(text)["runs"]}
+    assert sorted(found) == [100001, 100002, 100003]
+    assert (found[100001]["reason"], found[100001]["ontime_s"]) == ("", 300.0)
+    assert found[100001]["livetime_s"] == pytest.approx(300.0 * 0.938)
+    assert "truncated" in found[100002]["reason"]
+
+
+def test_some_runs(store):
+    status, text, _ = check(store, "-i", 100001, "--json")
+    assert (status, [run["obs_id"] for run in json.loads(text)["runs"]]) == (0, [100001])
+    status, _, said = check(store, "-i", 7)
+    assert (status, "no run 7" in said) == (2, True)
+
+
+def test_configuration_says_where_the_store_is(store, tmp_path):
+    config = tmp_path / "c.yaml"
+    target = "{position: {lon: 83.6 deg, lat: 22 deg}, geometry: {width: 2 deg}}"
+    axes = "energy: {min: 1 TeV, max: 10 TeV, bins: 2}\nenergy_true: {min: 1 TeV, max: 10 TeV, bins: 2}"
+    config.write_text(f"data: {{store: '{store}'}}\ntargets: {{t: {target}}}\n{axes}\n")
+    assert check(config, "-i", 100001)[0] == 0
+    assert check(config)[0] == 3
+
+
+def test_no_store(tmp_path):
+    status, _, said = check(tmp_path / "nothing")
+    assert (status, str(tmp_path / "nothing") in said) == (2, True)
+
+
+def test_files_without_index(store, tmp_path):
+    (tmp_path / "a.fits").write_bytes(b"not FITS")
+    (tmp_path / "b.fits.gz").write_bytes((store / "obs_100001.fits.gz").read_bytes())
+    status, text, _ = check(tmp_path)
+    assert status == 3
+    assert "a.fits: no FITS file" in " ".join(text.split())
+
+
+@pytest.mark.real_data
+def test_all_runs_of_hess_in_seconds(hess_store):
+    start = time.process_time()
+    status, text, _ = check(hess_store, "--json")
+    assert time.process_time() - start < 15
+    runs = json.loads(text)["runs"]
+    assert (status, len(runs)) == (0, 105)
+    assert all("hess-dr1-background-mirrored" in run["quirks"] for run in runs)
+    assert sum("events_outside_gti" in run["repairs"] for run in runs) == 89

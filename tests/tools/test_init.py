@@ -1,0 +1,179 @@
+"""Drafted configurations: limits against numbers put in, files against the loader, real stores."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cubeflow.config import load_config
+from cubeflow.errors import MistakeError
+from cubeflow.products.exclusion import ExclusionFile, ExclusionMasks
+from cubeflow.simulate.options import SimulationOptions
+from cubeflow.simulate.store import simulate_store
+from cubeflow.tools.init import Found, config_text, init_config, quoted, round_down, round_up, two_digits_up
+from cubeflow.tools.survey import RunFacts, ranges_text, reach_deg
+from cubeflow.tools.targets import parse_target
+
+CRAB = parse_target("Crab")
+
+
+def facts(obs_id: int = 1, **changes: object) -> RunFacts:
+    values = {
+        "lo_thres_tev": 0.7,
+        "hi_thres_tev": 100.0,
+        "area_threshold_tev": 0.5,
+        "energy_true_tev": (0.01, 100.0),
+        "background_tev": (0.2, 70.0),
+        "offset_max_deg": 2.0,
+        "energies_tev": np.concatenate([np.full(500, 1.0), np.full(8, 40.0), np.full(30, 18.0)]),
+        "point_like": False,
+        "quirks": ("theta-nodes",),
+    }
+    return RunFacts(obs_id, **{**values, **changes})
+
+
+def found(*sample: RunFacts, offsets: dict[int, float] | None = None) -> Found:
+    return Found("data/store", (), CRAB, 9, offsets or {1: 0.5, 2: 1.5}, sample or (facts(),), {})
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("stores") / "demo"
+    simulate_store(folder, SimulationOptions(seed=3, n_runs=3, duration_s=300.0))
+    return folder
+
+
+def test_round_numbers():
+    assert [round_down(x) for x in (0.407, 1.0, 0.99, 0.288, 80.0)] == [0.4, 1.0, 0.8, 0.25, 80.0]
+    assert [two_digits_up(x) for x in (0.7, 0.661, 0.0999, 1.0, 12.3, 99.9)] == [0.7, 0.67, 0.1, 1.0, 13.0, 100.0]
+    assert [round_up(x) for x in (0.407, 1.0, 0.99, 26.0, 81.0)] == [0.5, 1.0, 1.0, 32.0, 100.0]
+
+
+def test_energies_start_at_the_lowest_threshold_and_end_with_the_events():
+    # Of 538 events ten are left out above: the tenth from the top is at 18 TeV, rounded up to 20.
+    # The first bin begins where the run of the lowest threshold is safe, not below it, where it would be empty.
+    assert found(facts()).energy_tev == (0.7, 20.0)
+    assert found(facts(lo_thres_tev=0.2951), facts()).energy_tev[0] == 0.3
+    assert found(facts(background_tev=(0.2, 12.0))).energy_tev[1] == 12.0
+    assert found(facts(energies_tev=np.zeros(0))).energy_tev == (0.7, 4.0)
+
+
+def test_true_energy_is_wider_but_inside_the_table():
+    assert found(facts()).energy_true_tev == (0.2, 40.0)
+    assert found(facts(energy_true_tev=(0.31, 30.0))).energy_true_tev == (0.32, 25.0)
+
+
+def test_without_thresholds_the_area_decides():
+    draft = found(facts(lo_thres_tev=None), facts())
+    assert draft.energy_tev[0] == 0.5
+    assert "[offset-max, aeff-max]" in config_text(draft, "c.yaml", "results", None)
+
+
+def test_without_background_response_there_are_counts_only():
+    text = config_text(found(facts(background_tev=None, point_like=True)), "c.yaml", "results", None)
+    assert "counts: {method: none}" in text
+    assert "ring" not in text
+
+
+def test_the_map_holds_all_fields():
+    assert found(offsets={1: 0.5, 2: 1.5}).width_deg == 7.0
+    assert found(offsets={1: 0.51}).width_deg == 5.5
+    assert found(offsets={1: 0.5}).pixel_deg == 0.02
+    assert found(facts(offset_max_deg=4.0), offsets={1: 2.0}).pixel_deg == 0.04
+
+
+def test_offsets_end_where_the_area_is_a_third():
+    offset = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 2.5])
+    assert reach_deg(offset, np.array([10.0, 9.0, 8.0, 6.0, 3.2, 1.0])) == 2.0
+    assert reach_deg(np.array([0.7]), np.array([1.0])) == 0.5
+
+
+def test_run_numbers_are_drawn_together():
+    assert list(ranges_text([3, 1, 2, 7, 9, 10])) == ["1-3", "7", "9-10"]
+
+
+@pytest.mark.parametrize("path", ["data/x", "../a/b-1", "with blank/x", 'a"b/ü', "null", "1e3", "-x/y", "a: b/#"])
+def test_paths_survive_as_yaml(path, tmp_path):
+    text = config_text(found(), "c.yaml", path, None)
+    (tmp_path / "c.yaml").write_text(text.replace("store: data/store", f"store: {quoted(path)}"))
+    config = load_config([tmp_path / "c.yaml"])
+    assert (str(config.data.store), str(config.results)) == (path, path)
+
+
+def test_what_is_written_loads_and_excludes_the_target(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+    path = init_config(str(store), "83.633 22.014", None, False, True, said.append)
+    assert path == Path("config/crab.yaml")
+    target = load_config([path]).targets["crab"]
+    assert target.icrs_deg == (83.633, 22.014)
+    assert target.exclusion == (ExclusionFile(Path("config/crab.reg")),)
+    assert target.safe_mask.methods == ("offset-max", "aeff-default")
+    excluded = ExclusionMasks(target.exclusion).mask(target.reduce_options().geometry)
+    assert excluded.mean() == pytest.approx(np.pi * 0.35**2 / target.geometry.width_deg[0] ** 2, abs=3e-4)
+    assert said[1] == "Next: cubeflow plan -c config/crab.yaml"
+
+
+def test_nothing_is_replaced_unless_forced(store, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("mine")
+    with pytest.raises(MistakeError, match=r"a.yaml: already there; write to another file with -o"):
+        init_config(str(store), "Crab", path, False, False, print)
+    assert path.read_text() == "mine"
+    init_config(str(store), "Crab", path, True, False, print)
+    assert load_config([path]).targets["crab"].exclusion == ()
+
+
+def test_regions_that_are_there_stay_and_new_ones_get_a_free_name(store, tmp_path):
+    """As in a fresh checkout, which has a `crab.reg` of its own."""
+    path, regions = tmp_path / "crab.yaml", tmp_path / "crab.reg"
+    regions.write_text("mine")
+    (tmp_path / "crab-2.reg").symlink_to(tmp_path / "nowhere")
+    init_config(str(store), "Crab", path, False, True, print)
+    assert load_config([path]).targets["crab"].exclusion == (ExclusionFile(tmp_path / "crab-3.reg"),)
+    init_config(str(store), "Crab", path, True, True, print)  # what is there already is not written twice
+    assert load_config([path]).targets["crab"].exclusion == (ExclusionFile(tmp_path / "crab-3.reg"),)
+    assert regions.read_text() == "mine"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["crab-2.reg", "crab-3.reg", "crab.reg", "crab.yaml"]
+
+
+def test_a_configuration_that_is_called_like_regions_is_not_replaced_by_them(store, tmp_path):
+    path = init_config(str(store), "Crab", tmp_path / "a.reg", False, True, print)
+    assert load_config([path]).targets["crab"].exclusion == (ExclusionFile(tmp_path / "a-2.reg"),)
+
+
+def test_a_target_that_no_run_sees_names_the_closest_run(store, tmp_path):
+    with pytest.raises(
+        MistakeError, match=r"no run sees Markarian 421 .* the closest, run \d+, points 7\d\.\d deg away"
+    ):
+        init_config(str(store), "Mrk 421", tmp_path / "a.yaml", False, True, print)
+    assert not (tmp_path / "a.yaml").exists()
+
+
+def test_without_target_the_objects_of_the_store_are_listed(store):
+    with pytest.raises(MistakeError, match=r'--target "simulated source"  or  --target "83.633 22.014"  # named by 3'):
+        init_config(str(store), None, None, False, True, print)
+
+
+@pytest.mark.real_data
+def test_a_store_whose_index_leads_elsewhere_gets_its_roots(cta_store, tmp_path):
+    path = init_config(str(cta_store), "galactic 0 0", tmp_path / "gc.yaml", False, True, print)
+    config = load_config([path])
+    assert config.data.roots == (cta_store.parents[1].resolve(),)
+    target = config.targets["galactic-centre"]
+    assert target.safe_mask.methods == ("offset-max", "aeff-max")
+    assert target.position.frame == target.geometry.frame == "galactic"
+    assert "110380" in path.read_text()  # listed in the index, but its file is not there
+
+
+@pytest.mark.real_data
+def test_every_object_of_the_hess_store_can_be_drafted(hess_store, tmp_path):
+    for name, runs in (("PKS 2155-304", 21), ("Crab", 4), ("MSH 15-52", 20), ("RX J1713.7-3946", 15)):
+        path = init_config(str(hess_store), name, tmp_path / f"{runs}.yaml", False, True, print)
+        text = path.read_text()
+        assert f"{runs} of the 105 runs" in text
+        assert "hess-dr1-background-mirrored" in text
+        (target,) = load_config([path]).targets.values()
+        assert target.offset_max_deg == 2.0
+        edges_tev = target.reduce_options().energy.edges
+        assert 0.2 <= edges_tev[0] < 1.0 < 10.0 < edges_tev[-1]
