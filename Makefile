@@ -39,13 +39,13 @@ lint: $(VENV)/.installed-lint  ## style, types and format of code and rules
 	snakefmt --check $(SNAKEFILES)
 	snakemake --lint
 
-bench: $(VENV)/.installed-test  ## cubeflow and gammapy side by side on real data, into benchmarks/results.md; about 25 minutes, with BENCH=--quick 8
+bench: $(VENV)/.installed-test  ## cubeflow and gammapy side by side on real data, into benchmarks/results.md; about 20 minutes, with BENCH=--quick 8
 	python benchmarks/compare.py $(BENCH)
 
 bench-scale: $(VENV)/.installed  ## cost against runs, pixels and energy bins, into docs/scale.md
 	python benchmarks/scale.py
 
-bench-workflow: $(VENV)/.installed  ## what a change costs, on 105 real and 10 000 simulated runs; see benchmarks/README.md
+bench-workflow: $(VENV)/.installed  ## what a change costs, on 105 real and 10 000 simulated runs, into benchmarks/workflow.md
 	python benchmarks/workflow.py
 
 validation: $(VENV)/.installed-test  ## docs/validation.md, from the tests on real data; about 20 minutes

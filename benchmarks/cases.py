@@ -47,22 +47,21 @@ class Case:
         return asdict(self)
 
 
-def write_config(case: Case, folder: Path, form: str = "dense", batch: int = 64) -> Path:
+def write_config(case: Case, folder: Path) -> Path:
     """Write the configuration of a case and its exclusion regions into `folder`, for results there."""
     circles = "".join(f"circle({ra}, {dec}, {radius})\n" for ra, dec, radius in case.exclusion)
     (folder / "exclusion.reg").write_text(f"icrs\n{circles}")
     config: dict[str, Any] = {
         "data": {"store": case.store, **_roots(case)},
         "results": str(folder / "results"),
-        "targets": {field.name: _target(field, case) for field in case.fields},
+        "targets": {field.name: target(field, case.pixel_deg) for field in case.fields},
         "energy": _axis(case.energy),
         "energy_true": _axis(case.energy_true),
         "offset_max": f"{case.offset_max_deg} deg",
         "safe_mask": {"methods": ["offset-max", "aeff-default"] if case.thresholds else ["offset-max"]},
         "irf_grid": {"pixel": "0.2 deg", "rad_max": "0.66 deg", "rad_bins": 66},
         "backgrounds": {"fov": {"method": "fov", "on_failure": "keep"}},
-        "stack": {"batch": batch},
-        "artifacts": {"form": form},
+        "stack": {"batch": 64},
     }
     if case.exclusion:
         config["exclusion"] = str(folder / "exclusion.reg")
@@ -74,16 +73,16 @@ def write_config(case: Case, folder: Path, form: str = "dense", batch: int = 64)
     return path
 
 
-def _target(field: Field, case: Case) -> dict[str, Any]:
-    width = [f"{side} deg" for side in field.width_deg]
+def target(field: Field, pixel_deg: float) -> dict[str, Any]:
+    """Section of the configuration."""
     return {
         "observations": {"ids": list(field.runs)},
         "position": {"frame": field.frame, "lon": f"{field.lon_deg} deg", "lat": f"{field.lat_deg} deg"},
         "geometry": {
             "frame": field.frame,
             "projection": field.projection,
-            "width": width,
-            "pixel": f"{case.pixel_deg} deg",
+            "width": [f"{side} deg" for side in field.width_deg],
+            "pixel": f"{pixel_deg} deg",
         },
     }
 
@@ -140,36 +139,29 @@ def cta(data: Path) -> Case:
     return Case(store, (field,), (0.1, 100.0, 15), (0.05, 150.0, 24), 0.04, 4.0, center, thresholds=False)
 
 
-def all_fields(data: Path) -> list[Field]:
-    """Fields of the H.E.S.S. store: runs are added to the first field whose first pointing is close."""
-    import numpy as np
-    from astropy.io import fits
+def all_fields(data: Path, name: str | None = None) -> list[Field]:
+    """Fields of the H.E.S.S. store, or of the runs on targets of a name.
 
+    Runs are added to the first field whose first pointing is close.
+    """
+    from cubeflow.dl3.index import open_store
     from cubeflow.maps import sphere
 
-    rows = np.sort(fits.getdata(data / "hess-dl3-dr1" / "obs-index.fits.gz", 1), order="OBS_ID")
-    found: list[list[Any]] = []
-    for row in rows:
-        here = sphere.unit_vectors(row["RA_PNT"], row["DEC_PNT"])
-        near = (runs for runs in found if _separation(runs[0], here) < SAME_FIELD_DEG)
+    found: list[tuple[Any, float, float, list[int]]] = []
+    for run in open_store(data / "hess-dl3-dr1").runs:
+        ra_deg, dec_deg = (run.obs_info[column] for column in ("RA_PNT", "DEC_PNT"))
+        if name not in (None, run.obs_info["TARGET_NAME"].strip()):
+            continue
+        here = sphere.unit_vectors(ra_deg, dec_deg)
+        near = (runs for first, _, _, runs in found if sphere.separation_deg(first, here) < SAME_FIELD_DEG)
         runs = next(near, None)
-        found.append([row]) if runs is None else runs.append(row)
+        if runs is None:
+            found.append((here, ra_deg, dec_deg, runs := []))
+        runs.append(run.obs_id)
     return [
-        Field(
-            f"field{number:02d}",
-            tuple(int(row["OBS_ID"]) for row in runs),
-            round(float(runs[0]["RA_PNT"]), 2),
-            round(float(runs[0]["DEC_PNT"]), 2),
-            (6.0, 6.0),
-        )
-        for number, runs in enumerate(found)
+        Field(f"field{number:02d}", tuple(runs), round(ra_deg, 2), round(dec_deg, 2), (6.0, 6.0))
+        for number, (_, ra_deg, dec_deg, runs) in enumerate(found)
     ]
-
-
-def _separation(row: Any, here: Any) -> float:
-    from cubeflow.maps import sphere
-
-    return float(sphere.separation_deg(sphere.unit_vectors(row["RA_PNT"], row["DEC_PNT"]), here))
 
 
 def _hess(

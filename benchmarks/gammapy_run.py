@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 import warnings
 from pathlib import Path
-from statistics import median
 from typing import Any
+
+from usage import cpu_seconds
 
 warnings.simplefilter("ignore")
 
@@ -147,14 +147,7 @@ def time_stages(case: dict[str, Any], repeats: int, folder: Path) -> dict[str, f
     stages["norm"] = lambda: fov.run(full.copy(), observation)
     stages["stack"] = lambda: empty.copy().stack(full)
     stages["write"] = lambda: write(full, folder / "stage")
-    return {name: median(cpu_seconds(stage) for _ in range(repeats)) for name, stage in stages.items()}
-
-
-def cpu_seconds(stage: Any) -> float:
-    """CPU time of one call."""
-    start = time.process_time()
-    stage()
-    return time.process_time() - start
+    return cpu_seconds(stages, repeats)
 
 
 if __name__ == "__main__":

@@ -23,13 +23,14 @@ from typing import Any
 import jinja2
 import numpy as np
 import yaml
-from page import machine
-from usage import Usage, kept_mb, run
-from ways import CUBEFLOW, HERE, REPOSITORY, first_manifest
+from page import largest, machine
+from usage import kept_mb
+from ways import HERE, REPOSITORY, do, write_plan
 
-from cubeflow.dl3.simulate import SimulationOptions, simulate_store
+from cubeflow.simulate.store import SimulationOptions, simulate_store
 
 FIGURES, TEMPLATE = HERE / "scale.json", HERE / "scale.md.jinja"
+WORKFLOW = HERE / "workflow.json"
 PAGE = REPOSITORY / "docs" / "scale.md"
 PIXELS = (0.08, 0.04, 0.028, 0.02)
 BINS = (4, 8, 16, 32)
@@ -44,7 +45,6 @@ class Grid:
     bins_true: int = 12
     offset_max_deg: float = 2.0
     width_deg: float = 5.5
-    form: str = "dense"
 
     @property
     def pixels(self) -> float:
@@ -81,8 +81,7 @@ def measure(few: int, many: int) -> dict[str, Any]:
             "pixels": [per_run(store, replace(STANDARD, pixel_deg=pixel), few, many) for pixel in PIXELS],
             "bins": [per_run(store, replace(STANDARD, bins=bins, bins_true=bins * 3 // 2), few, many) for bins in BINS],
         }
-        for key, grid in (("hess", HESS), ("ctao", CTAO)):
-            found[key] = {form: per_run(store, replace(grid, form=form), few, many) for form in ("dense", "factored")}
+        found |= {key: per_run(store, grid, few, many) for key, grid in (("hess", HESS), ("ctao", CTAO))}
     about = {"machine": machine(), "load": [load, os.getloadavg()[0]], "date": f"{datetime.now(UTC):%Y-%m-%d}"}
     return {**found, "few": few, "many": many, "about": about}
 
@@ -91,32 +90,20 @@ def per_run(store: Path, grid: Grid, few: int, many: int) -> dict[str, Any]:
     """Cost of one more run in a batch, and of what comes before the first."""
     low, high = reduce(store, grid, few), reduce(store, grid, many)
     cpu = (high["cpu"] - low["cpu"]) / (many - few)
-    found = {"cpu": cpu, "start": low["cpu"] - few * cpu, "memory": high["memory"], "disk": high["disk"] / many}
-    return {**found, "finish": high["finish"], "finish_memory": high["finish_memory"], **about(grid)}
-
-
-def about(grid: Grid) -> dict[str, Any]:
-    """Grid as plain numbers, with the voxels of a run's maps."""
-    return {**asdict(grid), "pixels": grid.pixels, "voxels": grid.pixels * (grid.bins + grid.bins_true)}
+    return {**high, "cpu": cpu, "start": low["cpu"] - few * cpu, "disk": high["disk"] / many}
 
 
 def reduce(store: Path, grid: Grid, n_runs: int) -> dict[str, Any]:
-    """Reduce a batch of runs, and export it."""
+    """Reduce a batch of runs, and export it: plain numbers, with the grid and the voxels of a run's maps."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run(CUBEFLOW, "plan", "-c", write_config(store, grid, n_runs, folder), folder=folder)
-        used = run(CUBEFLOW, "reduce", first_manifest(folder), folder=folder)
-        final = export(folder)
-        kept = kept_mb(folder / "results")
-    row = {"n_runs": n_runs, "cpu": used.cpu, "memory": used.memory, "disk": kept}
-    print({**about(grid), **row}, flush=True)
-    return {**about(grid), **row, "finish": final.cpu, "finish_memory": final.memory}
-
-
-def export(folder: Path) -> Usage:
-    """Write the final products."""
-    entry = json.loads((folder / "results" / "plan.json").read_text())["targets"]["field"]
-    return run(CUBEFLOW, "export", folder / "results" / "field" / "plan" / entry["finals"]["fov"], folder=folder)
+        _, plan = write_plan(write_config(store, grid, n_runs, folder), folder)
+        used, final = do("reduce", plan, folder), do("export", plan, folder)
+        kept = {"disk": kept_mb(folder / "results"), "sum": kept_mb(folder / "results", "stack")}
+    row = {**asdict(grid), "pixels": grid.pixels, "voxels": grid.pixels * (grid.bins + grid.bins_true)}
+    row |= {"n_runs": n_runs, "cpu": used.cpu, "memory": used.memory, **kept}
+    print(row, flush=True)
+    return {**row, "finish": final.cpu, "finish_memory": final.memory}
 
 
 def write_config(store: Path, grid: Grid, n_runs: int, folder: Path) -> Path:
@@ -136,7 +123,6 @@ def write_config(store: Path, grid: Grid, n_runs: int, folder: Path) -> Path:
         "offset_max": f"{grid.offset_max_deg} deg",
         "backgrounds": {"fov": {"method": "fov", "on_failure": "keep"}},
         "stack": {"batch": 1024},
-        "artifacts": {"form": grid.form},
     }
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -158,7 +144,10 @@ def line(rows: Sequence[dict[str, Any]], x: str, y: str) -> dict[str, float]:
 def render(found: dict[str, Any]) -> str:
     """Page in Markdown."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
-    return environment.from_string(TEMPLATE.read_text()).render(**found, exponent=exponent, line=line)
+    workflow = json.loads(WORKFLOW.read_text())["tables"]
+    tables = {"small": workflow["1000 simulated runs"], "large": workflow["10000 simulated runs"]}
+    functions = {"exponent": exponent, "line": line, "largest": largest}
+    return environment.from_string(TEMPLATE.read_text()).render(**found, **tables, **functions)
 
 
 if __name__ == "__main__":

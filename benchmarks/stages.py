@@ -1,103 +1,102 @@
-"""CPU time of each product of one run by cubeflow, medians: `python benchmarks/stages.py manifest repeats`."""
+"""CPU time of each product of one run by cubeflow, medians: `python benchmarks/stages.py plan repeats`."""
 
 from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import median
-from typing import Any
+
+from usage import Stages, cpu_seconds
 
 from cubeflow.dl3.reader import ReadOptions, read_observation
-from cubeflow.maps import geometry_from_plain, make_cutout
+from cubeflow.maps import make_cutout
 from cubeflow.observation import Observation
+from cubeflow.pipeline.tasks import Target
+from cubeflow.plan.jobs import read_jobs, read_targets
 from cubeflow.products.acceptance import make_map_hadron_acceptance
+from cubeflow.products.background import Background, make_background, run_stack
 from cubeflow.products.counts import make_map_counts
+from cubeflow.products.exclusion import ExclusionMasks
 from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_exposure_true_energy
 from cubeflow.products.kernels import make_edisp_map, make_psf_map
-from cubeflow.products.spectrum import make_spectrum
+from cubeflow.products.reduced import KEPT, Reduced, ReduceOptions, reduce_observation
+from cubeflow.products.safe_mask import make_mask_safe
 from cubeflow.products.stack import StackSum
-from cubeflow.steps.background import make_background
-from cubeflow.steps.batch import open_batch, run_stack
-from cubeflow.steps.expand import dense_background, dense_reduced, factored_background, factored_reduced
-from cubeflow.steps.reduce import reduce_observation
-from cubeflow.steps.safe import make_run_mask
-from cubeflow.steps.setup import ReduceSetup
-from cubeflow.storage.artifact import Artifact, write_artifact
-
-TOGETHER = 6  # runs: several are added to the sums in one pass
-Stages = dict[str, Callable[[], Any]]
-Datasets = dict[str, Any]
+from cubeflow.store.artifact import Artifact, write_artifact
 
 
-def main(manifest: Path, repeats: int) -> None:
+def main(plan: Path, repeats: int) -> None:
     """Print the medians as JSON, in seconds."""
-    batch = open_batch(manifest, print)
-    entry = next(iter(batch.entries.values()))
-    read = partial(read_observation, entry, ReadOptions(duplicates=batch.setup.duplicates))
+    (task,) = next(job.tasks for job in read_jobs(plan) if job.kind == "reduce")
+    target: Target = read_targets(plan, [task.target])[task.target]
+    keys, options = task.units[0], target.reduce
+    read = partial(read_observation, keys.entry, ReadOptions(duplicates=options.duplicates, digests=keys.inputs))
     observation = read()
-    label = next(iter(batch.manifest["backgrounds"]))
-    stages: Stages = {"read": read, **product_stages(observation, batch.setup)}
-    reduced = reduce_observation(observation, batch.setup)
-    counts = reduced.maps["counts"]
-    mask = batch.exclusions.mask(counts.geom, counts.axis("energy"))
-    background = make_background(reduced, batch.manifest["backgrounds"][label], mask)
-    stages["norm"] = partial(make_background, reduced, batch.manifest["backgrounds"][label], mask)
-    total = StackSum()
-    stages["stack"] = lambda: [total.add(run_stack(reduced, background)) for _ in range(TOGETHER)]
-    stages["write"] = lambda: write_run(manifest.parent, dense_reduced(reduced)[0], dense_background(background)[0])
-    stages["write, factored"] = lambda: write_run(
-        manifest.parent, factored_reduced(reduced, batch.setup)[0], factored_background(background, mask)[0]
-    )
-    found = {name: median(cpu_seconds(stage) for _ in range(repeats)) for name, stage in stages.items()}
-    print(json.dumps({**found, "stack": found["stack"] / TOGETHER}))
+    reduced = reduce_observation(observation, options)
+    counts, method = reduced.maps["counts"], next(iter(target.backgrounds.values()))
+    excluded = ExclusionMasks(target.exclusion, target.exclusion_digests).mask(counts.geom, counts.axis("energy"))
+
+    def background_of(each: Reduced) -> Background:
+        return make_background(each, method, excluded, target.position_deg, target.significance.radius_deg)
+
+    background, total = background_of(reduced), StackSum()
+    stages = {"read": read, **product_stages(observation, options)}
+    stages["norm"] = lambda: background_of(reduced)
+    stages["maps"] = lambda: background_of(reduce_observation(observation, options))
+    stages["stack"] = lambda: total.add(run_stack(reduced, background))
+    stages["write"] = lambda: write_run(plan.parent, reduced, background, target.compression)
+    print(json.dumps(cpu_seconds(stages, repeats)))
 
 
-def product_stages(observation: Observation, setup: ReduceSetup) -> Stages:
+def product_stages(observation: Observation, options: ReduceOptions) -> Stages:
     """What makes each product, from an observation in memory; the geometry is that of a batch."""
-    pointing, cut = observation.pointing, setup.offset_max_deg
-    geom = make_cutout(setup.geometry, pointing.ra_deg, pointing.dec_deg, cut)
-    coarse = make_cutout(setup.irf_geometry, pointing.ra_deg, pointing.dec_deg, cut + 0.15)
-    live, spectrum = observation.livetime_s, make_spectrum(setup.spectrum)
-    exposure = make_map_exposure_true_energy(pointing, live, observation.aeff, geom, setup.energy_true, cut)
-    ontime = observation.ontime_s
+    pointing, cut, energy, energy_true = (
+        observation.pointing,
+        options.offset_max_deg,
+        options.energy,
+        options.energy_true,
+    )
+    geom = make_cutout(options.geometry, pointing.ra_deg, pointing.dec_deg, cut)
+    coarse = make_cutout(options.irf_geometry, pointing.ra_deg, pointing.dec_deg, cut + 0.15)
+    exposure_of = partial(
+        make_map_exposure_true_energy,
+        pointing,
+        observation.livetime_s,
+        observation.aeff,
+        geom,
+        energy_true,
+        cut,
+        KEPT,
+    )
+    exposure = exposure_of()
 
     def geometry() -> None:
-        fresh = geometry_from_plain(geom.to_plain())
+        fresh = replace(geom)  # which remembers nothing
         _ = fresh.solid_angle_sr, fresh.center_vectors
 
     return {
         "geometry": geometry,
-        "counts": lambda: make_map_counts(observation.events, geom, setup.energy, pointing, cut),
-        "exposure": lambda: make_map_exposure_true_energy(
-            pointing, live, observation.aeff, geom, setup.energy_true, cut
-        ),
+        "counts": lambda: make_map_counts(observation.events, geom, energy, pointing, cut),
+        "exposure": exposure_of,
         "exposure_reco": lambda: make_map_exposure_reco_energy(
-            exposure, pointing, observation.edisp, setup.energy, spectrum
+            exposure, pointing, observation.edisp, energy, options.spectrum, KEPT
         ),
         "background": lambda: make_map_hadron_acceptance(
-            pointing, ontime, observation.background, geom, setup.energy, cut
+            pointing, observation.ontime_s, observation.background, geom, energy, cut, dtype=KEPT
         ),
-        "psf": lambda: make_psf_map(pointing, observation.psf, coarse, setup.energy_true, setup.rad),
-        "edisp": lambda: make_edisp_map(pointing, observation.edisp, coarse, setup.energy_true, setup.energy),
-        "mask_safe": lambda: make_run_mask(observation, geom, setup),
+        "psf": lambda: make_psf_map(pointing, observation.psf, coarse, energy_true, options.rad),
+        "edisp": lambda: make_edisp_map(pointing, observation.edisp, coarse, energy_true, energy),
+        "mask_safe": lambda: make_mask_safe(observation, geom, energy, cut, options.safe_mask),
     }
 
 
-def write_run(folder: Path, reduced: Datasets, background: Datasets) -> None:
-    """Write both artifacts of the run."""
-    for kind, datasets in (("reduced", reduced), ("background", background)):
-        write_artifact(folder / f"stage-{kind}.h5", Artifact(kind, "0" * 64, 1, datasets))
-
-
-def cpu_seconds(stage: Callable[[], Any]) -> float:
-    """CPU time of one call."""
-    start = time.process_time()
-    stage()
-    return time.process_time() - start
+def write_run(folder: Path, reduced: Reduced, background: Background, compression: str) -> None:
+    """Write both artifacts of the run, as `cubeflow reduce` does."""
+    maps, usable = {**reduced.maps, "gti_s": reduced.gti_s}, {**background.maps, "usable": background.usable}
+    for kind, datasets in (("reduced", maps), ("background", usable)):
+        write_artifact(folder / f"stage-{kind}.h5", Artifact(kind, "0" * 64, 1, datasets), compression)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ class Usage:
 
 NOTHING = Usage(0.0, 0.0, 0.0)
 Way = Callable[[Path], Usage]
+Stages = Mapping[str, Callable[[], object]]
 
 
 def run(*command: str | Path, folder: Path) -> Usage:
@@ -65,9 +66,9 @@ def run(*command: str | Path, folder: Path) -> Usage:
     return Usage(cpu, wall, memory_kb / 1024)
 
 
-def kept_mb(results: Path) -> float:
-    """Size of what is kept of all runs, MB."""
-    return sum(path.stat().st_size for path in results.glob("*/obs/*/*.h5")) / 1e6
+def kept_mb(results: Path, folder: str = "obs") -> float:
+    """Size of what is kept of all runs, or of their sums in the folder ``stack``, MB."""
+    return sum(path.stat().st_size for path in results.glob(f"*/{folder}/*/*.h5")) / 1e6
 
 
 def alternate(ways: Mapping[str, tuple[int, Way]]) -> dict[str, Usage | str]:
@@ -109,3 +110,14 @@ def attempt(work: Callable[[], Usage]) -> Usage | str:
 def medians(used: list[Usage]) -> Usage:
     """Medians of each figure."""
     return Usage(*(median(getattr(each, name) for each in used) for name in ("cpu", "wall", "memory", "disk")))
+
+
+def cpu_seconds(stages: Stages, repeats: int) -> dict[str, float]:
+    """CPU time of a call of each stage in this process, medians."""
+    found: dict[str, list[float]] = {name: [] for name in stages}
+    for name, stage in stages.items():
+        for _ in range(repeats):
+            start = time.process_time()
+            stage()
+            found[name].append(time.process_time() - start)
+    return {name: median(times) for name, times in found.items()}

@@ -1,11 +1,10 @@
-"""Ways to do a case: by one worker, by plain commands, by the workflow, by gammapy."""
+"""Ways to do a case: in one process, by a command for each job, by the workflow, by gammapy."""
 
 from __future__ import annotations
 
 import json
 import sys
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import cases
@@ -18,78 +17,51 @@ CUBEFLOW = str(Path(PYTHON).parent / "cubeflow")
 SNAKEMAKE = str(Path(PYTHON).parent / "snakemake")
 
 
-def commands(config: Path, folder: Path) -> Usage:
-    """Everything from the plan to the final products by plain commands: one, if there is a verb for all of it."""
-    if has_run():
-        return run(CUBEFLOW, "run", "-c", config, folder=folder)
-    return verbs(config, folder)
-
-
-@cache
-def has_run() -> bool:
-    """Whether there is a verb for the whole chain in one process."""
-    from cubeflow.cli import main
-
-    return "run" in main.commands
+def whole(config: Path, folder: Path) -> Usage:
+    """Everything from the plan to the final products in one process."""
+    return run(CUBEFLOW, "run", "-c", config, folder=folder)
 
 
 def verbs(config: Path, folder: Path) -> Usage:
-    """Everything from the plan to the final products, a verb for each step, one after another."""
-    used = run(CUBEFLOW, "plan", "-c", config, folder=folder)
-    results = folder / "results"
-    index = json.loads((results / "plan.json").read_text())["targets"]
-    for target, entry in index.items():
-        for batch in entry["unmade"]:
-            used += run(CUBEFLOW, "reduce", results / target / "plan" / manifest(batch, entry), folder=folder)
-        for label, final in entry["finals"].items():
-            used += stack_tree(entry, results / target, label, entry["roots"][label], folder)
-            used += run(CUBEFLOW, "export", results / target / "plan" / final, folder=folder)
-        used += run(CUBEFLOW, "table", results / target / "plan" / entry["table"], folder=folder)
+    """The same by a command for each job of the plan, in order."""
+    used, plan = write_plan(config, folder)
+    for kind in ("reduce", "stack", "export"):
+        used += do(kind, plan, folder)
     return used
 
 
-def manifest(batch: str, entry: dict) -> str:
-    """File name of the manifest of a batch."""
-    from cubeflow.plan.write import batch_name
-
-    return batch_name(batch, entry["batch_tag"])
-
-
-def stack_tree(entry: dict, target: Path, label: str, node: str, folder: Path) -> Usage:
-    """Stack a node that is not there, its children first."""
-    children = entry["nodes"][label].get(node, [])
-    path = target / "stack" / label / f"{node}.h5"
-    if path.is_file() or not children:
-        return NOTHING
-    used = NOTHING
-    for child in children:
-        used += stack_tree(entry, target, label, child, folder)
-    files = [path.with_name(f"{child}.h5") for child in children]
-    return used + run(CUBEFLOW, "stack", path, *files, folder=folder)
-
-
 def reduce_only(config: Path, folder: Path) -> Usage:
-    """One worker for the first batch: reading, all maps, background, artifacts and leaf stack."""
-    run(CUBEFLOW, "plan", "-c", config, folder=folder)
-    used = run(CUBEFLOW, "reduce", first_manifest(folder), folder=folder)
+    """Reading, all maps, background, artifacts and sums of the batches alone."""
+    used = do("reduce", write_plan(config, folder)[1], folder)
     return replace(used, disk=kept_mb(folder / "results"))
 
 
-def first_manifest(folder: Path) -> Path:
-    """Manifest of the first batch of the only target."""
-    index = json.loads((folder / "results" / "plan.json").read_text())["targets"]
-    target, entry = next(iter(index.items()))
-    return folder / "results" / target / "plan" / manifest(next(iter(entry["unmade"])), entry)
+def write_plan(config: Path, folder: Path) -> tuple[Usage, Path]:
+    """Plan, for results in `folder`; also the file of the plan."""
+    used = run(CUBEFLOW, "plan", "-c", config, folder=folder)
+    (path,) = (folder / "results" / ".cubeflow").glob("plan-*.jsonl")
+    return used, path
 
 
-def snakemake(config: Path, folder: Path, *targets: str) -> Usage:
-    """Everything by the workflow, or these targets of it, on two cores."""
+def do(kind: str, plan: Path, folder: Path) -> Usage:
+    """All jobs of a kind of a plan."""
+    from cubeflow.plan.jobs import read_jobs
+
+    used = NOTHING
+    for job in read_jobs(plan):
+        if job.kind == kind:
+            used += run(CUBEFLOW, kind, plan, job.name, folder=folder)
+    return used
+
+
+def snakemake(config: Path, folder: Path, *arguments: str) -> Usage:
+    """Everything by the workflow, or what arguments ask for, on two cores."""
     options = ["--cores", "2", "--snakefile", REPOSITORY / "workflow" / "Snakefile", "--directory", folder]
-    return run(SNAKEMAKE, *targets, *options, "--configfile", config, folder=folder)
+    return run(SNAKEMAKE, *arguments, *options, "--configfile", config, folder=folder)
 
 
 def snakemake_products(config: Path, folder: Path) -> Usage:
-    """What gammapy makes, too, by the workflow: everything but the report."""
+    """What gammapy makes, too, by the workflow: everything but pictures and report."""
     return snakemake(config, folder, "products")
 
 
@@ -101,8 +73,8 @@ def gammapy(case: cases.Case, folder: Path, *options: str) -> Usage:
 
 def stages(case: cases.Case, folder: Path, repeats: int) -> tuple[dict[str, float], dict[str, float]]:
     """CPU time of each product of one run in s, by cubeflow and by gammapy."""
-    run(CUBEFLOW, "plan", "-c", cases.write_config(case, folder), folder=folder)
-    run(PYTHON, HERE / "stages.py", first_manifest(folder), str(repeats), folder=folder)
+    _, plan = write_plan(cases.write_config(case, folder), folder)
+    run(PYTHON, HERE / "stages.py", plan, str(repeats), folder=folder)
     ours = json.loads((folder / "log").read_text().splitlines()[-1])
     gammapy(case, folder, "--stages", str(repeats))
     return ours, json.loads((folder / "log").read_text().splitlines()[-1])
