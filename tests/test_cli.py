@@ -137,7 +137,7 @@ def test_provenance_says_what_it_was_made_of_and_not_where_or_when(cubeflow, res
 
 
 def test_diff_of_what_is_the_same(cubeflow, results):
-    assert "the same: 0 files differ" in cubeflow("diff", results, results).stdout
+    assert "the same: of HDF5 files, 0 differ" in cubeflow("diff", results, results).stdout
     assert json.loads(cubeflow("diff", "--json", results, results).stdout)["same"]
 
 

@@ -6,9 +6,13 @@ import pytest
 
 from cubeflow.cli import main
 from cubeflow.config import load_config
+from cubeflow.errors import FailedError
+from cubeflow.plan.clean import stale_files
 from cubeflow.plan.make import make_plan
-from cubeflow.plan.run import run_plan
+from cubeflow.plan.run import finish, run_plan
 from cubeflow.plan.verify import verify_results
+
+WITHIN = '"observations": {"within": "5 deg"}, "geometry"'
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +86,30 @@ def test_exit_status_says_it(made, capsys):
         assert ended.value.code == status
         assert said in capsys.readouterr().out
     path.write_bytes(content)
+
+
+def test_damaged_cube_is_told_with_the_way_out(made):
+    _, plan = made
+    path = plan.results / "t" / "fov" / "cube.h5"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        with pytest.raises(FailedError, match=r"cube\.h5: .*; remove it, and it is made again"):
+            finish(plan, print)
+    finally:
+        path.write_bytes(content)
+    finish(plan, print)
+
+
+def test_wrong_position_makes_nothing_stale(made, capsys):
+    """Who mistypes a position and cleans must not lose the artifacts of all runs."""
+    config, plan = made
+    wrong = config.with_name("wrong.yaml")
+    wrong.write_text(config.read_text().replace("83.633", "183.633").replace('"geometry"', WITHIN))
+    before = sorted(path for path in plan.results.rglob("*.h5"))
+    with pytest.raises(SystemExit) as ended:
+        main(["clean", "-c", str(wrong), "--yes"])
+    assert ended.value.code == 2
+    assert "no run is left for any target" in capsys.readouterr().err
+    assert sorted(path for path in plan.results.rglob("*.h5")) == before
+    assert stale_files(make_plan(load_config([wrong]), print)) == []

@@ -23,7 +23,7 @@ def found(tmp_path_factory):
     """What the first block makes, and its run."""
     pytest.importorskip("matplotlib").use("agg")
     folder = tmp_path_factory.mktemp("notebook")
-    run = next(simulated_runs(folder / "store", n_runs=1, sources=((*TARGET_DEG, 1.0),)))
+    run = next(simulated_runs(folder / "results" / "demo-dl3", n_runs=1, sources=((*TARGET_DEG, 1.0),)))
     made: dict[str, object] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

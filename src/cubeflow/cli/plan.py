@@ -93,9 +93,11 @@ def clean(configfiles: tuple[Path, ...], yes: bool, as_json: bool) -> None:
     """
     from cubeflow.config import load_config
     from cubeflow.plan.clean import clean_results
-    from cubeflow.plan.make import make_plan
+    from cubeflow.plan.make import make_plan, require_runs
 
-    paths, size = clean_results(make_plan(load_config(list(configfiles)), say), is_serious=yes)
+    made = make_plan(load_config(list(configfiles)), say)
+    require_runs(made)
+    paths, size = clean_results(made, is_serious=yes)
     if as_json:
         print_json({"files": [str(path) for path in paths], "bytes": size})
         return
@@ -109,10 +111,10 @@ def clean(configfiles: tuple[Path, ...], yes: bool, as_json: bool) -> None:
 @CONFIGFILE
 @JSON
 def verify(configfiles: tuple[Path, ...], as_json: bool) -> None:
-    """Read all results that are there and say which of them are not as they were written.
+    """Read all artifacts and products that are there and say which of them are not as they were written.
 
-    The plan trusts names and sizes; after a disk or a copy has failed, this looks at every byte. Nothing is changed:
-    remove what is damaged, and it is made again. Exit status 1 if anything is.
+    The plan trusts names and sizes; after a disk or a copy has failed, this looks at every byte, but of pictures.
+    Nothing is changed: remove what is damaged, and it is made again when it is needed. Exit status 1 if anything is.
 
     Example: cubeflow verify -c config/hess-crab.yaml
     """

@@ -120,7 +120,9 @@ def show_difference(found: Plain, names: tuple[str, str]) -> None:
     print_table("Why: what they were made of", ("name", *names, "files"), causes)
     verdict = "the same values, made in another way" if found["same_values"] else "different"
     verdict = "the same" if found["same"] else verdict
-    click.echo(f"{verdict}: {len(found['files'])} files differ, {found['equal']} are equal")
+    n_only = sum(map(len, found["only"].values()))
+    only = f", {n_only} in one folder only" if n_only else ""
+    click.echo(f"{verdict}: of HDF5 files, {len(found['files'])} differ, {found['equal']} are equal{only}")
 
 
 def _file_row(each: Plain) -> list[object]:

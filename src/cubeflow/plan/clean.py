@@ -29,13 +29,13 @@ _PRODUCT = re.compile(rf"made-{_KEY}\.json|figures-{_KEY}\.json|.*\.svg\.json")
 def stale_files(plan: Plan) -> list[Path]:
     """Files that cubeflow wrote for the targets of a plan and that the plan does not name, sorted.
 
-    Names decide, and the header of artifacts; links are not followed. Folders of targets that the configuration does
-    not have are left alone.
+    Names decide, and the header of artifacts; links are not followed. Left alone are folders of targets that the
+    configuration does not have, and those of targets without any run: their position may be a mistake.
     """
     needed = {file for task in plan.all_tasks for file in plan.files(task)}
     found: list[Path] = []
     for name, target in plan.targets.items():
-        for path in _files_below(plan.results / name):
+        for path in _files_below(plan.results / name) if plan.tasks[name].reduce else ():
             place = path.relative_to(plan.results / name).parts
             if str(path.relative_to(plan.results)) not in needed and _is_ours(path, place, set(target.backgrounds)):
                 found.append(path)

@@ -18,7 +18,7 @@ from cubeflow.pipeline.table import write_run_table
 from cubeflow.pipeline.tasks import FOLDER, ExportTask, ReduceTask, StackTask, TableTask, Target
 from cubeflow.plan.jobs import read_jobs, read_targets
 from cubeflow.plan.make import Plan, make_plan, require_runs
-from cubeflow.store.artifact import read_artifact
+from cubeflow.store.artifact import ArtifactDamaged, read_artifact
 from cubeflow.store.keys import short
 
 Say = Callable[[str], None]
@@ -94,7 +94,10 @@ def finish(plan: Plan, say: Say) -> None:
         for task in found.export:
             cube = plan.results / name / task.label / "cube.h5"
             if cube.is_file():
-                about = read_artifact(cube, names=[], kind="cube").attributes
+                try:
+                    about = read_artifact(cube, names=[], kind="cube").attributes
+                except ArtifactDamaged as error:
+                    raise FailedError(f"{error}; remove it, and it is made again") from error
                 text = significance_text(about["source"])
                 say(f"{name}: {task.label}: {text}, {about['livetime_s'] / 3600:.2f} h; {cube.parent}")
         table = plan.results / name / "runs.csv"

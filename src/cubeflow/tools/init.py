@@ -70,7 +70,8 @@ def init_config(
     load_config([path])
     lower, upper = found.energy_tev
     runs = f"{len(found.offsets)} of {found.n_runs} runs within {found.offset_max_deg:g} deg"
-    say(f"{path}: {place.name}: {runs}, {lower:g} to {upper:g} TeV")
+    beside = f", exclusion in {regions}" if regions else ""
+    say(f"{path}: {place.name}: {runs}, {lower:g} to {upper:g} TeV{beside}")
     say(f"Next: cubeflow plan -c {path}")
     say(f"then: snakemake --cores 2 --configfile {path}")
     return path
