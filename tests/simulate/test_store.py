@@ -1,6 +1,8 @@
 """The simulated store: valid GADF, reproducible, and complete in its index."""
 
+import errno
 import gzip
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from astropy.io import fits
 
 from cubeflow.simulate.store import SimulationOptions, simulate_run, simulate_store, write_gzip, write_index
+from cubeflow.store.atomic import StorageError
 
 TINY = SimulationOptions(tiny=True, duration_s=30.0, n_runs=5)
 IRF_CLASSES = ["aeff_2d", "edisp_2d", "psf_3gauss", "bkg_3d"]
@@ -205,10 +208,10 @@ def test_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch) -> None:
     path = write_gzip(tmp_path / "a.fits.gz", b"old")
 
     def refuse(*_: object) -> None:
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("pathlib.Path.replace", refuse)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(StorageError, match=r"a\.fits\.gz: no space is left"):
         write_gzip(path, b"new")
     assert gzip.decompress(path.read_bytes()) == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.fits.gz"]

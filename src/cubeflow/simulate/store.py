@@ -7,8 +7,6 @@ and the same options give the same bytes.
 from __future__ import annotations
 
 import gzip
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from io import BytesIO
@@ -23,6 +21,7 @@ from cubeflow.maps.arrays import FloatArray
 from cubeflow.simulate.events import Columns, draw_events
 from cubeflow.simulate.options import RunPlan, SimulationOptions, plan_run
 from cubeflow.simulate.responses import TableSizes, make_responses
+from cubeflow.store.atomic import write_atomic
 
 __all__ = ["SimulationOptions", "simulate_run", "simulate_store", "write_index"]
 
@@ -103,17 +102,8 @@ def run_file(obs_id: int) -> str:
 
 
 def write_gzip(path: Path, content: bytes) -> Path:
-    """Compress and write a file through a temporary name, so that it is there whole or not at all; returns `path`."""
-    packed = gzip.compress(content, compresslevel=6, mtime=0)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(packed)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Compress and write a file, whole or not at all (StorageError); returns `path`."""
+    write_atomic(path, gzip.compress(content, compresslevel=6, mtime=0))
     return path
 
 
