@@ -18,7 +18,6 @@ from cubeflow.plan.jobs import read_jobs, read_targets
 from cubeflow.products.acceptance import make_map_hadron_acceptance
 from cubeflow.products.background import Background, make_background, run_stack
 from cubeflow.products.counts import make_map_counts
-from cubeflow.products.exclusion import ExclusionMasks
 from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_exposure_true_energy
 from cubeflow.products.kernels import make_edisp_map, make_psf_map
 from cubeflow.products.reduced import KEPT, Reduced, ReduceOptions, reduce_observation
@@ -36,7 +35,7 @@ def main(plan: Path, repeats: int) -> None:
     observation = read()
     reduced = reduce_observation(observation, options)
     counts, method = reduced.maps["counts"], next(iter(target.backgrounds.values()))
-    excluded = ExclusionMasks(target.exclusion, target.exclusion_digests).mask(counts.geom, counts.axis("energy"))
+    excluded = target.exclusion_masks().mask(counts.geom, counts.axis("energy"))
 
     def background_of(each: Reduced) -> Background:
         return make_background(each, method, excluded, target.position_deg, target.significance.radius_deg)

@@ -32,7 +32,7 @@ MAX_MODULES, MAX_LINES, MAX_LOOSE = 130, 17_500, 25
 FORBIDDEN_NAMES = {"util", "utils", "helper", "helpers", "manager", "managers"}
 WORKER_LIBRARIES = {"numpy", "scipy", "astropy", "h5py", "hdf5plugin", "erfa", "isal"}
 FURTHER_LIBRARIES = {
-    "cubeflow.products.exclusion": {"regions"},
+    "cubeflow.dl3.exclusions": {"regions"},
     "cubeflow.maps.cube": {"gammapy", "matplotlib"},
     "cubeflow.store.fits": {"yaml"},
 }

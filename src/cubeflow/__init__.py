@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cubeflow.dl3.exclusions import read_exclusion
     from cubeflow.dl3.index import open_store
     from cubeflow.dl3.reader import read_observation
     from cubeflow.maps import Axis, Cube, Geometry, make_cutout
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from cubeflow.products.acceptance import make_map_hadron_acceptance
     from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
     from cubeflow.products.counts import make_map_counts
-    from cubeflow.products.exclusion import make_mask_exclusion, read_exclusion
+    from cubeflow.products.exclusion import make_mask_exclusion
     from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_exposure_true_energy
     from cubeflow.products.fov_background import FovOptions, make_map_fov_background
     from cubeflow.products.kernels import make_edisp_kernel, make_edisp_map, make_psf_kernel, make_psf_map
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cubeflow.tools.load import load
 
 HOMES = {
+    "dl3.exclusions": ("read_exclusion",),
     "dl3.index": ("open_store",),
     "dl3.reader": ("read_observation",),
     "maps": ("Axis", "Cube", "Geometry", "make_cutout"),
@@ -36,7 +38,7 @@ HOMES = {
     "products.acceptance": ("make_map_hadron_acceptance",),
     "products.adaptive_ring": ("AdaptiveRingOptions", "make_map_adaptive_ring_background"),
     "products.counts": ("make_map_counts",),
-    "products.exclusion": ("make_mask_exclusion", "read_exclusion"),
+    "products.exclusion": ("make_mask_exclusion",),
     "products.exposure": ("make_map_exposure_reco_energy", "make_map_exposure_true_energy"),
     "products.fov_background": ("FovOptions", "make_map_fov_background"),
     "products.kernels": ("make_edisp_kernel", "make_edisp_map", "make_psf_kernel", "make_psf_map"),

@@ -2,7 +2,6 @@
 
 import os
 import re
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -88,11 +87,9 @@ def test_lines_of_keys_and_items() -> None:
     ],
 )
 def test_refused_in_one_line(content: bytes, message: str) -> None:
-    start = time.perf_counter()
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}") as caught:
         parse_yaml(content, "f")
     assert "\n" not in str(caught.value)
-    assert time.perf_counter() - start < 2.0
 
 
 def test_alias_bomb_is_refused_at_once() -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -199,7 +198,7 @@ def test_md5_and_size_of_the_index(stores, tmp_path, rows):
         read_observation(open_store(stores.write_index(tmp_path, rows)).runs[0])
 
 
-def test_large_index_is_quick(stores, tmp_path):
+def test_the_files_of_a_large_index_are_not_opened(stores, tmp_path):
     """20 000 runs; the files are links to one, which must not be opened."""
     stores.write_run(tmp_path, 7)
     n = 20_000
@@ -216,9 +215,7 @@ def test_large_index_is_quick(stores, tmp_path):
     (tmp_path / "hdu-index.fits").write_bytes(stores.to_bytes([table]))
     info = {"OBS_ID": (np.arange(n), ""), "RA_PNT": (np.linspace(0, 359, n), "deg")}
     (tmp_path / "obs-index.fits").write_bytes(stores.to_bytes([stores.TableSpec("OBS", info, {})]))
-    start = time.process_time()
     store = open_store(tmp_path)
-    assert time.process_time() - start < 2.0
     assert len(store.runs) == n
     assert store.runs[-1].obs_info["RA_PNT"] == 359.0
 

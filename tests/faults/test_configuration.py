@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from cubeflow.products import exclusion
+from cubeflow.dl3 import exclusions
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 from cubeflow.store.artifact import read_artifact
 
@@ -24,15 +23,13 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
 
 @pytest.fixture
 def aborts(bench):
-    """``aborts(key, ...)``: nothing is done, in under a second; the message is one line a mistake and names the key."""
+    """``aborts(key, ...)``: nothing is done; the message is one line a mistake and names the key."""
 
     def check(*words, text=None):
         path = bench.write_config()
         if text is not None:
             path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        start = time.process_time()
         status, said = bench.cubeflow("plan", "-c", path)
-        assert time.process_time() - start < 1
         assert status == 2, said
         for word in words:
             assert word in said, said
@@ -246,20 +243,25 @@ def test_fault_49_exclusion_that_cannot_be_read(bench, aborts, kind):
     aborts("targets.t.exclusion", "mask.fits")
 
 
-def exclude_a_disc(bench, radius):
-    (bench.folder / "mask.reg").write_text(f"icrs\ncircle(83.633,22.014,{radius})\n")
-    bench.set("exclusion", "mask.reg")
+def exclude_a_disc(bench, radius, name="mask.fits"):
+    """By an image, which jobs read, or by a region, which the plan hands to them."""
+    if name == "mask.reg":
+        (bench.folder / name).write_text(f"icrs\ncircle(83.633,22.014,{radius})\n")
+    else:
+        y, x = np.mgrid[-40:41, -40:41]
+        write_mask(bench.folder / name, np.hypot(x, y) * 0.1 > radius)
+    bench.set("exclusion", name)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (lambda bench: exclude_a_disc(bench, 0.6), "changed since the plan was made; start again"),
+        (lambda bench: (bench.folder / "mask.fits").write_text("none"), "changed since the plan was made; start again"),
         (
-            lambda path: path.write_text("icrs\ncircle(83.633,22.014,0.6)\n"),
-            "changed since the plan was made; start again",
+            lambda bench: (bench.folder / "mask.fits").unlink(),
+            "No such file or directory: changed since the plan was made; start again",
         ),
-        (lambda path: path.write_text("none"), "changed since the plan was made; start again"),
-        (lambda path: path.unlink(), "can no longer be read (No such file or directory); start again"),
     ],
 )
 def test_fault_49_exclusion_that_changes_after_the_plan(bench, change, words):
@@ -267,10 +269,10 @@ def test_fault_49_exclusion_that_changes_after_the_plan(bench, change, words):
     exclude_a_disc(bench, 0.5)
     assert bench.plan()[0] == 0
     (job,) = bench.jobs("reduce")
-    change(bench.folder / "mask.reg")
+    change(bench)
     status, text = bench.cubeflow(*job)
     assert status == 1
-    assert [line for line in text.splitlines() if "mask.reg" in line] == [f"cubeflow: exclusion mask.reg: {words}"]
+    assert [line for line in text.splitlines() if "mask.fits" in line] == [f"cubeflow: mask.fits: {words}"]
     assert not list(bench.results.rglob("background-fov*.h5"))
     exclude_a_disc(bench, 0.6)
     assert bench.run().status == 0
@@ -283,21 +285,24 @@ def test_fault_49_exclusion_that_changes_before_the_export(bench):
     exclude_a_disc(bench, 0.6)
     status, text = bench.cubeflow(*job)
     assert status == 1
-    assert text.splitlines()[-1] == "cubeflow: exclusion mask.reg: changed since the plan was made; start again"
+    assert text.splitlines()[-1] == "cubeflow: mask.fits: changed since the plan was made; start again"
     assert not list(bench.results.rglob("cube.h5"))
 
 
-def test_fault_49_exclusion_that_changes_while_it_is_read(bench, monkeypatch):
-    """What is parsed are the bytes whose digest is in the key."""
-    exclude_a_disc(bench, 0.5)
+@pytest.mark.parametrize("name", ["mask.reg", "mask.fits"])
+def test_fault_49_exclusion_that_changes_while_it_is_read(bench, monkeypatch, name):
+    """What is used are the bytes whose digest is in the key: of a region those of the plan."""
+    exclude_a_disc(bench, 0.5, name)
     assert bench.run().status == 0
     expected = bench.products()
     shutil.rmtree(bench.results)
     assert bench.plan()[0] == 0
-    read = exclusion.read_exclusion
-    monkeypatch.setattr(exclusion, "read_exclusion", lambda *args: (exclude_a_disc(bench, 0.6), read(*args))[1])
+    if name == "mask.reg":
+        exclude_a_disc(bench, 0.6, name)
+    else:
+        read = exclusions.split_hdus
+        monkeypatch.setattr(exclusions, "split_hdus", lambda *args: (exclude_a_disc(bench, 0.6), read(*args))[1])
     assert bench.reduce()[0] == 0
-    assert (bench.folder / "mask.reg").read_text().endswith("0.6)\n")
     assert bench.table()[0] == 0
     assert bench.products() == expected
 

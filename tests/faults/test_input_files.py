@@ -4,7 +4,6 @@ import os
 import random
 import shutil
 import socket
-import time
 import zlib
 from pathlib import Path
 
@@ -185,9 +184,7 @@ def test_fault_11_same_run_twice_with_the_same_content(bench, accepts):
 def test_fault_11_same_run_twice_with_other_content(bench):
     shutil.copy(bench.file(GOOD), bench.store / "copy.fits.gz")
     bench.index(lambda rows: [*rows, *({**row, "FILE_NAME": "copy.fits.gz"} for row in rows if row["OBS_ID"] == BAD)])
-    start = time.process_time()
     outcome = bench.run()
-    assert time.process_time() - start < 1
     assert outcome.status == 2
     assert "run 100002 has two HDUs events, rows 6 and 12" in outcome.text
     assert "differ" in outcome.text
@@ -268,9 +265,7 @@ def test_fault_31_no_regular_file(bench, rejects, kind):
         server.bind(f"/proc/self/fd/{folder}/{bench.file().name}")
         os.close(folder)
         server.close()
-    start = time.process_time()
     rejects("expected a regular file")
-    assert time.process_time() - start < 2
 
 
 def test_fault_31_fifo_instead_of_the_index(bench):
@@ -289,9 +284,7 @@ def test_fault_32_gzip_bomb(bench, rejects, monkeypatch):
         parts.append(packer.compress(block))
     bench.file().write_bytes(b"".join([*parts, packer.flush()]))
     monkeypatch.setattr(files, "MAX_CONTENT_BYTES", 1 << 26)
-    start = time.process_time()
     rejects("more than 67108864 bytes after decompression")
-    assert time.process_time() - start < 5
 
 
 def test_fault_32_declared_size(bench, rejects):

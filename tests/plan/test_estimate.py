@@ -10,6 +10,7 @@ import yaml
 
 from cubeflow.config import load_config
 from cubeflow.errors import MistakeError
+from cubeflow.plan.digests import DigestCache
 from cubeflow.plan.estimate import ask_memory_mb, ask_minutes, check_memory, estimate, sizes
 from cubeflow.plan.jobs import read_jobs
 from cubeflow.plan.make import make_plan, make_target
@@ -60,7 +61,7 @@ def store(tmp_path_factory):
 
 
 def target_of(path):
-    return make_target(load_config([path]), "t")
+    return make_target(load_config([path]), "t", DigestCache(path.with_suffix(".json")))
 
 
 def peak_mb(*arguments):

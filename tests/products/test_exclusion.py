@@ -3,9 +3,11 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from regions import Regions
 
+from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.maps import make_geometry, sphere
-from cubeflow.products.exclusion import Disc, Exclusion, ExclusionError, make_mask_exclusion, read_exclusion
+from cubeflow.products.exclusion import Areas, Disc, Exclusion, ExclusionError, make_mask_exclusion
 
 GEOM = make_geometry("icrs", "TAN", 83.633, 22.014, (4.0, 3.0), 0.1)
 
@@ -33,7 +35,7 @@ def test_nothing_excludes_nothing():
 
 
 def test_discs_are_great_circles():
-    made = ~make_mask_exclusion(Exclusion("x", (Disc(83.0, 22.5, 0.7),)), GEOM)
+    made = ~make_mask_exclusion(Exclusion("x", Areas((Disc(83.0, 22.5, 0.7),))), GEOM)
     np.testing.assert_array_equal(made, coords().separation(SkyCoord(83.0, 22.5, unit="deg")).deg >= 0.7)
 
 
@@ -63,6 +65,64 @@ def test_other_shapes(tmp_path):
     assert (~made).sum() * 0.01 == pytest.approx(sum(areas.values()), rel=0.1)
 
 
+@pytest.mark.parametrize("projection", ["CAR", "AIT"])
+@pytest.mark.parametrize(("lon", "lat"), [(0, 0), (0, 60), (179, 0), (100, 80), (250, -88.5)])
+def test_areas_on_maps_of_the_whole_sky_are_those_on_the_sphere(tmp_path, projection, lon, lat):
+    """Within 3 deg and beyond 1.5 deg of a position, whatever the shape that says so and where it lies on the map."""
+    geom = make_geometry("galactic", projection, 0.0, 0.0, (360.0, 180.0), 0.5)
+    center = SkyCoord(lon, lat, unit="deg", frame="galactic")
+    on_sky = np.isfinite(geom.center_vectors[..., 0])
+    away = np.full(geom.shape, np.inf)
+    away[on_sky] = SkyCoord(*sphere.lon_lat(geom.center_vectors[on_sky]), unit="deg").separation(center).deg
+    disc, band = away < 3.0, (away < 3.0) & (away >= 1.5)
+    shapes = {f"ellipse({lon},{lat},3,3,20)": disc, f"circle({lon},{lat},3)": disc}
+    shapes |= {f"annulus({lon},{lat},1.5,3)": band, f"ellipse({lon},{lat},1.5,1.5,3,3,50)": band}
+    assert band.sum() > 20
+    for shape, expected in shapes.items():
+        made = make_mask_exclusion(written(tmp_path, f"galactic\n{shape}\n"), geom)
+        np.testing.assert_array_equal(made, expected, err_msg=shape)
+    ring = center.directional_offset_by(np.arange(0, 360, 6) * u.deg, 3 * u.deg)
+    corners = ",".join(f"{each.l.deg:.8f},{each.b.deg:.8f}" for each in ring)
+    made = make_mask_exclusion(written(tmp_path, f"galactic\npolygon({corners})\n"), geom)
+    sides = 3.0 * np.cos(np.deg2rad(3.0))  # the middles of the sides are closer to the centre than the corners
+    np.testing.assert_array_equal(
+        made[(away < 0.999 * sides) | (away > 3.0)], disc[(away < 0.999 * sides) | (away > 3.0)]
+    )
+
+
+@pytest.mark.parametrize("frame", ["icrs", "galactic", "fk4"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "ellipse({},{},0.9,0.3,35)",
+        "box({},{},1.4,0.5,-20)",
+        "box({},{},0.5,0.3,1.4,0.9,70)",
+        "ellipse({},{},0.5,0.2,1.0,0.4,110)",
+        "annulus({},{},0.4,0.9)",
+    ],
+)
+def test_small_shapes_are_those_of_the_regions_library(tmp_path, frame, shape):
+    """Close to the centre of a map its plane is the sky, and what the library draws there is right."""
+    center = SkyCoord(83.633, 22.014, unit="deg").transform_to("galactic" if frame == "galactic" else frame)
+    text = f"{frame}\n" + shape.format(center.spherical.lon.deg, center.spherical.lat.deg)
+    geom = make_geometry("icrs", "TAN", 83.633, 22.014, (2.4, 2.4), 0.02)
+    (region,) = Regions.parse(text, format="ds9")
+    expected = region.contains(SkyCoord(*sphere.lon_lat(geom.center_vectors), unit="deg"), geom.wcs())
+    made = make_mask_exclusion(written(tmp_path, text + "\n"), geom)
+    assert expected.any()
+    assert np.count_nonzero(made ^ expected) <= 0.01 * np.count_nonzero(expected)
+
+
+def test_a_polygon_is_bounded_by_great_circles(tmp_path):
+    """Half way between two positions at 60 deg of declination the great circle is closer to the pole than they are."""
+    geom = make_geometry("icrs", "CAR", 30.0, 0.0, (1.0, 160.0), 0.1)
+    made = make_mask_exclusion(written(tmp_path, "icrs\npolygon(0,60,60,60,30,-40)\n"), geom)
+    _, dec = sphere.lon_lat(geom.center_vectors[:, geom.nx // 2])
+    inside = dec[made[:, geom.nx // 2]]
+    top = np.rad2deg(np.arctan(np.tan(np.deg2rad(60.0)) / np.cos(np.deg2rad(30.0))))
+    assert (inside.min(), inside.max()) == pytest.approx((-40.0, top), abs=0.15)
+
+
 def test_a_minus_sign_takes_out_of_the_excluded(tmp_path):
     made = ~make_mask_exclusion(written(tmp_path, "icrs;circle(83.6,22,1.0)\nicrs;-circle(83.6,22,0.4)\n"), GEOM)
     away = coords().separation(SkyCoord(83.6, 22.0, unit="deg")).deg
@@ -74,6 +134,10 @@ def test_a_minus_sign_takes_out_of_the_excluded(tmp_path):
     [
         ("", "no region"),
         ("icrs;point(83,22)\n", "has no area"),
+        ("icrs;line(83,22,84,22)\n", "has no area"),
+        ("icrs;-circle(83,22,1)\n", "every region has a minus sign"),
+        ("icrs;ellipse(83,22,200,1,0)\n", "sizes above 0 and up to 180 deg"),
+        ("icrs;polygon(0,0,120,0,240,0)\n", "corners within 80 deg of their middle"),
         ("image;circle(10,10,3)\n", "expected celestial coordinates"),
         ("icrs;circle(83,22)\n", "exclusion .*exclusion.reg"),
         ("icrs;blob(83,22,1)\n", "exclusion .*exclusion.reg"),
@@ -139,7 +203,7 @@ def test_nothing_left_is_an_error(tmp_path):
 
 
 def test_files_that_are_none_are_refused(tmp_path):
-    with pytest.raises(ExclusionError, match="no such file"):
+    with pytest.raises(ExclusionError, match=r"absent\.fits: No such file"):
         read_exclusion(tmp_path / "absent.fits")
     (tmp_path / "text.fits").write_text("no FITS")
     with pytest.raises(ExclusionError, match=r"text\.fits"):

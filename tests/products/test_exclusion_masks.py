@@ -1,20 +1,13 @@
-"""Exclusions that depend on energy, from their files to the background of a run; files that are not as planned."""
-
-import hashlib
+"""Exclusions that depend on energy, to the background of a run."""
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.products.background import make_background
-from cubeflow.products.exclusion import (
-    ExclusionChanged,
-    ExclusionError,
-    ExclusionFile,
-    ExclusionMasks,
-    check_exclusion,
-)
+from cubeflow.products.exclusion import Areas, Disc, Exclusion, ExclusionMasks
 from cubeflow.products.fov_background import FovOptions
 from cubeflow.products.reduced import reduce_observation
 from cubeflow.products.ring_background import RingOptions
@@ -58,8 +51,8 @@ def masks(tmp_path_factory, options):
     edges = Table([EDGES[:-1], EDGES[1:]], names=["E_MIN", "E_MAX"], units=["TeV", "TeV"])
     image = fits.ImageHDU((~half_plane_and_discs(grid)).astype("u1"), header)
     fits.HDUList([fits.PrimaryHDU(), image, fits.BinTableHDU(edges, name="BANDS")]).writeto(folder / "cube.fits")
-    (folder / "one.reg").write_text("icrs\ncircle(84.3, 22.4, 0.4)\n")
-    return ExclusionMasks([ExclusionFile(folder / "cube.fits"), ExclusionFile(folder / "one.reg", 1.5, 4.0)])
+    one = Exclusion("one", Areas((Disc(84.3, 22.4, 0.4),)), (1.5, 4.0))
+    return ExclusionMasks([read_exclusion(folder / "cube.fits"), one])
 
 
 def parts(run, options, masks):
@@ -116,66 +109,10 @@ def test_without_energies_a_pixel_is_excluded_that_is_so_at_any(options, masks):
     np.testing.assert_array_equal(masks.mask(grid), expected)
 
 
-@pytest.fixture
-def region(tmp_path):
-    path = tmp_path / "one.reg"
-    path.write_text("icrs\ncircle(83.633, 22.014, 0.4)\n")
-    return path
-
-
-def test_masks_are_made_once(options, region):
-    masks = ExclusionMasks([ExclusionFile(region)])
+def test_masks_are_made_once(options):
+    masks = ExclusionMasks([Exclusion("x", Areas((Disc(*TARGET_DEG, 0.4),)))])
     first = masks.mask(options.geometry, options.energy)
     assert first.shape == options.geometry.shape
-    region.unlink()
     assert masks.mask(options.geometry) is first
     np.testing.assert_array_equal(first, options.geometry.offset_deg(*TARGET_DEG) < 0.4)
     assert not ExclusionMasks([]).mask(options.geometry).any()
-
-
-def test_a_file_must_have_the_digest_that_was_planned_with(options, region):
-    digest = hashlib.sha256(region.read_bytes()).hexdigest()
-    assert ExclusionMasks([ExclusionFile(region)], [digest]).mask(options.geometry).any()
-    region.write_text("icrs\ncircle(83.633, 22.014, 0.5)\n")
-    with pytest.raises(ExclusionChanged, match=r"one\.reg: changed since the plan was made; start again"):
-        ExclusionMasks([ExclusionFile(region)], [digest]).mask(options.geometry)
-    region.unlink()
-    with pytest.raises(ExclusionChanged, match=r"one\.reg: can no longer be read \(No such file"):
-        ExclusionMasks([ExclusionFile(region)], [digest]).mask(options.geometry)
-
-
-def test_what_is_parsed_is_what_has_the_digest(options, tmp_path):
-    keep = np.ones(options.geometry.shape, "u1")
-    keep[3, 4] = 0
-    path = tmp_path / "mask.fits.gz"
-    fits.PrimaryHDU(keep, options.geometry.wcs().to_header()).writeto(path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    mask = ExclusionMasks([ExclusionFile(path)], [digest]).mask(options.geometry)
-    assert np.argwhere(mask).tolist() == [[3, 4]]
-
-
-def test_an_exclusion_that_leaves_next_to_nothing_is_refused(options, region, tmp_path):
-    check_exclusion("sky", options, [ExclusionFile(region)])
-    wide = tmp_path / "wide.reg"
-    wide.write_text("icrs\ncircle(83.633, 22.014, 60)\n")
-    with pytest.raises(ExclusionError, match=r"targets\.sky\.exclusion: .*wide\.reg: 0\.0% of the field is left"):
-        check_exclusion("sky", options, [ExclusionFile(region), ExclusionFile(wide)])
-    # At one energy alone it leaves the others.
-    check_exclusion("sky", options, [ExclusionFile(wide, 2.5, 3.0)])
-    with pytest.raises(ExclusionError, match=r"targets\.sky\.exclusion: exclusion .*absent: no such file"):
-        check_exclusion("sky", options, [ExclusionFile(tmp_path / "absent")])
-
-
-def test_the_field_of_whole_runs_reaches_beyond_the_map(options, tmp_path):
-    from dataclasses import replace
-
-    path = tmp_path / "map.reg"
-    path.write_text("icrs\ncircle(83.633, 22.014, 2.2)\n")
-    check_exclusion("sky", options, [ExclusionFile(path)])
-    with pytest.raises(ExclusionError, match="of the field is left"):
-        check_exclusion("sky", replace(options, trim=True), [ExclusionFile(path)])
-
-
-def test_energies_must_be_a_range():
-    with pytest.raises(ValueError, match=r"energy_min_tev: expected less than energy_max = 2 TeV, got 3 TeV"):
-        ExclusionFile("a.reg", 3.0, 2.0)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from regions import Regions
 
+from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.maps import make_geometry
-from cubeflow.products.exclusion import make_mask_exclusion, read_exclusion
+from cubeflow.products.exclusion import make_mask_exclusion
 from cubeflow.report.ds9 import exclusion_regions, outlines, pointing_regions
 
 GEOM = make_geometry("icrs", "TAN", 83.6, 22.0, (5.0, 4.0), 0.05)

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from cubeflow.maps import energy_axis, make_geometry, rad_axis
 from cubeflow.maps.sphere import Position
-from cubeflow.pipeline.tasks import StackTask, Target
+from cubeflow.pipeline.tasks import PlannedExclusion, StackTask, Target
 from cubeflow.products.acceptance import AcceptanceOptions
 from cubeflow.products.adaptive_ring import AdaptiveRingOptions
 from cubeflow.products.background import NoBackground
-from cubeflow.products.exclusion import ExclusionFile
+from cubeflow.products.exclusion import Areas, Disc, ExclusionFile, Polygon, Shape
 from cubeflow.products.fov_background import FovOptions
 from cubeflow.products.reduced import ReduceOptions
 from cubeflow.products.ring_background import RingOptions
@@ -59,13 +59,19 @@ BACKGROUNDS = {
     "wide": AdaptiveRingOptions(r_in_deg=0.5, width_deg=0.3, r_out_max_deg=1.7),
     "none": NoBackground(),
 }
+AREAS = Areas(
+    (Disc(83.6, 22.0, 0.3), Shape("ellipse", 83.6, 22.0, (0.3, 0.2), 20.0, (0.1, 0.05))),
+    (Polygon(((83.0, 21.0), (84.0, 21.0), (83.5, 22.0))),),
+)
 TARGET = Target(
     "crab",
     (83.633, 22.014),
     REDUCE,
     BACKGROUNDS,
-    (ExclusionFile(Path("a/b.reg"), energy_max_tev=0.3),),
-    ("ab" * 32,),
+    (
+        PlannedExclusion(ExclusionFile(Path("a/b.reg"), energy_max_tev=0.3), "ab" * 32, AREAS),
+        PlannedExclusion(ExclusionFile(Path("mask.fits")), "cd" * 32, None),
+    ),
     SignificanceOptions(),
 )
 
@@ -182,8 +188,12 @@ def test_options_come_back_from_their_json(options):
             lambda plain: plain["backgrounds"].update(x={"method": "ring"}),
             r"^Target\.backgrounds\.x: expected the fields",
         ),
-        (lambda plain: plain["exclusion"][0].update(path=3), r"^Target\.exclusion\[0\]\.path: expected Path, got 3"),
-        (lambda plain: plain.update(exclusion_digests="ab"), r"^Target\.exclusion_digests: expected"),
+        (
+            lambda plain: plain["exclusions"][0]["file"].update(path=3),
+            r"^Target\.exclusions\[0\]\.file\.path: expected Path, got 3",
+        ),
+        (lambda plain: plain["exclusions"][0]["areas"]["areas"][0].update(kind="dot"), r"areas\[0\]: expected one of"),
+        (lambda plain: plain["exclusions"][0].update(sha256=3), r"^Target\.exclusions\[0\]\.sha256: expected str"),
         (lambda plain: plain["reduce"]["geometry"].update(frame="fk5"), r"^frame: expected one of"),
     ],
 )

@@ -1,7 +1,6 @@
 """What ``cubeflow check`` says of a store."""
 
 import json
-import time
 
 import pytest
 from click.testing import CliRunner
@@ -77,10 +76,8 @@ def test_files_without_index(store, tmp_path):
 
 
 @pytest.mark.real_data
-def test_all_runs_of_hess_in_seconds(hess_store):
-    start = time.process_time()
+def test_all_runs_of_hess(hess_store):
     status, text, _ = check(hess_store, "--json")
-    assert time.process_time() - start < 15
     runs = json.loads(text)["runs"]
     assert (status, len(runs)) == (0, 105)
     assert all("hess-dr1-background-mirrored" in run["quirks"] for run in runs)

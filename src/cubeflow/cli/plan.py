@@ -48,6 +48,8 @@ def show_summary(summary: Summary) -> None:
         click.echo(
             f"{name}: {target.runs} runs in {target.batches} batches, {left_out}; {target.runs_to_reduce} to reduce"
         )
+        for path, share in target.excluded.items():
+            click.echo(f"{name}: exclusion {path}: {share:.2%} of the field")
     click.echo("jobs: " + (", ".join(f"{count} {kind}" for kind, count in summary.jobs.items()) or "none"))
     stale = f"{summary.remove} not needed any more ({summary.removable_mb:g} MB; cubeflow clean)"
     click.echo(f"files: {summary.make} to make, {summary.keep} to keep, {stale}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,8 +55,12 @@ class Batch:
     results: Path
     target: Target
     say: Say
-    exclusions: ExclusionMasks  # each mask is made once per geometry
     pieces: dict[int, list[Observation]] = field(default_factory=dict)  # of the run that was read last, or it alone
+
+    @cached_property
+    def exclusions(self) -> ExclusionMasks:
+        """Each mask is made once for a geometry."""
+        return self.target.exclusion_masks()
 
     @property
     def keeps(self) -> bool:
@@ -98,7 +103,7 @@ def reduce_batch(results: Path, target: Target, task: ReduceTask, say: Say, prog
         If an input file is not the one planned with, or disk or memory failed. The other units are done; no sum is
         written.
     """
-    batch = Batch(results, target, say, target.exclusion_masks())
+    batch = Batch(results, target, say)
     leaves = {label: results / stack_file(task.target, label, key) for label, key in task.leaves.items()}
     sums = {label: StackSum() for label, path in leaves.items() if not path.exists()}
     rows: dict[str, list[Row]] = {label: [] for label in sums}

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cubeflow.dl3.entries import RunEntry
+from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.observation import Unit
 from cubeflow.products.background import BackgroundOptions
-from cubeflow.products.exclusion import ExclusionFile, ExclusionMasks
+from cubeflow.products.exclusion import EVERY_ENERGY, Areas, Exclusion, ExclusionFile, ExclusionMasks
 from cubeflow.products.reduced import ReduceOptions
 from cubeflow.products.significance import SignificanceOptions
 from cubeflow.store.keys import short
@@ -25,6 +26,22 @@ REGIONS = ("exclusion.reg", "pointings.reg")
 
 
 @dataclass(frozen=True)
+class PlannedExclusion:
+    """An exclusion file as the plan has found it."""
+
+    file: ExclusionFile
+    sha256: str  # of its content
+    areas: Areas | None  # None for an image, which is read where it is used
+
+    def read(self) -> Exclusion:
+        """What it excludes; InputChanged if that is to be read, and the file is no longer the one planned with."""
+        content = self.areas or read_exclusion(self.file.path, self.sha256).content
+        limits = zip((self.file.energy_min_tev, self.file.energy_max_tev), EVERY_ENERGY, strict=True)
+        lower, upper = (end if given is None else given for given, end in limits)
+        return Exclusion(str(self.file.path), content, (lower, upper))
+
+
+@dataclass(frozen=True)
 class Target:
     """All that decides the products of a target."""
 
@@ -32,8 +49,7 @@ class Target:
     position_deg: tuple[float, float]  # right ascension and declination, ICRS
     reduce: ReduceOptions  # geometry, axes and cuts
     backgrounds: Mapping[str, BackgroundOptions]  # methods by label
-    exclusion: tuple[ExclusionFile, ...]  # files of what is not background
-    exclusion_digests: tuple[str, ...]  # sha256 of the content of each
+    exclusions: tuple[PlannedExclusion, ...]  # what is not background
     significance: SignificanceOptions  # disc in which counts are summed
     compression: Literal["blosc", "gzip", "none"] = "blosc"  # filter of the artifacts
     keep: Literal["all", "none"] = "all"  # artifacts of observations, or only the sums of batches
@@ -44,14 +60,19 @@ class Target:
         return {
             "position_deg": self.position_deg,
             "significance": self.significance,
-            "exclusion": [(file.energy_min_tev, file.energy_max_tev) for file in self.exclusion],
+            "exclusion": [(each.file.energy_min_tev, each.file.energy_max_tev) for each in self.exclusions],
             "compression": self.compression,
             "method": self.backgrounds[label],
         }
 
+    @property
+    def exclusion_digests(self) -> tuple[str, ...]:
+        """Digest (sha256) of each exclusion file."""
+        return tuple(each.sha256 for each in self.exclusions)
+
     def exclusion_masks(self) -> ExclusionMasks:
-        """Masks of what is not background, from files of which nothing is read yet."""
-        return ExclusionMasks(self.exclusion, self.exclusion_digests)
+        """Masks of what is not background; raises as `PlannedExclusion.read`."""
+        return ExclusionMasks([each.read() for each in self.exclusions])
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ each number together with a digest of a reference result, so that it cannot be f
 """
 
 REDUCE = 4
-BACKGROUND = 3
+BACKGROUND = 4
 STACK = 2
 EXPORT = 3
 TABLE = 3

@@ -1,4 +1,4 @@
-"""Digests of input files, remembered by what tells that a file is still the one that was read."""
+"""Digests of input files, known while a file's status is the same; and what was found in contents."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cubeflow.dl3.files import digest_file
 from cubeflow.store.atomic import write_atomic
+from cubeflow.store.keys import to_plain
 
-FORMAT = 4
+FORMAT = 5
 AT_REST_NS = 2 * 10**9  # a file that changed later than this before it was read may have changed again unseen
 
 
@@ -30,11 +31,11 @@ class Status(NamedTuple):
 
 @dataclass
 class DigestCache:
-    """Digests of files seen before, and numbers of pieces of runs; a file is read again only if its status changed."""
+    """Digests of files seen before, and facts about contents; a file is read again only if its status changed."""
 
     path: Path  # where they are kept; a missing, damaged or older file is an empty cache
     files: dict[str, tuple[Status, int, str]] = field(default_factory=dict)  # status, ns of reading, sha256
-    pieces: dict[str, int] = field(default_factory=dict)  # number of pieces by key of a run and its cuts
+    facts: dict[str, Any] = field(default_factory=dict)  # what else is known of contents, by key
     _seen: dict[str, str | Exception] = field(default_factory=dict)
     _is_changed: bool = False
 
@@ -46,7 +47,7 @@ class DigestCache:
             content = json.loads(text)
             if content["format"] == FORMAT and checksum == hashlib.sha256(text.encode()).hexdigest():
                 files = {name: (Status(*status), taken, sha) for name, (status, taken, sha) in content["files"].items()}
-                return cls(path, files, content["pieces"])
+                return cls(path, files, content["facts"])
         except (OSError, ValueError, KeyError, TypeError):
             pass
         return cls(path)
@@ -64,19 +65,19 @@ class DigestCache:
             raise found
         return found
 
-    def n_pieces(self, key: str, count: Callable[[], int]) -> int:
-        """Return the number of pieces of a run, counted once for a key."""
-        if key not in self.pieces:
-            self.pieces[key] = count()
+    def fact(self, key: str, find: Callable[[], Any]) -> Any:
+        """Return what is known of a content, in plain form, found once for a key that names all that decides it."""
+        if key not in self.facts:
+            self.facts[key] = to_plain(find())
             self._is_changed = True
-        return self.pieces[key]
+        return self.facts[key]
 
     def save(self) -> None:
         """Write what is new. Files that are gone are forgotten."""
         if not self._is_changed:
             return
         files = {name: known for name, known in self.files.items() if name in self._seen or Path(name).exists()}
-        content = {"format": FORMAT, "files": files, "pieces": self.pieces}
+        content = {"format": FORMAT, "files": files, "facts": self.facts}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(content, separators=(",", ":")).encode()
         write_atomic(self.path, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)

@@ -26,11 +26,10 @@ from cubeflow.pipeline.tasks import (
 )
 from cubeflow.plan.digests import DigestCache
 from cubeflow.plan.estimate import Estimate, check_memory, estimate
+from cubeflow.plan.exclusions import excluded_shares, plan_exclusion
 from cubeflow.plan.jobs import Job, make_jobs, write_plan_file
 from cubeflow.plan.select import select_runs
 from cubeflow.plan.tasks import TargetTasks, TaskMaker, report_task
-from cubeflow.products.exclusion import check_exclusion
-from cubeflow.store.atomic import StorageError, file_sha256
 from cubeflow.store.keys import make_key, short
 
 Say = Callable[[str], None]
@@ -48,6 +47,7 @@ class Plan:
     needs: Mapping[str, Estimate]  # estimates by name of the target
     report: ReportTask | None  # page of all targets; None if none has a run
     cache: DigestCache  # digests of the inputs
+    excluded: Mapping[str, Mapping[str, float]]  # share of the field that each exclusion file takes, by target
     is_forced: bool = False  # take nothing as made, whatever is there
 
     @property
@@ -125,7 +125,12 @@ def make_plan(config: Config, say: Say, is_forced: bool = False) -> Plan:
     MistakeError
         If there is no store, a file that the configuration names is missing, or a target is too large.
     """
-    targets = {name: make_target(config, name) for name in config.targets}
+    results = config.results
+    for folder in (results, *results.parents):
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(20, "Not a directory", str(folder))
+    cache = DigestCache.load(results / FOLDER / "digests.json")
+    targets = {name: make_target(config, name, cache) for name in config.targets}
     _look_at_energies(targets, say)
     for name, target in targets.items():
         check_memory(name, estimate(target), target, config.memory_mb)
@@ -133,13 +138,9 @@ def make_plan(config: Config, say: Say, is_forced: bool = False) -> Plan:
     store = _open_store(config)
     for problem in store.left_out:
         say(f"data.store: left out: {problem}")
-    results = config.results
-    for folder in (results, *results.parents):
-        if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError(20, "Not a directory", str(folder))
     if (results / "plan.json").is_file():
         say(f"{results}: holds results of the first edition, which are left alone; cubeflow clean lists them")
-    cache = DigestCache.load(results / FOLDER / "digests.json")
+    excluded = excluded_shares(targets, cache, say)
     n_labels = sum(len(target.backgrounds) for target in targets.values())
     tasks: dict[str, TargetTasks] = {}
     needs: dict[str, Estimate] = {}
@@ -152,31 +153,22 @@ def make_plan(config: Config, say: Say, is_forced: bool = False) -> Plan:
     shown = {name: found for name, found in tasks.items() if found.export}
     report = report_task(shown) if shown else None
     observations = {name: config.targets[name].observations for name in targets}
-    plan = Plan(results, store, targets, observations, tasks, needs, report, cache, is_forced)
-    for name, found in tasks.items():
-        if targets[name].exclusion and not all(map(plan.is_made, found.reduce)):
-            check_exclusion(name, targets[name].reduce, targets[name].exclusion)
-    return plan
+    return Plan(results, store, targets, observations, tasks, needs, report, cache, excluded, is_forced)
 
 
-def make_target(config: Config, name: str) -> Target:
-    """Options of a target; MistakeError if an exclusion file cannot be read."""
+def make_target(config: Config, name: str, cache: DigestCache) -> Target:
+    """Options of a target; MistakeError if an exclusion file cannot be used."""
     section = config.targets[name]
-    digests = []
-    for file in section.exclusion:
-        if not file.path.is_file():
-            raise MistakeError(f"targets.{name}.exclusion: {file.path}: expected a regular file, found none")
-        try:
-            digests.append(file_sha256(file.path))
-        except StorageError as error:
-            raise MistakeError(f"targets.{name}.exclusion: {error}") from error
+    try:
+        exclusions = tuple(plan_exclusion(file, cache) for file in section.exclusion)
+    except MistakeError as error:
+        raise MistakeError(f"targets.{name}.exclusion: {error}") from error
     return Target(
         name,
         section.icrs_deg,
         section.reduce_options(),
         section.backgrounds,
-        section.exclusion,
-        tuple(digests),
+        exclusions,
         section.significance,
         config.artifacts.compression,
         config.artifacts.keep,

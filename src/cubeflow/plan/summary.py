@@ -22,6 +22,7 @@ class TargetSummary:
     batches: int
     refused: tuple[Refusal, ...]
     unselected: int
+    excluded: dict[str, float]  # share of the field by exclusion file
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ def summarize(plan: Plan) -> Summary:
         units = sum(not plan.exists(reduced_file(name, keys)) for task in batches for keys in task.units)
         disk_mb += units * plan.needs[name].run_mb
         disk_mb += plan.needs[name].stack_mb * sum(len(task.leaves) for task in batches)
-        targets[name] = TargetSummary(found.n_runs, units, len(found.reduce), found.refused, found.unselected)
+        targets[name] = TargetSummary(
+            found.n_runs, units, len(found.reduce), found.refused, found.unselected, dict(plan.excluded[name])
+        )
     total = sum(len(plan.files(task)) for task in plan.all_tasks)
     make = 0
     for task in plan.needed:

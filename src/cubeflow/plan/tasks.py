@@ -204,7 +204,7 @@ class TaskMaker:
             return len(split_gti(selected, split_s, site)) if selected.start_s.size else 0
 
         about = {"split_s": split_s, "time_mjd": options.time_mjd}
-        return range(self.cache.n_pieces(make_key("pieces", 1, about, inputs), count)) or (None,)
+        return range(self.cache.fact(make_key("pieces", 1, about, inputs), count)) or (None,)
 
 
 def report_task(targets: Mapping[str, TargetTasks]) -> ReportTask:

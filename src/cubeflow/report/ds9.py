@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps import Geometry, sphere
-from cubeflow.products.exclusion import EVERY_ENERGY, Disc, Exclusion, ExclusionMasks, Image, Shape
+from cubeflow.products.exclusion import EVERY_ENERGY, Area, Disc, Exclusion, ExclusionMasks, Image, Polygon
 from cubeflow.report.runs import numbers
 from cubeflow.store.atomic import write_atomic
 
@@ -35,23 +35,26 @@ def exclusion_regions(exclusions: Iterable[Exclusion], excluded: NDArray[np.bool
     """
     lines: list[str] = []
     for exclusion in exclusions:
-        if any(isinstance(area, Image) for area in exclusion.areas):
+        content = exclusion.content
+        if isinstance(content, Image):
             lines = outlines(excluded, geom)
             break
         lower, upper = exclusion.energy_tev
         label = "" if exclusion.energy_tev == EVERY_ENERGY else f" # text={{{lower:g} to {upper:g} TeV}}"
-        lines += [_line(area) + label for area in exclusion.areas if not isinstance(area, Image)]
-        lines += [f"-{_line(hole)}{label}" for hole in exclusion.holes]
+        lines += [_line(area) + label for area in content.areas]
+        lines += [f"-{_line(hole)}{label}" for hole in content.holes]
     return f"{HEADER}icrs\n" + "".join(f"{line}\n" for line in lines)
 
 
-def _line(area: Disc | Shape) -> str:
+def _line(area: Area) -> str:
+    """DS9 region; angles there are counter-clockwise from west."""
+    if isinstance(area, Polygon):
+        return f"polygon({','.join(f'{value:.6f}' for corner in area.corners_deg for value in corner)})"
     if isinstance(area, Disc):
         return f'circle({area.ra_deg:.6f},{area.dec_deg:.6f},{area.radius_deg * 3600:.2f}")'
-    from regions import Regions
-
-    frame, shape = Regions([area.sky_region]).serialize(format="ds9", precision=8).strip().splitlines()[-2:]
-    return f"{frame};{shape}"
+    factor, name = (3600.0, "ellipse") if area.kind == "ellipse" else (7200.0, "box")
+    sizes = ",".join(f'{size * factor:.2f}"' for size in (*(area.inner_deg or ()), *area.semi_deg))
+    return f"{name}({area.ra_deg:.6f},{area.dec_deg:.6f},{sizes},{(area.angle_deg + 90.0) % 360.0:.6f})"
 
 
 def outlines(excluded: NDArray[np.bool_], geom: Geometry) -> list[str]:

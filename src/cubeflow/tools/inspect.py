@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from cubeflow.errors import MistakeError
 from cubeflow.maps import Cube
-from cubeflow.products.exclusion import FITS_ENDINGS
 from cubeflow.store.artifact import open_artifact
 
 Plain = dict[str, Any]
@@ -44,7 +43,7 @@ def describe_file(path: Path) -> Plain:
     about: Plain = {"file": str(path), "bytes": path.stat().st_size}
     if name.endswith(ARTIFACTS):
         return about | {"format": "artifact"} | describe_artifact(path)
-    if name.endswith(FITS_ENDINGS):
+    if name.endswith((".fits", ".fit", ".fits.gz", ".fit.gz")):
         return about | {"format": "fits", "hdus": describe_fits(path)}
     if path.suffix.lower() in TABLES:
         return about | {"format": "table"} | describe_table(path)

@@ -5,8 +5,9 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, Table
 
+from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.maps import make_geometry
-from cubeflow.products.exclusion import ExclusionError, make_mask_exclusion, read_exclusion
+from cubeflow.products.exclusion import ExclusionError, make_mask_exclusion
 
 GEOM = make_geometry("icrs", "TAN", 83.6, 22.0, (4.0, 3.0), 0.05)
 ROWS = ((83.633, 22.014, 0.35), (84.5, 21.3, 0.2), (10.0, -80.0, 1.0))

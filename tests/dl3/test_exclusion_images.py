@@ -7,8 +7,9 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.maps import energy_axis, make_geometry
-from cubeflow.products.exclusion import Disc, Exclusion, ExclusionError, make_mask_exclusion, read_exclusion
+from cubeflow.products.exclusion import Areas, Disc, Exclusion, ExclusionError, make_mask_exclusion
 
 GEOM = make_geometry("icrs", "TAN", 83.633, 22.014, (2.1, 1.7), 0.1)
 GRID = make_geometry("galactic", "CAR", 184.6, -5.7, (1.5, 1.3), 0.07)
@@ -120,7 +121,7 @@ def test_one_plane_holds_at_every_energy(tmp_path):
 
 
 def test_areas_may_hold_at_some_energies_only():
-    ring = Exclusion("x", (Disc(83.633, 22.014, 0.5),), (Disc(83.633, 22.014, 0.2),), (0.9, 3.0))
+    ring = Exclusion("x", Areas((Disc(83.633, 22.014, 0.5),), (Disc(83.633, 22.014, 0.2),)), (0.9, 3.0))
     away = GEOM.offset_deg(83.633, 22.014)
     made = ~make_mask_exclusion(ring, GEOM, ENERGY)
     for k in range(ENERGY.n_bins):
@@ -130,9 +131,9 @@ def test_areas_may_hold_at_some_energies_only():
 
 def test_nothing_left_at_any_energy_is_an_error(tmp_path):
     everywhere = Disc(83.633, 22.014, 50.0)
-    assert not make_mask_exclusion(Exclusion("x", (everywhere,), energy_tev=(1.0, 3.0)), GEOM, ENERGY).all()
+    assert not make_mask_exclusion(Exclusion("x", Areas((everywhere,)), energy_tev=(1.0, 3.0)), GEOM, ENERGY).all()
     with pytest.raises(ExclusionError, match="nothing of the map is left"):
-        make_mask_exclusion(Exclusion("x", (everywhere,), energy_tev=(0.1, 30.0)), GEOM, ENERGY)
+        make_mask_exclusion(Exclusion("x", Areas((everywhere,)), energy_tev=(0.1, 30.0)), GEOM, ENERGY)
 
 
 @pytest.mark.parametrize(
@@ -160,3 +161,32 @@ def test_other_axes_and_values_are_refused(tmp_path):
     data[2, 3, 4] = 7
     with pytest.raises(ExclusionError, match=r"expected 1 \(keep\) or 0 \(excluded\), found 7"):
         read_exclusion(written(tmp_path / "seven.fits", data, bands()))
+
+
+def test_no_flipped_bit_of_a_compressed_image_is_taken(tmp_path):
+    """Gzip's checksum covers every byte of the content, and its header says nothing that matters."""
+    path = written(tmp_path / "m.fits.gz", planes()[0])
+    content, random = path.read_bytes(), np.random.default_rng(3)
+    kept = ~make_mask_exclusion(read_exclusion(path), GEOM)
+    taken = 0
+    for bit in random.integers(80, 8 * len(content), 60):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << (bit % 8)
+        path.write_bytes(changed)
+        try:
+            np.testing.assert_array_equal(~make_mask_exclusion(read_exclusion(path), GEOM), kept)
+            taken += 1  # in the name of the file or the like
+        except ExclusionError:
+            pass
+    assert taken <= 3
+
+
+def test_checksums_of_an_image_are_compared(tmp_path):
+    path = tmp_path / "m.fits"
+    fits.PrimaryHDU(planes()[0].astype("u1"), GRID.wcs().to_header()).writeto(path, checksum=True)
+    read_exclusion(path)
+    content = bytearray(path.read_bytes())
+    content[-2800] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ExclusionError, match=r"exclusion .*m\.fits\[PRIMARY\]: DATASUM = "):
+        read_exclusion(path)

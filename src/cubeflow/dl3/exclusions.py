@@ -1,0 +1,231 @@
+"""Exclusion files: DS9 regions, FITS images (1 = keep, 0 = excluded), tables with a disc for each row."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from cubeflow.dl3.files import FileRefused, read_content
+from cubeflow.dl3.hdus import Hdu, split_hdus
+from cubeflow.maps import sphere
+from cubeflow.maps.arrays import FloatArray
+from cubeflow.products.exclusion import (
+    EVERY_ENERGY,
+    Area,
+    Areas,
+    Disc,
+    EnergyRange,
+    Exclusion,
+    ExclusionError,
+    Image,
+    Polygon,
+    Shape,
+)
+
+if TYPE_CHECKING:
+    from astropy.io.fits import HDUList, Header
+    from astropy.table import Column, Table
+    from astropy.units import Quantity
+
+# Names of columns, in any case of letters.
+EDGES = (("E_MIN", "E_MAX"), ("ENERGY_MIN", "ENERGY_MAX"), ("ENERG_LO", "ENERG_HI"))
+POSITIONS = (("RA", "DEC"), ("RAJ2000", "DEJ2000"), ("RA_ICRS", "DE_ICRS"), ("RA_J2000", "DEC_J2000"))
+GALACTIC = (("GLON", "GLAT"), ("L", "B"))
+LARGEST_POLYGON_DEG = 80.0
+RADII = ("RADIUS", "EXCLUSION_RADIUS", "RADIUS_DEG", "EXTENSION")
+
+
+def read_exclusion(path: str | Path, sha256: str | None = None) -> Exclusion:
+    """Read what is excluded.
+
+    A FITS image or cube (1 = keep), a table with a radius for each position (ECSV, or FITS without image), or DS9
+    regions (the excluded areas; any other content).
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; it may be compressed by gzip.
+    sha256 : str, optional
+        The digest that it must have.
+
+    Raises
+    ------
+    ExclusionError
+        If the file cannot be read, holds no area, an image has values other than 0 and 1, or a cube no energies.
+    InputChanged
+        If it has another digest.
+    """
+    from astropy.table import Table
+
+    path = Path(path)
+    try:
+        content = read_content(path, sha256=sha256)
+        if content.startswith(b"SIMPLE  ="):
+            found = _read_fits(split_hdus(content, path))
+        elif path.suffix.lower() == ".ecsv" or content.startswith(b"# %ECSV"):
+            found = _discs(Table.read(content.decode(), format="ascii.ecsv"))
+        else:
+            found = _read_regions(content.decode())
+    except FileRefused as error:
+        raise ExclusionError(f"exclusion {error}") from error
+    except (OSError, EOFError, ValueError, TypeError) as error:
+        raise ExclusionError(f"exclusion {path}: {error}") from error
+    return Exclusion(str(path), found)
+
+
+def _read_regions(text: str) -> Areas:
+    """Read DS9 regions in celestial coordinates; whatever the parser would skip is an error here."""
+    from regions import Regions
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            parsed = list(Regions.parse(text, format="ds9"))
+    except Exception as error:  # the parser's errors and warnings have no common class
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    if not parsed:
+        raise ValueError("no region in the file")
+    areas = [(_plain_area(region), bool(region.meta.get("include", True))) for region in parsed]
+    inside, holes = (tuple(area for area, include in areas if include is wanted) for wanted in (True, False))
+    if not inside:
+        raise ValueError("every region has a minus sign: nothing is excluded from which they could be taken out")
+    return Areas(inside, holes)
+
+
+def _plain_area(region: Any) -> Area:
+    """Numbers of a parsed region, in ICRS."""
+    from astropy.coordinates import Angle
+    from regions import CircleAnnulusSkyRegion, CircleSkyRegion, PixelRegion, PolygonSkyRegion
+
+    kind = type(region).__name__
+    if isinstance(region, PixelRegion):
+        raise ValueError(f"{kind}: expected celestial coordinates, got those of an image")
+    if isinstance(region, PolygonSkyRegion):
+        polygon = Polygon(tuple((float(each.ra.deg), float(each.dec.deg)) for each in region.vertices.icrs))
+        if not polygon.cap[1] < LARGEST_POLYGON_DEG:
+            raise ValueError(f"{kind}: expected corners within {LARGEST_POLYGON_DEG:g} deg of their middle")
+        return polygon
+    is_annulus = "Annulus" in kind
+    if not (is_annulus or hasattr(region, "width") or isinstance(region, CircleSkyRegion)):
+        raise ValueError(f"{kind} has no area")
+    center = region.center.icrs
+    position = float(center.ra.deg), float(center.dec.deg)
+    if isinstance(region, CircleSkyRegion):
+        return Disc(*position, _halves(2 * region.radius, 2 * region.radius)[0])
+    if isinstance(region, CircleAnnulusSkyRegion):
+        inner, outer = (_halves(2 * radius, 2 * radius) for radius in (region.inner_radius, region.outer_radius))
+        return Shape("ellipse", *position, outer, 0.0, inner)
+    shape: Literal["ellipse", "rectangle"] = "rectangle" if "Rectangle" in kind else "ellipse"
+    hole = _halves(region.inner_width, region.inner_height) if is_annulus else None
+    size = (region.outer_width, region.outer_height) if is_annulus else (region.width, region.height)
+    # Angles are counter-clockwise from west, in the frame of the region.
+    tip = region.center.directional_offset_by(region.angle - Angle("90d"), Angle("1d"))
+    return Shape(shape, *position, _halves(*size), float(center.position_angle(tip.icrs).deg), hole)
+
+
+def _halves(width: Quantity, height: Quantity) -> tuple[float, float]:
+    """Half of two sizes, deg."""
+    found = float(width.to_value("deg")) / 2, float(height.to_value("deg")) / 2
+    if not all(0.0 < size <= 180.0 for size in found):
+        raise ValueError(f"expected sizes above 0 and up to 180 deg, got {found}")
+    return found
+
+
+def _read_fits(hdus: Sequence[Hdu]) -> Areas | Image:
+    """Read the first image of a FITS file, or its first table if it holds none.
+
+    An image has two celestial axes, and may have one of energy, the third. Energies stand in the table which
+    ``BANDSHDU`` names, or in ``EBOUNDS``: columns ``E_MIN`` and ``E_MAX`` with a unit. A cube with one plane is an
+    image, which holds at every energy.
+    """
+    from astropy.io import fits
+    from astropy.table import Table
+    from astropy.wcs import WCS
+
+    for hdu in hdus:
+        hdu.check_sums()
+    content = fits.HDUList([hdu.hdu for hdu in hdus])
+    found = next((hdu for hdu in content if hdu.is_image and hdu.data is not None), None)
+    if found is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # units that are not those of FITS are judged later
+            return _discs(Table.read(content, format="fits"))
+    data, wcs = np.array(found.data), WCS(found.header).celestial
+    while data.ndim > 2 and data.shape[0] == 1:
+        data = data[0]
+    if data.ndim not in (2, 3) or wcs.naxis != 2:
+        raise ValueError(f"expected an image with two celestial axes and at most one of energy, got {data.shape}")
+    ranges = (EVERY_ENERGY,) if data.ndim == 2 else _read_energies(content, found.header, data.shape[0])
+    wrong = ~((data == 0) | (data == 1))
+    if wrong.any():
+        raise ValueError(f"expected 1 (keep) or 0 (excluded), found {data[wrong][0]}")
+    return Image(data.reshape(len(ranges), *data.shape[-2:]) == 0, wcs, ranges)
+
+
+def _read_energies(hdus: HDUList, header: Header, n_planes: int) -> tuple[EnergyRange, ...]:
+    """Energies of the planes of a cube, TeV."""
+    from astropy import units
+
+    name = header.get("BANDSHDU", "EBOUNDS")
+    if name not in hdus:
+        raise ValueError(f"cube of {n_planes} planes: expected their energies in the table {name}, found none")
+    columns = {column.name.upper(): column for column in hdus[name].columns}
+    pair = next((pair for pair in EDGES if set(pair) <= set(columns)), None)
+    if pair is None:
+        raise ValueError(f"{name}: expected columns E_MIN and E_MAX, found {list(columns)}")
+    edges = []
+    for key in pair:
+        try:
+            scale = units.Unit(columns[key].unit or "").to("TeV")
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{name}: {key}: expected a unit of energy, got {columns[key].unit!r}") from error
+        edges.append(np.asarray(hdus[name].data[key], dtype=float) * scale)
+    if edges[0].shape != (n_planes,) or not np.all((edges[0] >= 0) & (edges[1] > edges[0]) & np.isfinite(edges[1])):
+        raise ValueError(f"{name}: expected E_MIN below E_MAX for each of {n_planes} planes, got {edges}")
+    return tuple(zip(edges[0].tolist(), edges[1].tolist(), strict=True))
+
+
+def _discs(table: Table) -> Areas:
+    """Discs of a table: a catalogue of sources, or of bright stars, with a radius for each.
+
+    Columns are ``RA`` and ``DEC`` (also ``RAJ2000``, ``DEJ2000``) or ``GLON`` and ``GLAT``, and ``RADIUS``. Positions
+    without unit are in deg; the radius must have a unit. Further columns are not looked at.
+    """
+    columns = {name.upper(): table[name] for name in table.colnames}
+    frames = (("icrs", pair) for pair in POSITIONS), (("galactic", pair) for pair in GALACTIC)
+    known = next(((frame, pair) for found in frames for frame, pair in found if set(pair) <= set(columns)), None)
+    if known is None:
+        raise ValueError(f"expected columns RA and DEC, or GLON and GLAT, found {list(columns)}")
+    radius = next((columns[name] for name in RADII if name in columns), None)
+    if radius is None:
+        raise ValueError(f"expected a column RADIUS, found {table.colnames}")
+    if radius.unit is None:
+        raise ValueError("column RADIUS: expected a unit such as deg, got none")
+    if not len(table):
+        raise ValueError("no rows")
+    frame, pair = known
+    lon, lat, size = (_degrees(column) for column in (*(columns[name] for name in pair), radius))
+    sound = np.isfinite(lon) & (np.abs(lat) <= 90.0) & (size > 0.0) & (size <= 180.0)
+    if not sound.all():
+        row = int(np.argmin(sound))
+        found = f"{lon[row]:g}, {lat[row]:g}, {size[row]:g}"
+        raise ValueError(f"row {row + 1}: expected a position and a radius above 0, got {found} deg")
+    ra, dec = sphere.lon_lat(sphere.frame_to_icrs(sphere.unit_vectors(lon, lat), frame))
+    return Areas(tuple(Disc(*disc) for disc in zip(ra.tolist(), dec.tolist(), size.tolist(), strict=True)))
+
+
+def _degrees(column: Column) -> FloatArray:
+    """Values of a column in deg; NaN where they are masked."""
+    from astropy import units
+
+    if column.dtype.kind not in "iuf":
+        raise ValueError(f"column {column.name}: expected numbers, got {column.dtype}")
+    try:
+        scale = units.Unit(column.unit or "deg").to("deg")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"column {column.name}: expected a unit of angle, got {str(column.unit)!r}") from error
+    return np.asarray(np.ma.filled(np.ma.asarray(column, dtype=float), np.nan)) * scale

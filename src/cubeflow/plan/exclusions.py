@@ -1,0 +1,87 @@
+"""What the exclusion files of a target hold, and how much of its field that is, before any job needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+
+from cubeflow.dl3.exclusions import read_exclusion
+from cubeflow.errors import MistakeError
+from cubeflow.pipeline.tasks import PlannedExclusion, Target
+from cubeflow.plan.digests import DigestCache
+from cubeflow.products.exclusion import POLARITY, Areas, ExclusionError, ExclusionFile, excluded_by
+from cubeflow.store.keys import from_plain, make_key
+
+LEAST_KEPT = 0.05  # of the field must be left
+
+
+def plan_exclusion(file: ExclusionFile, cache: DigestCache) -> PlannedExclusion:
+    """Digest of an exclusion file, and what it excludes unless it is an image.
+
+    Raises
+    ------
+    MistakeError
+        If it cannot be read or used.
+    """
+    if not file.path.is_file():
+        raise MistakeError(f"{file.path}: expected a regular file, found none")
+    try:
+        sha256 = cache.digest(file.path)
+    except (OSError, ValueError) as error:
+        raise MistakeError(str(error)) from error
+
+    def find() -> Areas | None:
+        content = read_exclusion(file.path, sha256).content
+        return content if isinstance(content, Areas) else None
+
+    plain = cache.fact(make_key("exclusion", 1, {}, {"file": sha256}), find)
+    return PlannedExclusion(file, sha256, None if plain is None else from_plain(Areas, plain))
+
+
+def excluded_shares(
+    targets: Mapping[str, Target], cache: DigestCache, say: Callable[[str], None]
+) -> dict[str, dict[str, float]]:
+    """Share of the field that each exclusion file takes from a target, by its name; says which has no effect at all.
+
+    Raises
+    ------
+    ExclusionError
+        If a file cannot be used, or all but 5 % of the field from which background is taken are excluded.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for name, target in targets.items():
+        files = [(each.sha256, each.file.energy_min_tev, each.file.energy_max_tev) for each in target.exclusions]
+        key = make_key("excluded", 1, {"options": target.reduce, "exclusion": files}, {})
+        try:
+            *shares, total = cache.fact(key, partial(_shares, target)) if files else [0.0]
+        except ExclusionError as error:
+            raise ExclusionError(f"targets.{name}.exclusion: {error}") from error
+        paths = [str(each.file.path) for each in target.exclusions]
+        if 1.0 - total < LEAST_KEPT:
+            raise ExclusionError(
+                f"targets.{name}.exclusion: {', '.join(paths)}: {1.0 - total:.1%} of the field is left, "
+                f"expected at least {LEAST_KEPT:.0%}. {POLARITY}"
+            )
+        found[name] = dict(zip(paths, shares, strict=True))
+    for path in dict.fromkeys(path for shares in found.values() for path in shares):
+        if not any(shares.get(path) for shares in found.values()):
+            names = ", ".join(name for name, shares in found.items() if path in shares)
+            say(f"exclusion {path}: excludes nothing of the field of {names}: expected areas, and energies, of it")
+    return found
+
+
+def _shares(target: Target) -> list[float]:
+    """Share of the field, mean over energies, that each exclusion takes, and all of them together."""
+    options, masks = target.reduce, target.exclusion_masks()
+    geom = options.irf_geometry
+    # Where whole runs are used, what lies around the map counts, too.
+    margin = 0 if options.trim else int(np.ceil(options.offset_max_deg / geom.pixel_deg))
+    field = geom.cutout(-margin, -margin, geom.nx + 2 * margin, geom.ny + 2 * margin)
+    grids = field, options.geometry  # what is too small for the first is looked for in the second
+    shares = [
+        next((share for grid in grids if (share := float(excluded_by(each, grid, options.energy).mean()))), 0.0)
+        for each in masks.exclusions
+    ]
+    return [*shares, float(masks.mask(field, options.energy).mean())]
