@@ -33,7 +33,7 @@ from cubeflow.store.keys import from_plain, to_plain
 
 Kind = Literal["reduce", "stack", "export", "figures", "report"]
 LIMIT_S = 16.0  # of estimated CPU time in a job: the start of its process is some percent of it
-LEAST_S = 2.0  # and less is not worth a second process
+LEAST_S = 4.0  # and less is not worth a second process
 CPU_S = {"figures": 1.5, "table": 0.3, "report": 1.0}
 
 
