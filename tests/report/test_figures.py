@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.errors import FailedError
 from cubeflow.maps import Axis, Cube, energy_axis, make_geometry, rad_axis
 from cubeflow.pipeline.certificate import holds
 from cubeflow.pipeline.tasks import (
     PICTURES,
     FiguresTask,
+    PlannedExclusion,
     ReportTarget,
     ReportTask,
     Target,
@@ -131,9 +133,10 @@ def target_of(folder):
         safe_mask=SafeMaskOptions(),
         spectrum=PowerLaw(),
     )
-    exclusion = (ExclusionFile(folder / "x.reg"),), (file_sha256(folder / "x.reg"),)
+    path = folder / "x.reg"
+    exclusions = (PlannedExclusion(ExclusionFile(path), file_sha256(path), read_exclusion(path).content),)
     methods = {"fov": FovOptions(), "bare": NoBackground()}
-    return Target("crab", (83.633, 22.014), options, methods, *exclusion, SignificanceOptions())
+    return Target("crab", (83.633, 22.014), options, methods, exclusions, SignificanceOptions())
 
 
 def task_of(label, n_labels=2):
