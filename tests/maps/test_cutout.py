@@ -28,9 +28,8 @@ def test_cutout_holds_every_pixel_of_the_disc(case):
     inside = geom.offset_deg(*pointing) < RADIUS
     assert inside.any()
     own, parent = part.overlap(geom)
-    assert (own[0].stop, own[1].stop) == part.shape
     assert inside[parent].sum() == inside.sum()
-    np.testing.assert_array_equal(part.offset_deg(*pointing) < RADIUS, inside[parent])
+    np.testing.assert_array_equal((part.offset_deg(*pointing) < RADIUS)[own], inside[parent])
 
 
 def test_cutout_is_tight():
@@ -40,10 +39,9 @@ def test_cutout_is_tight():
     assert abs(part.ny - 40) <= 3
 
 
-def test_whole_cutouts_reach_beyond_the_map():
+def test_cutouts_reach_beyond_the_map():
     geom = make_geometry("icrs", "TAN", 83.6, 22.0, (2.0, 2.0), 0.1)
-    trimmed, whole = make_cutout(geom, 84.6, 22.0, 1.0), make_cutout(geom, 84.6, 22.0, 1.0, trim=False)
-    assert trimmed.origin_in(geom)[0] == 0
+    whole = make_cutout(geom, 84.6, 22.0, 1.0)
     assert whole.origin_in(geom)[0] < 0
     assert (whole.offset_deg(84.6, 22.0) < 1.0).sum() * 0.01 == pytest.approx(np.pi, rel=0.02)
 

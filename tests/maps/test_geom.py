@@ -82,10 +82,51 @@ def test_solid_angle_of_car_pixels_in_closed_form():
     np.testing.assert_allclose(geom.solid_angle_sr[:, 1], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("projection", "tolerance"), [("CAR", 1e-9), ("AIT", 0.02)])
+@pytest.mark.parametrize(
+    ("projection", "tolerance"),
+    [
+        ("CAR", 1e-9),
+        ("CEA", 1e-7),
+        ("AIT", 1e-7),
+        ("MOL", 2e-5),
+        ("SFL", 5e-5),
+        ("PAR", 1e-4),
+        ("ZEA", 1e-6),
+        ("ARC", 1e-6),
+    ],
+)
 def test_solid_angles_add_up_to_the_sphere(projection, tolerance):
-    geom = make_geometry("galactic", projection, 0.0, 0.0, (360.0, 180.0), 1.0)
+    """Pixels that the rim of the sky cuts have the solid angle of what is on the sky."""
+    width = (360.0, 360.0 if projection in ("ZEA", "ARC") else 180.0)
+    geom = make_geometry("galactic", projection, 4.56, 0.0, width, 1.0)
     assert geom.solid_angle_sr.sum() == pytest.approx(4 * np.pi, rel=tolerance)
+
+
+def test_solid_angle_at_the_rim_is_the_share_of_the_pixel_on_the_sky():
+    """AIT keeps areas: what is on the sky of a pixel is found by many points in it."""
+    geom = make_geometry("galactic", "AIT", 4.56, 0.0, (360.0, 180.0), 2.0).cutout(0, 25, 12, 40)
+    offsets = (np.arange(100) + 0.5) / 100 - 0.5
+    x, y = np.arange(geom.nx)[:, None] + offsets, np.arange(geom.ny)[:, None, None, None] + offsets[:, None]
+    share = np.isfinite(geom.pixel_to_vectors(x[:, None, :], y)[..., 0]).mean(axis=(2, 3))
+    assert ((share > 0.02) & (share < 0.98)).sum() > 20
+    np.testing.assert_allclose(geom.solid_angle_sr / np.deg2rad(2.0) ** 2, share, atol=0.02)
+
+
+@pytest.mark.parametrize("projection", ["AIT", "MOL", "CAR"])
+def test_pixels_at_the_rim_lie_where_their_events_are(projection):
+    """Also those whose centre is beyond it: no event in them is farther than a diagonal."""
+    geom = make_geometry("galactic", projection, 4.56, 0.0, (360.0, 180.0), 0.7)
+    rng = np.random.default_rng(4)
+    lon, lat = 184.56 + rng.uniform(-0.5, 0.5, 2000), rng.uniform(-20, 20, 2000)
+    events = sphere.frame_to_icrs(sphere.unit_vectors(lon, lat), "galactic")
+    ix, iy = geom.pixel_index(*sphere.lon_lat(events))
+    inside = ix >= 0
+    assert inside.all() or projection == "CAR"  # 514 pixels of 0.7 deg are not quite the sky
+    beyond = np.isnan(geom.pixel_to_vectors(ix[inside], iy[inside])[:, 0])
+    assert beyond.any() or projection == "CAR"
+    separation = sphere.separation_deg(geom.center_vectors[iy, ix][inside], events[inside])
+    assert separation.max() < 0.7 * np.sqrt(2)
+    assert geom.solid_angle_sr[iy, ix][inside].min() > 0
 
 
 def test_beyond_the_edge_of_the_projection_there_is_no_sky():

@@ -1,5 +1,6 @@
 """Where gammapy 2.1 and we differ on purpose: how large the difference is, and what makes it vanish."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -147,9 +148,11 @@ def test_rings_reach_over_the_safe_mask_in_gammapy(field, record):
     safe = field.dataset.mask_safe.data
     theirs = RingBackgroundMaker(r_in="0.8 deg", width="0.3 deg", exclusion_mask=field.keep).run(field.dataset)
     n_off = {"theirs": theirs.counts_off.data[safe]}
+    # Ours has no use for what has no acceptance: a little of it everywhere lets the second one count all.
+    some = replace(field.acceptance, data=np.maximum(field.acceptance.data, 1e-9))
     for name, used in (("masked", safe), ("everything", np.ones_like(safe))):
         excluded = ~np.broadcast_to(field.keep.data, safe.shape)
-        made = make_map_ring_background(field.acceptance, field.counts, excluded, RingOptions(0.8, 0.3, True), used)
+        made = make_map_ring_background(some, field.counts, excluded, RingOptions(0.8, 0.3, True), used)
         n_off[name] = made.counts_off.data[safe]
     np.testing.assert_array_equal(np.rint(n_off["theirs"]), n_off["everything"])
     unsafe = 1 - n_off["masked"].sum() / n_off["theirs"].sum()

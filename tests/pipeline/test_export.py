@@ -73,7 +73,6 @@ def make_target(layers, final=FINAL, irf=IRF) -> Target:
         rad=rad_axis(0.6, 5),
         offset_max_deg=2.0,
         gti_filter=True,
-        trim=True,
         duplicates="refuse",
         time_mjd=None,
         split_s=None,

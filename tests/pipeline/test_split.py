@@ -6,7 +6,7 @@ from astropy.table import Table
 
 import cubeflow
 from cubeflow.config import load_config
-from cubeflow.plan.run import run_whole
+from cubeflow.plan.run import run_whole, table_lines
 
 CONFIG = """
 data: {{store: {store}}}
@@ -31,6 +31,7 @@ def run(tmp_path, name: str, observations: str):
     config.write_text(CONFIG.format(store=tmp_path / "store", results=tmp_path / name, observations=observations))
     lines: list[str] = []
     run_whole(load_config(config), lines.append)
+    (tmp_path / name / "said.txt").write_text("\n".join(lines))
     return tmp_path / name / "source"
 
 
@@ -54,6 +55,11 @@ def test_pieces_add_up_to_the_whole(folder, whole, split, pieces):
     assert cube.attributes["livetime_s"] == pytest.approx(whole.attributes["livetime_s"])
     table = Table.read(results / "runs.ecsv")
     assert len(table) == pieces
+    assert cube.attributes["n_runs"] == whole.attributes["n_runs"] == 3
+    said = (results.parent / "said.txt").read_text()
+    assert f"{results / 'runs.ecsv'}: 3 runs, 3 of them ok" in said
+    assert "source: fov: 3 runs, " in said
+    assert list(table_lines(results / "runs.csv")) == [f"3 runs used; see {results / 'runs.ecsv'}"]
     assert len(set(zip(table["obs_id"], table["piece"], strict=True))) == pieces
     assert np.sum(table["ontime"]) == pytest.approx(whole.attributes["ontime_s"])
     # Each piece has a norm of its own: their spread is that of their counts.

@@ -5,8 +5,10 @@ import pytest
 from astropy.table import Table
 
 from cubeflow.config import load_config
+from cubeflow.errors import FailedError
 from cubeflow.pipeline.table import make_table
-from cubeflow.plan.run import run_whole
+from cubeflow.plan.run import run_whole, table_lines
+from cubeflow.store.artifact import read_artifact
 from cubeflow.store.tables import write_table
 
 CONFIG = """
@@ -65,7 +67,7 @@ def test_every_column_says_what_it_is_and_no_other(results):
     assert said["object"] == "object named in the file"
     assert said["dec_object"] == "declination of the object named in the file"
     assert said["header_ontime"] == "ONTIME of the header"
-    assert said["counts"] == "counts in the map"
+    assert said["counts"] == "counts within the largest offset"
     assert said["fov_counts_1"] == "counts from which the norm was found"
     assert said["ring_off"] == "OFF counts of the ring about the target"
 
@@ -86,7 +88,7 @@ def test_columns_of_a_run_stay_apart_from_those_of_labels_called_alike():
         "x_2_status",
     ]
     assert columns.colnames == order
-    assert columns["counts_safe"].description == "counts in safe bins of the map"
+    assert columns["counts_safe"].description == "counts in safe bins"
     assert columns["x_2_status"].description == columns["counts_status"].description == columns["x_status"].description
     assert columns["fancy"].description == ""
 
@@ -118,3 +120,32 @@ def test_cells_without_a_value_are_masked(tmp_path):
     for form in ("ecsv", "fits"):
         found = Table.read(tmp_path / f"runs.{form}")
         assert found["counts"].mask.tolist() == [False, True]
+
+
+def test_a_run_that_one_label_drops_is_good_for_another(tmp_path):
+    """The status of a run is the best of its labels; of a label it is what its policy says, in table and artifact."""
+    strict = "{method: fov, norm_max: 0.2, on_failure: %s}"
+    more = f"  strict: {strict % 'drop'}\n  sure: {strict % 'error'}\n"
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG.format(folder=tmp_path) + more)
+    lines: list[str] = []
+    with pytest.raises(FailedError, match="source: strict: no run is left"):  # neither is any of `sure`
+        run_whole(load_config(config), lines.append)
+    folder = tmp_path / "results" / "source"
+    table = Table.read(folder / "runs.ecsv")
+    assert table["status"].tolist() == table["fov_status"].tolist() == table["ring_status"].tolist() == ["ok"] * 3
+    assert table["strict_status"].tolist() == ["dropped"] * 3
+    assert table["sure_status"].tolist() == ["refused"] * 3
+    assert all("outside its limits 0.1 to 0.2" in reason for reason in table["strict_reason"])
+    assert not any("".join(np.ma.filled(table[name], "")) for name in ("reason", "fov_reason", "ring_reason"))
+    for label, status in (("strict", "dropped"), ("sure", "refused"), ("ring", "ok")):
+        for path in folder.glob(f"obs/*/background-{label}-*.h5"):
+            assert read_artifact(path).attributes["status"] == status
+    assert f"{folder / 'runs.ecsv'}: 3 runs, 3 of them ok" in lines
+    assert next(table_lines(folder / "runs.csv")).startswith("3 runs used; see ")
+
+
+def test_runs_that_are_never_read_are_refused_for_every_label(results):
+    table = Table.read(results / "runs.ecsv")
+    assert table["fov_status"].tolist() == table["ring_status"].tolist() == table["status"].tolist()
+    assert table["ring_reason"][1] == table["reason"][1] != ""

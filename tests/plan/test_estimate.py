@@ -136,12 +136,14 @@ def test_rows_need_memory(store, tmp_path):
 
 
 def test_voxels_of_a_label(store, tmp_path):
-    """Of one run on the whole map: five maps over energy, exposure and responses over true energy."""
+    """Of the whole map: five maps over energy, exposure and responses over true energy; of a run, of all its field."""
     target = target_of(config_of(tmp_path, store, "tiny"))
-    found = sizes(replace(target, reduce=replace(target.reduce, offset_max_deg=20.0, trim=True)))
+    found = sizes(target)
     sky, irf = (geom.nx * geom.ny for geom in (target.reduce.geometry, target.reduce.irf_geometry))
     assert (sky, irf) == (40 * 30, irf)
-    assert found.run == found.batch == found.total == (5 * 3 + 4) * sky + 4 * (6 + 3 + 1) * irf
+    assert found.total == (5 * 3 + 4) * sky + 4 * (6 + 3 + 1) * irf
+    radius, pixel = target.reduce.offset_max_deg, target.reduce.geometry.pixel_deg
+    assert found.batch == found.run > (5 * 3 + 4) * (2 * radius / pixel) ** 2
     assert found.plane == max(sky, 6 * irf)
     rings = sizes(target_of(config_of(tmp_path, store, "tiny", backgrounds={"ring": RINGS})))
     assert rings.total == (7 * 3 + 4) * sky + 4 * (6 + 3 + 1) * irf

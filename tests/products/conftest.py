@@ -19,7 +19,6 @@ TARGET_DEG = 83.633, 22.014
 DEFAULTS = {
     "offset_max_deg": 2.0,
     "gti_filter": True,
-    "trim": True,
     "duplicates": "refuse",
     "time_mjd": None,
     "split_s": None,

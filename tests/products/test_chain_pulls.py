@@ -32,7 +32,7 @@ BACKGROUNDS = {
     "adaptive": AdaptiveRingOptions(0.5, 0.3, 1.4, 0.1, 0.3, threshold=0.3),
     "model": FovOptions(sky_model=(SOURCE,)),
 }
-OPTIONS = reduce_options((4.0, 3.6), 0.1, (1.2, 20.0, 3), (0.4, 50.0, 24), 0.5, 60, trim=False)
+OPTIONS = reduce_options((4.0, 3.6), 0.1, (1.2, 20.0, 3), (0.4, 50.0, 24), 0.5, 60)
 
 
 def reduced_runs(folder, **options):

@@ -35,9 +35,8 @@ AREA = EffectiveArea(
     x=st.floats(-14, 40),
     y=st.floats(-14, 40),
     radius=st.floats(0.3, 2.4),
-    trim=st.booleans(),
 )
-def test_cutout_sum_is_full_sum(geom, x, y, radius, trim):
+def test_cutout_sum_is_full_sum(geom, x, y, radius):
     ra, dec = (float(value) for value in sphere.lon_lat(geom.pixel_to_vectors(x, y)))
     rng = np.random.default_rng(5)
     at = geom.pixel_to_vectors(rng.uniform(-0.5, geom.nx - 0.5, 900), rng.uniform(-0.5, geom.ny - 0.5, 900))
@@ -52,7 +51,7 @@ def test_cutout_sum_is_full_sum(geom, x, y, radius, trim):
         )
 
     try:
-        part = make_cutout(geom, ra, dec, radius, trim=trim)
+        part = make_cutout(geom, ra, dec, radius)
     except NoOverlap:
         assert not any(cube.data.any() for cube in maps(geom))
         return

@@ -32,7 +32,7 @@ def options():
 
     from cubeflow.maps import energy_axis
 
-    made = reduce_options((3.0, 2.6), PIXEL, (1.0, 20.0, 3), (0.5, 40.0, 7), 0.4, 20, trim=False)
+    made = reduce_options((3.0, 2.6), PIXEL, (1.0, 20.0, 3), (0.5, 40.0, 7), 0.4, 20)
     return replace(made, energy=energy_axis(EDGES))
 
 

@@ -123,7 +123,7 @@ def test_undefined_norm_is_flagged_and_never_one(field):
     result = make_map_fov_background(acceptance, counts, everything, FovOptions())
     assert np.isnan(result.norms.norm).all()
     assert np.isnan(result.background.data).all()
-    assert not result.usable.any()
+    assert not result.mask.any()
     assert result.norms.flags.tolist() == [NormFlag.NO_ACCEPTANCE]
     assert result.norms.failed == "no acceptance in safe pixels outside the exclusion mask in 1-30 TeV"
 
@@ -148,7 +148,7 @@ def test_norm_outside_its_limits_is_kept_in_the_table_only():
     assert result.norms.norm.tolist() == [3.0, 60.0]
     assert result.norms.flags.tolist() == [0, NormFlag.OUTSIDE_LIMITS]
     assert result.norms.failed == "norm 60 outside its limits 0.1 to 20 in 4-30 TeV"
-    assert result.usable.tolist() == [True, True, False, False]
+    assert result.mask.any(axis=(1, 2)).tolist() == [True, True, False, False]
     assert np.isnan(result.background.data).any(axis=(1, 2)).tolist() == [False, False, True, True]
 
 
@@ -159,7 +159,7 @@ def test_energy_without_acceptance_neither_counts_nor_has_a_background():
     assert result.norms.norm.tolist() == [2.0]
     assert result.norms.counts.tolist() == [3 * 77 * 2]
     assert result.norms.failed is None
-    assert result.usable.tolist() == [True, True, True, False]
+    assert result.mask.any(axis=(1, 2)).tolist() == [True, True, True, False]
     assert np.isnan(result.background.data[3]).all()
 
 
@@ -233,7 +233,7 @@ def test_tilt_needs_two_energies_with_counts():
     )
     assert result.norms.flags.tolist() == [NormFlag.MERGED | NormFlag.NO_TILT]
     assert result.norms.failed == "no tilt can be fitted to counts in 1 energy bin in 1-30 TeV"
-    assert not result.usable.any()
+    assert not result.mask.any()
 
 
 @pytest.mark.parametrize(

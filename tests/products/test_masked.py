@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cubeflow.products.masked import allowed_bins
+from cubeflow.products.masked import allowed_bins, usable_bins
 
 SHAPE = 5, 3, 4
 
@@ -14,20 +14,25 @@ def mask(seed=2):
     return np.stack([np.broadcast_to(rng.random(SHAPE[1:]) < 0.6, SHAPE)[0]] * 4 + [rng.random(SHAPE[1:]) < 0.4])
 
 
-def test_allowed_is_safe_and_not_excluded():
-    safe, exclusion = mask(), mask(3)
-    np.testing.assert_array_equal(allowed_bins(SHAPE, exclusion, safe), safe & ~exclusion)
-    np.testing.assert_array_equal(allowed_bins(SHAPE, exclusion[4], safe), safe & ~exclusion[4])
-    np.testing.assert_array_equal(allowed_bins(SHAPE, exclusion[4], None), ~np.broadcast_to(exclusion[4], SHAPE))
-    np.testing.assert_array_equal(allowed_bins(SHAPE, None, safe), safe)
+def test_usable_is_safe_and_has_acceptance():
+    acceptance, safe = np.array([[[0.0, 1e-30, 2.0]]]), np.array([[[True, True, False]]])
+    assert usable_bins(acceptance, safe).tolist() == [[[False, True, False]]]
+    assert usable_bins(acceptance, None).tolist() == [[[False, True, True]]]
+
+
+def test_allowed_is_usable_and_not_excluded():
+    usable, exclusion = mask(), mask(3)
+    np.testing.assert_array_equal(allowed_bins(usable, exclusion), usable & ~exclusion)
+    np.testing.assert_array_equal(allowed_bins(usable, exclusion[4]), usable & ~exclusion[4])
+    np.testing.assert_array_equal(allowed_bins(usable, None), usable)
 
 
 def test_masks_must_fit():
     with pytest.raises(ValueError, match="safe: expected bool"):
-        allowed_bins(SHAPE, None, mask()[:2])
+        usable_bins(np.ones(SHAPE), mask()[:2])
     with pytest.raises(ValueError, match="safe: expected bool"):
-        allowed_bins(SHAPE, None, mask().astype(int))
+        usable_bins(np.ones(SHAPE), mask().astype(int))
     with pytest.raises(ValueError, match="exclusion: expected bool"):
-        allowed_bins(SHAPE, mask()[:2], None)
+        allowed_bins(mask(), mask()[:2])
     with pytest.raises(ValueError, match="exclusion: expected bool"):
-        allowed_bins(SHAPE, mask().astype(int), None)
+        allowed_bins(mask(), mask().astype(int))

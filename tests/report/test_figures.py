@@ -33,9 +33,9 @@ from cubeflow.products.reduced import ReduceOptions
 from cubeflow.products.safe_mask import SafeMaskOptions
 from cubeflow.products.significance import SignificanceOptions
 from cubeflow.products.spectrum import PowerLaw
-from cubeflow.report.figures import make_figures, read_figures
-from cubeflow.report.page import read_timing, write_report
-from cubeflow.report.runs import count_warnings, left_out, read_runs
+from cubeflow.report.figures import LabelSection, make_figures, read_figures
+from cubeflow.report.page import Page, TargetSection, make_page, read_timing, write_report
+from cubeflow.report.runs import count_warnings, is_used, left_out, read_runs
 from cubeflow.store.artifact import Artifact, ArtifactMismatch, write_artifact
 from cubeflow.store.atomic import file_sha256
 from cubeflow.store.tables import write_table
@@ -125,7 +125,6 @@ def target_of(folder):
         rad=rad_axis(0.66, 3),
         offset_max_deg=2.0,
         gti_filter=True,
-        trim=True,
         duplicates="refuse",
         time_mjd=None,
         split_s=None,
@@ -275,16 +274,46 @@ def test_a_target_without_usable_runs_has_its_table(tmp_path, table_of):
     assert 'href="crab/runs.ecsv"' in text
 
 
-def test_runs_are_counted_by_what_is_wrong(results, monkeypatch):
+def test_runs_are_counted_by_what_is_wrong(results):
     runs = read_runs(results / "crab")
     assert count_warnings(runs) == [
         ("no_deadc", 2, "deviation"),
         ("nan_energy", 1, "repair"),
         ("time_in_days", 1, "deviation"),
     ]
-    assert left_out(runs) == [(100003, "refused", "run 100003: obs_100003.fits.gz: no FITS file")]
-    monkeypatch.setattr("cubeflow.report.runs.MAX_LEFT_OUT", 0)
-    assert left_out(runs) == []
+    refused = (100003, "", "refused", "run 100003: obs_100003.fits.gz: no FITS file")
+    assert left_out(runs, []) == left_out(runs, ["fov"]) == left_out(runs, ["fov", "bare"]) == [refused]
+
+
+def test_a_run_is_left_out_of_the_label_that_drops_it_only(table_of):
+    """Of a run in two pieces and one whole run, the label ``fov`` drops what ``ring`` uses."""
+    good = {"status": "ok", "reason": "", "ring_status": "ok", "ring_reason": "", "counts_without_acceptance": 20}
+    dropped, used = ({"fov_status": status, "fov_reason": why} for status, why in (("dropped", "norm 30"), ("ok", "")))
+    missed = {name: "skipped" if name.endswith("status") else "no time" for name in (*list(good)[:4], *dropped)}
+    rows = [{"obs_id": 7, "piece": 0} | good | dropped, {"obs_id": 7, "piece": 1} | missed, {"obs_id": 9} | good | used]
+    runs = table_of(rows)
+    assert [is_used(runs, label).tolist() for label in ("", "fov", "ring")] == [
+        [True, False, True],
+        [False, False, True],
+        [True, False, True],
+    ]
+    assert left_out(runs, ["fov", "ring"]) == [(7, "", "skipped", "no time"), (7, "fov", "dropped", "norm 30")]
+    facts = tuple((name, "-") for name in ("significance", "excess", "counts", "background", "livetime"))
+    about = [(label, "fov", (1, 2), (*facts, ("runs", n)), ()) for label, n in (("fov", "1"), ("ring", "2"))]
+    sections = [LabelSection(*each) for each in about]
+    target = TargetSection("crab", runs, sections)
+    assert target.facts[1:] == [("runs selected", "2"), ("left out", "0"), ("counts left out without acceptance", "40")]
+    assert [line["left_out"] for line in target.summary()] == ["1", "0"]
+    text = b"".join(make_page(Page("12", [target], []))).decode()
+    assert '<th scope="row" class="number">7</th><td>fov</td><td>dropped</td><td>norm 30</td>' in text
+    assert "Every selected run was used" not in text
+
+
+def test_of_many_runs_that_are_left_out_the_page_lists_the_first(table_of):
+    rows = [{"obs_id": number, "status": "refused", "reason": "broken"} for number in range(302)]
+    text = b"".join(make_page(Page("12", [TargetSection("crab", table_of(rows), [])], []))).decode()
+    assert text.count("<td>all</td><td>refused</td><td>broken</td>") == 300
+    assert "the first of them; 2 more are in the run table" in text
 
 
 def test_timing(tmp_path):

@@ -43,7 +43,6 @@ REDUCE = ReduceOptions(
     rad=rad_axis(0.66, 3),
     offset_max_deg=2.0,
     gti_filter=True,
-    trim=False,
     duplicates="refuse",
     time_mjd=((53345.25, 53346.0), (53350.0, 53351.5)),
     split_s=600.0,
@@ -132,7 +131,7 @@ def test_key_changes_with_each_part_and_with_the_order_of_a_sequence():
 
 def test_equal_options_have_equal_keys_and_others_have_not():
     assert make_key("x", 1, REDUCE, []) == make_key("x", 1, replace(REDUCE), [])
-    others = [{"offset_max_deg": 1.5}, {"split_s": None}, {"split_s": "gti"}, {"spectrum": PowerLaw()}, {"trim": True}]
+    others = [{"offset_max_deg": 1.5}, {"split_s": None}, {"split_s": "gti"}, {"spectrum": PowerLaw()}]
     others += [{"energy": energy_axis([1.0, 3.0, 11.0])}, {"safe_mask": SafeMaskOptions(position="target")}]
     assert len({make_key("x", 1, replace(REDUCE, **changes), []) for changes in [{}, *others]}) == len(others) + 1
     assert len({make_key("x", 1, options, []) for options in BACKGROUNDS.values()}) == len(BACKGROUNDS)

@@ -8,7 +8,7 @@ import pytest
 from cubeflow.config import load_config
 from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.errors import MistakeError
-from cubeflow.products.exclusion import ExclusionFile, make_mask_exclusion
+from cubeflow.products.exclusion import ExclusionFile, ExclusionMasks
 from cubeflow.simulate.options import SimulationOptions
 from cubeflow.simulate.store import simulate_store
 from cubeflow.tools.init import Found, config_text, init_config, quoted, round_down, round_up, two_digits_up
@@ -110,7 +110,7 @@ def test_what_is_written_loads_and_excludes_the_target(store, tmp_path, monkeypa
     assert target.icrs_deg == (83.633, 22.014)
     assert target.exclusion == (ExclusionFile(Path("config/crab.reg")),)
     assert target.safe_mask.methods == ("offset-max", "aeff-default")
-    excluded = make_mask_exclusion(read_exclusion(Path("config/crab.reg")), target.reduce_options().geometry)
+    excluded = ExclusionMasks([read_exclusion(target.exclusion[0].path)]).mask(target.reduce_options().geometry)
     assert excluded.mean() == pytest.approx(np.pi * 0.35**2 / target.geometry.width_deg[0] ** 2, abs=3e-4)
     assert said[1] == "Next: cubeflow plan -c config/crab.yaml"
 

@@ -42,7 +42,6 @@ def disc_values(observation: Observation, method: BackgroundOptions) -> np.ndarr
         rad=rad_axis(0.66, 20),
         offset_max_deg=2.0,
         gti_filter=True,
-        trim=False,
         duplicates="refuse",
         time_mjd=None,
         split_s=None,

@@ -264,7 +264,6 @@ class TargetConfig:
             rad=rad_axis(self.irf_grid.rad_max_deg, self.irf_grid.rad_bins),
             offset_max_deg=self.offset_max_deg,
             gti_filter=self.gti_filter,
-            trim=all(options.reach_deg == 0.0 for options in self.backgrounds.values()),
             duplicates=self.observations.duplicates,
             time_mjd=self.observations.time_mjd,
             split_s=self.observations.split_s,

@@ -14,18 +14,19 @@ class NoOverlap(ValueError):
     """An observation does not touch the map; the message says how far away it is."""
 
 
-def make_cutout(geom: Geometry, ra_deg: float, dec_deg: float, radius_deg: float, *, trim: bool = True) -> Geometry:
+def make_cutout(geom: Geometry, ra_deg: float, dec_deg: float, radius_deg: float) -> Geometry:
     """Bounding box, on the pixel grid of `geom`, of a disc on the sky about an ICRS position (the pointing).
 
-    It is cut at the border of `geom` unless `trim` is False: rings at the border need it whole. NoOverlap if no pixel
-    centre of `geom` lies within the disc.
+    It is whole, also beyond the border of `geom`: what a run says of its background does not depend on the map.
+    NoOverlap if no pixel centre of `geom` lies within the disc.
     """
     x0, y0, x1, y1 = _bounding_box(geom, ra_deg, dec_deg, radius_deg)
     inner = max(x0, 0), max(y0, 0), min(x1, geom.nx), min(y1, geom.ny)
     if inner[0] < inner[2] and inner[1] < inner[3]:
-        trimmed = shared(geom.cutout(inner[0], inner[1], inner[2] - inner[0], inner[3] - inner[1]))
-        if np.any(trimmed.offset_deg(ra_deg, dec_deg) < radius_deg):
-            return trimmed if trim else shared(geom.cutout(x0, y0, x1 - x0, y1 - y0))
+        whole = shared(geom.cutout(x0, y0, x1 - x0, y1 - y0))
+        on_map = np.s_[inner[1] - y0 : inner[3] - y0, inner[0] - x0 : inner[2] - x0]
+        if np.any(whole.offset_deg(ra_deg, dec_deg)[on_map] < radius_deg):
+            return whole
     distance = sphere.angular_distance_deg(geom.center_deg, (ra_deg, dec_deg))
     raise NoOverlap(
         f"no pixel of the map lies within {radius_deg:g} deg of the pointing "

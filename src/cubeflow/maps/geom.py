@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from astropy.units import Quantity
     from astropy.wcs import WCS
 
+BISECTIONS = 20  # until the rim of the sky is found on the edge of a pixel
 FRAMES = {"icrs": ("RA--", "DEC-"), "galactic": ("GLON", "GLAT")}
 
 
@@ -126,7 +127,9 @@ class Geometry:
         back_x, back_y = self.wcs().wcs_world2pix(lon, lat, 0)
         period = 360.0 / self.pixel_deg
         shift_x = np.abs(back_x - x.ravel())
-        beyond = ~((np.minimum(shift_x, np.abs(shift_x - period)) < 1e-3) & (np.abs(back_y - y.ravel()) < 1e-3))
+        # The left rim of the sky is its right rim, too.
+        turned = (np.abs(shift_x - period) < 1e-3) & (np.abs(x.ravel() + 1 - self.crpix_x) <= period / 2 * (1 + 1e-9))
+        beyond = ~((turned | (shift_x < 1e-3)) & (np.abs(back_y - y.ravel()) < 1e-3))
         vectors = sphere.frame_to_icrs(sphere.unit_vectors(lon, lat), self.frame)
         vectors[beyond] = np.nan
         return vectors.reshape(*x.shape, 3)
@@ -142,18 +145,63 @@ class Geometry:
 
     @cached_property
     def center_vectors(self) -> FloatArray:
-        """ICRS unit vectors of the pixel centres, shape (ny, nx, 3)."""
+        """ICRS unit vectors of the pixel centres, shape (ny, nx, 3).
+
+        Where the rim of the sky cuts a pixel whose centre is beyond it, the middle of what is on the sky; else NaN.
+        """
         y, x = np.ogrid[: self.ny, : self.nx]
-        return self.pixel_to_vectors(x, y)
+        vectors = self.pixel_to_vectors(x, y)
+        if np.isnan(vectors).any():
+            rows, columns, _, middle = self._rim
+            found = vectors[rows, columns]
+            vectors[rows, columns] = np.where(np.isnan(found), middle, found)
+        return vectors
 
     @cached_property
     def solid_angle_sr(self) -> FloatArray:
-        """Exact solid angle of each pixel, shape (ny, nx), sr; 0 where a corner has no position."""
+        """Exact solid angle of each pixel, shape (ny, nx), sr; of its part on the sky where the rim of that cuts it."""
         y, x = np.ogrid[: self.ny + 1, : self.nx + 1]
         if self.projection == "TAN":
             u, v = (x + 0.5 - self.crpix_x) * self.pixel_deg, (y + 0.5 - self.crpix_y) * self.pixel_deg
             return tangent_solid_angles(u, v)
-        return sphere.grid_solid_angles(self.pixel_to_vectors(x - 0.5, y - 0.5))
+        area = sphere.grid_solid_angles(self.pixel_to_vectors(x - 0.5, y - 0.5))
+        if not area.all():
+            rows, columns, parts, _ = self._rim
+            area[rows, columns] = parts
+        return area
+
+    @cached_property
+    def _rim(self) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
+        """Row, column, solid angle in sr and middle (n, 3) of what is on the sky of the n pixels that its rim cuts.
+
+        That is a spherical polygon. Its corners are those of the pixel and the points where its edges leave the sky.
+        """
+        y, x = np.ogrid[: self.ny + 1, : self.nx + 1]
+        on_sky = np.isfinite(self.pixel_to_vectors(x - 0.5, y - 0.5)[..., 0])
+        corners_on = [on_sky[cut] for cut in sphere.CELL_CORNERS]
+        rows, columns = np.nonzero(np.any(corners_on, axis=0) & ~np.all(corners_on, axis=0))
+        turn = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])  # x and y of the corners, against the clock
+        corners = np.array([columns, rows]) + turn[..., None]  # (4, 2, n)
+        is_on = on_sky[corners[:, 1], corners[:, 0]][:, None]
+        following, next_on = np.roll(corners, -1, axis=0), np.roll(is_on, -1, axis=0)
+        inner, outer = np.where(is_on, corners, following) - 0.5, np.where(is_on, following, corners) - 0.5
+        outer = np.where(is_on & next_on, inner, outer)
+        for _ in range(BISECTIONS):
+            middle = 0.5 * (inner + outer)
+            is_inside = np.isfinite(self.pixel_to_vectors(middle[:, 0], middle[:, 1])[..., :1]).swapaxes(1, 2)
+            inner, outer = np.where(is_inside, middle, inner), np.where(is_inside, outer, middle)
+        polygons = np.empty((8, rows.size, 3))
+        polygons[0::2] = self.pixel_to_vectors(corners[:, 0] - 0.5, corners[:, 1] - 0.5)
+        polygons[1::2] = self.pixel_to_vectors(inner[:, 0], inner[:, 1])
+        for k in (*range(8), *range(8)):  # what there is not of the eight corners is the one before
+            polygons[k] = np.where(np.isnan(polygons[k]), polygons[k - 1], polygons[k])
+        # Three cells each, between one half of the corners of a polygon and the other, backwards.
+        halves = np.stack([polygons[:4], polygons[:3:-1]], axis=2).reshape(4, -1, 3)
+        area = sphere.grid_solid_angles(halves)[:, ::2].sum(axis=0)
+        middle = polygons.mean(axis=0)
+        middle /= np.linalg.norm(middle, axis=-1, keepdims=True)
+        some = area > 1e-9 * np.deg2rad(self.pixel_deg) ** 2  # less is rounding
+        return rows[some], columns[some], area[some], middle[some]
 
     @property
     def center_deg(self) -> tuple[float, float]:

@@ -26,7 +26,7 @@ def has_closed_form(projection: str, lat_deg: float) -> bool:
 def native_to_vectors(
     projection: str, lon_deg: float, lat_deg: float, frame: str, u_deg: FloatArray, v_deg: FloatArray
 ) -> FloatArray:
-    """ICRS unit vectors, shape (..., 3), of positions in the plane of projection; NaN beyond the poles of CAR.
+    """ICRS unit vectors, shape (..., 3), of positions in the plane of projection; NaN beyond the sky in CAR.
 
     `lon_deg`, `lat_deg` are the reference position in `frame`; `u_deg`, `v_deg` go to the east and to the north in the
     plane and broadcast to shape (...).
@@ -38,7 +38,7 @@ def native_to_vectors(
         for k, (outward, east, north) in enumerate(_axes(lon_deg, lat_deg, frame).T):
             vectors[..., k] = (outward + u * east + v * north) * norm
         return vectors
-    on_sky = np.abs(v_deg) <= 90.0 + 1e-9
+    on_sky = (np.abs(v_deg) <= 90.0 + 1e-9) & (np.abs(u_deg) <= 180.0 + 1e-9)
     vectors = sphere.unit_vectors(lon_deg + u_deg, np.where(on_sky, v_deg, np.nan))
     return sphere.frame_to_icrs(vectors, frame)
 

@@ -24,6 +24,9 @@ ICRS_TO_GALACTIC = np.array(
     ]
 )
 
+# Corners of the cells of a grid: lower left, then against the clock.
+CELL_CORNERS = np.s_[:-1, :-1], np.s_[:-1, 1:], np.s_[1:, 1:], np.s_[1:, :-1]
+
 
 def unit_vectors(lon_deg: ArrayLike, lat_deg: ArrayLike) -> FloatArray:
     """Unit vectors of shape (..., 3) for longitudes and latitudes in deg, which broadcast; NaN stays NaN."""
@@ -135,8 +138,7 @@ def grid_solid_angles(corners: FloatArray) -> FloatArray:
     Van Oosterom & Strackee 1983, IEEE Trans. Biomed. Eng. 30, 125.
     """
     planes = [np.ascontiguousarray(corners[..., k]) for k in range(3)]
-    cuts = np.s_[:-1, :-1], np.s_[:-1, 1:], np.s_[1:, 1:], np.s_[1:, :-1]  # lower left, then against the clock
-    a, b, c, d = ([plane[cut] for plane in planes] for cut in cuts)
+    a, b, c, d = ([plane[cut] for plane in planes] for cut in CELL_CORNERS)
     to_b, to_c, to_d = ([q - p for p, q in zip(a, other, strict=True)] for other in (b, c, d))
     a_c = _dot(a, c)
     below = 1.0 + _dot(a, b) + _dot(b, c) + a_c, _triple(a, to_b, to_c)

@@ -71,7 +71,8 @@ def _require_runs(target: Target, task: ExportTask, rows: list[Row], n_runs: int
     refused = [row for row in rows if row["status"] == "refused"]
     if refused and target.on_refused == "fail":
         first = f"run {refused[0]['obs_id']}: {refused[0]['reason']}"
-        count = f"{len(refused)} of {len(rows)} runs refused"
+        n_refused, n_all = (len({row["obs_id"] for row in some}) for some in (refused, rows))
+        count = f"{n_refused} of {n_all} runs refused"
         raise RunsLeftOut(f"{task.target}: {count}, and on_refused is fail; the first, {first}")
     if n_runs == 0:
         raise FailedError(f"{task.target}: {task.label}: no run is left; see {task.target}/runs.ecsv")

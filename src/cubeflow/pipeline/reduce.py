@@ -20,7 +20,7 @@ from cubeflow.pipeline.memory import memory_message
 from cubeflow.pipeline.progress import Progress
 from cubeflow.pipeline.stack import Row, plain_profiles, read_profiles, write_stack
 from cubeflow.pipeline.tasks import ReduceTask, Target, UnitKeys, background_file, reduced_file, stack_file
-from cubeflow.products.background import Background, make_background, run_stack
+from cubeflow.products.background import Background, BackgroundOptions, make_background, run_stack
 from cubeflow.products.exclusion import ExclusionMasks
 from cubeflow.products.pieces import cut_pieces, in_selected_time
 from cubeflow.products.reduced import Reduced, reduce_observation
@@ -109,21 +109,23 @@ def reduce_batch(results: Path, target: Target, task: ReduceTask, say: Say, prog
     rows: dict[str, list[Row]] = {label: [] for label in sums}
     failed: list[str] = []
     for keys in task.units:
-        refusal = ""
+        refusals: list[str] = []
         try:
             for label, part, row in _parts(batch, keys, tuple(sums)):
                 sums[label].add(part)
                 rows[label].append(row)
-                refusal = str(row["reason"]) if row["status"] == "refused" else ""
+                refusals += [f"run {keys.unit.name}: {row['reason']}"] if row["status"] == "refused" else []
         except FailedError as error:
             failed.append(str(error))
         except MemoryError:
             failed.append(f"run {keys.unit.name}: {memory_message()}")
-        progress.step(f"run {keys.unit.name}: {refusal}" if refusal else "", failed)
+        progress.step(refusals[0] if refusals else "", failed)
     if failed:
         raise FailedError("\n".join(dict.fromkeys(failed)))
     for label, total in sums.items():
-        write_stack(leaves[label], total.result(), task.leaves[label], rows[label], target.compression)
+        n_runs = len({row["obs_id"] for row in rows[label] if row["status"] == "ok"})  # not of their pieces
+        stacked = replace(total.result(), n_runs=n_runs)
+        write_stack(leaves[label], stacked, task.leaves[label], rows[label], target.compression)
 
 
 def _parts(batch: Batch, keys: UnitKeys, labels: tuple[str, ...]) -> Iterator[tuple[str, RunStack | Stack, Row]]:
@@ -139,17 +141,12 @@ def _parts(batch: Batch, keys: UnitKeys, labels: tuple[str, ...]) -> Iterator[tu
         made = _background(batch, keys, label, reduced)
         if label not in labels:
             continue
-        if isinstance(reduced, Verdict):
-            yield label, empty_stack(), {**place, "status": reduced.status, "reason": reduced.reason}
-        elif isinstance(made, Background) and not made.failed:
-            row = {**place, "status": "ok", "reason": "", "run": reduced.row, "background": made.row}
-            yield label, run_stack(reduced, made), row
-        else:
-            failed = made.failed or "" if isinstance(made, Background) else made.reason
-            status = "refused" if target.backgrounds[label].on_failure == "error" else "dropped"
-            background = made.row if isinstance(made, Background) else {}
-            row = {**place, "status": status, "reason": failed, "run": reduced.row, "background": background}
-            yield label, empty_stack(), row
+        if isinstance(made, Verdict):
+            yield label, empty_stack(), {**place, **vars(made)}
+        elif isinstance(reduced, Reduced):
+            said = {"status": status_of(target.backgrounds[label], made), "reason": made.failed or ""}
+            row = {**place, **said, "run": reduced.row, "background": made.row}
+            yield label, empty_stack() if made.failed else run_stack(reduced, made), row
 
 
 def _reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:
@@ -218,9 +215,14 @@ def _background(batch: Batch, keys: UnitKeys, label: str, reduced: Reduced | Ver
     if made.failed:
         batch.say(f"run {keys.unit.name}: {label}: {made.failed}")
     datasets: dict[str, Cube | NDArray[Any]] = {**made.maps, "usable": made.usable}
-    about = {"status": "dropped" if made.failed else "ok", "failed": made.failed, "row": made.row}
+    about = {"status": status_of(options, made), "failed": made.failed, "row": made.row}
     _keep(batch, path, artifact({**about, "profiles": plain_profiles(made.profiles)}, datasets))
     return made
+
+
+def status_of(options: BackgroundOptions, made: Background) -> str:
+    """Status of a run for a label: whether it has a background, and what is to be done without."""
+    return "ok" if not made.failed else "refused" if options.on_failure == "error" else "dropped"
 
 
 def cubes(artifact: Artifact, *needed: str) -> dict[str, Cube]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Cell = bool | int | float | str | None
 SEVERITY = ("ok", "dropped", "skipped", "refused")
-STATUS = "ok, dropped (no background), skipped (no overlap with the map) or refused"
+STATUS = "ok (used for at least one background), dropped (no background), skipped (no overlap with the map) or refused"
 UNITS = {"_deg": "deg", "_s": "s", "_tev": "TeV", "_m": "m"}  # endings of names, which become units
 
 # Of a run, in the order of the table; headers follow.
@@ -34,8 +34,9 @@ FIRST = {
     "livetime": "ontime times DEADC",
     "n_events": "events read",
     "n_events_gti": "events inside the good time intervals",
-    "counts": "counts in the map",
-    "counts_safe": "counts in safe bins of the map",
+    "counts": "counts within the largest offset",
+    "counts_safe": "counts in safe bins",
+    "counts_without_acceptance": "counts in safe bins without acceptance, which no background uses",
     "energy_threshold": "lower edge of the first safe bin of reconstructed energy",
     "quirks": "deviations of the files from the format",
     "repairs": "what was repaired or dropped, with how often",
@@ -61,7 +62,8 @@ HEADERS = {
 }
 # Of a background, after its label; those of an energy group end with its number.
 OF_LABEL = {
-    "status": STATUS,
+    "status": "ok, dropped (no background), skipped or refused",
+    "reason": "why it is not ok",
     "on": "counts in the disc about the target (significance.radius)",
     "off": "OFF counts of the ring about the target",
     "alpha": "background in the disc over OFF counts",
@@ -92,8 +94,9 @@ def write_run_table(results: Path, target: Target, task: TableTask, say: Callabl
                 place = row["obs_id"], -1 if row["piece"] is None else row["piece"]
                 _merge(rows.setdefault(place, {}), row, label)
     for refusal in task.refused:
-        about: dict[str, Cell] = {"obs_id": refusal.obs_id, "status": "refused", "reason": refusal.reason}
-        rows.setdefault((refusal.obs_id, -1), {}).update(about)
+        about: Row = {"obs_id": refusal.obs_id, "piece": None, "status": "refused", "reason": refusal.reason}
+        for label in target.backgrounds:
+            _merge(rows.setdefault((refusal.obs_id, -1), {}), about, label)
     table = make_table([rows[place] for place in sorted(rows)], list(target.backgrounds), task.key)
     folder = results / task.target
     paths = [folder / name for name in TABLES]
@@ -102,8 +105,8 @@ def write_run_table(results: Path, target: Target, task: TableTask, say: Callabl
         write_table(folder / "runs", table)
     if len(table.colnames) > MAX_FITS_COLUMNS:
         say(f"{paths[2]}: the first {MAX_FITS_COLUMNS} of {len(table.colnames)} columns, FITS allows no more")
-    ok = sum(row["status"] == "ok" for row in rows.values())
-    say(f"{paths[0]}: {len(rows)} runs, {ok} of them ok")
+    ok = {obs_id for (obs_id, _), row in rows.items() if row["status"] == "ok"}
+    say(f"{paths[0]}: {len({obs_id for obs_id, _ in rows})} runs, {len(ok)} of them ok")
 
 
 def make_table(rows: Sequence[dict[str, Cell]], labels: Sequence[str], key: str) -> Table:
@@ -136,21 +139,21 @@ def _kind(kinds: set[type]) -> type[bool] | type[int] | type[float] | type[str]:
 
 
 def _merge(merged: dict[str, Cell], row: Row, label: str) -> None:
-    """Add the row of one label to the row of its run; the worst status of its labels is the run's."""
+    """Add the row of one label to the row of its run; the best status of its labels is the run's."""
     merged["obs_id"] = row["obs_id"]
     if row["piece"] is not None:
         merged["piece"] = row["piece"]
     for name, value in row.get("run", {}).items():
         merged[name] = _text(value) if isinstance(value, (list, dict)) else value
-    for name, value in {"status": row["status"], **row.get("background", {})}.items():
+    for name, value in {"status": row["status"], "reason": row["reason"], **row.get("background", {})}.items():
         if name == "offset_deg":  # of the run from the target, whatever the background
             merged[name] = value
         elif isinstance(value, list):
             merged |= {f"{label}_{name}_{index}": item for index, item in enumerate(value)}
         else:
             merged[f"{label}_{name}"] = value
-    if SEVERITY.index(row["status"]) >= SEVERITY.index(str(merged.get("status", "ok"))):
-        merged["status"], merged["reason"] = row["status"], row["reason"] or merged.get("reason", "")
+    if "status" not in merged or SEVERITY.index(row["status"]) < SEVERITY.index(str(merged["status"])):
+        merged["status"], merged["reason"] = row["status"], row["reason"]
 
 
 def _text(value: list[Any] | dict[str, Any]) -> str:

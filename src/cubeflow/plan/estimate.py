@@ -154,13 +154,12 @@ def _pixels(geom: Geometry, target: Target, margin: float, pointings_deg: FloatA
 
     A cutout reaches `margin` pixels farther than the largest offset.
     """
-    trim, total = target.reduce.trim, geom.nx * geom.ny
+    total = geom.nx * geom.ny
     radius_deg = target.reduce.offset_max_deg + margin * geom.pixel_deg
-    side = 2 * radius_deg / geom.pixel_deg + 3
-    run = int(min(side, geom.nx) * min(side, geom.ny) if trim else side * side)
     if pointings_deg is None:
-        return run, max(total, 0 if trim else run), total
-    boxes = _boxes(geom, pointings_deg, radius_deg, trim)
+        run = int((2 * radius_deg / geom.pixel_deg + 3) ** 2)
+        return run, max(total, run), total
+    boxes = _boxes(geom, pointings_deg, radius_deg)
     good = boxes[~np.isnan(boxes[:, 0])]
     if not len(good):
         return 0, 0, total
@@ -168,7 +167,7 @@ def _pixels(geom: Geometry, target: Target, margin: float, pointings_deg: FloatA
     return int(_area(good).max()), int(_area(union)), total
 
 
-def _boxes(geom: Geometry, pointings_deg: FloatArray, radius_deg: float, trim: bool) -> FloatArray:
+def _boxes(geom: Geometry, pointings_deg: FloatArray, radius_deg: float) -> FloatArray:
     """Box (x0, y0, x1, y1) of the pixels about each pointing, shape (n, 4); NaN where it misses the map."""
     x, y = geom.vectors_to_pixel(_circles(pointings_deg, min(radius_deg, 90.0)))
     lower = np.stack([np.floor(x.min(axis=1)), np.floor(y.min(axis=1))], axis=1)
@@ -176,7 +175,7 @@ def _boxes(geom: Geometry, pointings_deg: FloatArray, radius_deg: float, trim: b
     size = np.array([geom.nx, geom.ny])
     inside = np.clip(lower, 0, size), np.clip(upper, 0, size)
     misses = ~np.all(inside[0] < inside[1], axis=1)
-    box = np.concatenate(inside if trim else (lower, upper), axis=1)
+    box = np.concatenate([lower, upper], axis=1)
     box[misses] = np.nan
     return box
 

@@ -76,8 +76,7 @@ def _shares(target: Target) -> list[float]:
     """Share of the field, mean over energies, that each exclusion takes, and all of them together."""
     options, masks = target.reduce, target.exclusion_masks()
     geom = options.irf_geometry
-    # Where whole runs are used, what lies around the map counts, too.
-    margin = 0 if options.trim else int(np.ceil(options.offset_max_deg / geom.pixel_deg))
+    margin = int(np.ceil(options.offset_max_deg / geom.pixel_deg))  # what lies around the map counts, too
     field = geom.cutout(-margin, -margin, geom.nx + 2 * margin, geom.ny + 2 * margin)
     grids = field, options.geometry  # what is too small for the first is looked for in the second
     shares = [

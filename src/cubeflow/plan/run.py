@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from cubeflow.pipeline.export import export_label, significance_text
 from cubeflow.pipeline.progress import Progress, progress_folder
 from cubeflow.pipeline.reduce import reduce_batch
 from cubeflow.pipeline.stack import stack_node
-from cubeflow.pipeline.table import write_run_table
+from cubeflow.pipeline.table import SEVERITY, write_run_table
 from cubeflow.pipeline.tasks import FOLDER, ExportTask, ReduceTask, StackTask, TableTask, Target
 from cubeflow.plan.jobs import read_jobs, read_targets
 from cubeflow.plan.make import Plan, make_plan, require_runs
@@ -99,22 +99,31 @@ def finish(plan: Plan, say: Say) -> None:
                 except ArtifactDamaged as error:
                     raise FailedError(f"{error}; remove it, and it is made again") from error
                 text = significance_text(about["source"])
-                say(f"{name}: {task.label}: {text}, {about['livetime_s'] / 3600:.2f} h; {cube.parent}")
+                used = f"{about['n_runs']} runs, {about['livetime_s'] / 3600:.2f} h"
+                say(f"{name}: {task.label}: {used}, {text}; {cube.parent}")
         table = plan.results / name / "runs.csv"
         if found.table is not None and table.is_file():
-            status = count_status(table)
-            left_out = "".join(f", {count} {each}" for each, count in sorted(status.items()) if each != "ok")
-            say(f"{name}: {status['ok']} runs used{left_out}; see {table.with_suffix('.ecsv')}")
+            for line in table_lines(table):
+                say(f"{name}: {line}")
     if plan.store.left_out:
         say(f"files of the store that are left out: {len(plan.store.left_out)}; cubeflow check names them")
     for line in _what_next(plan):
         say(line)
 
 
-def count_status(table: Path) -> Counter[str]:
-    """Number of runs by status in a run table (CSV)."""
+def table_lines(table: Path) -> Iterator[str]:
+    """What is said of a run table (CSV): runs by status, and the counts of which no background knows anything."""
+    status: dict[str, str] = {}
+    unknown = 0
     with table.open(newline="") as lines:
-        return Counter(row["status"] for row in csv.DictReader(lines))
+        for row in csv.DictReader(lines):  # a run is used if any of its pieces is
+            status[row["obs_id"]] = min(row["status"], status.get(row["obs_id"], "refused"), key=SEVERITY.index)
+            unknown += int(row.get("counts_without_acceptance") or 0)
+    found = Counter(status.values())
+    left_out = "".join(f", {count} {each}" for each, count in sorted(found.items()) if each != "ok")
+    yield f"{found['ok']} runs used{left_out}; see {table.with_suffix('.ecsv')}"
+    if unknown:
+        yield f"{unknown} safe counts are left out (counts_without_acceptance): there the background response ends"
 
 
 def _what_next(plan: Plan) -> list[str]:

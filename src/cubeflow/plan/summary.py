@@ -15,7 +15,7 @@ JOB_S = 1.0  # CPU time of the start of a process
 
 @dataclass(frozen=True)
 class TargetSummary:
-    """Numbers of a target: runs, units to reduce, and what is left out."""
+    """Numbers of a target: runs, those to reduce, and what is left out."""
 
     runs: int
     runs_to_reduce: int
@@ -47,11 +47,12 @@ def summarize(plan: Plan) -> Summary:
     targets, disk_mb = {}, 0.0
     for name, found in plan.tasks.items():
         batches = [task for task in found.reduce if id(task) in needed]
-        units = sum(not plan.exists(reduced_file(name, keys)) for task in batches for keys in task.units)
-        disk_mb += units * plan.needs[name].run_mb
+        units = [each.unit for task in batches for each in task.units if not plan.exists(reduced_file(name, each))]
+        to_reduce = len({unit.obs_id for unit in units})
+        disk_mb += len(units) * plan.needs[name].run_mb
         disk_mb += plan.needs[name].stack_mb * sum(len(task.leaves) for task in batches)
         targets[name] = TargetSummary(
-            found.n_runs, units, len(found.reduce), found.refused, found.unselected, dict(plan.excluded[name])
+            found.n_runs, to_reduce, len(found.reduce), found.refused, found.unselected, dict(plan.excluded[name])
         )
     total = sum(len(plan.files(task)) for task in plan.all_tasks)
     make = 0

@@ -61,11 +61,6 @@ class AdaptiveRingOptions:
                 f"got {self.r_out_max_deg:g} deg"
             )
 
-    @property
-    def reach_deg(self) -> float:
-        """How far around a pixel counts are needed, deg."""
-        return self.r_out_max_deg
-
 
 def make_adaptive_rings(options: AdaptiveRingOptions, pixel_deg: float) -> tuple[Annulus, ...]:
     """Rings in the order in which they are tried; the last still lies within the largest outer radius."""
@@ -91,9 +86,9 @@ def make_map_adaptive_ring_background(
     """
     rings = make_adaptive_rings(options, counts.geom.pixel_deg)
     disc = Annulus(0.0, options.theta_deg / counts.geom.pixel_deg)
-    planes, safe = on_off_planes(acceptance, counts, exclusion, safe, options.per_energy)
+    planes, usable = on_off_planes(acceptance, counts, exclusion, safe, options.per_energy)
 
     def needed(plane: OnOffPlane) -> FloatArray:
         return sum_around(plane.acceptance_on, disc) / options.threshold * (1 - EQUAL)
 
-    return make_ring_result(acceptance, safe, off_sums(planes, rings, needed), options.per_energy)
+    return make_ring_result(acceptance, usable, off_sums(planes, rings, needed), options.per_energy)

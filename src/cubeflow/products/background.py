@@ -16,6 +16,7 @@ from cubeflow.maps.arrays import BoolArray
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
 from cubeflow.products.fov_background import FovOptions, make_map_fov_background
+from cubeflow.products.masked import usable_bins
 from cubeflow.products.norms import NormTable
 from cubeflow.products.profiles import Profiles, make_profiles
 from cubeflow.products.reduced import Cell, Reduced
@@ -37,11 +38,6 @@ class NoBackground:
     on_failure: Literal["drop"] = "drop"
     """There is nothing that could fail."""
 
-    @property
-    def reach_deg(self) -> float:
-        """How far around a pixel counts are needed: not at all."""
-        return 0.0
-
 
 BackgroundOptions = FovOptions | RingOptions | AdaptiveRingOptions | NoBackground
 
@@ -55,8 +51,8 @@ class Background:
     maps : mapping of str to Cube
         ``background`` (energy, lat, lon); for rings also ``counts_off`` and ``acceptance_off`` (one bin over all
         energies, or one per energy). Empty without a background.
-    usable : array of bool, shape (energy, lat, lon) or one that broadcasts to it
-        Where there is a background.
+    usable : array of bool, shape (energy, lat, lon)
+        Usable bins (safe, with acceptance) that have a background; all safe ones if none is wanted.
     row : mapping
         What the run table says of it: norms, their errors, counts used, what is found at the target.
     failed : str or None
@@ -85,18 +81,17 @@ def make_background(
     whose background cannot be had is left out, or with ``on_failure: keep`` keeps the energies that have one.
     """
     if isinstance(options, NoBackground):
-        return Background({}, np.ones((1, 1, 1), bool), {})
+        return Background({}, reduced.maps["mask_safe"].data, {})
     if "acceptance" not in reduced.maps:
         return _left_out("no background response, as for point-like data: counts and exposure only (method: none)")
     made = _fov(reduced, options, exclusion) if isinstance(options, FovOptions) else _ring(reduced, options, exclusion)
     if made.failed:
         return made
-    counts, used = reduced.maps["counts"], reduced.maps["mask_safe"].data & made.usable
-    pointing = reduced.pointing
-    found = find_at_target(counts, made.maps, used, target_deg, radius_deg)
+    counts, pointing = reduced.maps["counts"], reduced.pointing
+    found = find_at_target(counts, made.maps, made.usable, target_deg, radius_deg)
     offset_deg = float(angular_distance_deg((pointing.ra_deg, pointing.dec_deg), target_deg))
     row = {**made.row, **found, "offset_deg": offset_deg}
-    profiles = make_profiles(counts, made.maps["background"], used & ~exclusion, pointing)
+    profiles = make_profiles(counts, made.maps["background"], made.usable & ~exclusion, pointing)
     return replace(made, row=row, profiles=profiles)
 
 
@@ -106,9 +101,8 @@ def run_stack(reduced: Reduced, background: Background) -> RunStack:
     if not background.maps:  # counts and exposure only: what not every run has is left out of all
         maps = {name: cube for name, cube in maps.items() if name not in ("acceptance", "psf")}
     maps |= background.maps
-    mask = reduced.maps["mask_safe"].data & background.usable
-    weight = reduced.maps["irf_exposure"]
-    return make_run_stack(maps, mask, weight, reduced.gti_s, reduced.livetime_s, background.profiles)
+    times = reduced.gti_s, reduced.livetime_s
+    return make_run_stack(maps, background.usable, reduced.maps["irf_exposure"], *times, background.profiles)
 
 
 def _left_out(reason: str, row: Mapping[str, Cell] | None = None) -> Background:
@@ -125,10 +119,10 @@ def _fov(reduced: Reduced, options: FovOptions, exclusion: BoolArray) -> Backgro
         return _left_out(str(error))
     made = make_map_fov_background(acceptance, counts, exclusion, options, safe.data, model)
     row, failed = norm_row(made.norms), made.norms.failed
-    if failed and (options.on_failure != "keep" or not made.usable.any()):
+    if failed and (options.on_failure != "keep" or not made.mask.any()):
         return _left_out(f"background not normalised: {failed}", row)
-    made.background.data[~made.usable] = 0.0
-    return Background({"background": made.background}, made.usable[:, None, None], {**row, "note": failed or ""})
+    made.background.data[~made.mask] = 0.0
+    return Background({"background": made.background}, made.mask, {**row, "note": failed or ""})
 
 
 def _ring(reduced: Reduced, options: RingOptions | AdaptiveRingOptions, exclusion: BoolArray) -> Background:
@@ -139,8 +133,9 @@ def _ring(reduced: Reduced, options: RingOptions | AdaptiveRingOptions, exclusio
         made = make_map_ring_background(acceptance, counts, exclusion, options, safe)
     else:
         made = make_map_adaptive_ring_background(acceptance, counts, exclusion, options, safe)
+    usable = usable_bins(kept.data, safe)
     if not made.mask.any():
-        if not np.any(kept.data > 0, where=safe):
+        if not usable.any():
             return _left_out("no acceptance in safe pixels: are the energies those of the background response?")
         return _left_out("no pixel has any OFF acceptance: is the ring too large?")
     background = np.where(made.mask, made.background.data, 0.0).astype(np.float32)
@@ -149,7 +144,7 @@ def _ring(reduced: Reduced, options: RingOptions | AdaptiveRingOptions, exclusio
         "counts_off": made.counts_off,
         "acceptance_off": made.acceptance_off.to_float32(),
     }
-    row = {"pixels_without_off": int(np.count_nonzero(safe.any(axis=0) & ~made.mask.any(axis=0)))}
+    row = {"pixels_without_off": int(np.count_nonzero(usable.any(axis=0) & ~made.mask.any(axis=0)))}
     return Background(maps, made.mask, row)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
 from cubeflow.maps.cube import Cube
 from cubeflow.products.cash import CashFit, fit_log_linear
-from cubeflow.products.masked import allowed_bins
+from cubeflow.products.masked import allowed_bins, usable_bins
 from cubeflow.products.norms import (
     Group,
     GroupNorm,
@@ -60,11 +60,6 @@ class FovOptions:
         if not 0 < self.reference_tev < np.inf:
             raise ValueError(f"reference_tev: expected an energy above 0 TeV, got {self.reference_tev}")
 
-    @property
-    def reach_deg(self) -> float:
-        """How far around a pixel counts are needed: not at all."""
-        return 0.0
-
 
 @dataclass(frozen=True, eq=False)
 class FovBackground:
@@ -73,17 +68,16 @@ class FovBackground:
     Parameters
     ----------
     background : Cube, (energy, lat, lon)
-        Predicted background counts in the type of the acceptance; NaN at every energy that is not usable.
+        Predicted background counts in the type of the acceptance; NaN at every energy without a norm or acceptance.
     norms : NormTable
         One row per energy group.
-    usable : array of bool, shape (n_energy,)
-        False where the group's norm is unusable or the acceptance is zero all over the energy plane. Whoever keeps
-        the run all the same must take these energies out of its safe mask: there is no background there.
+    mask : array of bool, shape (n_energy, ny, nx)
+        Usable bins (safe, with acceptance) of the groups that have a norm. Elsewhere there is no background.
     """
 
     background: Cube
     norms: NormTable
-    usable: BoolArray
+    mask: BoolArray
 
 
 def make_map_fov_background(
@@ -96,10 +90,9 @@ def make_map_fov_background(
 ) -> FovBackground:
     """Acceptance of one run, normalised to its counts in the allowed pixels, per energy group.
 
-    Allowed is what is safe and not excluded. For ``scale`` the norm is (sum counts - sum model_counts) / sum
-    acceptance, with the error sqrt(sum counts) / sum acceptance; for ``tilt`` norm and tilt minimise the Cash
-    statistic, pixel by pixel if there is a sky model. Energies at which the acceptance of the allowed pixels is zero
-    say nothing about a norm: they are left out.
+    Allowed is what is safe, has acceptance and is not excluded. For ``scale`` the norm is (sum counts - sum
+    model_counts) / sum acceptance, with the error sqrt(sum counts) / sum acceptance; for ``tilt`` norm and tilt
+    minimise the Cash statistic, pixel by pixel if there is a sky model.
 
     Parameters
     ----------
@@ -131,7 +124,8 @@ def make_map_fov_background(
     for other in (acceptance, model_counts):
         if other is not None and (other.geom != counts.geom or other.axes != counts.axes):
             raise ValueError(f"maps on different grids: {counts.geom} {counts.axes} and {other.geom} {other.axes}")
-    allowed = allowed_bins(counts.data.shape, exclusion, safe)
+    usable = usable_bins(acceptance.data, safe)
+    allowed = allowed_bins(usable, exclusion)
     energy = counts.axis("energy")
     log_energy = np.log(energy.centers / options.reference_tev)
     sums = _sum_allowed(counts, acceptance, allowed, model_counts)
@@ -149,16 +143,17 @@ def make_map_fov_background(
         if not norm.reason:
             index = list(norm.bins)
             factors[index] = norm.norm * np.exp(-norm.tilt * log_energy[index])
-    usable = np.isfinite(factors) & acceptance.data.any(axis=(1, 2))
+    factors[~acceptance.data.any(axis=(1, 2))] = np.nan
     background = np.empty_like(acceptance.data)
-    for plane, accepted, factor in zip(background, acceptance.data, np.where(usable, factors, np.nan), strict=True):
+    for plane, accepted, factor in zip(background, acceptance.data, factors, strict=True):
         np.multiply(accepted, factor, out=plane, dtype=np.float64, casting="same_kind")
     table = make_norm_table(energy, norms, options.reference_tev)
-    return FovBackground(Cube(background, "", counts.geom, counts.axes), table, usable)
+    mask = usable & np.isfinite(factors)[:, None, None]
+    return FovBackground(Cube(background, "", counts.geom, counts.axes), table, mask)
 
 
 class _Sums(NamedTuple):
-    """Sums over the allowed pixels, each of shape (n_energy,); counts and model only where there is acceptance."""
+    """Sums over the allowed pixels, each of shape (n_energy,)."""
 
     counts: IntArray
     acceptance: FloatArray
@@ -166,11 +161,8 @@ class _Sums(NamedTuple):
 
 
 def _sum_allowed(counts: Cube, acceptance: Cube, allowed: BoolArray, model_counts: Cube | None) -> _Sums:
-    counted = np.sum(counts.data, axis=(1, 2), where=allowed)
-    accepted = _total(acceptance, allowed)
-    model = np.zeros_like(accepted) if model_counts is None else _total(model_counts, allowed)
-    known = accepted > 0
-    return _Sums(np.where(known, counted, 0), accepted, np.where(known, model, 0.0))
+    counted, accepted = np.sum(counts.data, axis=(1, 2), where=allowed), _total(acceptance, allowed)
+    return _Sums(counted, accepted, np.zeros_like(accepted) if model_counts is None else _total(model_counts, allowed))
 
 
 def _total(cube: Cube, allowed: BoolArray) -> FloatArray:

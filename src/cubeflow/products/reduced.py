@@ -35,7 +35,6 @@ class ReduceOptions:
     rad: Axis  # separation from the source, of the PSF
     offset_max_deg: float  # largest offset from the pointing that is used
     gti_filter: bool  # drop events outside the good time intervals
-    trim: bool  # keep what lies in `geometry` only; otherwise all within the largest offset, as rings need it
     duplicates: Literal["refuse", "drop"]  # what to do with event rows that appear twice in a run
     time_mjd: tuple[tuple[float, float], ...] | None  # intervals [start, stop] that are used, TT; None for all
     split_s: Literal["gti", "night"] | float | None  # how a run is cut into pieces; a number is their duration
@@ -87,7 +86,7 @@ def reduce_observation(observation: Observation, options: ReduceOptions) -> Redu
         If a response that is needed is missing, or the assumed spectrum has next to no flux at some energy.
     """
     pointing, offset_max = observation.pointing, options.offset_max_deg
-    geom = make_cutout(options.geometry, pointing.ra_deg, pointing.dec_deg, offset_max, trim=options.trim)
+    geom = make_cutout(options.geometry, pointing.ra_deg, pointing.dec_deg, offset_max)
     events = observation.events
     if options.gti_filter:
         events = events.select(observation.gti.contains(events.time_s))
@@ -144,7 +143,7 @@ def _response_maps(observation: Observation, options: ReduceOptions) -> dict[str
     pointing, energy_true = observation.pointing, options.energy_true
     # A coarse pixel counts if any part of it can lie within the largest offset.
     radius = options.offset_max_deg + options.irf_geometry.pixel_deg * np.sqrt(0.5)
-    geom = make_cutout(options.irf_geometry, pointing.ra_deg, pointing.dec_deg, radius, trim=options.trim)
+    geom = make_cutout(options.irf_geometry, pointing.ra_deg, pointing.dec_deg, radius)
     maps: dict[str, Cube] = {}
     if observation.aeff is not None:
         maps["irf_exposure"] = make_map_exposure_true_energy(
@@ -160,6 +159,7 @@ def _response_maps(observation: Observation, options: ReduceOptions) -> dict[str
 def _row(observation: Observation, events: EventList, maps: Mapping[str, Cube]) -> dict[str, Cell]:
     """What the run table says of a run that was reduced."""
     counts, mask = maps["counts"].data, maps["mask_safe"]
+    unknown = mask.data & (maps["acceptance"].data <= 0) if "acceptance" in maps else np.zeros((), bool)
     safe = np.flatnonzero(mask.data.any(axis=(1, 2)))
     return {
         "obs_id": observation.obs_id,
@@ -173,6 +173,7 @@ def _row(observation: Observation, events: EventList, maps: Mapping[str, Cube]) 
         "n_events_gti": len(events),
         "counts": int(counts.sum()),
         "counts_safe": int(counts.sum(where=mask.data)),
+        "counts_without_acceptance": int(counts.sum(where=unknown)),
         "quirks": list(observation.quirks),
         "repairs": dict(observation.repairs),
         **{name: value for name, value in observation.meta.items() if isinstance(value, (int, float, str))},

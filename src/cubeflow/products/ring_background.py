@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
 from cubeflow.maps.cube import Cube
 from cubeflow.products.convolve import Annulus, count_around, fft_shape, sum_pair, transform_pair, without_noise
-from cubeflow.products.masked import allowed_bins
+from cubeflow.products.masked import allowed_bins, usable_bins
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,6 @@ class RingOptions:
     on_failure: Literal["drop", "error"] = "drop"
     """A run in which no pixel has any OFF is left out of this label, or refused."""
 
-    @property
-    def reach_deg(self) -> float:
-        """How far around a pixel counts are needed, deg."""
-        return self.r_in_deg + self.width_deg
-
 
 @dataclass(frozen=True, eq=False)
 class RingBackground:
@@ -50,11 +45,11 @@ class RingBackground:
     acceptance_off : Cube, (energy or 1, lat, lon)
         Acceptance of the same pixels; exactly 0 where the ring holds none.
     alpha : Cube, (energy or 1, lat, lon)
-        Acceptance of the pixel (summed over its safe energies) / acceptance_off; NaN where that is 0.
+        Acceptance of the pixel (summed over its usable energies) / acceptance_off; NaN where that is 0.
     background : Cube, (energy, lat, lon)
         acceptance x counts_off / acceptance_off; NaN where acceptance_off is 0.
     mask : array of bool, shape (n_energy, ny, nx)
-        Safe bins that have a background.
+        Usable bins (safe, with acceptance) that have a background.
     """
 
     counts_off: Cube
@@ -69,7 +64,7 @@ class OnOffPlane(NamedTuple):
 
     counts: NDArray[Any]  # in allowed bins, as the acceptance; zero elsewhere
     acceptance: FloatArray
-    acceptance_on: FloatArray  # in safe bins, excluded or not; zero elsewhere
+    acceptance_on: FloatArray  # in usable bins, excluded or not; zero elsewhere
 
 
 def make_map_ring_background(
@@ -78,8 +73,8 @@ def make_map_ring_background(
     """Background of each pixel of a run from the counts in a ring about it.
 
     The ring is made of the pixels whose centres lie from the inner radius to that plus the width away, both included,
-    on the pixel grid; of them what is safe and not excluded. Beyond the map there is nothing: maps must reach the
-    outer radius beyond what is used.
+    on the pixel grid; of them what is safe, has acceptance and is not excluded. Beyond the map there is nothing: maps
+    must reach the outer radius beyond what is used.
 
     Parameters
     ----------
@@ -109,8 +104,8 @@ def make_map_ring_background(
     Berge, Funk & Hinton 2007, A&A 466, 1219.
     """
     ring = make_ring(options.r_in_deg, options.width_deg, counts.geom.pixel_deg)
-    planes, safe = on_off_planes(acceptance, counts, exclusion, safe, options.per_energy)
-    return make_ring_result(acceptance, safe, off_sums(planes, (ring,)), options.per_energy)
+    planes, usable = on_off_planes(acceptance, counts, exclusion, safe, options.per_energy)
+    return make_ring_result(acceptance, usable, off_sums(planes, (ring,)), options.per_energy)
 
 
 def make_ring(r_in_deg: float, width_deg: float, pixel_deg: float) -> Annulus:
@@ -127,21 +122,21 @@ def make_ring(r_in_deg: float, width_deg: float, pixel_deg: float) -> Annulus:
 def on_off_planes(
     acceptance: Cube, counts: Cube, exclusion: BoolArray | None, safe: BoolArray | None, per_energy: bool
 ) -> tuple[Iterator[OnOffPlane], BoolArray]:
-    """What goes into the rings, energy by energy or one plane of the sums over energy; and the safe bins."""
+    """What goes into the rings, energy by energy or one plane of the sums over energy; and the usable bins."""
     if acceptance.geom != counts.geom or acceptance.axes != counts.axes:
         raise ValueError(f"counts and acceptance differ: {counts.geom} {counts.axes}, {acceptance.geom}")
-    allowed = allowed_bins(counts.data.shape, exclusion, safe)
-    safe = np.ones_like(allowed) if safe is None else safe
+    usable = usable_bins(acceptance.data, safe)
+    allowed = allowed_bins(usable, exclusion)
 
     def planes() -> Iterator[OnOffPlane]:
         if per_energy:
-            for n, a, off, on in zip(counts.data, acceptance.data, allowed, safe, strict=True):
+            for n, a, off, on in zip(counts.data, acceptance.data, allowed, usable, strict=True):
                 yield OnOffPlane(np.where(off, n, 0), np.where(off, a, 0.0), np.where(on, a, 0.0))
         else:
             n, a = np.sum(counts.data, axis=0, where=allowed), np.sum(acceptance.data, axis=0, where=allowed)
-            yield OnOffPlane(n, a, np.sum(acceptance.data, axis=0, where=safe))
+            yield OnOffPlane(n, a, np.sum(acceptance.data, axis=0, where=usable))
 
-    return planes(), safe
+    return planes(), usable
 
 
 def off_sums(
@@ -178,14 +173,14 @@ def off_sums(
 
 
 def make_ring_result(
-    acceptance: Cube, safe: BoolArray, planes: Iterable[tuple[OnOffPlane, IntArray, FloatArray]], per_energy: bool
+    acceptance: Cube, usable: BoolArray, planes: Iterable[tuple[OnOffPlane, IntArray, FloatArray]], per_energy: bool
 ) -> RingBackground:
     """Background, alpha and mask from the planes and their OFF counts and OFF acceptance."""
     energy = acceptance.axis("energy")
     axis = energy if per_energy else energy.in_one_bin()
     shape = (axis.n_bins, *acceptance.geom.shape)
     counts_off, acceptance_off, alpha = np.empty(shape, np.int64), np.empty(shape), np.empty(shape)
-    background, mask = np.empty(acceptance.data.shape), np.empty(safe.shape, np.bool_)
+    background, mask = np.empty(acceptance.data.shape), np.empty(usable.shape, np.bool_)
     for k, (plane, off, accepted) in enumerate(planes):
         counts_off[k], acceptance_off[k] = off, accepted
         known = accepted > 0
@@ -194,7 +189,7 @@ def make_ring_result(
         ratio = off * inverse
         for e in (k,) if per_energy else range(energy.n_bins):
             np.multiply(acceptance.data[e], ratio, out=background[e])
-            np.logical_and(safe[e], known, out=mask[e])
+            np.logical_and(usable[e], known, out=mask[e])
     geom = acceptance.geom
     return RingBackground(
         counts_off=Cube(counts_off, "", geom, (axis,)),

@@ -95,7 +95,7 @@ def make_figures(folder: Path, target: Target, task: FiguresTask) -> Path:
         write_regions(folder, masks, geom, runs)
     for other in output.glob("figures-*.json"):
         other.unlink()
-    pointings = np.stack([numbers(runs, "ra_pnt"), numbers(runs, "dec_pnt")], axis=1)[is_used(runs)]
+    pointings = np.stack([numbers(runs, "ra_pnt"), numbers(runs, "dec_pnt")], axis=1)[is_used(runs, task.label)]
     pointings = pointings[np.isfinite(pointings).all(axis=1)]
     field = Field(geom, masks.mask(geom), pointings, target.position_deg, f"{task.target}, {task.label}")
     images = final_images(maps, target.significance.radius_deg)
@@ -174,7 +174,7 @@ def _draw_checks(
         add("radial", "Acceptance by offset", caption, checks.draw_radial, summed, bands)
         caption = "Relative residual in eight sectors about the pointings, outside the exclusions, all runs together."
         add("sectors", "Acceptance by direction", caption, checks.draw_sectors, summed, bands)
-    thresholds = numbers(runs, "energy_threshold")[is_used(runs)]
+    thresholds = numbers(runs, "energy_threshold")[is_used(runs, task.label)]
     energies = spectra.collect_spectra(maps, target.position_deg)
     caption = "Events of the whole map that pass the safe mask, and the background predicted for them."
     known = thresholds[np.isfinite(thresholds)]

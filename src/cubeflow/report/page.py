@@ -16,12 +16,24 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cubeflow.pipeline.certificate import certified, software
 from cubeflow.pipeline.progress import duration
 from cubeflow.pipeline.tasks import FiguresTask, ReportTask
 from cubeflow.plan.jobs import read_jobs, read_targets
 from cubeflow.report.figures import LabelSection, make_figures, read_figures
-from cubeflow.report.runs import count_warnings, is_used, left_out, read_runs, shown_columns, table_parts
+from cubeflow.report.runs import (
+    MAX_LEFT_OUT,
+    count_warnings,
+    is_used,
+    left_out,
+    n_runs,
+    numbers,
+    read_runs,
+    shown_columns,
+    table_parts,
+)
 from cubeflow.store.atomic import replacing
 
 if TYPE_CHECKING:
@@ -40,16 +52,14 @@ class TargetSection:
     labels: Sequence[LabelSection]
 
     @property
-    def n_left_out(self) -> int:
-        """Number of runs that were not used."""
-        return int((~is_used(self.runs)).sum())
-
-    @property
     def facts(self) -> list[tuple[str, str]]:
         """Position and numbers of runs."""
         where = ["{:.4f}° {:+.4f}°".format(*section.target_deg) for section in self.labels[:1]]
-        counted = [("runs selected", str(len(self.runs))), ("left out", str(self.n_left_out))]
-        return [*(("position (ICRS)", position) for position in where), *counted]
+        selected = n_runs(self.runs)
+        counted = [("runs selected", selected), ("left out", selected - n_runs(self.runs[is_used(self.runs)]))]
+        if unknown := np.nansum(numbers(self.runs, "counts_without_acceptance")):
+            counted.append(("counts left out without acceptance", int(unknown)))
+        return [*(("position (ICRS)", position) for position in where), *((name, str(n)) for name, n in counted)]
 
     @property
     def links(self) -> list[tuple[str, str]]:
@@ -66,7 +76,7 @@ class TargetSection:
         for section in self.labels:
             about = {"target": self.name, "label": section.label, "method": section.method}
             facts = dict(section.facts)
-            yield {**about, **facts, "left_out": str(len(self.runs) - int(facts["runs"]))}
+            yield {**about, **facts, "left_out": str(n_runs(self.runs) - int(facts["runs"]))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +138,7 @@ def make_page(page: Page) -> Iterator[bytes]:
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         markup=Markup,
         left_out_of=left_out,
+        max_left_out=MAX_LEFT_OUT,
         warnings_of=count_warnings,
         all_markup=partial(map, Markup),
     )

@@ -39,15 +39,30 @@ def numbers(runs: Table, name: str) -> NDArray[np.float64]:
     return np.ma.filled(np.ma.asarray(runs[name].data).astype(float), np.nan)
 
 
-def is_used(runs: Table) -> NDArray[np.bool_]:
-    """Whether each run is ok, shape (n_runs,)."""
-    return np.asarray(runs["status"] == "ok", bool)
+def is_used(runs: Table, label: str = "") -> NDArray[np.bool_]:
+    """Whether each row is ok, shape (n_rows,): for a label, or for any."""
+    return np.ma.filled(np.ma.asarray(runs[_column(runs, label, "status")] == "ok"), False)
 
 
-def left_out(runs: Table) -> list[tuple[int, str, str]]:
-    """Run, status and reason of the first runs that were not used."""
-    rows = runs[~is_used(runs)][:MAX_LEFT_OUT]
-    return [(int(row["obs_id"]), str(row["status"]), str(row["reason"])) for row in rows]
+def n_runs(runs: Table) -> int:
+    """Number of runs of some rows, which may be pieces of them."""
+    return len(set(runs["obs_id"].tolist()))
+
+
+def left_out(runs: Table, labels: Sequence[str]) -> list[tuple[int, str, str, str]]:
+    """Run, label (empty if none has used the run), status and reason of all that was not used."""
+    found = []
+    for label in ("", *labels):
+        status, reason = _column(runs, label, "status"), _column(runs, label, "reason")
+        rows = runs[~is_used(runs, label) & (is_used(runs) == bool(label))]
+        found += [(int(row["obs_id"]), label, str(row[status]), str(row[reason])) for row in rows]
+    return sorted(found)
+
+
+def _column(runs: Table, label: str, name: str) -> str:
+    """Column of a label; that of the run without a label, or where the file has no room for so many columns."""
+    column = f"{label}_{name}"
+    return column if label and column in runs.colnames else name
 
 
 def count_warnings(runs: Table) -> list[tuple[str, int, str]]:
