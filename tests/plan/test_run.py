@@ -124,6 +124,20 @@ def test_what_is_said_at_the_end(tmp_path, config):
     assert f"cube = cubeflow.load('{tmp_path}/results/first/fov/cube.h5')" in code
 
 
+def test_runs_with_a_note_are_told_at_the_end(tmp_path, config):
+    content = json.loads(config.read_text())
+    ring = {"method": "adaptive-ring", "r_in": "0.5 deg", "width": "0.4 deg", "r_out_max": "1 deg"}
+    content |= {"backgrounds": {"wide": ring, "narrow": {**ring, "threshold": 0.01}}, "observations": {"ids": [100003]}}
+    config.write_text(json.dumps(content))
+    plan, made, said = plan_of(config), [], []
+    run_plan(plan, made.append)
+    note = "run 100003: narrow: no ring reaches threshold 0.01 in 100% of the safe pixels; the largest is used"
+    assert made.count(note) == 2  # targets
+    finish(plan, said.append)
+    assert "first: narrow: 1 runs with a note on their background; see column narrow_note" in said
+    assert not any("wide_note" in line for line in said)
+
+
 def test_what_was_found_in_words():
     assert significance_text({"significance": 36.48}) == "36.5 sigma at the target"
     assert significance_text(None) == "no significance at the target"

@@ -35,18 +35,19 @@ def make_field(nx=19, ny=16):
 
 
 def twin(counts, acceptance, on, rings, alpha_max, theta):
-    """For every pixel: first ring whose acceptance is large enough, all by explicit distances."""
-    counts_off, acceptance_off = np.zeros(counts.shape, int), np.zeros(counts.shape)
+    """For every pixel: first ring whose acceptance is large enough, or the last, all by explicit distances."""
+    counts_off, acceptance_off, too_small = np.zeros(counts.shape, int), np.zeros(counts.shape), counts > -1
     y, x = np.mgrid[: counts.shape[0], : counts.shape[1]]
     for j, i in np.ndindex(counts.shape):
         r = np.hypot(y - j, x - i)
         disc = on[r <= theta].sum()
         for r_in, r_out in rings:
             ring = (r >= r_in - 1e-6) & (r <= r_out + 1e-6)
+            counts_off[j, i], acceptance_off[j, i] = counts[ring].sum(), acceptance[ring].sum()
             if acceptance[ring].sum() > 0 and disc / acceptance[ring].sum() <= alpha_max:
-                counts_off[j, i], acceptance_off[j, i] = counts[ring].sum(), acceptance[ring].sum()
+                too_small[j, i] = False
                 break
-    return counts_off, acceptance_off
+    return counts_off, acceptance_off, too_small
 
 
 @pytest.mark.parametrize(
@@ -66,9 +67,10 @@ def test_equals_the_twin(options, rings, per_energy):
     if not per_energy:
         planes = [plane.sum(0, keepdims=True) for plane in planes]
     for k, (n, a, on) in enumerate(zip(*planes, strict=True)):
-        counts_off, acceptance_off = twin(n, a, on, rings, 0.2, 2)
+        counts_off, acceptance_off, too_small = twin(n, a, on, rings, 0.2, 2)
         known = acceptance_off > 0
-        assert 0 < known.sum() < known.size
+        assert 0 < (known & ~too_small).sum() < known.sum()
+        np.testing.assert_array_equal(result.too_small[k], too_small)
         np.testing.assert_array_equal(result.counts_off.data[k], counts_off)
         np.testing.assert_allclose(result.acceptance_off.data[k], acceptance_off, rtol=1e-9)
         np.testing.assert_allclose(result.alpha.data[k][known], (on[known] / acceptance_off[known]), rtol=1e-9)
@@ -91,13 +93,30 @@ def test_several_rings_are_really_used():
     assert len(used) >= 3
 
 
-def test_no_ring_is_large_enough():
+def test_the_largest_ring_is_used_where_none_is_large_enough():
     counts, acceptance, allowed, safe = make_field()
+    allowed[..., 7:] = False  # so that some pixels are too far from any OFF
     options = AdaptiveRingOptions(0.3, 0.2, 0.8, 0.1, 0.2, threshold=1e-4)
     result = make_map_adaptive_ring_background(acceptance, counts, ~allowed, options, safe)
+    largest = make_map_ring_background(acceptance, counts, ~allowed, RingOptions(0.6, 0.2), safe)
     inside = safe.any(0)
-    assert np.isnan(result.background.data[:, inside]).all()
-    assert not result.mask.any()
+    assert result.too_small[0, inside].all()
+    for name in ("counts_off", "acceptance_off", "background"):
+        one, other = (getattr(found, name).data[:, inside] for found in (result, largest))
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+    np.testing.assert_array_equal(result.mask, largest.mask)
+    assert 0 < result.mask.sum() < safe.sum()
+
+
+def test_a_flat_field_has_a_ring_everywhere_with_the_defaults():
+    """Discs of 0.22 deg against 0.5 to 0.8 deg: 0.22^2 / (0.8^2 - 0.5^2) = 0.124, and four times that in a corner."""
+    geom = make_geometry("icrs", "TAN", 0.0, 0.0, (6.1, 6.1), PIXEL)
+    axis, one = energy_axis([1.0, 10.0]), np.ones((1, 61, 61))
+    flat, counts = Cube(one, "", geom, (axis,)), Cube(one.astype(int), "", geom, (axis,))
+    result = make_map_adaptive_ring_background(flat, counts, None, AdaptiveRingOptions(0.5, 0.3, 1.7))
+    assert not result.too_small.any()
+    ring = make_map_ring_background(flat, counts, None, RingOptions(0.5, 0.3))
+    np.testing.assert_array_equal(result.counts_off.data[0, 20:40, 20:40], ring.counts_off.data[0, 20:40, 20:40])
 
 
 @settings(max_examples=20, deadline=None)

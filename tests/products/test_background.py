@@ -70,6 +70,20 @@ def test_rings_are_zero_where_there_is_no_off(reduced, exclusion, options, make_
     assert made.maps["acceptance_off"].data.dtype == np.float32
 
 
+@pytest.mark.parametrize(("threshold", "told"), [(0.9, False), (0.08, True)])
+def test_too_small_rings_are_told(reduced, exclusion, threshold, told):
+    options = replace(ADAPTIVE, threshold=threshold)
+    made = make(reduced, options, exclusion)
+    maps, safe = reduced.maps, reduced.maps["mask_safe"].data
+    acceptance = replace_data(maps["acceptance"], maps["acceptance"].data.astype(float))
+    expected = make_map_adaptive_ring_background(acceptance, maps["counts"], exclusion, options, safe)
+    n_small = sum((expected.too_small[0] & safe.any(0)).ravel().tolist())
+    assert made.row["ring_too_small"] == n_small / safe.any(0).sum()
+    assert (made.row["ring_too_small"] > 0.02) == told
+    assert made.row["note"].startswith("no ring reaches threshold 0.08 in ") == told
+    assert bool(made.row["note"]) == told
+
+
 def replace_data(cube, data):
     return replace(cube, data=data)
 

@@ -212,8 +212,8 @@ def _background(batch: Batch, keys: UnitKeys, label: str, reduced: Reduced | Ver
     counts = reduced.maps["counts"]
     excluded = batch.exclusions.mask(counts.geom, counts.axis("energy"))
     made = make_background(reduced, options, excluded, target.position_deg, target.significance.radius_deg)
-    if made.failed:
-        batch.say(f"run {keys.unit.name}: {label}: {made.failed}")
+    if told := made.failed or made.row.get("note"):
+        batch.say(f"run {keys.unit.name}: {label}: {told}")
     datasets: dict[str, Cube | NDArray[Any]] = {**made.maps, "usable": made.usable}
     about = {"status": status_of(options, made), "failed": made.failed, "row": made.row}
     _keep(batch, path, artifact({**about, "profiles": plain_profiles(made.profiles)}, datasets))

@@ -71,6 +71,7 @@ OF_LABEL = {
     "excess": "ON counts less background in the disc about the target",
     "significance": "of the excess at the target, in sigma",
     "pixels_without_off": "safe pixels without OFF acceptance",
+    "ring_too_small": "part of the safe pixels in which no ring reaches the threshold, so that the largest is used",
     "norm": "norm of the acceptance",
     "norm_err": "error of the norm",
     "tilt": "power-law tilt of the acceptance",
@@ -80,7 +81,7 @@ OF_LABEL = {
     "energy_min": "lower edge of the energy group",
     "energy_max": "upper edge of the energy group",
     "flags": "sum of 1 merged, 2 no acceptance, 4 too few counts, 8 outside the limits, 16 no tilt",
-    "note": "what is wrong with the norm of a run that is kept all the same",
+    "note": "what is to be known about the background of a run that is kept all the same",
 }
 _COMMON = FIRST | HEADERS
 

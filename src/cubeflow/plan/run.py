@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -103,7 +103,7 @@ def finish(plan: Plan, say: Say) -> None:
                 say(f"{name}: {task.label}: {used}, {text}; {cube.parent}")
         table = plan.results / name / "runs.csv"
         if found.table is not None and table.is_file():
-            for line in table_lines(table):
+            for line in table_lines(table, [task.label for task in found.export]):
                 say(f"{name}: {line}")
     if plan.store.left_out:
         say(f"files of the store that are left out: {len(plan.store.left_out)}; cubeflow check names them")
@@ -111,19 +111,22 @@ def finish(plan: Plan, say: Say) -> None:
         say(line)
 
 
-def table_lines(table: Path) -> Iterator[str]:
-    """What is said of a run table (CSV): runs by status, and the counts of which no background knows anything."""
+def table_lines(table: Path, labels: Sequence[str]) -> Iterator[str]:
+    """What is said of a run table (CSV): runs by status, counts of which no background knows anything, and notes."""
     status: dict[str, str] = {}
-    unknown = 0
+    unknown, noted = 0, Counter[str]()
     with table.open(newline="") as lines:
         for row in csv.DictReader(lines):  # a run is used if any of its pieces is
             status[row["obs_id"]] = min(row["status"], status.get(row["obs_id"], "refused"), key=SEVERITY.index)
             unknown += int(row.get("counts_without_acceptance") or 0)
+            noted.update(label for label in labels if row.get(f"{label}_note"))
     found = Counter(status.values())
     left_out = "".join(f", {count} {each}" for each, count in sorted(found.items()) if each != "ok")
     yield f"{found['ok']} runs used{left_out}; see {table.with_suffix('.ecsv')}"
     if unknown:
         yield f"{unknown} safe counts are left out (counts_without_acceptance): there the background response ends"
+    for label, count in noted.items():
+        yield f"{label}: {count} runs with a note on their background; see column {label}_note"
 
 
 def _what_next(plan: Plan) -> list[str]:

@@ -40,8 +40,8 @@ class AdaptiveRingOptions:
     """Growth from ring to ring."""
     theta_deg: float = 0.22
     """Radius of the disc to whose acceptance that of the ring is compared."""
-    threshold: Annotated[float, Setting(above=0, below=1)] = 0.1
-    """Largest ratio of the acceptance in the disc to that in the ring."""
+    threshold: Annotated[float, Setting(above=0, below=1)] = 0.25
+    """Largest ratio of the acceptance in the disc to that in the ring; where none reaches it, the largest is used."""
     mode: Literal["fixed_width", "fixed_r_in"] = "fixed_width"
     """What stays as it is while the ring grows."""
     per_energy: bool = False
@@ -80,9 +80,9 @@ def make_map_adaptive_ring_background(
 ) -> RingBackground:
     """Background of each pixel of a run from the counts in the first ring that is large enough.
 
-    The arguments are those of `make_map_ring_background`. Pixels for which no ring is large enough have counts_off and
-    acceptance_off 0, NaN and ``mask`` False. ValueError if maps and masks do not fit each other, or a ring holds no
-    pixel.
+    The arguments are those of `make_map_ring_background`. Pixels for which no ring is large enough have that of the
+    last ring and are ``too_small``; where that holds no acceptance there is NaN and ``mask`` False. ValueError if maps
+    and masks do not fit each other, or a ring holds no pixel.
     """
     rings = make_adaptive_rings(options, counts.geom.pixel_deg)
     disc = Annulus(0.0, options.theta_deg / counts.geom.pixel_deg)

@@ -25,6 +25,7 @@ from cubeflow.products.significance import find_at_target
 from cubeflow.products.sky_model import make_model_counts
 from cubeflow.products.stack import RunStack, make_run_stack
 
+TOLD_SHARE = 0.02  # of safe pixels with too small a ring: above it a note says so
 NORM_VALUES = ("norm", "norm_err", "tilt", "tilt_err")
 NORM_COLUMNS = ("energy_min_tev", "energy_max_tev", *NORM_VALUES, "counts", "acceptance", "flags")
 
@@ -144,7 +145,12 @@ def _ring(reduced: Reduced, options: RingOptions | AdaptiveRingOptions, exclusio
         "counts_off": made.counts_off,
         "acceptance_off": made.acceptance_off.to_float32(),
     }
-    row = {"pixels_without_off": int(np.count_nonzero(usable.any(axis=0) & ~made.mask.any(axis=0)))}
+    row: dict[str, Cell] = {"pixels_without_off": int(np.count_nonzero(usable.any(axis=0) & ~made.mask.any(axis=0)))}
+    if isinstance(options, AdaptiveRingOptions):
+        n_small, n_usable = (np.count_nonzero(mask.any(axis=0)) for mask in (usable & made.too_small, usable))
+        share = float(n_small / n_usable)
+        told = f"no ring reaches threshold {options.threshold:g} in {share:.0%} of the pixels; the largest is used"
+        row |= {"ring_too_small": share, "note": told if share > TOLD_SHARE else ""}
     return Background(maps, made.mask, row)
 
 

@@ -50,6 +50,8 @@ class RingBackground:
         acceptance x counts_off / acceptance_off; NaN where acceptance_off is 0.
     mask : array of bool, shape (n_energy, ny, nx)
         Usable bins (safe, with acceptance) that have a background.
+    too_small : array of bool, shape (n_energy or 1, ny, nx)
+        Where no ring holds the acceptance that is asked for (any at all, if nothing more is): the largest was taken.
     """
 
     counts_off: Cube
@@ -57,6 +59,7 @@ class RingBackground:
     alpha: Cube
     background: Cube
     mask: BoolArray
+    too_small: BoolArray
 
 
 class OnOffPlane(NamedTuple):
@@ -142,12 +145,12 @@ def on_off_planes(
 def off_sums(
     planes: Iterable[OnOffPlane],
     rings: Sequence[Annulus],
-    needed: Callable[[OnOffPlane], FloatArray] | None = None,
-) -> Iterator[tuple[OnOffPlane, IntArray, FloatArray]]:
-    """Planes with their OFF counts, exact, and OFF acceptance, each of shape (ny, nx).
+    needed: Callable[[OnOffPlane], FloatArray | float] = lambda _: 0.0,
+) -> Iterator[tuple[OnOffPlane, IntArray, FloatArray, BoolArray]]:
+    """Planes with their OFF counts, exact, OFF acceptance, and whether no ring holds enough, each of shape (ny, nx).
 
-    At each pixel they are those of the first ring that holds the acceptance which is `needed`, if any is, and 0 where
-    none does.
+    At each pixel they are those of the first ring that holds some acceptance, and as much as is `needed`; of the last
+    ring where none does.
     """
     support, reached = np.zeros(0, np.bool_), dict[Annulus, BoolArray]()
     for plane in planes:
@@ -156,33 +159,36 @@ def off_sums(
             support, reached = present, {ring: count_around(present, ring) > 0 for ring in rings}
         ny, nx = present.shape
         pair = transform_pair(plane.counts, plane.acceptance, fft_shape((ny, nx), max(ring.r_out for ring in rings)))
-        least = None if needed is None else needed(plane)
+        least = needed(plane)
         counts_off, acceptance_off = np.zeros(present.shape, np.int64), np.zeros(present.shape)
-        taken = open_pixels = np.ones(present.shape, np.bool_)
+        open_pixels = np.ones(present.shape, np.bool_)
         for ring in rings:
             counts, acceptance = sum_pair(pair, ring)
             acceptance = without_noise(acceptance, reached[ring], plane.acceptance)
-            if least is not None:
-                taken = open_pixels & (acceptance > 0) & (acceptance >= least)
+            enough = (acceptance > 0) & (acceptance >= least)
+            taken = open_pixels if ring is rings[-1] else open_pixels & enough
             counts_off[taken] = np.rint(counts[taken]).astype(np.int64)
             acceptance_off[taken] = acceptance[taken]
-            open_pixels = open_pixels & ~taken
+            open_pixels = open_pixels & ~enough
             if not open_pixels.any():
                 break
-        yield plane, counts_off, acceptance_off
+        yield plane, counts_off, acceptance_off, open_pixels
 
 
 def make_ring_result(
-    acceptance: Cube, usable: BoolArray, planes: Iterable[tuple[OnOffPlane, IntArray, FloatArray]], per_energy: bool
+    acceptance: Cube,
+    usable: BoolArray,
+    planes: Iterable[tuple[OnOffPlane, IntArray, FloatArray, BoolArray]],
+    per_energy: bool,
 ) -> RingBackground:
-    """Background, alpha and mask from the planes and their OFF counts and OFF acceptance."""
+    """Background, alpha and mask from what `off_sums` gives."""
     energy = acceptance.axis("energy")
     axis = energy if per_energy else energy.in_one_bin()
     shape = (axis.n_bins, *acceptance.geom.shape)
     counts_off, acceptance_off, alpha = np.empty(shape, np.int64), np.empty(shape), np.empty(shape)
-    background, mask = np.empty(acceptance.data.shape), np.empty(usable.shape, np.bool_)
-    for k, (plane, off, accepted) in enumerate(planes):
-        counts_off[k], acceptance_off[k] = off, accepted
+    background, mask, too_small = np.empty(acceptance.data.shape), np.empty(usable.shape, bool), np.empty(shape, bool)
+    for k, (plane, off, accepted, open_pixels) in enumerate(planes):
+        counts_off[k], acceptance_off[k], too_small[k] = off, accepted, open_pixels
         known = accepted > 0
         inverse = np.divide(1.0, accepted, out=np.full(known.shape, np.nan), where=known)
         np.multiply(plane.acceptance_on, inverse, out=alpha[k])
@@ -197,4 +203,5 @@ def make_ring_result(
         alpha=Cube(alpha, "", geom, (axis,)),
         background=Cube(background, "", geom, acceptance.axes),
         mask=mask,
+        too_small=too_small,
     )
