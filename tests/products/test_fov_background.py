@@ -175,13 +175,14 @@ def test_sky_model_takes_the_place_of_an_exclusion_mask():
     assert (result.background.data + source).sum() == pytest.approx(counts.sum(), rel=1e-13)
 
 
-def minuit_tilt(counts, acceptance, model, allowed, reference_tev):
-    """Norm and tilt by iminuit, from the statistic of every pixel."""
+def minuit_tilt(counts, acceptance, model, allowed):
+    """Norm, predicted over acceptance, and tilt by iminuit, from the statistic of every pixel."""
     n, a, m = counts[allowed], acceptance[allowed], model[allowed]
-    x = np.broadcast_to(np.log(ENERGY.centers / reference_tev)[:, None, None], allowed.shape)[allowed]
+    x = np.broadcast_to(np.log(ENERGY.centers)[:, None, None], allowed.shape)[allowed]
 
     def statistic(norm, tilt):
-        mu = m + a * norm * np.exp(-tilt * x)
+        tilted = a * np.exp(-tilt * x)
+        mu = m + norm * tilted * a.sum() / tilted.sum()
         return 2 * np.sum(mu - n * np.log(mu))
 
     minuit = Minuit(statistic, norm=1.0, tilt=0.0)
@@ -192,27 +193,61 @@ def minuit_tilt(counts, acceptance, model, allowed, reference_tev):
 
 
 @pytest.mark.parametrize("with_model", [False, True])
-@pytest.mark.parametrize("reference_tev", [1.0, 4.0])
-def test_tilt_equals_iminuit(with_model, reference_tev):
+@pytest.mark.parametrize("groups", [1, (1.0, 4.0, 30.0)])
+def test_tilt_equals_iminuit(with_model, groups):
     rng = np.random.default_rng(12)
     y, x = np.mgrid[:7, :11]
     acceptance = (2.0 + x + 0.3 * y**2) * np.array([1.0, 0.5, 0.1, 0.02])[:, None, None]
     model = with_model * 30.0 * np.exp(-0.5 * np.hypot(x - 3, y - 4) ** 2) * np.ones((4, 1, 1))
     allowed = rng.random(acceptance.shape) > 0.3
     counts = rng.poisson(model + 1.2 * acceptance * (ENERGY.centers[:, None, None] / 2.0) ** -0.15)
-    options = FovOptions(fit="tilt", reference_tev=reference_tev)
+    options = FovOptions(fit="tilt", energy_groups=groups)
     result = make_map_fov_background(
         cube(acceptance), cube(counts), ~allowed, options, model_counts=cube(model) if with_model else None
     )
-    values, covariance = minuit_tilt(counts, acceptance, model, allowed, reference_tev)
-    sigma = np.sqrt(np.diag(covariance))
-    assert result.norms.failed is None
-    assert abs(result.norms.norm[0] - values[0]) < 1e-4 * sigma[0]
-    assert abs(result.norms.tilt[0] - values[1]) < 1e-4 * sigma[1]
-    np.testing.assert_allclose([result.norms.norm_err[0], result.norms.tilt_err[0]], sigma, rtol=2e-3)
-    np.testing.assert_allclose(result.norms.covariance[0], covariance, rtol=5e-3)
-    shape = values[0] * (ENERGY.centers / reference_tev) ** -values[1]
-    np.testing.assert_allclose(result.background.data, acceptance * shape[:, None, None], rtol=1e-4)
+    norms = result.norms
+    assert norms.failed is None
+    for group, bins in enumerate(make_energy_groups(ENERGY, groups)):
+        inside = allowed & np.isin(np.arange(4), bins)[:, None, None]
+        values, covariance = minuit_tilt(counts, acceptance, model, inside)
+        sigma = np.sqrt(np.diag(covariance))
+        assert ENERGY.edges[bins[0]] < norms.pivot_tev[group] < ENERGY.edges[bins[-1] + 1]
+        assert abs(norms.norm[group] - values[0]) < 1e-4 * sigma[0]
+        assert abs(norms.tilt[group] - values[1]) < 1e-4 * sigma[1]
+        np.testing.assert_allclose([norms.norm_err[group], norms.tilt_err[group]], sigma, rtol=3e-3)
+        correlations = norms.covariance[group, 0, 1] / (sigma[0] * sigma[1]), covariance[0, 1] / (sigma[0] * sigma[1])
+        np.testing.assert_allclose(*correlations, atol=3e-3)
+        assert abs(correlations[0]) < (0.1 if with_model else 1e-9)  # a model takes counts from the tilt
+        shape = values[0] * (ENERGY.centers / norms.pivot_tev[group]) ** -values[1]
+        expected = (acceptance * shape[:, None, None])[list(bins)]
+        np.testing.assert_allclose(result.background.data[list(bins)], expected, rtol=1e-4)
+        predicted = np.sum(result.background.data, where=inside) / np.sum(acceptance, where=inside)
+        assert norms.norm[group] == pytest.approx(predicted, rel=1e-12)
+
+
+def test_limits_hold_for_the_energies_of_a_group():
+    """A tilt from 10 to 30 TeV, seen from 1 TeV, would be a norm of 1.1 x 17^3."""
+    axis = energy_axis([10.0, 14.0, 20.0, 30.0])
+    acceptance = Cube(np.ones((3, *GEOM.shape)) * np.array([90.0, 60.0, 40.0])[:, None, None], "", GEOM, (axis,))
+    centers = np.array(axis.centers)[:, None, None]
+    counts = Cube(np.rint(1.1 * acceptance.data * (centers / 17.0) ** -3).astype(int), "", GEOM, (axis,))
+    made = make_map_fov_background(acceptance, counts, None, FovOptions(fit="tilt"))
+    assert made.norms.failed is None
+    assert made.norms.norm[0] == pytest.approx(counts.data.sum() / acceptance.data.sum(), rel=1e-12)
+    assert made.norms.norm_err[0] == pytest.approx(np.sqrt(counts.data.sum()) / acceptance.data.sum(), rel=1e-9)
+    np.testing.assert_allclose(made.background.data.sum((1, 2)), counts.data.sum((1, 2)), rtol=0.03)
+    few = make_map_fov_background(acceptance, counts, None, FovOptions(fit="tilt", norm_max=0.5))
+    assert few.norms.failed.startswith("norm 1.")
+    assert "outside its limits 0.1 to 0.5 in 10-30 TeV" in few.norms.failed
+
+
+def test_without_a_tilt_there_is_a_pivot_all_the_same():
+    """Counts in proportion to the acceptance: the tilt is 0, or as good as."""
+    acceptance = np.ones((4, 7, 11)) * np.array([8.0, 4.0, 2.0, 1.0])[:, None, None]
+    made = make_map_fov_background(cube(acceptance), cube(acceptance.astype(int)), None, FovOptions(fit="tilt"))
+    assert made.norms.norm[0] == pytest.approx(1.0, rel=1e-12)
+    assert made.norms.tilt[0] == pytest.approx(0.0, abs=1e-9)
+    assert np.log(made.norms.pivot_tev[0]) == pytest.approx(np.log(ENERGY.centers) @ [8, 4, 2, 1] / 15, abs=1e-6)
 
 
 def test_tilted_norms_reproduce_the_counts_of_each_group(field):
@@ -242,7 +277,6 @@ def test_tilt_needs_two_energies_with_counts():
         ({"fit": "shape"}, "expected 'scale' or 'tilt', got 'shape'"),
         ({"min_counts": 0}, "min_counts: expected at least 1"),
         ({"norm_min": 2.0, "norm_max": 1.0}, "norm_min: expected less than norm_max = 1 and above 0, got 2"),
-        ({"reference_tev": 0.0}, "reference_tev: expected an energy above 0"),
     ],
 )
 def test_impossible_options(options, message):

@@ -41,8 +41,6 @@ class FovOptions:
     """A smaller norm is a failure."""
     norm_max: Annotated[float, Setting(above=0)] = 10.0
     """A larger norm is a failure."""
-    reference_tev: float = 1.0
-    """Energy at which the tilted norm holds."""
     sky_model: tuple[Source, ...] = ()
     """Sources whose predicted counts are subtracted, instead of an exclusion or beside it."""
     on_failure: Literal["drop", "keep", "error"] = "drop"
@@ -57,8 +55,6 @@ class FovOptions:
             raise ValueError(
                 f"norm_min: expected less than norm_max = {self.norm_max:g} and above 0, got {self.norm_min:g}"
             )
-        if not 0 < self.reference_tev < np.inf:
-            raise ValueError(f"reference_tev: expected an energy above 0 TeV, got {self.reference_tev}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +88,8 @@ def make_map_fov_background(
 
     Allowed is what is safe, has acceptance and is not excluded. For ``scale`` the norm is (sum counts - sum
     model_counts) / sum acceptance, with the error sqrt(sum counts) / sum acceptance; for ``tilt`` norm and tilt
-    minimise the Cash statistic, pixel by pixel if there is a sky model.
+    minimise the Cash statistic, pixel by pixel if there is a sky model; the norm is predicted counts over acceptance of
+    the group, and holds at the energy that this gives, where it is uncorrelated with the tilt.
 
     Parameters
     ----------
@@ -127,7 +124,7 @@ def make_map_fov_background(
     usable = usable_bins(acceptance.data, safe)
     allowed = allowed_bins(usable, exclusion)
     energy = counts.axis("energy")
-    log_energy = np.log(energy.centers / options.reference_tev)
+    log_energy = np.log(energy.centers)  # of TeV
     sums = _sum_allowed(counts, acceptance, allowed, model_counts)
     groups = make_energy_groups(energy, options.energy_groups)
     norms = []
@@ -136,20 +133,18 @@ def make_map_fov_background(
             norm = _scale(sums, bins, options)
         else:
             cells = _cells((counts, acceptance, model_counts), allowed, sums, bins, log_energy)
-            norm = _tilt(sums, bins, cells, options)
+            norm = _tilt(sums, bins, cells, options, log_energy[list(bins)])
         norms.append(norm if bins in groups else replace(norm, flag=norm.flag | NormFlag.MERGED))
     factors = np.full(energy.n_bins, np.nan)
     for norm in norms:
         if not norm.reason:
-            index = list(norm.bins)
-            factors[index] = norm.norm * np.exp(-norm.tilt * log_energy[index])
+            factors[list(norm.bins)] = norm.factors
     factors[~acceptance.data.any(axis=(1, 2))] = np.nan
     background = np.empty_like(acceptance.data)
     for plane, accepted, factor in zip(background, acceptance.data, factors, strict=True):
         np.multiply(accepted, factor, out=plane, dtype=np.float64, casting="same_kind")
-    table = make_norm_table(energy, norms, options.reference_tev)
     mask = usable & np.isfinite(factors)[:, None, None]
-    return FovBackground(Cube(background, "", counts.geom, counts.axes), table, mask)
+    return FovBackground(Cube(background, "", counts.geom, counts.axes), make_norm_table(energy, norms), mask)
 
 
 class _Sums(NamedTuple):
@@ -187,7 +182,7 @@ def _scale(sums: _Sums, bins: Group, options: FovOptions) -> GroupNorm:
         variance = counts / acceptance**2
     covariance = np.array([[variance, 0.0], [0.0, 0.0]])
     flag, reason = _verdict(norm, counts, acceptance, options)
-    return GroupNorm(bins, norm, 0.0, covariance, counts, acceptance, flag, reason)
+    return GroupNorm(bins, norm, 0.0, np.nan, np.full(len(bins), norm), covariance, counts, acceptance, flag, reason)
 
 
 def _cells(
@@ -204,18 +199,30 @@ def _cells(
     )
 
 
-def _tilt(sums: _Sums, bins: Group, cells: Cells, options: FovOptions) -> GroupNorm:
-    """One factor and one tilt for the group."""
+def _tilt(sums: _Sums, bins: Group, cells: Cells, options: FovOptions, log_energy: FloatArray) -> GroupNorm:
+    """One factor and one tilt for the group, whose bins have these energies, shape (n_bins,)."""
     index = list(bins)
     counts, acceptance = int(sums.counts[index].sum()), float(sums.acceptance[index].sum())
     n_filled = np.count_nonzero(sums.counts[index])
-    fit = fit_tilt(cells)
-    norm, tilt = fit.parameters.tolist()
+    centre = float(log_energy @ sums.acceptance[index]) / acceptance if acceptance > 0 else 0.0
+    fit = fit_tilt(cells._replace(log_energy=cells.log_energy - centre))
+    norm, tilt, pivot, factors, covariance = np.nan, np.nan, np.nan, np.full(len(bins), np.nan), fit.covariance
+    if fit.converged:
+        at_centre, tilt = fit.parameters.tolist()
+        x, share = log_energy - centre, sums.acceptance[index] / acceptance
+        factors = at_centre * np.exp(-tilt * x)
+        # Predicted over acceptance; its derivative by the tilt is minus the mean energy of what is predicted.
+        norm = float(share @ factors)
+        jacobian = np.array([[norm / at_centre, -float(share @ (factors * x))], [0.0, 1.0]])
+        covariance = jacobian @ fit.covariance @ jacobian.T
+        # There a power law has its mean; shares times x add up to 0, so that this is exact for small tilts, too.
+        shift = -np.log1p(float(share @ np.expm1(-tilt * x))) / tilt if tilt else 0.0
+        pivot = float(np.exp(centre + shift))
     flag, reason = _verdict(norm, counts, acceptance, options)
     if not fit.converged and not flag & (NormFlag.NO_ACCEPTANCE | NormFlag.FEW_COUNTS):
         where = f"{n_filled} energy bin{'s' if n_filled > 1 else ''}"
         flag, reason = NormFlag.NO_TILT, f"no tilt can be fitted to counts in {where}"
-    return GroupNorm(bins, norm, tilt, fit.covariance, counts, acceptance, flag, reason)
+    return GroupNorm(bins, norm, tilt, pivot, factors, covariance, counts, acceptance, flag, reason)
 
 
 def _verdict(norm: float, counts: int, acceptance: float, options: FovOptions) -> tuple[NormFlag, str]:

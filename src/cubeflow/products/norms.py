@@ -33,6 +33,8 @@ class GroupNorm:
     bins: Group  # its energy bins
     norm: float  # as found, as is the tilt; NaN where there is none
     tilt: float
+    pivot_tev: float  # energy at which a tilted norm holds; NaN without a tilt
+    factors: FloatArray  # by which the acceptance of each of its bins is multiplied
     covariance: FloatArray  # of norm and tilt, shape (2, 2)
     counts: int  # used, as is the acceptance, before normalisation
     acceptance: float
@@ -48,17 +50,17 @@ class NormTable:
     energy_max_tev: FloatArray
     norm: FloatArray  # as found, also where it is unusable; NaN where there is none
     norm_err: FloatArray
-    tilt: FloatArray  # of a power law, acceptance x norm x (E / reference)^-tilt; 0 and 0 for ``scale``
+    tilt: FloatArray  # of a power law, acceptance x norm x (E / pivot)^-tilt; 0 and 0 for ``scale``
     tilt_err: FloatArray
+    pivot_tev: FloatArray  # energy at which the norm holds, uncorrelated with the tilt; NaN for ``scale``
     covariance: FloatArray  # of norm and tilt, shape (n_groups, 2, 2)
     counts: IntArray  # used, as is the acceptance, before normalisation
     acceptance: FloatArray
     flags: IntArray  # `NormFlag` of each group
-    reference_tev: float  # energy at which the tilted norm holds
     failed: str | None  # why the run is not normalised in every group, one line; None if it is
 
 
-def make_norm_table(energy: Axis, norms: list[GroupNorm], reference_tev: float) -> NormTable:
+def make_norm_table(energy: Axis, norms: list[GroupNorm]) -> NormTable:
     """Table of the norms of all groups, with one line on those that are unusable."""
     covariance = np.array([norm.covariance for norm in norms])
     errors = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
@@ -76,11 +78,11 @@ def make_norm_table(energy: Axis, norms: list[GroupNorm], reference_tev: float) 
         norm_err=errors[:, 0],
         tilt=np.array([norm.tilt for norm in norms]),
         tilt_err=errors[:, 1],
+        pivot_tev=np.array([norm.pivot_tev for norm in norms]),
         covariance=covariance,
         counts=np.array([norm.counts for norm in norms], dtype=np.int64),
         acceptance=np.array([norm.acceptance for norm in norms]),
         flags=np.array([int(norm.flag) for norm in norms], dtype=np.int64),
-        reference_tev=reference_tev,
         failed="; ".join(failed) or None,
     )
 
