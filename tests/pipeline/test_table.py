@@ -60,6 +60,22 @@ def test_columns_with_units(results):
     assert np.all(used["fov_significance"] > 3)
 
 
+@pytest.mark.parametrize("label", ["fov", "ring"])
+def test_the_target_of_the_cube_is_that_of_its_runs(results, label):
+    """With an even number of pixels the target is the corner of four."""
+    used = Table.read(results / "runs.ecsv")
+    used = used[used["status"] == "ok"]
+    source = read_artifact(results / label / "cube.h5").attributes["source"]
+    names = {"on": "counts", "background": "background", "excess": "excess"} | (
+        {"off": "off"} if label == "ring" else {}
+    )
+    for column, name in names.items():
+        assert source[name] == pytest.approx(used[f"{label}_{column}"].sum(), rel=1e-12), name
+    assert source["flux"] > 3 * source["flux_err"] > 0
+    assert source["flux_ul"] is None
+    assert 0.5 < source["containment"] < 1
+
+
 def test_every_column_says_what_it_is_and_no_other(results):
     table = Table.read(results / "runs.ecsv")
     said = {name: table[name].description for name in table.colnames}

@@ -7,6 +7,7 @@ import pytest
 
 from cubeflow.maps import sphere
 from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
+from cubeflow.products.at_target import find_at_target
 from cubeflow.products.background import NoBackground, make_background, run_stack
 from cubeflow.products.final import make_final
 from cubeflow.products.fov_background import FovOptions, make_map_fov_background
@@ -14,7 +15,7 @@ from cubeflow.products.pieces import cut_pieces
 from cubeflow.products.profiles import make_profiles
 from cubeflow.products.reduced import Reduced, reduce_observation
 from cubeflow.products.ring_background import RingOptions, make_map_ring_background
-from cubeflow.products.significance import SignificanceOptions, find_at_target
+from cubeflow.products.significance import SignificanceOptions
 from cubeflow.products.stack import stack
 
 from .conftest import TARGET_DEG, reduce_options, simulated_runs
@@ -91,7 +92,7 @@ def replace_data(cube, data):
 def test_row_and_profiles_are_of_the_bins_that_are_used(reduced, exclusion):
     made = make(reduced, RING, exclusion)
     counts, used = reduced.maps["counts"], made.usable
-    found = find_at_target(counts, made.maps, used, TARGET_DEG, 0.2)
+    found = find_at_target({"counts": counts, **made.maps}, used, TARGET_DEG, 0.2)
     assert {name: made.row[name] for name in found} == found
     assert found["significance"] > 3
     pointing = sphere.unit_vectors(reduced.pointing.ra_deg, reduced.pointing.dec_deg)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cubeflow.maps import Cube, GeometryError, energy_axis, make_geometry, release
+from cubeflow.products.at_target import disc_pixels, find_at_target
 from cubeflow.products.final import make_final
 from cubeflow.products.significance import (
     SignificanceOptions,
@@ -121,11 +122,22 @@ def test_significance_is_that_of_the_whole_maps(off):
     assert found.summary.off_source["n_pixels"] == image > 50
 
 
-def test_summary_is_that_of_the_pixel_and_of_the_maps():
-    made = layers()
+@pytest.mark.parametrize("off", [None, SUMMED])
+def test_summary_is_that_of_the_target_and_of_the_maps(off):
+    made = layers(off)
     found, maps = final(made), whole(made)
-    ix, iy = (int(index) for index in PARENT.pixel_index(83.55, 22.11))
-    assert found.summary.source["significance"] == found.significance.significance.data[0, iy, ix]
+    mask, spectrum = made["mask_safe"].data, PowerLaw(index=2.3)
+    at_target = find_at_target(made, mask, (83.55, 22.11), 0.25)
+    assert found.summary.source["counts"] == at_target["on"]
+    for name in ("background", "excess", "significance"):
+        assert found.summary.source[name] == at_target[name]
+    shares = spectrum.integral(ENERGY.edges_array) / spectrum.integral([1.0, 30.0])
+    exposure = np.einsum("k,kyx->yx", shares, made["exposure_reco"].data * mask)
+    rows, columns, share = disc_pixels(made["counts"].geom, (83.55, 22.11), 0.25)
+    mean = exposure[rows, columns] @ share / (mask.any(axis=0)[rows, columns] @ share)
+    assert found.summary.source["flux"] == pytest.approx(at_target["excess"] / mean, rel=1e-9)
+    assert found.summary.source["flux_err"] > 0
+    assert "containment" not in found.summary.source  # there is no PSF
     assert found.summary.counts == maps["counts"].data.sum()
     assert found.summary.background == pytest.approx(maps["background"].data.sum(), rel=1e-12)
     assert (found.summary.n_runs, found.summary.livetime_s) == (4, 900.0)

@@ -33,7 +33,7 @@ from cubeflow.products.reduced import ReduceOptions
 from cubeflow.products.safe_mask import SafeMaskOptions
 from cubeflow.products.significance import SignificanceOptions
 from cubeflow.products.spectrum import PowerLaw
-from cubeflow.report.figures import LabelSection, make_figures, read_figures
+from cubeflow.report.figures import LabelSection, label_facts, make_figures, read_figures
 from cubeflow.report.page import Page, TargetSection, make_page, read_timing, write_report
 from cubeflow.report.runs import count_warnings, is_used, left_out, read_runs
 from cubeflow.store.artifact import Artifact, ArtifactMismatch, write_artifact
@@ -46,6 +46,7 @@ WHOLE = Axis("energy", (1.0, 20.0), "TeV", "log")
 EVIL = "</script><b>x"
 KEYS = {"fov": "ab" * 32, "bare": "cd" * 32}
 SOURCE = {"significance": 28.961, "excess": 51.5, "counts": 60.0, "background": 8.5}
+FLUX = {"flux": 3.1415e-7, "flux_err": 2.25e-8, "flux_ul": None, "containment": 0.678}
 RUNS = [
     {
         "obs_id": 100001,
@@ -342,3 +343,13 @@ def test_large_maps_stay_on_the_disk(results, monkeypatch):
     make_figures(results / "crab", target_of(results), task_of("fov"))
     assert (3, *GEOM.shape) in [shape for shape, _ in asked]
     assert len(asked) == 8
+
+
+def test_facts_of_a_label_name_the_flux_with_its_error_and_limit():
+    about = {"radius_deg": 0.1, "livetime_s": 7200.0, "n_runs": 2}
+    facts = dict(label_facts({**about, "source": SOURCE | FLUX}))
+    assert (facts["flux"], facts["its error"]) == ("3.14e-07 m⁻² s⁻¹", "2.2e-08 m⁻² s⁻¹")
+    assert (facts["its limit (95 %)"], facts["part of the PSF"]) == ("–", "68%")
+    facts = dict(label_facts({**about, "source": SOURCE | FLUX | {"flux_ul": 4.2e-7, "containment": None}}))
+    assert (facts["its limit (95 %)"], facts["part of the PSF"]) == ("4.2e-07 m⁻² s⁻¹", "–")
+    assert dict(label_facts({**about, "source": None}))["significance"] == "–"

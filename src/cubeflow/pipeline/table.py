@@ -64,7 +64,7 @@ HEADERS = {
 OF_LABEL = {
     "status": "ok, dropped (no background), skipped or refused",
     "reason": "why it is not ok",
-    "on": "counts in the disc about the target (significance.radius)",
+    "on": "counts in the disc about the target (significance.radius), shared out by area on its rim",
     "off": "OFF counts of the ring about the target",
     "alpha": "background in the disc over OFF counts",
     "background": "background in the disc about the target",

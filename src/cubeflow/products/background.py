@@ -15,13 +15,13 @@ from cubeflow.maps import Cube
 from cubeflow.maps.arrays import BoolArray
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
+from cubeflow.products.at_target import find_at_target
 from cubeflow.products.fov_background import FovOptions, make_map_fov_background
 from cubeflow.products.masked import usable_bins
 from cubeflow.products.norms import NormTable
 from cubeflow.products.profiles import Profiles, make_profiles
 from cubeflow.products.reduced import Cell, Reduced
 from cubeflow.products.ring_background import RingOptions, make_map_ring_background
-from cubeflow.products.significance import find_at_target
 from cubeflow.products.sky_model import make_model_counts
 from cubeflow.products.stack import RunStack, make_run_stack
 
@@ -89,7 +89,7 @@ def make_background(
     if made.failed:
         return made
     counts, pointing = reduced.maps["counts"], reduced.pointing
-    found = find_at_target(counts, made.maps, made.usable, target_deg, radius_deg)
+    found = find_at_target({"counts": counts, **made.maps}, made.usable, target_deg, radius_deg)
     offset_deg = float(angular_distance_deg((pointing.ra_deg, pointing.dec_deg), target_deg))
     row = {**made.row, **found, "offset_deg": offset_deg}
     profiles = make_profiles(counts, made.maps["background"], made.usable & ~exclusion, pointing)

@@ -87,6 +87,28 @@ def make_significance_li_ma(counts_on: ArrayLike, counts_off: ArrayLike, alpha: 
     return np.where(known, np.sign(on - ratio * off) * np.sqrt(np.maximum(2.0 * square, 0.0)), np.nan)
 
 
+def excess_above(on: float, background: float, off: float | None, rise: float, start: float) -> float:
+    """Excess above `start` at which the Cash statistic of ON counts has risen by so much from there.
+
+    The background is known, or comes from OFF counts, whose expectation is then fitted for each excess.
+    """
+    from scipy.optimize import brentq  # slow to import, and few jobs need it
+
+    alpha = background / off if off else 0.0
+
+    def statistic(excess: float) -> float:
+        if not off:
+            return float(cash(on, excess + background))
+        half = 0.5 * (alpha * (on + off) - (1 + alpha) * excess)
+        expected = (half + np.sqrt(half**2 + (1 + alpha) * alpha * off * excess)) / (alpha * (1 + alpha))
+        return float(cash(on, excess + alpha * expected) + cash(off, expected))
+
+    goal, width = statistic(start) + rise, rise + np.sqrt(rise * (on + background + 1.0))
+    while statistic(start + width) < goal:
+        width *= 2.0
+    return float(brentq(lambda excess: statistic(excess) - goal, start, start + width))
+
+
 def fit_log_linear(
     counts: FloatArray, rate: FloatArray, fixed: FloatArray, design: FloatArray, start: FloatArray
 ) -> CashFit:

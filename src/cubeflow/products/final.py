@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from cubeflow.maps import Cube, Geometry, GeometryError, release, scratch_zeros
 from cubeflow.maps.arrays import BoolArray
+from cubeflow.products.at_target import disc_pixels, find_at_target, find_containment, find_flux
 from cubeflow.products.reduced import Cell
 from cubeflow.products.significance import (
     SignificanceMaps,
@@ -107,15 +108,21 @@ def make_final(
     if "counts_off" in inside:
         inside["alpha"] = _alpha(inside)
         maps["alpha"] = _placed(inside["alpha"], geometry, fill=np.nan)
-    found = _significance(inside, significance.radius_deg)
+    found, radius_deg = _significance(inside, significance.radius_deg), significance.radius_deg
+    at_target = find_at_target(total.layers, total.layers["mask_safe"].data, target_deg, radius_deg)
     if "exposure_reco" in inside and "background" in inside:
         exposure, mask = inside["exposure_reco"], inside["mask_safe"].data
-        folded = mean_exposure(exposure.data, mask, spectrum.integral(exposure.axes[0].edges_array))
+        folded = mean_exposure(exposure.data, mask, spectrum.integral(exposure.axes[0].edges))
         used: BoolArray = np.any(mask, axis=0)
-        flux = make_map_flux(found.excess, folded, used, significance.radius_deg)
+        flux = make_map_flux(found.excess, folded, used, radius_deg)
         maps["disc_flux"] = _placed(flux, geometry, fill=np.nan)
+        rows, columns, share = disc_pixels(flux.geom, target_deg, radius_deg)
+        seen = float(used[rows, columns] @ share)
+        at_target |= find_flux(at_target, float(folded[rows, columns] @ share) / seen if seen else 0.0)
+        if {"psf", "edisp"} <= maps.keys():
+            photons = spectrum.integral(maps["psf"].axes[0].edges)
+            at_target["containment"] = find_containment(maps, photons, target_deg, radius_deg)
     images = {name: _placed(getattr(found, name), geometry, fill=np.nan, dtype="f8") for name in FOUND}
-    ix, iy = (int(index) for index in geometry.pixel_index(*target_deg))  # where an event at the target is counted
     summary = Summary(
         total.n_runs,
         total.ontime_s,
@@ -123,9 +130,9 @@ def make_final(
         int(inside["counts"].data.sum()),
         float(inside["background"].data.sum()) if "background" in inside else None,
         *target_deg,
-        significance.radius_deg,
-        None if ix < 0 else {name: number_or_none(image.data[0, iy, ix]) for name, image in images.items()},
-        _off_source(images["significance"], excluded, significance.radius_deg),
+        radius_deg,
+        None if at_target["on"] is None else {"counts": at_target.pop("on"), **at_target},
+        _off_source(images["significance"], excluded, radius_deg),
     )
     for cube in total.layers.values():
         release(cube.data)

@@ -1,8 +1,8 @@
-"""Excess, significance and flux in discs: about each pixel, about the target; and how they scatter off sources."""
+"""Excess, significance and flux in discs about each pixel, and how they scatter off sources."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,39 +189,6 @@ def _maps(
     used, axes = np.logical_or.reduce(mask), (counts.axis("energy").in_one_bin(),)
     images = (n_on, background, n_on - background, significance)
     return SignificanceMaps(*(Cube(np.where(used, image, np.nan)[None], "", counts.geom, axes) for image in images))
-
-
-def find_at_target(
-    counts: Cube, made: Mapping[str, Cube], used: BoolArray, target_deg: tuple[float, float], radius_deg: float
-) -> dict[str, float | int | None]:
-    """What is found in a disc about the target: ``on``, ``background``, ``excess``, ``significance``.
-
-    For rings, `made` has ``counts_off``, too, which is taken at the target's pixel, and there are ``off``, ``alpha``.
-    `used` are the safe bins that have a background. None where there is no answer, as for a target outside the field.
-    """
-    names = ("on", "off", "alpha") if "counts_off" in made else ("on",)
-    nothing = dict.fromkeys((*names, "background", "excess", "significance"))
-    ix, iy = (int(index) for index in counts.geom.pixel_index(*target_deg))
-    inside = np.broadcast_to(used, counts.data.shape)
-    if ix < 0 or not inside[:, iy, ix].any():
-        return nothing
-    rows, columns = np.nonzero(counts.geom.offset_deg(*target_deg) <= radius_deg)
-    inside = inside[:, rows, columns]
-    on = int(counts.data[:, rows, columns].sum(where=inside))
-    background = float(made["background"].data[:, rows, columns].sum(where=inside, dtype=float))
-    found = {"on": on, "background": background, "excess": on - background}
-    if "counts_off" not in made:
-        return {**found, "significance": number_or_none(make_significance_cash(on, background))}
-    off = int(made["counts_off"].data[:, iy, ix].sum())
-    if off == 0:
-        return {**nothing, **found, "off": 0}
-    alpha = background / off
-    return {
-        **found,
-        "off": off,
-        "alpha": alpha,
-        "significance": number_or_none(make_significance_li_ma(on, off, alpha)),
-    }
 
 
 def number_or_none(value: Any) -> float | None:

@@ -41,6 +41,19 @@ CAPTIONS = {
 }
 
 
+# Of the disc at the target: name and form.
+FACTS = {
+    "significance": ("significance", "{:.1f} σ"),
+    "excess": ("excess", "{:.1f}"),
+    "counts": ("counts", "{:.0f}"),
+    "background": ("background", "{:.1f}"),
+    "flux": ("flux", "{:.3g} m⁻² s⁻¹"),
+    "flux_err": ("its error", "{:.2g} m⁻² s⁻¹"),
+    "flux_ul": ("its limit (95 %)", "{:.2g} m⁻² s⁻¹"),
+    "containment": ("part of the PSF", "{:.0%}"),
+}
+
+
 @dataclass(frozen=True)
 class Figure:
     """A picture with its words."""
@@ -187,11 +200,10 @@ def _draw_checks(
 
 def label_facts(about: Attributes) -> list[tuple[str, str]]:
     """Numbers of a label, from the attributes of its cube; what is not known is a dash."""
-    source = about["source"] or {}
-    numbers = (("significance", ".1f", " σ"), ("excess", ".1f", ""), ("counts", ".0f", ""), ("background", ".1f", ""))
-    found = [(name, source.get(name), form, unit) for name, form, unit in numbers]
+    source = about["source"] or dict.fromkeys(FACTS)
+    found = [(name, source[key], form) for key, (name, form) in FACTS.items() if key in source]
     return [
-        *((name, "–" if value is None else f"{value:{form}}{unit}") for name, value, form, unit in found),
+        *((name, "–" if value is None else form.format(value)) for name, value, form in found),
         ("within", f"{about['radius_deg']:g}°"),
         ("livetime", f"{about['livetime_s'] / 3600:.2f} h"),
         ("runs", str(about["n_runs"])),
