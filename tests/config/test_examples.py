@@ -26,6 +26,8 @@ def test_example_is_valid_and_names_files_that_exist(path: Path) -> None:
         assert coarse.nx * coarse.pixel_deg >= target.geometry.width_deg[0]
         for exclusion in target.exclusion:
             assert len(Regions.read(exclusion.path, format="ds9")) > 0
+        # One norm for all energies bends spectra.
+        assert target.backgrounds["fov"].energy_groups == 4 < target.reduce_options().energy.n_bins
 
 
 def test_examples_do_not_share_results() -> None:

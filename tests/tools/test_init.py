@@ -110,6 +110,8 @@ def test_what_is_written_loads_and_excludes_the_target(store, tmp_path, monkeypa
     assert target.icrs_deg == (83.633, 22.014)
     assert target.exclusion == (ExclusionFile(Path("config/crab.reg")),)
     assert target.safe_mask.methods == ("offset-max", "aeff-default")
+    assert target.backgrounds["fov"].energy_groups == 4
+    assert target.energy.axis("energy").n_bins >= 4
     excluded = ExclusionMasks([read_exclusion(target.exclusion[0].path)]).mask(target.reduce_options().geometry)
     assert excluded.mean() == pytest.approx(np.pi * 0.35**2 / target.geometry.width_deg[0] ** 2, abs=3e-4)
     assert said[1] == "Next: cubeflow plan -c config/crab.yaml"

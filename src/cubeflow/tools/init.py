@@ -253,7 +253,9 @@ def config_text(found: Found, path: str, results: str, exclusion: str | None) ->
         lines += [f"exclusion: {quoted(exclusion)}  # what is not background: DS9 regions"]
     if found.has_background:
         ring = f"{{method: ring, r_in: {max(0.5, round(place.radius_deg + 0.15, 2)):g} deg, width: 0.3 deg}}"
-        lines += ["backgrounds:", "  fov: {method: fov, fit: scale}", f"  ring: {ring}"]
+        # One norm for all energies passes errors of the templates near the threshold on to spectra.
+        fov = "{method: fov, fit: scale, energy_groups: 4}  # a norm for each of 4 groups of energy bins"
+        lines += ["backgrounds:", f"  fov: {fov}", f"  ring: {ring}"]
     else:
         lines += NO_BACKGROUND
     lines += ["significance: {radius: 0.1 deg}", f"results: {quoted(results)}", *_notes(found)]
