@@ -18,6 +18,7 @@ from cubeflow.products.exclusion import ExclusionFile
 from cubeflow.products.fov_background import FovOptions
 from cubeflow.products.ring_background import RingOptions
 from cubeflow.products.spectrum import PowerLaw, TableSpectrum
+from cubeflow.store.keys import canonical_json
 
 MINIMAL = """\
 data: {store: store}
@@ -470,3 +471,19 @@ def test_a_wrong_key_is_reported_with_its_line(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout == "c.yaml:6:energy.bims: unknown key; did you mean 'bins'?\n"
+
+
+@pytest.mark.parametrize("towards", [-np.inf, np.inf])
+def test_no_option_depends_on_the_last_digit_of_a_processor(towards, monkeypatch):
+    """Functions that processors compute differently in the last bit, moved by it, change nothing that is in a key."""
+    text = changed("width: 6 deg", "width: 6 deg, frame: galactic, projection: CAR")
+    plain = canonical_json(crab(text).reduce_options())
+    for name in ("exp", "log", "log10", "sin", "cos", "arctan2", "geomspace", "linspace", "deg2rad", "rad2deg"):
+        exact = getattr(np, name)
+
+        def moved(*args, exact=exact):
+            value = exact(*args)
+            return np.where(value == 0, value, np.nextafter(value, towards))
+
+        monkeypatch.setattr(np, name, moved)
+    assert canonical_json(crab(text).reduce_options()) == plain

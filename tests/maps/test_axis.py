@@ -1,3 +1,4 @@
+import astropy.units as u
 import numpy as np
 import pytest
 
@@ -32,8 +33,35 @@ def test_impossible_axes_are_refused(edges, match):
         Axis("energy", tuple(edges), "TeV", "log")
 
 
-def test_logarithmic_edges_have_twelve_digits_and_exact_ends() -> None:
-    edges = log_edges(0.1 + 0.2, 40.0, 7)
-    assert (edges[0], edges[-1]) == (0.1 + 0.2, 40.0)
-    assert all(float(edge) == float(f"{edge:.11e}") for edge in edges[1:-1])
-    np.testing.assert_allclose(edges, np.geomspace(0.1 + 0.2, 40.0, 8), rtol=6e-12)
+def test_edges_have_twelve_digits_wherever_they_come_from() -> None:
+    made = (
+        energy_axis(log_edges(0.1 + 0.2, 40.0, 7)),
+        energy_axis([0.1 + 0.2, 2.0 / 3.0, 0.7e3 * 1e-3], "energy_true"),
+        rad_axis(0.66, 66),
+        Axis.of([300.0, 2000.0 / 3.0] * u.GeV),
+        Axis.of([0.0, 22.0 / 7.0] * u.arcmin, "rad"),
+    )
+    for axis in made:
+        assert all(edge == float(f"{edge:.11e}") for edge in axis.edges), axis
+    assert made[0].edges[0] == made[1].edges[0] == made[3].edges[0] == 0.3
+    np.testing.assert_allclose(made[0].edges, np.geomspace(0.1 + 0.2, 40.0, 8), rtol=6e-12)
+
+
+@pytest.mark.parametrize("towards", [-np.inf, np.inf])
+def test_the_last_bit_of_an_edge_does_not_count(towards, monkeypatch) -> None:
+    """As between processors, whose exp and log differ by it."""
+    given = [0.3, 2.0 / 3.0, 41.7]
+    before = energy_axis(log_edges(0.3, 41.7, 23)), rad_axis(0.66, 66), energy_axis(given), Axis.of(given * u.TeV)
+    for name in ("geomspace", "linspace"):
+        plain = getattr(np, name)
+        monkeypatch.setattr(np, name, lambda *args, plain=plain: np.nextafter(plain(*args), towards))
+    moved = np.nextafter(given, towards)
+    after = energy_axis(log_edges(0.3, 41.7, 23)), rad_axis(0.66, 66), energy_axis(moved), Axis.of(moved * u.TeV)
+    assert after[0].edges == before[0].edges
+    assert after[1].edges[1:] == before[1].edges[1:]  # a processor has the exact zero right
+    assert after[2:] == before[2:]
+
+
+def test_edges_that_are_the_same_to_twelve_digits_are_refused() -> None:
+    with pytest.raises(ValueError, match="strictly increasing"):
+        energy_axis([1.0, 1.0 + 1e-13, 2.0])

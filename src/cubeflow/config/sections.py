@@ -114,7 +114,7 @@ class EnergyAxis:
         self.axis("energy")  # which refuses edges that are the same to 12 digits
 
     def axis(self, name: str) -> Axis:
-        """Axis of these bins, whose ends are exactly min and max; `name` is ``energy`` or ``energy_true``."""
+        """Axis of these bins; `name` is ``energy`` or ``energy_true``."""
         if self.edges_tev is not None:
             return energy_axis(self.edges_tev, name)
         lower, upper, bins = cast(float, self.min_tev), cast(float, self.max_tev), self.bins

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 class Axis:
     """A contiguous binned axis, held as plain numbers.
 
+    Edges are a part of keys, and the last digit of a logarithm or of a conversion of units depends on the processor:
+    they are rounded to 12 significant digits here, whatever they were made from.
+
     Parameters
     ----------
     name : str
@@ -33,7 +36,8 @@ class Axis:
     Raises
     ------
     ValueError
-        If there are fewer than two edges, not finite and strictly increasing, or logarithmic and not above zero.
+        If there are fewer than two edges, not finite and strictly increasing to 12 digits, or logarithmic and not
+        above zero.
     """
 
     name: str
@@ -42,14 +46,14 @@ class Axis:
     interp: Literal["log", "lin"] = "log"
 
     def __post_init__(self) -> None:
-        edges = np.asarray(self.edges, dtype=float)
+        edges = np.array([float(f"{edge:.11e}") for edge in self.edges])
         if edges.size < 2:
             raise ValueError(f"axis {self.name}: at least two edges are needed, got {edges.size}")
         if not np.all(np.isfinite(edges)) or not np.all(np.diff(edges) > 0):
             raise ValueError(f"axis {self.name}: edges must be finite and strictly increasing, got {self.edges}")
         if self.interp == "log" and edges[0] <= 0:
             raise ValueError(f"axis {self.name}: a logarithmic axis starts above zero, got {edges[0]}")
-        object.__setattr__(self, "edges", tuple(float(edge) for edge in edges))
+        object.__setattr__(self, "edges", tuple(edges.tolist()))
 
     @classmethod
     def of(cls, edges: Quantity, name: str = "energy") -> Axis:
@@ -96,13 +100,8 @@ def energy_axis(edges_tev: ArrayLike, name: str = "energy") -> Axis:
 
 
 def log_edges(lower: float, upper: float, n_bins: int) -> FloatArray:
-    """Return ``n_bins + 1`` logarithmically spaced edges whose ends are exactly `lower` and `upper`.
-
-    Edges are a part of keys, and the last digit of a logarithm depends on the processor: they are rounded to 12 digits.
-    """
-    edges = np.array([float(f"{edge:.11e}") for edge in np.geomspace(lower, upper, n_bins + 1)])
-    edges[0], edges[-1] = lower, upper
-    return edges
+    """Return ``n_bins + 1`` logarithmically spaced edges from `lower` to `upper`."""
+    return np.geomspace(lower, upper, n_bins + 1)
 
 
 def rad_axis(rad_max_deg: float, n_bins: int) -> Axis:
