@@ -39,7 +39,7 @@ def test_power_law_in_closed_form(index):
 
 
 def test_integral_is_exact_for_kinks_inside_a_bin():
-    background = Background3D(ENERGY, LON, LAT, table())
+    background = Background3D(ENERGY, LON, LAT, table(), interpolation="log")
     kinks = list(background.axes[0].values)
     for lon, lat in ((0.0, 0.0), (1.3, -0.7), (-2.8, 1.9)):
         expected = quad(lambda e, *at: rate_at(background, e, *at), 0.3, 25.0, (lon, lat), points=kinks, epsrel=1e-11)[
@@ -76,7 +76,7 @@ def test_outside_the_field_there_is_nothing():
     assert background.integrate([1.0, 2.0], [3.1, 0.0, np.nan], [0.0, 2.1, 0.0]).sum() == 0
 
 
-@pytest.mark.parametrize("interpolation", ["log", "linear"])
+@pytest.mark.parametrize("interpolation", ["auto", "log", "linear"])
 def test_no_positions_give_no_rates(interpolation):
     nowhere = np.zeros((3, 0))
     in_three = replace(Background3D(ENERGY, LON, LAT, table()), interpolation=interpolation)
@@ -148,7 +148,7 @@ def test_linear_and_logarithmic_differ_between_positions_only():
     rate = np.ones((4, 6, 4))
     rate[:, 3:] = 9.0
     rate[:, 5] = 0.0
-    background = Background3D(ENERGY, LON, LAT, rate)
+    background = Background3D(ENERGY, LON, LAT, rate, interpolation="log")
     linear = replace(background, interpolation="linear")
     # Nodes at -2.5 ... 2.5: 1 and 9 on both sides of 0, 9 and nothing on both sides of 2.
     at = [-0.5, 0.0, 0.5, 2.0, 2.5, 2.9]
@@ -163,7 +163,7 @@ def test_linear_interpolation_keeps_the_sum_over_the_field():
     fall = 10.0 ** -np.array([0, 0, 0, 1, 2, 3])
     rate = np.broadcast_to(fall[:, None], (4, 6, 4))
     edge = np.linspace(-2.5, 2.5, 2001)
-    background = Background3D(ENERGY, LON, LAT, rate.copy())
+    background = Background3D(ENERGY, LON, LAT, rate.copy(), interpolation="log")
     trapezoid = np.trapezoid(fall) / 5.0
     assert replace(background, interpolation="linear").integrate([1.0, 2.0], edge, 0 * edge)[0].mean() == pytest.approx(
         trapezoid, 1e-3
@@ -178,6 +178,35 @@ def test_linear_interpolation_in_the_offset():
     )
     rate = background.integrate([1.0, 2.0], [0.5, 1.0, 1.5, 2.0, 2.9, 3.1], np.zeros(6))[0]
     np.testing.assert_allclose(rate, [4.0, 3.0, 2.0, 1.0, 0.0, 0.0], atol=1e-12)
+
+
+@pytest.mark.parametrize("fall", [1.2, 2.0, 2.1, 10.0, np.inf])
+def test_auto_is_linear_where_the_rate_falls_by_more_than_a_factor_two(fall):
+    """The factor is that of all energies, at one place anywhere in the table, along any of its axes."""
+    steps = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0 / fall])
+    offset = nodes_from_edges(np.arange(6.0), np.arange(1.0, 7.0), log=False)
+    along_lon = np.ones((4, 6, 4)) * steps[:, None]
+    along_lat = np.ones((4, 6, 4)) * steps[2:]
+    expected = "linear" if fall > 2 else "log"
+    at = [2.2, -1.3, 2.9], [-0.4, 1.3, 1.9]
+    for made in (
+        Background3D(ENERGY, LON, LAT, along_lon),
+        Background3D(ENERGY, LON, LAT, along_lat),
+        Background2D(ENERGY, offset, np.ones((4, 6)) * steps),
+    ):
+        plain = replace(made, interpolation=expected)
+        np.testing.assert_array_equal(made.integrate([0.3, 2.0, 9.0], *at), plain.integrate([0.3, 2.0, 9.0], *at))
+        other = replace(made, interpolation="log" if fall > 2 else "linear")
+        assert made.is_linear is plain.is_linear is not other.is_linear
+
+
+def test_auto_looks_at_the_sum_over_energies():
+    """A bin with an event or none jumps from node to node, and says nothing about the width of the bins."""
+    rate = np.ones((4, 6, 4))
+    rate[3, ::2, 1] = 0.0  # of a thousandth of the rate
+    rate[3] *= 1e-5
+    assert not Background3D(ENERGY, LON, LAT, rate).is_linear
+    assert Background3D(ENERGY, LON, LAT, 1e5 * rate[3:] * np.ones((4, 1, 1))).is_linear
 
 
 def test_shape_is_checked():

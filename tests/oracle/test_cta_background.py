@@ -76,3 +76,24 @@ def test_at_the_steep_edge_of_the_field_the_rate_itself_is_linear(cta_store, dat
     assert total["linear"] == pytest.approx(counts, rel=0.035)  # two standard deviations
     assert total["log"] < 0.9 * counts
     assert gain > 150  # of ln L, for the shape alone
+
+
+def test_every_ring_of_the_field_has_the_true_background(cta_store, data_root):
+    """With the default, which is linear for these tables: in each ring of half a degree and each energy."""
+    energy = energy_axis(log_edges(0.1, 10.0, 5))
+    rings = np.arange(0.0, 5.0, 0.5)
+    counts, acceptance = np.zeros((2, 5, len(rings)))
+    for obs_id in RUNS:
+        run = observed(cta_store, data_root, obs_id)
+        geom = make_geometry("icrs", "TAN", run.pointing.ra_deg, run.pointing.dec_deg, *GRID)
+        ring = np.searchsorted(rings, geom.offset_deg(run.pointing.ra_deg, run.pointing.dec_deg), side="right") - 1
+        events = make_map_counts(run.events.select(run.events.mc_id == TRUE_BACKGROUND), geom, energy).data
+        made = make_map_hadron_acceptance(run.pointing, run.ontime_s, run.background, geom, energy, 5.0).data
+        for index in range(len(rings)):
+            here = (ring == index) & (made[0] > 0)
+            counts[:, index] += events[:, here].sum(axis=1)
+            acceptance[:, index] += made[:, here].sum(axis=1)
+    assert counts.sum() > 90_000
+    pull = (counts - acceptance) / np.sqrt(acceptance + (0.01 * acceptance) ** 2)
+    assert np.abs(pull).max() < 3.5  # of fifty
+    assert counts[:, 8:].sum() == pytest.approx(acceptance[:, 8:].sum(), rel=0.03)

@@ -1,8 +1,8 @@
 """Rate of background events (BKG_3D, BKG_2D).
 
 The logarithm of the rate is linear in ln E between bin centres and in the outermost half bins, and so it is in the
-position; or the rate itself is linear in the position. It is zero outside the table. Along energy it is a chain of
-power laws, which is integrated exactly.
+position; or the rate itself is linear in the position, as it must be between coarse bins. It is zero outside the
+table. Along energy it is a chain of power laws, which is integrated exactly.
 
 References
 ----------
@@ -19,8 +19,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cubeflow.irf.energy_chain import fill_log_rate, integrate_rate
-from cubeflow.irf.table import Nodes, check_shape, nodes_from_edges
+from cubeflow.irf.table import EDGE_TOLERANCE, Nodes, check_shape, nodes_from_edges
 from cubeflow.maps.arrays import FloatArray, IntArray
+
+Interpolation = Literal["auto", "log", "linear"]
+STEEP = 2.0  # factor between neighbouring nodes beyond which the bins of a table are wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +41,10 @@ class Background3D:
         Rate in s-1 TeV-1 sr-1, not negative.
     alignment : {"RADEC", "ALTAZ"}
         Orientation of the field of view.
-    interpolation : {"log", "linear"}
+    interpolation : {"auto", "log", "linear"}
         What is linear between positions: the logarithm of the rate, or the rate, which keeps the sum over a field of
-        coarse bins or steep edges.
+        coarse bins or steep edges. ``auto`` is linear if the rate over all energies changes anywhere by more than
+        `STEEP` from node to node.
     """
 
     energy_edges_tev: FloatArray
@@ -48,7 +52,7 @@ class Background3D:
     lat_edges_deg: FloatArray
     rate: FloatArray
     alignment: Literal["RADEC", "ALTAZ"] = "RADEC"
-    interpolation: Literal["log", "linear"] = "log"
+    interpolation: Interpolation = "auto"
 
     def __post_init__(self) -> None:
         axes = self.energy_edges_tev, self.lon_edges_deg, self.lat_edges_deg
@@ -65,6 +69,11 @@ class Background3D:
         """Logarithm of the rate with gaps along energy filled, shape (n_energy, n_lon, n_lat)."""
         return fill_log_rate(self.rate)
 
+    @cached_property
+    def is_linear(self) -> bool:
+        """Whether it is the rate that is linear between positions."""
+        return _is_linear(self.interpolation, self.rate, self.energy_edges_tev)
+
     def integrate(self, energy_edges_tev: ArrayLike, lon_deg: ArrayLike, lat_deg: ArrayLike) -> FloatArray:
         """Rate in s-1 sr-1, shape (r, ...), for energy edges (r + 1,) and field-of-view positions (...).
 
@@ -76,7 +85,7 @@ class Background3D:
         inside = lon.inside(lon_deg) & lat.inside(lat_deg)
         corners = _Corners.at(lon, lat, lon_deg[inside], lat_deg[inside])
         planes = self.log_rate.reshape(len(energy), -1)
-        if self.interpolation == "linear":
+        if self.is_linear:
             whole = integrate_rate(energy, energy_edges_tev, planes.__getitem__)
             rate = np.array([np.maximum(corners.interpolate(plane), 0.0) for plane in whole])
         else:
@@ -98,7 +107,7 @@ class Background2D:
         Offset in deg.
     rate : array, shape (n_energy, n_offset)
         Rate in s-1 TeV-1 sr-1, not negative.
-    interpolation : {"log", "linear"}
+    interpolation : {"auto", "log", "linear"}
         As for `Background3D`.
     """
 
@@ -106,7 +115,7 @@ class Background2D:
     offset: Nodes
     rate: FloatArray
     alignment: Literal["RADEC", "ALTAZ"] = "RADEC"
-    interpolation: Literal["log", "linear"] = "log"
+    interpolation: Interpolation = "auto"
 
     def __post_init__(self) -> None:
         check_shape("BKG: table", self.rate, len(self.energy_edges_tev) - 1, len(self.offset))
@@ -121,6 +130,11 @@ class Background2D:
         """Logarithm of the rate with gaps along energy filled, shape (n_energy, n_offset)."""
         return fill_log_rate(self.rate)
 
+    @cached_property
+    def is_linear(self) -> bool:
+        """Whether it is the rate that is linear between positions."""
+        return _is_linear(self.interpolation, self.rate, self.energy_edges_tev)
+
     def integrate(self, energy_edges_tev: ArrayLike, lon_deg: ArrayLike, lat_deg: ArrayLike) -> FloatArray:
         """Rate in s-1 sr-1, shape (r, ...), at the offset of each position; see `Background3D.integrate`."""
         lon, lat = np.deg2rad(lon_deg), np.deg2rad(lat_deg)
@@ -129,7 +143,7 @@ class Background2D:
         offset_deg = np.rad2deg(2.0 * np.arcsin(np.minimum(half, 1.0)))
         inside = self.offset.inside(offset_deg)
         weights = self.offset.weights(offset_deg[inside]).T
-        if self.interpolation == "linear":
+        if self.is_linear:
             rate = np.maximum(integrate_rate(self.energy, energy_edges_tev, self.log_rate.__getitem__) @ weights, 0.0)
         else:
             rate = integrate_rate(self.energy, energy_edges_tev, lambda node: self.log_rate[node] @ weights)
@@ -139,6 +153,18 @@ class Background2D:
 
 
 BackgroundRate = Background2D | Background3D
+
+
+def _is_linear(interpolation: Interpolation, rate: FloatArray, energy_edges_tev: FloatArray) -> bool:
+    """Whether the rate, shape (n_energy, ...), is linear between positions; ``auto`` looks at its steps."""
+    if interpolation != "auto":
+        return interpolation == "linear"
+    whole = np.tensordot(np.diff(energy_edges_tev), rate, axes=1)  # energies summed: of a few events each would jump
+    for along in (np.moveaxis(whole, axis, 0) for axis in range(whole.ndim)):
+        lower, upper = np.minimum(along[:-1], along[1:]), np.maximum(along[:-1], along[1:])
+        if np.any(upper > STEEP * lower * (1 + EDGE_TOLERANCE)):
+            return True
+    return False
 
 
 @dataclass(frozen=True, eq=False)

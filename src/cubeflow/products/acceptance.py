@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from cubeflow.irf.background import BackgroundRate
+from cubeflow.irf.background import BackgroundRate, Interpolation
 from cubeflow.maps import sphere
 from cubeflow.maps.arrays import BoolArray, FloatArray
 from cubeflow.maps.axis import Axis
@@ -27,8 +27,9 @@ SAMPLE_S = 1.0  # spacing of the times at which the rotation of the field is fol
 class AcceptanceOptions:
     """Predicted hadron background."""
 
-    interpolation: Literal["log", "linear"] = "log"
-    """What is linear between the bins of the table in the field of view: the logarithm of the rate, or the rate."""
+    interpolation: Interpolation = "auto"
+    """What is linear between the bins of the table in the field of view: the logarithm of the rate, or the rate; auto
+    takes the rate where it changes by more than a factor 2 from bin to bin, the logarithm otherwise."""
 
 
 class FieldRotation(NamedTuple):
