@@ -6,12 +6,14 @@ import pytest
 from cubeflow.irf.aeff import EffectiveArea
 from cubeflow.irf.background import Background3D
 from cubeflow.irf.edisp import EnergyDispersion
+from cubeflow.irf.psf import PsfKing
 from cubeflow.irf.table import nodes_from_edges
 from cubeflow.maps import energy_axis, log_edges, make_geometry, sphere
-from cubeflow.observation import Pointing, RunRefused
+from cubeflow.observation import EventList, Pointing, RunRefused
 from cubeflow.products.safe_mask import (
     SafeMaskOptions,
     bins_aeff_default,
+    count_cut,
     make_mask_safe,
     threshold_aeff_max,
     threshold_bkg_peak,
@@ -148,7 +150,78 @@ def test_at_the_target_the_run_has_one_threshold():
         threshold_aeff_max(observation.aeff, 20.0, at)[0], threshold_edisp_bias(observation.edisp, 10.0, at)[0]
     )
     expected = np.array(ENERGY.edges[:-1]) >= threshold
-    np.testing.assert_array_equal(made.data, np.broadcast_to(expected[:, None, None], made.data.shape))
+    covered = GEOM.offset_deg(83.9, 22.5) <= 3.25  # half a spacing beyond the last node of the tables
+    assert not covered.all()
+    np.testing.assert_array_equal(made.data, expected[:, None, None] & covered)
+
+
+@pytest.mark.parametrize("name", ["aeff", "edisp", "psf"])
+@pytest.mark.parametrize("methods", [(), ("offset-max", "aeff-default")])
+def test_pixels_that_a_response_does_not_cover_are_not_safe(name, methods):
+    """A table of bins that begins above offset 0, and ends below the largest offset."""
+    short = nodes_from_edges([0.3, 1.0], [1.0, 1.7], log=False)
+    table = np.ones((40, 2))
+    made = {
+        "aeff": EffectiveArea(E_NODES, short, table),
+        "edisp": EnergyDispersion(E_NODES, short, np.array([0.5, 2.0]), table[:, None] / 1.5),
+        "psf": PsfKing(E_NODES, short, 2 * table, 0.1 * table),
+    }[name]
+    mask = make_mask_safe(run(**{"aeff": rising_area(), name: made}), GEOM, ENERGY, 2.0, SafeMaskOptions(methods)).data
+    offset = GEOM.offset_deg(83.9, 22.5)
+    np.testing.assert_array_equal(mask[5], (offset >= 0.3) & (offset <= 1.7))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        SafeMaskOptions(),
+        SafeMaskOptions(("aeff-default", "bkg-peak")),
+        SafeMaskOptions(("aeff-default", "aeff-max", "edisp-bias"), 20.0, 15.0),
+        SafeMaskOptions(("aeff-max", "edisp-bias"), 20.0, 15.0, "target"),
+    ],
+)
+def test_events_in_bins_that_a_threshold_cuts_are_counted(options):
+    """Those within the thresholds, between 0.35 and 7 TeV as far as the tables say, in bins that are not safe."""
+    rng = np.random.default_rng(4)
+    energy = 10 ** rng.uniform(-1.2, 1.2, 3000)
+    ra, dec = 83.9 + rng.uniform(-2.2, 2.2, 3000), 22.5 + rng.uniform(-2.0, 2.0, 3000)
+    events = EventList(energy, ra, dec, np.zeros(3000))
+    observation = run(aeff=rising_area((1.0, 1.5, 2.0)), edisp=biased(), background=peaked_background())
+    target = 84.9, 23.4
+    mask = make_mask_safe(observation, GEOM, ENERGY, 1.9, options, target)
+    expected = 0
+    image = GEOM.offset_deg(83.9, 22.5) < 1.9
+    for number in range(3000):
+        k = np.searchsorted(ENERGY.edges, energy[number], side="right") - 1
+        x, y = (int(value[0]) for value in GEOM.pixel_index(ra[[number]], dec[[number]]))
+        if not 0 <= k < ENERGY.n_bins or x < 0 or not image[y, x] or mask.data[k, y, x]:
+            continue
+        at = target if options.position == "target" else (ra[number], dec[number])
+        offset = [sphere.separation_deg(sphere.unit_vectors(83.9, 22.5), sphere.unit_vectors(*at))]
+        thresholds = [0.0]
+        if "aeff-default" in options.methods:
+            thresholds.append(0.35 if energy[number] < 7.0 else np.inf)
+        if "bkg-peak" in options.methods:
+            thresholds.append(threshold_bkg_peak(observation.background, ENERGY, 1.9))
+        if "aeff-max" in options.methods:
+            thresholds.append(threshold_aeff_max(observation.aeff, 20.0, offset)[0])
+        if "edisp-bias" in options.methods:
+            thresholds.append(threshold_edisp_bias(observation.edisp, 15.0, offset)[0])
+        expected += energy[number] >= max(thresholds)
+    assert expected > 20
+    assert count_cut(observation, events, mask, 1.9, options, target) == pytest.approx(expected, abs=1)
+    assert count_cut(observation, events.select(energy < 0), mask, 1.9, options, target) == 0
+
+
+def test_one_bin_that_a_threshold_cuts_loses_all():
+    """The more, the coarser the bins are: with a single one from below the threshold nothing is left."""
+    energy, everywhere = energy_axis([0.1, 10.0]), np.full(50, 83.9)
+    events = EventList(np.geomspace(0.2, 9.0, 50), everywhere, everywhere - 61.4, np.zeros(50))
+    observation = run(aeff=rising_area())
+    mask = make_mask_safe(observation, GEOM, energy, 1.9, SafeMaskOptions())
+    assert not mask.data.any()
+    within = np.count_nonzero((events.energy_tev >= 0.35) & (events.energy_tev < 7.0))
+    assert count_cut(observation, events, mask, 1.9, SafeMaskOptions()) == within
 
 
 def test_the_position_of_the_target_must_be_given():

@@ -1,7 +1,8 @@
 """Safe masks: where and at which reconstructed energies the responses can be trusted.
 
 A bin is safe only if the whole bin is: a threshold in energy must not lie above its lower edge. Thresholds
-that are found in true energy (effective area) are applied in reconstructed energy as they are.
+that are found in true energy (effective area) are applied in reconstructed energy as they are. Nothing is safe at
+offsets that a response of the run does not cover.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from cubeflow.maps.axis import Axis
 from cubeflow.maps.cube import Cube
 from cubeflow.maps.geom import Geometry
 from cubeflow.maps.sphere import angular_distance_deg
-from cubeflow.observation import Observation, RunRefused
+from cubeflow.observation import EventList, Observation, RunRefused
 from cubeflow.products.setting import Setting
 
 SafeMaskMethod = Literal["offset-max", "aeff-default", "aeff-max", "edisp-bias", "bkg-peak"]
@@ -73,25 +74,76 @@ def make_mask_safe(
     ValueError
         If the target is needed and not given.
     """
-    pointing, methods = observation.pointing, options.methods
+    pointing = observation.pointing
     offset = geom.offset_deg(pointing.ra_deg, pointing.dec_deg)
-    image = offset < offset_max_deg if "offset-max" in methods else np.isfinite(offset)
-    bins = np.ones(energy.n_bins, dtype=bool)
-    if "aeff-default" in methods:
-        bins &= bins_aeff_default(_response(observation, "aeff", "aeff-default"), energy)
-    if "bkg-peak" in methods:
-        background = _response(observation, "background", "bkg-peak")
-        bins &= _above(energy, threshold_bkg_peak(background, energy, offset_max_deg))
-    mask = bins[:, None, None] & image
-    for threshold in _thresholds(observation, options):
-        if options.position == "own":
-            mask &= _above(energy, _at_own_offset(threshold, offset))
-        elif target_deg is None:
-            raise ValueError("safe_mask: position target needs the position of the target")
-        else:
-            distance = angular_distance_deg((pointing.ra_deg, pointing.dec_deg), target_deg)
-            mask &= _above(energy, threshold(np.atleast_1d(distance)))[..., None]
+    lower, _ = _energy_range(observation, offset, energy, offset_max_deg, options, target_deg)
+    mask = _above(energy, np.reshape(lower, np.shape(lower) or (1, 1))) & _is_covered(observation, offset)
+    if "offset-max" in options.methods:
+        mask &= offset < offset_max_deg
+    if "aeff-default" in options.methods:
+        mask &= bins_aeff_default(_response(observation, "aeff", "aeff-default"), energy)[:, None, None]
     return Cube(mask, "", geom, (energy,))
+
+
+def count_cut(
+    observation: Observation,
+    events: EventList,
+    mask: Cube,
+    offset_max_deg: float,
+    options: SafeMaskOptions,
+    target_deg: tuple[float, float] | None = None,
+) -> int:
+    """Events whose energy is within the thresholds, but not the whole of their bin, which so is not safe.
+
+    They are lost between a threshold and the first whole bin; arguments as for `make_mask_safe`, which made `mask`.
+    """
+    pointing, energy = observation.pointing, mask.axis("energy")
+    offset = angular_distance_deg((events.ra_deg, events.dec_deg), (pointing.ra_deg, pointing.dec_deg))
+    lower, upper = _energy_range(observation, offset, energy, offset_max_deg, options, target_deg)
+    events = events.select((events.energy_tev >= lower) & (events.energy_tev < upper))
+    index, (ix, iy) = energy.index(events.energy_tev), mask.geom.pixel_index(events.ra_deg, events.dec_deg)
+    on_map = (index >= 0) & (ix >= 0)
+    index, ix, iy = index[on_map], ix[on_map], iy[on_map]
+    offset = mask.geom.offset_deg(pointing.ra_deg, pointing.dec_deg)[iy, ix]
+    in_field = (offset < offset_max_deg) & _is_covered(observation, offset)
+    return int(np.count_nonzero(in_field & ~mask.data[index, iy, ix]))
+
+
+def _is_covered(observation: Observation, offset_deg: FloatArray) -> BoolArray:
+    """Whether all responses of a run reach to offsets of shape (...); False for NaN."""
+    covered = np.isfinite(offset_deg)
+    for response in (getattr(observation, name, None) for name in ("aeff", "edisp", "psf")):
+        if response is not None:
+            covered &= response.offset.inside(offset_deg)
+    return covered
+
+
+def _energy_range(
+    observation: Observation,
+    offset_deg: FloatArray,
+    energy: Axis,
+    offset_max_deg: float,
+    options: SafeMaskOptions,
+    target_deg: tuple[float, float] | None,
+) -> tuple[float | FloatArray, float]:
+    """Lower threshold at offsets of shape (...), or one for all, and upper one, TeV."""
+    pointing, lower, upper = observation.pointing, 0.0, float("inf")
+    if "aeff-default" in options.methods:
+        aeff = _response(observation, "aeff", "aeff-default")
+        lower, upper = aeff.lo_thres_tev or lower, aeff.hi_thres_tev or upper
+    if "bkg-peak" in options.methods:
+        background = _response(observation, "background", "bkg-peak")
+        lower = max(lower, threshold_bkg_peak(background, energy, offset_max_deg))
+    thresholds = _thresholds(observation, options)
+    if options.position == "own":
+        own = [_at_own_offset(threshold, offset_deg) for threshold in thresholds if offset_deg.size]
+        return np.max([np.full(offset_deg.shape, lower), *own], axis=0) if own else lower, upper
+    for threshold in thresholds:
+        if target_deg is None:
+            raise ValueError("safe_mask: position target needs the position of the target")
+        distance = angular_distance_deg((pointing.ra_deg, pointing.dec_deg), target_deg)
+        lower = max(lower, float(threshold(np.atleast_1d(distance))[0]))
+    return lower, upper
 
 
 def bins_aeff_default(aeff: EffectiveArea, energy: Axis) -> BoolArray:
