@@ -133,14 +133,27 @@ def test_an_exclusion_file_that_cannot_be_read_is_a_mistake_at_its_key(cubeflow,
     assert "targets.crab.exclusion: pixels.reg: Input/output error" in said
 
 
-@pytest.mark.parametrize(("limits", "is_said"), [((2, 8), True), ((0.5, 8), True), ((1, 10), False)])
-def test_true_energies_that_end_inside_the_reconstructed_ones_are_named(cubeflow, folder, limits, is_said):
+@pytest.mark.parametrize(
+    ("limits", "is_said"),
+    [((2, 8), True), ((0.5, 8), True), ((1, 20), True), ((0.5, 10), True), ((1, 10), True), ((0.5, 20), False)],
+)
+def test_true_energies_that_do_not_reach_beyond_the_reconstructed_ones_are_named(cubeflow, folder, limits, is_said):
     true = {"min": f"{limits[0]} TeV", "max": f"{limits[1]} TeV", "bins": 4}
     (folder / "c.yaml").write_text(changed("energy_true", true))
     status, said = cubeflow("plan", "-c", "c.yaml")
     assert status == 0
     assert ("targets.crab.energy_true: " in said) is is_said
     assert ("energy, 1 to 10 TeV: " in said) is is_said
+
+
+@pytest.mark.parametrize("limits", [(50, 100), (10, 20), (0.1, 0.5), (0.1, 1)])
+def test_true_energies_that_have_nothing_in_common_with_the_reconstructed_ones_are_refused(cubeflow, folder, limits):
+    true = {"min": f"{limits[0]} TeV", "max": f"{limits[1]} TeV", "bins": 4}
+    (folder / "c.yaml").write_text(changed("energy_true", true))
+    status, said = cubeflow("plan", "-c", "c.yaml")
+    assert status == 2
+    got = f"energy_true: expected energies that reach over those of energy, 1 to 10 TeV, got {limits[0]} to {limits[1]}"
+    assert got in said
 
 
 @pytest.mark.parametrize(

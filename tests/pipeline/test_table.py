@@ -47,6 +47,33 @@ def test_every_selected_run_has_a_row(results):
     assert "obs_100002.fits.gz" in table["reason"][1]
 
 
+@pytest.mark.parametrize(
+    ("energy", "true", "said"),
+    [
+        ("{min: 1.2 TeV, max: 20 TeV, bins: 4}", "{min: 0.5 TeV, max: 60 TeV, bins: 12}", []),
+        ("{min: 1.2 TeV, max: 20 TeV, bins: 4}", "{min: 1.2 TeV, max: 20 TeV, bins: 12}", ["energy_true"]),
+        ("{edges: [0.1 TeV, 1.5 TeV, 20 TeV]}", "{min: 0.05 TeV, max: 60 TeV, bins: 24}", ["energy"]),
+    ],
+)
+def test_what_the_axes_of_energy_lose_is_said(results, tmp_path, energy, true, said):
+    """The simulated responses begin at 0.3 TeV, which a first bin from 0.1 to 1.5 TeV does not hold."""
+    text = CONFIG.format(folder=results.parents[1]).replace("{min: 1 TeV, max: 20 TeV, bins: 4}", energy)
+    text = text.replace("{min: 0.5 TeV, max: 40 TeV, bins: 7}", true).replace("energy_groups: 2", "energy_groups: 1")
+    text = text.replace(f"results: {results.parent}", f"results: {tmp_path}")
+    (tmp_path / "config.yaml").write_text(text)
+    lines: list[str] = []
+    run_whole(load_config(tmp_path / "config.yaml"), lines.append)
+    table = Table.read(tmp_path / "source" / "runs.ecsv")
+    used = table[table["status"] == "ok"]
+    about = [line for line in lines if line.startswith("targets.source.energy") and "does not reach" not in line]
+    assert [line.partition(":")[0].removeprefix("targets.source.") for line in about] == said
+    assert (used["beyond_energy_true"].max() > 0.01) == ("energy_true" in said)
+    if "energy_true" in said:
+        assert f"up to {100 * used['beyond_energy_true'].max():.2g} % of the counts" in about[0]
+    if "energy" in said:
+        assert f"energy: {used['counts_cut'].sum()} counts lie within the thresholds" in about[0]
+
+
 def test_columns_with_units(results):
     table = Table.read(results / "runs.ecsv")
     used = table[table["status"] == "ok"]

@@ -13,7 +13,7 @@ from cubeflow.products.spectrum import PowerLaw
 
 GEOM = make_geometry("icrs", "TAN", 83.6, 22.0, (5.2, 4.1), 0.3)
 POINTING = Pointing(83.9, 22.5)
-ENERGY_TRUE = energy_axis(log_edges(0.3, 40.0, 6), "energy_true")
+ENERGY_TRUE = energy_axis(log_edges(0.3, 40.0, 20), "energy_true")
 ENERGY = energy_axis(log_edges(1.0, 20.0, 3))
 E_NODES = nodes_from_edges(*(np.geomspace(0.01, 100, 9)[s] for s in (slice(0, -1), slice(1, None))), log=True)
 O_NODES = nodes_from_edges([0.0, 1.0, 2.0], [0.0, 1.0, 2.0], log=False)

@@ -10,7 +10,7 @@ from cubeflow.products.kernels import make_edisp_kernel, make_edisp_map, make_ps
 
 GEOM = make_geometry("icrs", "TAN", 83.6, 22.0, (3.3, 2.4), 0.3)
 POINTING = Pointing(83.9, 22.5)
-ENERGY_TRUE = energy_axis(log_edges(0.3, 30.0, 4), "energy_true")
+ENERGY_TRUE = energy_axis(log_edges(0.9, 2.1, 4), "energy_true")
 ENERGY = energy_axis(log_edges(1.0, 20.0, 5))
 RAD = rad_axis(0.66, 66)
 EDGES = np.geomspace(0.1, 100.0, 7)

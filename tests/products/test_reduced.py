@@ -1,10 +1,13 @@
 """What the configuration says reaches the maps of a run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cubeflow.observation import RunRefused
 from cubeflow.products.acceptance import AcceptanceOptions
+from cubeflow.products.counts import make_map_counts
 from cubeflow.products.reduced import reduce_observation
 from cubeflow.products.safe_mask import SafeMaskOptions
 from cubeflow.products.spectrum import ExponentialCutoff
@@ -65,3 +68,53 @@ def test_the_row_counts_what_the_maps_hold(observation):
     first = np.flatnonzero(safe.any(axis=(1, 2)))[0]
     assert made.row["energy_threshold_tev"] == made.maps["counts"].axes[0].edges[first]
     assert all(cube.data.dtype in (np.float32, np.int64, bool) for cube in made.maps.values())
+
+
+def test_the_row_says_what_the_energy_axes_lose(observation):
+    """Counts in bins that a threshold cuts, and the share of those that true energies outside the bins would give."""
+    plain = reduce_observation(observation, options())
+    assert plain.row["beyond_energy_true"] < 0.01
+    threshold = 1.0 + 1.0 / 3.0
+    cut = replace(observation, aeff=replace(observation.aeff, lo_thres_tev=threshold, hi_thres_tev=19.0))
+    made = reduce_observation(cut, options())
+    edges, counts = plain.maps["counts"].axes[0].edges, plain.maps["counts"].data
+    assert edges[0] < threshold < edges[1]
+    assert not made.maps["mask_safe"].data[[0, 2]].any()
+    inside = observation.gti.contains(observation.events.time_s)
+    events = observation.events.select(inside & (observation.events.energy_tev < threshold))
+    below = make_map_counts(events, made.maps["counts"].geom, options().energy, observation.pointing, 2.0).data[0]
+    above = observation.events.select(inside & (observation.events.energy_tev >= 19.0))
+    above = make_map_counts(above, made.maps["counts"].geom, options().energy, observation.pointing, 2.0).data[2]
+    assert made.row["counts_cut"] == counts[[0, 2]].sum() - below.sum() - above.sum() > 0
+    assert plain.row["counts_cut"] == 0
+
+
+def test_an_axis_of_true_energy_like_that_of_energy_loses_what_the_wide_one_has(observation):
+    """The share that is said is that by which the exposure is smaller."""
+
+    def exposure(lower, upper):
+        how = reduce_options((4.0, 3.0), 0.1, (1.0, 20.0, 8), (lower, upper, 40), 0.4, 20)
+        made = reduce_observation(observation, how)
+        return made.maps["exposure_reco"].data.sum(axis=(1, 2), dtype=float), made.row["beyond_energy_true"]
+
+    (equal, said), (wide, nothing) = exposure(1.0, 20.0), exposure(0.2, 90.0)
+    lost = 1.0 - equal / wide
+    assert lost.max() > 0.05
+    assert said == pytest.approx(lost.max(), rel=0.1)
+    assert nothing < 1e-3
+
+
+@pytest.mark.parametrize("name", ["aeff", "edisp", "psf"])
+def test_a_response_that_begins_above_offset_0_leaves_no_safe_pixel_without_exposure(observation, name):
+    response = getattr(observation, name)
+    nodes = replace(response.offset, lower=0.3) if response.offset.values[0] >= 0.3 else None
+    assert nodes is not None
+    changed = replace(observation, **{name: replace(response, offset=nodes)})
+    maps = reduce_observation(changed, options()).maps
+    near = maps["counts"].geom.offset_deg(observation.pointing.ra_deg, observation.pointing.dec_deg) < 0.3
+    assert near.sum() > 10
+    assert not maps["mask_safe"].data[:, near].any()
+    safe = maps["mask_safe"].data.any(axis=0)
+    assert safe.any()
+    assert (maps["exposure"].data[3][safe] > 0).all()
+    assert (maps["exposure_reco"].data[1][safe] > 0).all()

@@ -221,6 +221,10 @@ class TargetConfig:
     """How runs are batched and stacked."""
 
     def __post_init__(self) -> None:
+        energy, true = self.energy.axis("energy").edges, self.energy_true.axis("energy_true").edges
+        if true[-1] <= energy[0] or energy[-1] <= true[0]:
+            expected = f"expected energies that reach over those of energy, {energy[0]:g} to {energy[-1]:g} TeV"
+            raise KeyMistake(("energy_true",), f"{expected}, got {true[0]:g} to {true[-1]:g} TeV")
         for label, options in self.backgrounds.items():
             if label.lower() in RESERVED_LABELS:
                 raise KeyMistake(("backgrounds", label), "expected another label; this is a name in the results")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Cell = bool | int | float | str | None
 SEVERITY = ("ok", "dropped", "skipped", "refused")
 STATUS = "ok (used for at least one background), dropped (no background), skipped (no overlap with the map) or refused"
+MUCH = 0.01  # share of the counts whose loss is said
 UNITS = {"_deg": "deg", "_s": "s", "_tev": "TeV", "_m": "m"}  # endings of names, which become units
 
 # Of a run, in the order of the table; headers follow.
@@ -37,6 +38,8 @@ FIRST = {
     "counts": "counts within the largest offset",
     "counts_safe": "counts in safe bins",
     "counts_without_acceptance": "counts in safe bins without acceptance, which no background uses",
+    "counts_cut": "counts within the energy thresholds, in bins that are not safe as part of them is not within",
+    "beyond_energy_true": "largest share of the counts of a safe energy bin from outside the bins of true energy",
     "energy_threshold": "lower edge of the first safe bin of reconstructed energy",
     "quirks": "deviations of the files from the format",
     "repairs": "what was repaired or dropped, with how often",
@@ -107,8 +110,27 @@ def write_run_table(results: Path, target: Target, task: TableTask, say: Callabl
         write_table(folder / "runs", table)
     if len(table.colnames) > MAX_FITS_COLUMNS:
         say(f"{paths[2]}: the first {MAX_FITS_COLUMNS} of {len(table.colnames)} columns, FITS allows no more")
-    ok = {obs_id for (obs_id, _), row in rows.items() if row["status"] == "ok"}
-    say(f"{paths[0]}: {len({obs_id for obs_id, _ in rows})} runs, {len(ok)} of them ok")
+    used = [(obs_id, row) for (obs_id, _), row in rows.items() if row["status"] == "ok"]
+    n_runs, n_ok = len({obs_id for obs_id, _ in rows}), len({obs_id for obs_id, _ in used})
+    say(f"{paths[0]}: {n_runs} runs, {n_ok} of them ok")
+    _say_lost(target, [row for _, row in used], say)
+
+
+def _say_lost(target: Target, rows: Sequence[Mapping[str, Any]], say: Callable[[str], None]) -> None:
+    """Say how much the axes of energy lose of the runs that are used, if it is more than `MUCH`."""
+    beyond = max((row["beyond_energy_true"] or 0.0 for row in rows), default=0.0)
+    if beyond > MUCH:
+        lower, *_, upper = target.reduce.energy_true.edges
+        say(
+            f"targets.{target.name}.energy_true: up to {100 * beyond:.2g} % of the counts of an energy bin come from "
+            f"true energies outside {lower:g} to {upper:g} TeV: exposures are too small by as much; expected wider"
+        )
+    cut, safe = (sum(row[name] for row in rows) for name in ("counts_cut", "counts_safe"))
+    if cut > MUCH * safe:
+        say(
+            f"targets.{target.name}.energy: {cut} counts lie within the thresholds of their runs, in bins that are not "
+            f"wholly within, and are not used, beside {safe} that are; finer bins would keep more"
+        )
 
 
 def make_table(rows: Sequence[dict[str, Cell]], labels: Sequence[str], key: str) -> Table:

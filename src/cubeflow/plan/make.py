@@ -212,12 +212,12 @@ def _why_no_runs(plan: Plan, name: str) -> str:
 
 
 def _look_at_energies(targets: Mapping[str, Target], say: Say) -> None:
-    """Say where true energies end inside the reconstructed ones: exposures would be too small there, or zero."""
+    """Say where true energies do not reach beyond the reconstructed ones: exposures would be too small there."""
     for name, target in targets.items():
         energy, true = target.reduce.energy.edges, target.reduce.energy_true.edges
-        if true[0] > energy[0] or true[-1] < energy[-1]:
+        if true[0] >= energy[0] or true[-1] <= energy[-1]:
             say(
-                f"targets.{name}.energy_true: {true[0]:g} to {true[-1]:g} TeV does not reach over energy, "
+                f"targets.{name}.energy_true: {true[0]:g} to {true[-1]:g} TeV does not reach beyond energy, "
                 f"{energy[0]:g} to {energy[-1]:g} TeV: exposure and flux are too small at its ends; expected wider, "
                 f"such as {energy[0] / 3:.2g} to {energy[-1] * 2:.2g} TeV"
             )

@@ -14,7 +14,8 @@ from cubeflow.maps.axis import Axis
 from cubeflow.maps.cube import Cube
 from cubeflow.maps.geom import Geometry
 from cubeflow.observation import Pointing
-from cubeflow.products.spectrum import Spectrum
+from cubeflow.products.spectrum import INDEX_2, Spectrum
+from cubeflow.products.true_energy import TrueEnergies, average_area
 
 CHUNK = 4096  # pixels at a time: their arrays stay in the cache
 SAME_NORM = 1e-13  # relative difference of norms that is rounding
@@ -28,17 +29,19 @@ def make_map_exposure_true_energy(
     energy_true: Axis,
     offset_max_deg: float | None = None,
     dtype: DTypeLike = np.float64,
+    spectrum: Spectrum = INDEX_2,
 ) -> Cube:
     """Exposure in true energy, (energy_true, lat, lon), m2 s: effective area at bin and pixel centre, times livetime.
 
-    It is zero outside the table's edges, and in pixels at or beyond `offset_max_deg`. Values are computed in float64,
-    whatever their `dtype`.
+    It is zero outside the table's edges, and in pixels at or beyond `offset_max_deg`. Over a wide bin the area is
+    averaged, weighted with the spectrum (see `TrueEnergies`). Values are computed in float64, whatever their `dtype`.
     """
     offset = geom.offset_deg(pointing.ra_deg, pointing.dec_deg)
     if offset_max_deg is not None:
         offset = np.where(offset < offset_max_deg, offset, np.nan)
     # Livetime goes into the small table, not into the large map; NaN offsets have no area.
-    exposure = replace(aeff, area_m2=aeff.area_m2 * livetime_s).evaluate(energy_true.centers, offset, dtype)
+    area = average_area(replace(aeff, area_m2=aeff.area_m2 * livetime_s), energy_true, spectrum)
+    exposure = area.evaluate(energy_true.centers, offset, dtype)
     return Cube(exposure, "m2 s", geom, (energy_true,))
 
 
@@ -49,6 +52,7 @@ def make_map_exposure_reco_energy(
     energy: Axis,
     spectrum: Spectrum,
     dtype: DTypeLike = np.float64,
+    aeff: EffectiveArea | None = None,
 ) -> Cube:
     """Exposure in reconstructed energy for a source of a given spectrum.
 
@@ -61,6 +65,8 @@ def make_map_exposure_reco_energy(
         Exposure in true energy, m2 s.
     dtype : dtype
         Type of the values; they are computed in float64.
+    aeff : EffectiveArea, optional
+        Area that weights the energy dispersion within a wide bin of true energy, beside the spectrum.
 
     Returns
     -------
@@ -72,7 +78,9 @@ def make_map_exposure_reco_energy(
     by_pixel = exposure.data.reshape(energy_true.n_bins, -1)
     offset = exposure.geom.offset_deg(pointing.ra_deg, pointing.dec_deg).ravel()
     pixels = np.flatnonzero((by_pixel.sum(axis=0) > 0) & edisp.offset.inside(offset))
-    kernel, norm = edisp.node_kernels(energy_true.centers, energy.edges_array)  # (k, r, n_offset), (k, n_offset)
+    bins = TrueEnergies.of(energy_true, spectrum)
+    parts = edisp.node_kernels(bins.energy_tev, energy.edges_array)
+    kernel, norm = (bins.mean(part, aeff, edisp.offset.values) for part in parts)  # (k, r, n_offset), (k, n_offset)
     kernel = np.ascontiguousarray((kernel * (flux[:, None] / flux_reco)[..., None]).transpose(2, 1, 0))
     index, fraction = edisp.offset.bracket(offset[pixels])
     reco = np.zeros((energy.n_bins, offset.size), dtype)
@@ -84,7 +92,7 @@ def make_map_exposure_reco_energy(
             reco[:, pixels[part]] = _fold(kernel[ends], norm.T[ends], values, fraction[part])
     for part in _chunks(pixels[(fraction < 0) | (fraction > 1)]):
         # Beyond the outermost nodes the density is clipped, and no longer linear in the offset.
-        beyond = edisp.kernel(energy_true.centers, energy.edges_array, offset[part])
+        beyond = bins.mean(edisp.kernel(bins.energy_tev, energy.edges_array, offset[part]), aeff, offset[part])
         reco[:, part] = np.einsum("krp,kp->rp", beyond, by_pixel[:, part] * flux[:, None]) / flux_reco[:, None]
     return Cube(reco.reshape(energy.n_bins, *exposure.geom.shape), "m2 s", exposure.geom, (energy,))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cubeflow.irf.aeff import EffectiveArea
 from cubeflow.irf.edisp import EnergyDispersion
 from cubeflow.irf.psf import PSF
 from cubeflow.irf.table import Nodes
@@ -13,35 +14,53 @@ from cubeflow.maps.axis import Axis
 from cubeflow.maps.cube import Cube
 from cubeflow.maps.geom import Geometry, make_geometry
 from cubeflow.observation import Pointing
+from cubeflow.products.spectrum import INDEX_2, Spectrum
+from cubeflow.products.true_energy import PSF_PART, TrueEnergies
 
 SUB_PIXELS_PER_RAD_BIN = 4  # the PSF is linear within a radial bin: finer sub-pixels add nothing
 MAX_SUB_PIXELS = 63
 
 
-def make_psf_map(pointing: Pointing, psf: PSF, geom_irf: Geometry, energy_true: Axis, rad: Axis) -> Cube:
+def make_psf_map(
+    pointing: Pointing,
+    psf: PSF,
+    geom_irf: Geometry,
+    energy_true: Axis,
+    rad: Axis,
+    aeff: EffectiveArea | None = None,
+    spectrum: Spectrum = INDEX_2,
+) -> Cube:
     """Point spread function at every pixel of the coarse grid, (energy_true, rad, lat, lon), sr-1.
 
-    It is taken at the bin centres and normalised so that the sum over rad of ``psf 2 pi rad d(rad)`` is 1; zero where
-    the responses give no PSF.
+    It is taken at the bin centres, or averaged over wide bins with the spectrum and the area (see `TrueEnergies`), and
+    normalised so that the sum over rad of ``psf 2 pi rad d(rad)`` is 1; zero where the responses give no PSF.
     """
     offset = geom_irf.offset_deg(pointing.ra_deg, pointing.dec_deg).ravel()
-    density = psf.evaluate(energy_true.centers, offset, rad.centers)  # (energy_true, pixel, rad)
-    by_rad = np.ascontiguousarray(density.swapaxes(1, 2))  # pixels last
+    bins = TrueEnergies.of(energy_true, spectrum, PSF_PART)
+    density = psf.evaluate(bins.energy_tev, offset, rad.centers).swapaxes(1, 2)  # (s, rad, pixel)
+    by_rad = np.ascontiguousarray(bins.mean(density, aeff, offset))
     norm = (_ring_sr(rad) @ by_rad)[:, None]
     by_rad *= np.divide(1.0, norm, out=np.ones_like(norm), where=norm > 0)
     return Cube(by_rad.reshape(energy_true.n_bins, rad.n_bins, *geom_irf.shape), "sr-1", geom_irf, (energy_true, rad))
 
 
 def make_edisp_map(
-    pointing: Pointing, edisp: EnergyDispersion, geom_irf: Geometry, energy_true: Axis, energy: Axis
+    pointing: Pointing,
+    edisp: EnergyDispersion,
+    geom_irf: Geometry,
+    energy_true: Axis,
+    energy: Axis,
+    aeff: EffectiveArea | None = None,
+    spectrum: Spectrum = INDEX_2,
 ) -> Cube:
     """Energy-dispersion kernel at every pixel of the coarse grid, (energy_true, energy, lat, lon).
 
-    It is the probability of each reconstructed energy bin, not renormalised to the energy range; zero where the
-    responses give no dispersion.
+    It is the probability of each reconstructed energy bin, not renormalised to the energy range, at the bin centres, or
+    averaged over wide bins with the spectrum and the area; zero where the responses give no dispersion.
     """
     offset = geom_irf.offset_deg(pointing.ra_deg, pointing.dec_deg)
-    kernel = edisp.kernel(energy_true.centers, energy.edges_array, offset)
+    bins = TrueEnergies.of(energy_true, spectrum)
+    kernel = bins.mean(edisp.kernel(bins.energy_tev, energy.edges_array, offset), aeff, offset)
     return Cube(kernel, "", geom_irf, (energy_true, energy))
 
 

@@ -17,8 +17,9 @@ from cubeflow.products.acceptance import AcceptanceOptions, make_field_rotation,
 from cubeflow.products.counts import make_map_counts
 from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_exposure_true_energy
 from cubeflow.products.kernels import make_edisp_map, make_psf_map
-from cubeflow.products.safe_mask import SafeMaskOptions, make_mask_safe
+from cubeflow.products.safe_mask import SafeMaskOptions, count_cut, make_mask_safe
 from cubeflow.products.spectrum import Spectrum
+from cubeflow.products.true_energy import share_beyond
 
 KEPT = "f4"  # type of maps that are no whole numbers
 Cell = None | bool | int | float | str | Sequence["Cell"] | Mapping[str, "Cell"]
@@ -85,7 +86,7 @@ def reduce_observation(observation: Observation, options: ReduceOptions) -> Redu
     RunRefused
         If a response that is needed is missing, or the assumed spectrum has next to no flux at some energy.
     """
-    pointing, offset_max = observation.pointing, options.offset_max_deg
+    pointing, offset_max, spectrum = observation.pointing, options.offset_max_deg, options.spectrum
     geom = make_cutout(options.geometry, pointing.ra_deg, pointing.dec_deg, offset_max)
     events = observation.events
     if options.gti_filter:
@@ -95,7 +96,7 @@ def reduce_observation(observation: Observation, options: ReduceOptions) -> Redu
         maps["acceptance"] = _acceptance(observation, observation.background, geom, options)
     if observation.aeff is not None:
         exposure = make_map_exposure_true_energy(
-            pointing, observation.livetime_s, observation.aeff, geom, options.energy_true, offset_max, KEPT
+            pointing, observation.livetime_s, observation.aeff, geom, options.energy_true, offset_max, KEPT, spectrum
         )
         if observation.edisp is not None:
             maps["exposure_reco"] = _exposure_reco(observation, observation.edisp, exposure, options)
@@ -104,7 +105,12 @@ def reduce_observation(observation: Observation, options: ReduceOptions) -> Redu
     target_deg = options.geometry.center_deg
     maps["mask_safe"] = make_mask_safe(observation, geom, options.energy, offset_max, options.safe_mask, target_deg)
     gti_s = np.stack([observation.gti.start_s, observation.gti.stop_s], axis=1)
-    return Reduced(maps, gti_s, _row(observation, events, maps))
+    n_cut = count_cut(observation, events, maps["mask_safe"], offset_max, options.safe_mask, target_deg)
+    row = _row(observation, events, maps) | {
+        "counts_cut": n_cut,
+        "beyond_energy_true": _share_beyond(observation, maps, options),
+    }
+    return Reduced(maps, gti_s, row)
 
 
 def _acceptance(observation: Observation, rate: BackgroundRate, geom: Geometry, options: ReduceOptions) -> Cube:
@@ -126,7 +132,7 @@ def _exposure_reco(observation: Observation, edisp: EnergyDispersion, exposure: 
     """Exposure in reconstructed energy; RunRefused for a spectrum so steep that it is beyond any number."""
     with np.errstate(all="ignore"):
         reco = make_map_exposure_reco_energy(
-            exposure, observation.pointing, edisp, options.energy, options.spectrum, KEPT
+            exposure, observation.pointing, edisp, options.energy, options.spectrum, KEPT, observation.aeff
         )
     wrong = np.flatnonzero(~np.isfinite(reco.data).all(axis=(1, 2)))
     if wrong.size:
@@ -140,20 +146,30 @@ def _exposure_reco(observation: Observation, edisp: EnergyDispersion, exposure: 
 
 def _response_maps(observation: Observation, options: ReduceOptions) -> dict[str, Cube]:
     """Maps on the coarse grid of the responses."""
-    pointing, energy_true = observation.pointing, options.energy_true
+    pointing, energy_true, weights = observation.pointing, options.energy_true, (observation.aeff, options.spectrum)
     # A coarse pixel counts if any part of it can lie within the largest offset.
     radius = options.offset_max_deg + options.irf_geometry.pixel_deg * np.sqrt(0.5)
     geom = make_cutout(options.irf_geometry, pointing.ra_deg, pointing.dec_deg, radius)
     maps: dict[str, Cube] = {}
     if observation.aeff is not None:
         maps["irf_exposure"] = make_map_exposure_true_energy(
-            pointing, observation.livetime_s, observation.aeff, geom, energy_true, radius
+            pointing, observation.livetime_s, observation.aeff, geom, energy_true, radius, spectrum=options.spectrum
         )
     if observation.psf is not None:
-        maps["psf"] = make_psf_map(pointing, observation.psf, geom, energy_true, options.rad)
+        maps["psf"] = make_psf_map(pointing, observation.psf, geom, energy_true, options.rad, *weights)
     if observation.edisp is not None:
-        maps["edisp"] = make_edisp_map(pointing, observation.edisp, geom, energy_true, options.energy)
+        maps["edisp"] = make_edisp_map(pointing, observation.edisp, geom, energy_true, options.energy, *weights)
     return {name: cube.to_float32() for name, cube in maps.items()}
+
+
+def _share_beyond(observation: Observation, maps: Mapping[str, Cube], options: ReduceOptions) -> float | None:
+    """Largest share of the counts of a safe energy bin from outside `energy_true`; None without responses or bins."""
+    aeff, edisp, safe = observation.aeff, observation.edisp, maps["mask_safe"].data.any(axis=(1, 2))
+    if aeff is None or edisp is None or not safe.any():
+        return None
+    with np.errstate(all="ignore"):
+        share = share_beyond(aeff, edisp, options.energy_true, options.energy, options.spectrum, options.offset_max_deg)
+    return float(share[safe].max())
 
 
 def _row(observation: Observation, events: EventList, maps: Mapping[str, Cube]) -> dict[str, Cell]:

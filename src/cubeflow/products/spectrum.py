@@ -101,6 +101,7 @@ class TableSpectrum:
 
 
 Spectrum = PowerLaw | LogParabola | ExponentialCutoff | TableSpectrum
+INDEX_2 = PowerLaw()  # assumed where nothing else is said
 
 
 def _power_law(lower: FloatArray, upper: FloatArray, flux: FloatArray, slope: float | FloatArray) -> FloatArray:
