@@ -20,6 +20,11 @@ SOURCE = Source(
 
 
 @pytest.fixture(scope="module")
+def observation(tmp_path_factory):
+    return next(simulated_runs(tmp_path_factory.mktemp("one"), seed=3, n_runs=1, tiny=True))
+
+
+@pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Reduced maps of simulated runs on a source."""
     options = reduce_options((5.0, 5.0), 0.05, (1.2, 20.0, 4), (0.5, 50.0, 24))
@@ -59,6 +64,45 @@ def test_norm_beside_the_model_is_that_outside_an_exclusion(runs):
         neither, _ = norm(FovOptions(), nowhere)
         assert with_model == pytest.approx(with_exclusion, abs=error)
         assert neither > with_exclusion + error
+
+
+def beyond(run, away_deg, sigma_deg):
+    """Source east of a pointing, as far away as wanted."""
+    _, east, _ = basis = sphere.local_basis(run.pointing.ra_deg, run.pointing.dec_deg)
+    angle = np.deg2rad(away_deg)
+    lon, lat = sphere.lon_lat(np.cos(angle) * basis[0] + np.sin(angle) * east)
+    position = Position(frame="icrs", lon_deg=float(lon), lat_deg=float(lat))
+    return Source(position=position, sigma_deg=sigma_deg, amplitude=3e-6, spectrum=PowerLaw(index=2.6))
+
+
+@pytest.mark.parametrize(("away_deg", "pixel_deg"), [(1.05, 0.1), (1.3, 0.1), (1.7, 0.1), (2.6, 0.5)])
+@pytest.mark.parametrize("trim", [True, False])
+def test_a_source_whose_centre_lies_beyond_the_largest_offset_reaches_into_the_field(
+    observation, away_deg, pixel_deg, trim
+):
+    """What it gives well inside is that with a field which holds all of it."""
+
+    def made(offset_max_deg):
+        how = reduce_options(
+            (5.0, 5.0), pixel_deg, (1.2, 20.0, 4), (0.5, 50.0, 24), offset_max_deg=offset_max_deg, trim=trim
+        )
+        run = reduce_observation(observation, how)
+        source = beyond(run, away_deg, 0.4 if away_deg < 2 else 0.7)
+        model = make_model_counts(run.maps, [source])
+        offset = model.geom.offset_deg(run.pointing.ra_deg, run.pointing.dec_deg)
+        return model.data[:, offset < 0.6].sum(axis=1)
+
+    field, wide = made(1.0), made(2.4)
+    assert wide.min() > 0
+    # PSF and dispersion are those at another offset.
+    np.testing.assert_allclose(field, wide, rtol=0.06)
+
+
+def test_nothing_comes_from_farther_than_five_widths(observation):
+    how = reduce_options((5.0, 5.0), 0.1, (1.2, 20.0, 4), (0.5, 50.0, 24), offset_max_deg=1.0)
+    run = reduce_observation(observation, how)
+    assert not make_model_counts(run.maps, [beyond(run, 1.9, 0.1)]).data.any()
+    assert make_model_counts(run.maps, [beyond(run, 1.4, 0.1)]).data.any()
 
 
 def test_a_source_that_the_run_does_not_see_adds_nothing(runs):

@@ -16,6 +16,7 @@ from cubeflow.products.setting import Setting
 from cubeflow.products.spectrum import PowerLaw, Spectrum
 
 STEP = 1e-5  # relative half width of the bin in which the differential flux is taken
+REACH = 5.0  # widths of a Gaussian, beyond which there are 4 in a million of it
 NEEDED = ("exposure", "psf", "edisp", "irf_exposure")
 
 
@@ -38,7 +39,8 @@ class Source:
 def make_model_counts(maps: Mapping[str, Cube], sources: Sequence[Source]) -> Cube | None:
     """Predicted counts, (energy, lat, lon), of all sources in a run, of which `Reduced` has the maps; None without any.
 
-    Those outside the field of view contribute nothing. ValueError if the run lacks a response that is needed.
+    PSF and energy dispersion are those at the centre of a source, or the nearest ones known where it lies beyond the
+    largest offset; what reaches into the field counts. ValueError if the run lacks a response that is needed.
     """
     if not sources:
         return None
@@ -46,13 +48,19 @@ def make_model_counts(maps: Mapping[str, Cube], sources: Sequence[Source]) -> Cu
     if missing:
         raise ValueError(f"sky_model: the run has no {', '.join(missing)}")
     total = zeros("", maps["counts"].geom, *maps["counts"].axes)
-    kept, weight = maps["exposure"], maps["irf_exposure"]
+    kept, grid = maps["exposure"], maps["irf_exposure"].geom
+    responses = (maps[name].data.reshape(-1, *grid.shape) for name in NEEDED[1:])
+    known = np.logical_and.reduce([values.any(axis=0) for values in responses])
     exposure = Cube(kept.data.astype(np.float64), kept.unit, kept.geom, kept.axes)
     for source in sources:
         position = source.position.icrs_deg
-        x, y = weight.geom.pixel_index(*position)
-        if x < 0 or not weight.data[:, int(y), int(x)].any():
-            continue  # the run has no exposure there
+        x, y = grid.pixel_index(*position)
+        if x < 0 or not known[int(y), int(x)]:
+            offset = np.where(known, grid.offset_deg(*position), np.inf)
+            if not offset.min() <= REACH * source.sigma_deg + grid.pixel_deg:
+                continue  # next to nothing of it is in the field
+            lon, lat = sphere.lon_lat(grid.center_vectors[np.unravel_index(offset.argmin(), grid.shape)])
+            position = float(lon), float(lat)
         flux = make_map_source_flux(source, kept.geom, kept.axes[0])
         psf = make_psf_kernel(maps["psf"], *position, kept.geom.pixel_deg)
         total.data[...] += fold_model(flux, exposure, psf, make_edisp_kernel(maps["edisp"], *position)).data
