@@ -132,3 +132,9 @@ def test_damage_to_a_real_file_is_never_accepted(hess_store, tmp_path):
         path.write_bytes(content)
         with pytest.raises(FileRefused, match=r"run.fits.gz"):
             read_hdus(path)
+
+
+def test_background_tables_of_hess_are_interpolated_in_the_logarithm(hess_store):
+    """Their bins of 0.1 deg are narrow: what ``auto`` chooses is what it was before there was a choice."""
+    run = next(read_observation(entry) for entry in open_store(hess_store).runs)
+    assert (run.background.interpolation, run.background.is_linear) == ("auto", False)

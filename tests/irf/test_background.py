@@ -39,7 +39,7 @@ def test_power_law_in_closed_form(index):
 
 
 def test_integral_is_exact_for_kinks_inside_a_bin():
-    background = Background3D(ENERGY, LON, LAT, table(), interpolation="log")
+    background = Background3D(ENERGY, LON, LAT, table())
     kinks = list(background.axes[0].values)
     for lon, lat in ((0.0, 0.0), (1.3, -0.7), (-2.8, 1.9)):
         expected = quad(lambda e, *at: rate_at(background, e, *at), 0.3, 25.0, (lon, lat), points=kinks, epsrel=1e-11)[
@@ -148,7 +148,7 @@ def test_linear_and_logarithmic_differ_between_positions_only():
     rate = np.ones((4, 6, 4))
     rate[:, 3:] = 9.0
     rate[:, 5] = 0.0
-    background = Background3D(ENERGY, LON, LAT, rate, interpolation="log")
+    background = Background3D(ENERGY, LON, LAT, rate)
     linear = replace(background, interpolation="linear")
     # Nodes at -2.5 ... 2.5: 1 and 9 on both sides of 0, 9 and nothing on both sides of 2.
     at = [-0.5, 0.0, 0.5, 2.0, 2.5, 2.9]
@@ -163,7 +163,7 @@ def test_linear_interpolation_keeps_the_sum_over_the_field():
     fall = 10.0 ** -np.array([0, 0, 0, 1, 2, 3])
     rate = np.broadcast_to(fall[:, None], (4, 6, 4))
     edge = np.linspace(-2.5, 2.5, 2001)
-    background = Background3D(ENERGY, LON, LAT, rate.copy(), interpolation="log")
+    background = Background3D(ENERGY, LON, LAT, rate.copy())
     trapezoid = np.trapezoid(fall) / 5.0
     assert replace(background, interpolation="linear").integrate([1.0, 2.0], edge, 0 * edge)[0].mean() == pytest.approx(
         trapezoid, 1e-3
@@ -190,9 +190,9 @@ def test_auto_is_linear_where_the_rate_falls_by_more_than_a_factor_two(fall):
     expected = "linear" if fall > 2 else "log"
     at = [2.2, -1.3, 2.9], [-0.4, 1.3, 1.9]
     for made in (
-        Background3D(ENERGY, LON, LAT, along_lon),
-        Background3D(ENERGY, LON, LAT, along_lat),
-        Background2D(ENERGY, offset, np.ones((4, 6)) * steps),
+        Background3D(ENERGY, LON, LAT, along_lon, interpolation="auto"),
+        Background3D(ENERGY, LON, LAT, along_lat, interpolation="auto"),
+        Background2D(ENERGY, offset, np.ones((4, 6)) * steps, interpolation="auto"),
     ):
         plain = replace(made, interpolation=expected)
         np.testing.assert_array_equal(made.integrate([0.3, 2.0, 9.0], *at), plain.integrate([0.3, 2.0, 9.0], *at))
@@ -205,8 +205,8 @@ def test_auto_looks_at_the_sum_over_energies():
     rate = np.ones((4, 6, 4))
     rate[3, ::2, 1] = 0.0  # of a thousandth of the rate
     rate[3] *= 1e-5
-    assert not Background3D(ENERGY, LON, LAT, rate).is_linear
-    assert Background3D(ENERGY, LON, LAT, 1e5 * rate[3:] * np.ones((4, 1, 1))).is_linear
+    assert not Background3D(ENERGY, LON, LAT, rate, interpolation="auto").is_linear
+    assert Background3D(ENERGY, LON, LAT, 1e5 * rate[3:] * np.ones((4, 1, 1)), interpolation="auto").is_linear
 
 
 def test_shape_is_checked():

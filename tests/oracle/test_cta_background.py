@@ -85,6 +85,7 @@ def test_every_ring_of_the_field_has_the_true_background(cta_store, data_root):
     counts, acceptance = np.zeros((2, 5, len(rings)))
     for obs_id in RUNS:
         run = observed(cta_store, data_root, obs_id)
+        assert (run.background.interpolation, run.background.is_linear) == ("auto", True)
         geom = make_geometry("icrs", "TAN", run.pointing.ra_deg, run.pointing.dec_deg, *GRID)
         ring = np.searchsorted(rings, geom.offset_deg(run.pointing.ra_deg, run.pointing.dec_deg), side="right") - 1
         events = make_map_counts(run.events.select(run.events.mc_id == TRUE_BACKGROUND), geom, energy).data

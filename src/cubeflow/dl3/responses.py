@@ -153,14 +153,14 @@ def read_bkg_3d(table: Table, notes: Notes, hess_dr1: bool = False) -> Backgroun
     energy, lon, lat = (axes[name].edges() for name in ("energy", "detx", "dety"))
     if not mirrored:
         lon, rate = -lon[::-1], np.ascontiguousarray(rate[:, ::-1])  # GADF: DETX grows with decreasing RA or azimuth
-    return Background3D(energy, lon, lat, rate, "ALTAZ" if alignment == "ALTAZ" else "RADEC")
+    return Background3D(energy, lon, lat, rate, "ALTAZ" if alignment == "ALTAZ" else "RADEC", "auto")
 
 
 def read_bkg_2d(table: Table, notes: Notes) -> Background2D:
     """Background rate over the offset; raises RunRefused if it is not finite."""
     axes = read_axes(table, ("energy", "offset"), notes)
     rate = _rate(table, axes, notes, ())
-    return Background2D(axes["energy"].edges(), axes["offset"].nodes(), rate)
+    return Background2D(axes["energy"].edges(), axes["offset"].nodes(), rate, interpolation="auto")
 
 
 def _rate(table: Table, axes: dict[str, TableAxis], notes: Notes, file_order: tuple[str, ...]) -> FloatArray:

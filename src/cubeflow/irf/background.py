@@ -52,7 +52,7 @@ class Background3D:
     lat_edges_deg: FloatArray
     rate: FloatArray
     alignment: Literal["RADEC", "ALTAZ"] = "RADEC"
-    interpolation: Interpolation = "auto"
+    interpolation: Interpolation = "log"
 
     def __post_init__(self) -> None:
         axes = self.energy_edges_tev, self.lon_edges_deg, self.lat_edges_deg
@@ -115,7 +115,7 @@ class Background2D:
     offset: Nodes
     rate: FloatArray
     alignment: Literal["RADEC", "ALTAZ"] = "RADEC"
-    interpolation: Interpolation = "auto"
+    interpolation: Interpolation = "log"
 
     def __post_init__(self) -> None:
         check_shape("BKG: table", self.rate, len(self.energy_edges_tev) - 1, len(self.offset))
