@@ -24,6 +24,7 @@ DEFAULTS = {
     "width": "[4.1 deg, 3.7 deg]",
     "pixel": "0.1 deg",
     "energy": "{min: 1.2 TeV, max: 20 TeV, bins: 4}",
+    "energy_true": "{min: 0.4 TeV, max: 50 TeV, bins: 12}",
     "offset_max": "2 deg",
     "radius": "0.2 deg",
     "irf_pixel": "0.5 deg",
@@ -37,7 +38,7 @@ targets:
     position: {{frame: {frame}, lon: {lon} deg, lat: {lat} deg}}
     geometry: {{frame: {frame}, projection: {projection}, width: {width}, pixel: {pixel}}}
 energy: {energy}
-energy_true: {{min: 0.4 TeV, max: 50 TeV, bins: 12}}
+energy_true: {energy_true}
 irf_grid: {{pixel: {irf_pixel}, rad_bins: 30}}
 offset_max: {offset_max}
 significance: {{radius: {radius}}}
@@ -185,8 +186,14 @@ def test_limits_give_a_result(tmp_path, store, reference, change):
 
 
 REFUSED = {
-    "energies below the responses": ({"energy": "{min: 1 MeV, max: 1 GeV, bins: 2}"}, "no acceptance in safe pixels"),
-    "energies above the responses": ({"energy": "{min: 1 PeV, max: 9 PeV, bins: 2}"}, "no acceptance in safe pixels"),
+    "energies below the responses": (
+        {"energy": "{min: 1 MeV, max: 1 GeV, bins: 2}", "energy_true": "{min: 1 keV, max: 50 TeV, bins: 12}"},
+        "no acceptance in safe pixels",
+    ),
+    "energies above the responses": (
+        {"energy": "{min: 1 PeV, max: 9 PeV, bins: 2}", "energy_true": "{min: 0.4 TeV, max: 20 PeV, bins: 12}"},
+        "no acceptance in safe pixels",
+    ),
     "map far from the runs": ({"lon": 89.5}, "no pixel of the map lies within 2 deg of the pointing"),
     "ring that no pixel reaches": (
         {
