@@ -114,7 +114,7 @@ def test_fault_26_dispersion_is_normalised(bench, accepts, undisturbed):
 
 
 def test_fault_26_dispersion_without_norm_is_masked(bench, accepts, undisturbed):
-    """One true energy, 2.1 TeV, at all offsets: between it and its neighbours these stand alone, others are as before."""
+    """One true energy, 2.1 TeV, at all offsets: up to its neighbours these stand alone, others are as before."""
     bench.values("ENERGY DISPERSION", "MATRIX", put((0, slice(None), slice(None), 3), 0.0))
     accepts(same=False, edisp_without_norm=3)
     edisp, before = bench.data()["edisp"], undisturbed.data()["edisp"]

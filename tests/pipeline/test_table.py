@@ -69,7 +69,7 @@ def test_what_the_axes_of_energy_lose_is_said(results, tmp_path, energy, true, s
     assert [line.partition(":")[0].removeprefix("targets.source.") for line in about] == said
     assert (used["beyond_energy_true"].max() > 0.01) == ("energy_true" in said)
     if "energy_true" in said:
-        assert f"up to {100 * used['beyond_energy_true'].max():.2g} % of the counts" in about[0]
+        assert f"up to {100 * used['beyond_energy_true'].max():.3g} % of the counts" in about[0]
     if "energy" in said:
         assert f"energy: {used['counts_cut'].sum()} counts lie within the thresholds" in about[0]
 

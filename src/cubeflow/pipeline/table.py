@@ -122,7 +122,7 @@ def _say_lost(target: Target, rows: Sequence[Mapping[str, Any]], say: Callable[[
     if beyond > MUCH:
         lower, *_, upper = target.reduce.energy_true.edges
         say(
-            f"targets.{target.name}.energy_true: up to {100 * beyond:.2g} % of the counts of an energy bin come from "
+            f"targets.{target.name}.energy_true: up to {100 * beyond:.3g} % of the counts of an energy bin come from "
             f"true energies outside {lower:g} to {upper:g} TeV: exposures are too small by as much; expected wider"
         )
     cut, safe = (sum(row[name] for row in rows) for name in ("counts_cut", "counts_safe"))
