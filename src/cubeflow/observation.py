@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 DAY_S = 86400.0
 TIME_REFERENCE_MJD = 51910  # 2001-01-01T00:00:00 TT
+TIME_KEYWORDS = {"MJDREFI": TIME_REFERENCE_MJD, "MJDREFF": 0.0, "TIMESYS": "TT", "TIMEUNIT": "s"}  # that, in FITS
+
+
+def to_mjd(time_s: FloatArray) -> FloatArray:
+    """MJD (TT) of TT seconds since `TIME_REFERENCE_MJD`."""
+    return TIME_REFERENCE_MJD + time_s / DAY_S
 
 
 class RunRefused(Exception):

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
+from astropy.time import Time, TimeDelta
 
 import cubeflow
 from cubeflow.config import load_config
@@ -68,6 +70,31 @@ def test_pieces_add_up_to_the_whole(folder, whole, split, pieces):
     assert len(set(table["fov_norm_0"])) == pieces
 
 
+def good_time(store):
+    """Start and stop of the good time intervals of all simulated runs, shape (n, 2), MJD (TT), by astropy."""
+    found = []
+    for path in sorted(store.glob("obs_*.fits.gz")):
+        header, rows = fits.getheader(path, "GTI"), fits.getdata(path, "GTI")
+        zero = Time(header["MJDREFI"], header["MJDREFF"], format="mjd", scale=header["TIMESYS"].lower())
+        found += [(zero + TimeDelta([row["START"], row["STOP"]], format="sec")).tt.mjd for row in rows]
+    return np.array(found)
+
+
+@pytest.mark.parametrize("split", ["gti", "10 min"])
+def test_times_are_those_of_the_piece(folder, whole, split):
+    expected = good_time(folder / "store")
+    table = Table.read(run(folder, f"times-{split.replace(' ', '')}", f"{{split: {split}}}") / "runs.ecsv")
+    start, stop = (np.asarray(table[name]) for name in ("tstart", "tstop"))
+    within = (expected[:, 0] <= start[:, None] + 1e-9) & (stop[:, None] <= expected[:, 1] + 1e-9)
+    if split == "gti":
+        np.testing.assert_allclose(np.stack([start, stop], axis=1), expected, rtol=0, atol=1e-9)
+        np.testing.assert_allclose((stop - start) * 86400, table["ontime"], atol=1e-3)
+    else:
+        assert np.all(stop - start <= 600 / 86400 + 1e-9)
+        assert np.all(start[1:] > stop[:-1] - 1e-9)
+        assert sum(within.any(axis=1)) > len(expected)
+
+
 def test_pieces_are_not_made_twice(folder):
     results = run(folder, "again", "{split: gti}")
     before = {path: path.stat().st_mtime_ns for path in results.rglob("obs/*-piece*/*.h5")}
@@ -87,4 +114,5 @@ def test_selected_time_is_all_that_is_used(folder, whole):
     assert cube.attributes["ontime_s"] == pytest.approx(first + 0.25 * (stop - start), abs=1e-3)
     table = Table.read(results / "runs.ecsv")
     assert sorted(table["status"]) == ["ok", "ok", "skipped"]
+    assert table["tstop"][1] == pytest.approx(middle, abs=1e-9)
     assert "observations.time" in str(table["reason"][table["status"] == "skipped"][0])

@@ -115,6 +115,19 @@ def test_every_column_says_what_it_is_and_no_other(results):
     assert said["ring_off"] == "OFF counts of the ring about the target"
 
 
+def test_times_say_what_they_count_from(results):
+    for form in ("ecsv", "fits"):
+        table = Table.read(results / f"runs.{form}")
+        assert table["tstart"].unit == table["tstop"].unit == "d"
+        assert [table.meta[key] for key in ("TIMESYS", "MJDREFI", "MJDREFF", "TIMEUNIT")] == ["TT", 0, 0.0, "d"]
+    table = Table.read(results / "runs.ecsv")
+    assert table["tstart"].description == "start of the first good time interval, MJD (TT)"
+    assert table["tstop"].description == "end of the last good time interval, MJD (TT)"
+    used = table[table["status"] == "ok"]
+    assert np.all((used["tstop"] - used["tstart"]) * 86400 >= used["ontime"] - 1e-3)
+    assert np.all((used["tstart"] > 51910) & (used["tstop"] < 70000))
+
+
 def test_columns_of_a_run_stay_apart_from_those_of_labels_called_alike():
     row = {"obs_id": 1, "counts_safe": 5, "n_events": 7, "x_status": "ok", "x_2_status": "ok", "x_norm_0": 1.0}
     row |= {"counts_status": "ok", "n_on": 3, "fancy": 0}

@@ -46,7 +46,7 @@ def make_rows(number: int = N_ROWS) -> list[dict]:
         if index % 100 == 50:
             rows.append({**row, "status": "refused", "reason": f"run {20000 + index}: EVENTS: no TIME column"})
             continue
-        row |= {"zenith": float(zenith[index]), "tstart": 1e8 + 2000.0 * index, "livetime": 1600.0}
+        row |= {"zenith": float(zenith[index]), "tstart": 53067.407407 + 0.02 * index, "livetime": 1600.0}
         row |= {"fov_norm_0": float(norm[index]), "fov_norm_err_0": 0.02, "quirks": "no_deadc", "repairs": ""}
         rows.append(row)
     rows[3]["object"] = EVIL
@@ -61,7 +61,8 @@ def make_table(rows: list[dict]) -> Table:
         empty = type(next(value for value in values if value is not None))()
         filled = [empty if value is None else value for value in values]
         mask = [value is None for value in values]
-        table[name] = MaskedColumn(filled, mask=mask, description=f"{name} of a run")
+        unit = "d" if name == "tstart" else None
+        table[name] = MaskedColumn(filled, mask=mask, unit=unit, description=f"{name} of a run")
     return table
 
 

@@ -57,7 +57,7 @@ RUNS = [
         "zenith": 20.0,
         "quirks": "no_deadc time_in_days",
         "repairs": "nan_energy=12",
-        "tstart": 1e8,
+        "tstart": 53067.407407,
         "fov_norm_0": 1.1,
         "fov_norm_err_0": 0.1,
     },

@@ -221,11 +221,10 @@ def tt_minus(scale: str, mjd: float, fraction: float, where: str) -> float:
 
 
 def run_meta(header: Header, where: str, gti: Gti, notes: Notes) -> Header:
-    """Values of an EVENTS header for the run table, TT seconds since the reference and deg; None where it has none.
+    """Values of an EVENTS header for the run table; None where it has none. Times are those of GTI, and not here.
 
     ONTIME is compared with the good time intervals, DEADC with LIVETIME over ONTIME, and what disagrees is counted.
     """
-    frame = read_time_frame(header, where, Notes())
     ontime_s, livetime_s = optional(header, "ONTIME", where), optional(header, "LIVETIME", where)
     deadc = optional(header, "DEADC", where)
     if ontime_s is not None and abs(ontime_s - gti.ontime_s) > ONTIME_TOLERANCE_S:
@@ -233,9 +232,6 @@ def run_meta(header: Header, where: str, gti: Gti, notes: Notes) -> Header:
     if ontime_s and livetime_s and deadc and abs(livetime_s / ontime_s / deadc - 1) > DEADC_TOLERANCE:
         notes.repair("deadc_disagrees")
     n_tels, altitude = optional(header, "N_TELS", where), optional(header, "ALT_PNT", where)
-    times = (optional(header, key, where) for key in ("TSTART", "TSTOP"))
-    second = factor(frame.unit, "s")
-    start_s, stop_s = (None if time is None else time * second + frame.offset_s for time in times)
     return {
         "object": text(header, "OBJECT"),
         "telescope": text(header, "TELESCOP"),
@@ -247,8 +243,6 @@ def run_meta(header: Header, where: str, gti: Gti, notes: Notes) -> Header:
         "azimuth_deg": optional(header, "AZ_PNT", where),
         "ra_object_deg": optional(header, "RA_OBJ", where),
         "dec_object_deg": optional(header, "DEC_OBJ", where),
-        "tstart_s": start_s,
-        "tstop_s": stop_s,
         "header_ontime_s": ontime_s,
         "header_livetime_s": livetime_s,
         "n_tels": None if n_tels is None else int(n_tels),

@@ -19,7 +19,8 @@ Cell = bool | int | float | str | None
 SEVERITY = ("ok", "dropped", "skipped", "refused")
 STATUS = "ok (used for at least one background), dropped (no background), skipped (no overlap with the map) or refused"
 MUCH = 0.01  # share of the counts whose loss is said
-UNITS = {"_deg": "deg", "_s": "s", "_tev": "TeV", "_m": "m"}  # endings of names, which become units
+UNITS = {"_deg": "deg", "_mjd": "d", "_s": "s", "_tev": "TeV", "_m": "m"}  # endings of names, which become units
+TIMES = {"TIMESYS": "TT", "MJDREFI": 0, "MJDREFF": 0.0, "TIMEUNIT": "d"}  # of columns of times, as FITS says it
 
 # Of a run, in the order of the table; headers follow.
 FIRST = {
@@ -31,6 +32,8 @@ FIRST = {
     "ra_pnt": "right ascension of the pointing, ICRS",
     "dec_pnt": "declination of the pointing, ICRS",
     "offset": "separation of the pointing from the target",
+    "tstart": "start of the first good time interval, MJD (TT)",
+    "tstop": "end of the last good time interval, MJD (TT)",
     "ontime": "sum of the good time intervals",
     "livetime": "ontime times DEADC",
     "n_events": "events read",
@@ -42,13 +45,13 @@ FIRST = {
     "beyond_energy_true": "largest share of the counts of a safe energy bin from outside the bins of true energy",
     "energy_threshold": "lower edge of the first safe bin of reconstructed energy",
     "quirks": "deviations of the files from the format",
-    "repairs": "what was repaired or dropped, with how often",
+    "repairs": "what was repaired or dropped in the whole run, with how often",
 }
 HEADERS = {
-    "azimuth": "azimuth of the pointing",
+    "azimuth": "azimuth of the pointing, of the whole run",
     "deadc": "livetime over ontime",
     "dec_object": "declination of the object named in the file",
-    "event_count": "rows of the event list",
+    "event_count": "rows of the event list of the whole run",
     "header_livetime": "LIVETIME of the header",
     "header_ontime": "ONTIME of the header",
     "hi_thres": "upper energy threshold, HI_THRES of the effective area",
@@ -59,9 +62,7 @@ HEADERS = {
     "ra_object": "right ascension of the object named in the file",
     "telescope": "telescope named in the file",
     "timesys": "time system of the header",
-    "tstart": "start, TT since MJD 51910",
-    "tstop": "end, TT since MJD 51910",
-    "zenith": "zenith angle of the pointing",
+    "zenith": "zenith angle of the pointing, of the whole run",
 }
 # Of a background, after its label; those of an energy group end with its number.
 OF_LABEL = {
@@ -140,7 +141,7 @@ def make_table(rows: Sequence[dict[str, Cell]], labels: Sequence[str], key: str)
     """
     from astropy.table import MaskedColumn, Table
 
-    table = Table(meta={"labels": list(labels), "key": key})
+    table = Table(meta={"labels": list(labels), "key": key, **TIMES})
     names = {name: None for row in rows for name in row}
     for name in sorted(names, key=lambda name: _order(_split_unit(name)[0], labels)):
         column, unit = _split_unit(name)

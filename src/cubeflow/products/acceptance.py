@@ -16,7 +16,7 @@ from cubeflow.maps.axis import Axis
 from cubeflow.maps.cube import Cube
 from cubeflow.maps.geom import Geometry
 from cubeflow.maps.horizon import horizontal_offset, zenith_vectors
-from cubeflow.observation import DAY_S, TIME_REFERENCE_MJD, Gti, Pointing, Site
+from cubeflow.observation import Gti, Pointing, Site, to_mjd
 
 BAND_PIXELS = 1 << 13
 STEP_DEG = 1.0
@@ -117,4 +117,4 @@ def _rotating_rate(
 
 def _zenith(time_s: FloatArray, site: Site) -> FloatArray:
     """ICRS unit vectors of the zenith, shape (n, 3), at TT seconds since the time reference."""
-    return zenith_vectors(TIME_REFERENCE_MJD + time_s / DAY_S, site.lon_deg, site.lat_deg)
+    return zenith_vectors(to_mjd(time_s), site.lon_deg, site.lat_deg)

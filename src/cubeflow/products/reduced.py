@@ -12,7 +12,7 @@ from cubeflow.irf.background import BackgroundRate
 from cubeflow.irf.edisp import EnergyDispersion
 from cubeflow.maps import Axis, Cube, Geometry, make_cutout
 from cubeflow.maps.arrays import FloatArray
-from cubeflow.observation import EventList, Observation, Pointing, RunRefused
+from cubeflow.observation import EventList, Observation, Pointing, RunRefused, to_mjd
 from cubeflow.products.acceptance import AcceptanceOptions, make_field_rotation, make_map_hadron_acceptance
 from cubeflow.products.counts import make_map_counts
 from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_exposure_true_energy
@@ -181,6 +181,8 @@ def _row(observation: Observation, events: EventList, maps: Mapping[str, Cube]) 
         "obs_id": observation.obs_id,
         "ra_pnt_deg": observation.pointing.ra_deg,
         "dec_pnt_deg": observation.pointing.dec_deg,
+        "tstart_mjd": float(to_mjd(observation.gti.start_s)[0]),
+        "tstop_mjd": float(to_mjd(observation.gti.stop_s)[-1]),
         "ontime_s": observation.ontime_s,
         "livetime_s": observation.livetime_s,
         # lower edge of the first bin that is safe anywhere

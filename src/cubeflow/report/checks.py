@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps.arrays import FloatArray
-from cubeflow.observation import DAY_S, TIME_REFERENCE_MJD
 from cubeflow.products.profiles import N_SECTORS, OFFSET_WIDTH_DEG, Profiles
 from cubeflow.products.significance import OffSource
 from cubeflow.report.drawing import ALERT, DATA, INK, MANY_POINTS, MODEL, SERIES, SOFT, drawing, grid, to_svg
@@ -99,7 +98,7 @@ def collect_norms(runs: Table, label: str) -> Norms | None:
         return None
     norm, error = norm[found], error[found]
     outlier = np.stack([find_outliers(*pair) for pair in zip(norm.T, error.T, strict=True)], axis=1)
-    mjd = TIME_REFERENCE_MJD + numbers(runs, "tstart")[found] / DAY_S
+    mjd = numbers(runs, "tstart")[found]
     obs_id = np.asarray(runs["obs_id"], np.int64)[found]
     return Norms(obs_id, norm, error, mjd, numbers(runs, "zenith")[found], outlier)
 
@@ -119,7 +118,7 @@ def find_outliers(norm: FloatArray, error: FloatArray) -> NDArray[np.bool_]:
 def draw_norms(norms: Norms, svg_name: str, alt: str) -> str:
     """SVG with one panel each for run, time and zenith angle."""
     order = np.arange(1, norms.obs_id.size + 1, dtype=float)
-    panels = [("run, in order of its number", order), ("start (MJD)", norms.mjd), ("zenith (°)", norms.zenith_deg)]
+    panels = [("run, in order of its number", order), ("start (MJD, TT)", norms.mjd), ("zenith (°)", norms.zenith_deg)]
     with drawing(5.8, 6.2) as figure:
         figure.subplots_adjust(hspace=0.5, top=0.95)
         for index, (title, x) in enumerate(panels):

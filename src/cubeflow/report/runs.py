@@ -84,7 +84,8 @@ def shown_columns(runs: Table, labels: Sequence[str]) -> list[str]:
 def table_parts(runs: Table, shown: Sequence[str]) -> Iterator[str]:
     """Run table as the page's script takes it: JSON, column by column.
 
-    A column whose values are all the same holds that ``value`` alone. Numbers are rounded to seven digits.
+    A column whose values are all the same holds that ``value`` alone. Numbers are rounded to seven digits, times
+    to a second.
     """
     yield f'{{"rows":{len(runs)},"columns":['
     for number, name in enumerate(runs.colnames):
@@ -94,16 +95,17 @@ def table_parts(runs: Table, shown: Sequence[str]) -> Iterator[str]:
 
 def _column_data(column: Column, is_shown: bool) -> dict[str, object]:
     """Column as plain content."""
-    values = [_short(value) for value in column.tolist()]
+    digits = 11 if column.unit == "d" else 7  # of times MJD to a second
+    values = [_short(value, digits) for value in column.tolist()]
     about = {"name": column.name, "unit": str(column.unit or ""), "description": column.description or ""}
     is_same = len(values) > 1 and all(value == values[0] and type(value) is type(values[0]) for value in values)
     content = {"value": values[0]} if is_same else {"values": values}
     return {**{name: text for name, text in about.items() if text}, "shown": is_shown, **content}
 
 
-def _short(value: object) -> object:
+def _short(value: object, digits: int) -> object:
     if isinstance(value, float):
-        return float(f"{value:.7g}") if math.isfinite(value) else None
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
     return value
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cubeflow.maps import Axis, Cube
 from cubeflow.maps.scratch import release, scratch_zeros
-from cubeflow.observation import TIME_REFERENCE_MJD
+from cubeflow.observation import TIME_KEYWORDS
 from cubeflow.products.dataset import response_exposure
 from cubeflow.store.atomic import PathLike, replacing
 from cubeflow.store.content import wcs_keywords
@@ -240,8 +240,7 @@ def _gti_hdu(gti_s: NDArray[np.float64]) -> fits.BinTableHDU:
     """GTI table of TT seconds since the time reference."""
     from astropy.io import fits
 
-    header = fits.Header({"MJDREFI": TIME_REFERENCE_MJD, "MJDREFF": 0.0, "TIMESYS": "TT", "TIMEUNIT": "s"})
-    header.update({"HDUCLASS": "GADF", "HDUCLAS1": "GTI"})
+    header = fits.Header({**TIME_KEYWORDS, "HDUCLASS": "GADF", "HDUCLAS1": "GTI"})
     columns = [fits.Column(name, "D", "s", array=gti_s[:, k]) for k, name in enumerate(("START", "STOP"))]
     return fits.BinTableHDU.from_columns(columns, header, name="GTI")
 

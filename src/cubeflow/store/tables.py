@@ -56,7 +56,7 @@ def _for_fits(table: Table) -> Table:
     from astropy.table import MaskedColumn
 
     out = table[table.colnames[:MAX_FITS_COLUMNS]]
-    out.meta = {"EXTNAME": "RUNS"}
+    out.meta = {"EXTNAME": "RUNS"} | {key: value for key, value in table.meta.items() if key.isupper()}
     for name in out.colnames:
         column = out[name]
         if column.dtype.kind == "U":

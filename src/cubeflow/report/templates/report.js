@@ -16,10 +16,11 @@
     const values = "values" in column ? column.values : [column.value];
     return values.some((value) => typeof value === "number") && !values.some((value) => typeof value === "string");
   };
-  const show = (value) => {
+  const show = (column, row) => {
+    const value = cell(column, row);
     if (value === null || value === undefined) return "";
     if (typeof value !== "number" || Number.isInteger(value)) return String(value);
-    return String(Number(value.toPrecision(5)));
+    return String(Number(value.toPrecision(column.unit === "d" ? 11 : 5))); // of times, MJD to a second
   };
   const compare = (first, second) => {
     const missing = (first === null || first === "") - (second === null || second === "");
@@ -47,7 +48,7 @@
         if (value === null) return false;
         return test(typeof wanted === "number" ? Number(value) : String(value).toLowerCase(), wanted);
       }
-      return shown.some((each) => show(cell(each, row)).toLowerCase().includes(word));
+      return shown.some((each) => show(each, row).toLowerCase().includes(word));
     });
   };
 
@@ -118,7 +119,7 @@
       body.replaceChildren(...part.map((row) => {
         const bad = status && cell(status, row) !== "ok";
         return make("tr", { class: bad ? "bad" : "" }, ...visible.map((column) => {
-          const value = show(cell(column, row));
+          const value = show(column, row);
           const head = column.name === "obs_id";
           const attributes = { class: column.number ? "number" : "text" };
           if (head) attributes.scope = "row";
