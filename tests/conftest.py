@@ -11,6 +11,12 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to record in several processes: each would write its part of the figures over that of the others."""
+    if "VALIDATION_RECORD" in os.environ and config.getoption("numprocesses", None):
+        raise pytest.UsageError("VALIDATION_RECORD: figures are recorded in one process; expected no -n")
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """Folder with the public H.E.S.S. and CTA-1DC data; skips where it is absent."""

@@ -1,6 +1,8 @@
 """Pages that are made from recorded figures are what their text and figures give."""
 
 import json
+import os
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -25,3 +27,12 @@ def test_figures_of_the_validation_come_from_tests_that_exist():
     for name, figure in found.items():
         path, _, test = figure["test"].partition("::")
         assert f"def {test}(" in (REPOSITORY / path).read_text(), name
+
+
+@pytest.mark.parametrize(("processes", "status"), [([], 0), (["-n", "2"], 4)])
+def test_figures_are_recorded_in_one_process(tmp_path, processes, status):
+    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", *processes, "tests/test_floors.py"]
+    environment = {**os.environ, "VALIDATION_RECORD": str(tmp_path / "figures.json"), "PYTEST_ADDOPTS": ""}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.returncode == status
+    assert ("figures are recorded in one process" in done.stderr) == bool(processes)

@@ -6,9 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from cubeflow.dl3.index import open_store
+from cubeflow.dl3.reader import read_observation
+from cubeflow.irf.background import Background3D
 from cubeflow.maps import Axis, Cube
-from cubeflow.products.acceptance import make_map_hadron_acceptance
+from cubeflow.observation import DAY_S, TIME_REFERENCE_MJD, Gti, Site
+from cubeflow.products.acceptance import make_field_rotation, make_map_hadron_acceptance
 from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
+from cubeflow.products.counts import make_map_counts
 from cubeflow.products.kernels import make_psf_kernel, make_psf_map
 from cubeflow.products.ring_background import RingOptions, make_map_ring_background
 
@@ -112,9 +117,6 @@ def test_pixels_outside_the_exclusion_map_are_lost(observation, record):
 
 
 def test_events_outside_the_good_time_are_kept_by_gammapy(hess_gammapy, hess_store, record):
-    from cubeflow.dl3.index import open_store
-    from cubeflow.dl3.reader import read_observation
-
     lost = []
     for entry in open_store(hess_store).runs:
         run = read_observation(entry)
@@ -206,3 +208,109 @@ def test_a_bin_across_the_edge_of_the_table_keeps_what_is_inside(observation, re
         record(f"edge.{name}.ours", made.data.sum(), "counts", f"background of a bin {name} the table's edge, ours")
     assert sums["across"][1] == pytest.approx(sums["inside"][1], rel=1e-6)
     assert sums["across"][0] < 0.1 * sums["inside"][0]
+
+
+def test_directions_in_single_precision_move_events(hess_gammapy, record):
+    """RX J1713.7-3946 on a galactic grid: the same columns as double precision numbers give gammapy our counts."""
+    from astropy.coordinates import SkyCoord
+    from gammapy.data import EventList
+    from gammapy.maps import Map, MapAxis, WcsGeom
+
+    target = SkyCoord(258.35, -39.77, unit="deg")
+    table = hess_gammapy.obs_table
+    near = SkyCoord(table["RA_PNT"], table["DEC_PNT"], unit="deg").separation(target).deg < 2.5
+    energy = MapAxis.from_energy_bounds("0.5 TeV", "50 TeV", 4)
+    geom = WcsGeom.create(skydir=target, proj="CAR", frame="galactic", width=6, binsz=0.02, axes=[energy])
+    moved = {"single": 0.0, "double": 0.0}
+    for obs_id in table["OBS_ID"][near]:
+        observation = hess_gammapy.obs(obs_id)
+        parts = plain_parts(observation, lon_east=True)
+        ours = make_map_counts(parts.events, plain_geometry(geom), plain_axis(energy)).data
+        double = observation.events.table.copy()
+        for name in ("RA", "DEC"):
+            double[name] = double[name].astype(float)
+        for name, events in (("single", observation.events), ("double", EventList(double))):
+            theirs = Map.from_geom(geom)
+            theirs.fill_events(events)
+            moved[name] += np.abs(ours - theirs.data).sum() / 2  # missed in one pixel, found in another
+    record("float32.runs", near.sum(), "", "runs on RX J1713.7-3946")
+    for name, number in moved.items():
+        how = f"RX J1713.7-3946, events in another pixel, gammapy's directions in {name} precision"
+        record(f"float32.{name}", number, "counts", how)
+    assert near.sum() == 15
+    assert moved["double"] == 0
+    assert 5 < moved["single"] < 100
+
+
+def test_energy_dispersion_that_is_not_normalised(cta_store, data_root, cta_gammapy, record):
+    """CTA-1DC: columns integrate to 340 and 1020 at two offsets; normalised first, those of gammapy are ours."""
+    import astropy.units as u
+    from gammapy.irf import EnergyDispersion2D
+    from gammapy.maps import MapAxis
+
+    energy, limit, offset = 0.437, 0.4, 0.1
+    theirs = cta_gammapy.obs(111140).edisp
+    axes = {
+        "energy_axis": MapAxis.from_energy_edges([1e-4, limit, 1e3], unit="TeV"),
+        "energy_axis_true": MapAxis.from_energy_edges([0.999 * energy, 1.001 * energy], unit="TeV", name="energy_true"),
+    }
+    migra = theirs.axes["migra"].edges.value
+    norm = np.einsum("emo,m->eo", theirs.data, np.diff(migra))
+    first = np.divide(theirs.data, norm[:, None], out=np.zeros(theirs.data.shape), where=norm[:, None] > 0)
+    normalised = EnergyDispersion2D(axes=theirs.axes, data=first)
+    edisp = read_observation(open_store(cta_store, [data_root / "cta-1dc"]).runs[0]).edisp
+    # The table itself: the column of the nearest bins, summed by hand.
+    k = np.abs(np.log(theirs.axes["energy_true"].center.value / energy)).argmin()
+    shared = np.clip(np.minimum(migra[1:], limit / energy) - migra[:-1], 0.0, None)
+    found = {
+        "table": first[k, :, 0] @ shared,
+        "ours": edisp.kernel([energy], [1e-4, limit], [offset])[0, 0, 0],
+        "theirs": theirs.to_edisp_kernel(offset=offset * u.deg, **axes).data[0, 0],
+        "theirs normalised": normalised.to_edisp_kernel(offset=offset * u.deg, **axes).data[0, 0],
+    }
+    for who, probability in found.items():
+        how = f"CTA-1DC, P(E < {limit} TeV) for {energy} TeV at {offset} deg, {who}"
+        record(f"edisp.norm.{who}", probability, "", how)
+    assert norm[k, 1] > 2 * norm[k, 0]
+    assert found["ours"] == pytest.approx(found["theirs normalised"], rel=0.01)
+    assert found["ours"] == pytest.approx(found["table"], abs=0.03)
+    assert found["theirs"] > found["table"] + 0.08
+
+
+def test_a_gap_turns_no_field(observation, record):
+    """Two parts of a run, 110 minutes apart, and a background that leans towards one side of the telescopes.
+
+    gammapy, asked for each part by itself, gives ours.
+    """
+    import astropy.units as u
+    from gammapy.irf import Background3D as TheirBackground3D
+    from gammapy.makers.utils import make_map_background_irf
+
+    bkg, start = observation.bkg, observation.gti.time_start[0]
+    lean = 1 + 0.5 * bkg.axes["fov_lon"].center.to_value("deg")[:, None] / 2.5
+    rate = bkg.quantity.to_value("s-1 TeV-1 sr-1") * lean
+    theirs = TheirBackground3D(axes=bkg.axes, data=rate, unit="s-1 TeV-1 sr-1", fov_alignment="ALTAZ")
+    geom, location = geometry(5, 0.25, 2), observation.observatory_earth_location
+
+    def background(begin_s, ontime_s):
+        arguments = observation.pointing, ontime_s * u.s, theirs, geom, start + begin_s * u.s
+        return make_map_background_irf(*arguments, location=location, oversampling=32).data
+
+    parts = plain_parts(observation, lon_east=True)
+    lon_edges = -bkg.axes["fov_lon"].edges.to_value("deg")[::-1]  # gammapy's grows against the azimuth
+    table = parts.background
+    ours = Background3D(table.energy_edges_tev, lon_edges, table.lat_edges_deg, rate[:, ::-1], "ALTAZ")
+    begin = (start.tt.mjd - TIME_REFERENCE_MJD) * DAY_S
+    gti = Gti(begin + np.array([0.0, 7200.0]), begin + np.array([600.0, 7800.0]))
+    rotation = make_field_rotation(gti, Site(location.lon.deg, location.lat.deg), parts.pointing)
+    where, axis = plain_geometry(geom), plain_axis(geom.axes["energy"])
+    made = make_map_hadron_acceptance(parts.pointing, 1200.0, ours, where, axis, rotation=rotation).data
+    each, at_once = background(0.0, 600.0) + background(7200.0, 600.0), background(0.0, 1200.0)
+    inner = where.offset_deg(parts.pointing.ra_deg, parts.pointing.dec_deg) < 2
+    size = {}
+    for name, expected in (("each", each), ("at once", at_once)):
+        size[name] = np.abs(expected.sum(axis=0)[inner] / made.sum(axis=0)[inner] - 1).max()
+        how = f"ALTAZ background, two intervals, gammapy asked {name}: largest difference of a pixel"
+        record(f"gaps.{name}", size[name], "", how)
+    assert size["each"] < 0.01
+    assert size["at once"] > 0.1
