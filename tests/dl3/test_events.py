@@ -189,3 +189,37 @@ def test_different_time_frames_are_converted(read):
     for obs in (shifted, utc):
         np.testing.assert_allclose(obs.gti.start_s, plain.gti.start_s, rtol=0, atol=2e-6)
         assert obs.repairs == {}
+
+
+def region(value, kind="POS(RA,DEC)"):
+    return {
+        "DSTYP1": "TIME",
+        "DSVAL1": "TABLE",
+        "DSTYP2": "ENERGY",
+        "DSVAL2": "0.03:160",
+        "DSTYP3": kind,
+        "DSVAL3": value,
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "reach"),
+    [
+        ("CIRCLE(83.6,22.5,5)", 5.0),
+        ("circle(83.6000001, 22.5, 2.5E0)", 2.5),
+        ("CIRCLE(83.6,21.3,5.)", 3.8),
+        ("CIRCLE(83.6,-22.5,5)", 0.0),
+    ],
+)
+def test_events_reach_to_the_rim_of_their_region(read, value, reach):
+    obs = read(events=region(value))
+    assert obs.meta["events_offset_max_deg"] == pytest.approx(reach, abs=1e-3)
+    assert obs.repairs == {}
+
+
+@pytest.mark.parametrize("value", ["BOX(83.6,22.5,5,5,0)", "CIRCLE(83.6,22.5)", "CIRCLE(1.2.3,22.5,5)", ""])
+def test_another_region_is_counted(read, value):
+    obs = read(events=region(value))
+    assert obs.meta["events_offset_max_deg"] is None
+    assert obs.repairs == {"region_not_read": 1}
+    assert read().meta["events_offset_max_deg"] is None

@@ -55,6 +55,17 @@ def test_conditions(kind, header, columns, expected):
     assert found == expected
 
 
+CTOBSSIM = {"HDUCLAS1": "EVENTS", "NMCIDS": 1, "MID00001": 1, "MMN00001": "Background model"}
+
+
+@pytest.mark.parametrize("creator", ["ctobssim (1.4.0)", "GammaLib", "ctselect", None])
+def test_ctobssim_is_known_by_the_models_that_it_lists(creator):
+    header = CTOBSSIM if creator is None else {**CTOBSSIM, "CREATOR": creator}
+    assert header_quirks(Facts("events", header, {})) == ["ctobssim-background-per-livetime"]
+    for key in ("NMCIDS", "MID00001", "MMN00001"):
+        assert header_quirks(Facts("events", {k: v for k, v in header.items() if k != key}, {})) == []
+
+
 def test_notes_keep_order_add_up_and_refuse_unknown_names():
     notes = Notes()
     notes.repair("a", 2)

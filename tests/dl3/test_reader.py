@@ -1,13 +1,14 @@
 """Whole runs: what comes out of a valid one, and what happens to each fault."""
 
 import contextlib
+import hashlib
 
 import numpy as np
 import pytest
 
 from cubeflow.dl3.files import InputChanged, digest_file
 from cubeflow.dl3.index import StoreError, open_store
-from cubeflow.dl3.reader import ReadOptions, read_gti_and_site, read_observation
+from cubeflow.dl3.reader import ReadOptions, read_enclosure, read_gti_and_site, read_observation
 from cubeflow.observation import RunRefused
 
 HESS = {"CREATOR": "SASH FITS::EventListWriter", "HDUVERS": "0.2"}
@@ -174,6 +175,41 @@ def test_point_like_with_table_and_without_radius(read, stores):
     obs = read(edit, aeff={"HDUCLAS3": "POINT-LIKE"})
     np.testing.assert_allclose(obs.rad_max.rad_max_deg, 0.1 + 0.01 * np.arange(15).reshape(3, 5).T, rtol=1e-6)
     assert read(aeff={"HDUCLAS3": "POINT-LIKE"}).quirks == ("rad-max-missing",)
+
+
+def test_rad_max_tells_where_nothing_else_does(read, stores):
+    def edit(run):
+        run["rad_max"] = stores.rad_max_table()
+
+    by_key, by_table = read(aeff={"HDUCLAS3": None, "RAD_MAX": 0.11}), read(edit, aeff={"HDUCLAS3": None})
+    for obs in (by_key, by_table):
+        assert obs.point_like
+        assert (obs.psf, obs.background) == (None, None)
+        assert obs.quirks == ("point-like-by-rad-max",)
+    assert by_key.rad_max.rad_max_deg.item() == 0.11
+    assert not read(aeff={"HDUCLAS3": None}).point_like
+
+
+@pytest.mark.parametrize(
+    ("aeff", "kind"),
+    [
+        ({}, -1),
+        ({"HDUCLAS3": "point-like"}, 1),
+        ({"HDUCLAS3": None}, -1),
+        ({"HDUCLAS3": None, "RAD_MAX": 0.1}, 1),
+        ({"RAD_MAX": 0.1}, -1),
+    ],
+)
+def test_the_kind_is_that_of_the_whole_run(read, stores, tmp_path, aeff, kind):
+    assert read(aeff=aeff).point_like is (kind == 1)
+    entry = open_store(tmp_path).runs[0]
+    (path,) = {ref.path for ref in entry.hdus}
+    digests = {str(path): digest_file(path)}
+    assert read_enclosure(entry, digests) == kind
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(InputChanged, match="start again"):
+        read_enclosure(entry, digests)
+    assert read_enclosure(entry, {str(path): hashlib.sha256(path.read_bytes()).hexdigest()}) == 0
 
 
 def test_full_enclosure_ignores_rad_max_key(read):

@@ -2,6 +2,7 @@
 
 import random
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,3 +139,18 @@ def test_background_tables_of_hess_are_interpolated_in_the_logarithm(hess_store)
     """Their bins of 0.1 deg are narrow: what ``auto`` chooses is what it was before there was a choice."""
     run = next(read_observation(entry) for entry in open_store(hess_store).runs)
     assert (run.background.interpolation, run.background.is_linear) == ("auto", False)
+
+
+def test_ctobssim_is_known_whatever_wrote_the_file_last(data_root, cta_store, cta, tmp_path):
+    """The background of run 111140 stays per livetime where CREATOR names another program."""
+    entry = next(run for run in open_store(cta_store, [data_root / "cta-1dc"]).runs if run.obs_id == 111140)
+    (events,) = (ref.path for ref in entry.hdus if ref.hdu_type == "events")
+    path = tmp_path / events.name
+    content = events.read_bytes()
+    assert content.count(b"'ctobssim (1.4.0)'") == 1
+    path.write_bytes(content.replace(b"'ctobssim (1.4.0)'", b"'GammaLib'        "))
+    hdus = tuple(ref._replace(path=path) if ref.path == events else ref for ref in entry.hdus)
+    again = read_observation(replace(entry, hdus=hdus))
+    np.testing.assert_array_equal(again.background.rate, cta.background.rate)
+    assert "ctobssim-background-per-livetime" in again.quirks
+    assert again.meta["events_offset_max_deg"] == 5.0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 import cubeflow
 from cubeflow.products.reduced import reduce_observation
@@ -18,12 +19,36 @@ PAGE = Path(__file__).parents[2] / "docs" / "notebook.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+def with_events_outside(folder: Path):
+    """Simulated run whose last good time interval ends early: events after it are no counts."""
+    next(simulated_runs(folder, n_runs=1, sources=((*TARGET_DEG, 1.0),)))
+    with fits.open(folder / "obs_100001.fits.gz", mode="update") as hdus:
+        gti = hdus["GTI"]
+        gti.data["STOP"][-1] -= 0.4 * (gti.data["STOP"][-1] - gti.data["START"][-1])
+        del gti.header["CHECKSUM"], gti.header["DATASUM"]
+    run = cubeflow.read_observation(cubeflow.open_store(folder).runs[0])
+    assert run.repairs["events_outside_gti"] > 100
+    return run
+
+
+def test_the_api_example_counts_good_time_only(tmp_path, monkeypatch):
+    run = with_events_outside(tmp_path / "results" / "demo-dl3")
+    monkeypatch.chdir(tmp_path)
+    (code,) = (block for block in BLOCK.findall(PAGE.with_name("api.md").read_text()) if "make_map_counts" in block)
+    made: dict[str, object] = {}
+    exec(compile(code, "api.md", "exec"), made)
+    good = run.gti.contains(run.events.time_s) & (run.events.energy_tev >= 1) & (run.events.energy_tev < 10)
+    ix, iy = made["geom"].pixel_index(run.events.ra_deg[good], run.events.dec_deg[good])
+    near = made["geom"].offset_deg(run.pointing.ra_deg, run.pointing.dec_deg) < 2.0
+    assert made["counts"].data.sum() == np.count_nonzero(near[iy, ix] & (ix >= 0))
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """What the first block makes, and its run."""
     pytest.importorskip("matplotlib").use("agg")
     folder = tmp_path_factory.mktemp("notebook")
-    run = next(simulated_runs(folder / "results" / "demo-dl3", n_runs=1, sources=((*TARGET_DEG, 1.0),)))
+    run = with_events_outside(folder / "results" / "demo-dl3")
     made: dict[str, object] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cubeflow.irf.table import nodes_from_edges
 from cubeflow.observation import RunRefused
 from cubeflow.products.acceptance import AcceptanceOptions
 from cubeflow.products.counts import make_map_counts
@@ -118,3 +119,42 @@ def test_a_response_that_begins_above_offset_0_leaves_no_safe_pixel_without_expo
     assert safe.any()
     assert (maps["exposure"].data[3][safe] > 0).all()
     assert (maps["exposure_reco"].data[1][safe] > 0).all()
+
+
+def aeff_of(observation, lower, upper, n_offset=4):
+    edges = np.linspace(lower, upper, n_offset + 1)
+    offset = nodes_from_edges(edges[:-1], edges[1:], log=False)
+    aeff = observation.aeff
+    return replace(observation, aeff=replace(aeff, offset=offset, area_m2=np.repeat(aeff.area_m2[:, :1], n_offset, 1)))
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "n_offset", "limits"),
+    [
+        (0.0, 2.0, 4, ""),
+        (0.0, 1.5, 4, "effective area from 0 to 1.5 deg only"),
+        (0.3, 2.5, 4, "effective area from 0.3 to 2.5 deg only"),
+        (0.39, 0.41, 1, "effective area in one bin from 0.39 to 0.41 deg only"),
+    ],
+)
+def test_where_the_exposure_ends_is_said(observation, lower, upper, n_offset, limits):
+    made = reduce_observation(aeff_of(observation, lower, upper, n_offset), options())
+    assert (made.row["limits"], made.row["is_pointlike"]) == (limits, False)
+    offset = made.maps["exposure"].geom.offset_deg(observation.pointing.ra_deg, observation.pointing.dec_deg)
+    exposed = offset[made.maps["exposure"].data[-1] > 0]
+    assert exposed.size == 0 or (exposed.min() >= lower and exposed.max() <= upper)
+
+
+@pytest.mark.parametrize(
+    ("reach", "limits"), [(1.2, "events up to 1.2 deg from the pointing only"), (2.0, ""), (None, "")]
+)
+def test_where_the_events_end_is_said(observation, reach, limits):
+    known = replace(observation, meta={**observation.meta, "events_offset_max_deg": reach})
+    row = reduce_observation(known, options()).row
+    assert (row["limits"], row.get("events_offset_max_deg")) == (limits, reach)
+
+
+def test_point_like_is_said(observation):
+    row = reduce_observation(replace(observation, point_like=True), options()).row
+    assert row["is_pointlike"] is True
+    assert row["limits"] == "point-like: the exposure holds inside the cut on direction only"

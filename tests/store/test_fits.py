@@ -265,3 +265,20 @@ def test_gammapy_verifies_the_checksum_of_the_list():
     content = from_yaml(datasets_yaml(named).decode(), checksum=True)  # a wrong checksum is a warning, an error here
     assert [tuple(each.values()) for each in content["datasets"]] == named
     assert list(content["datasets"][0]) == ["name", "type", "filename"]
+
+
+@pytest.mark.filterwarnings("default::DeprecationWarning")
+def test_gammapy_is_told_what_the_exposure_is(tmp_path):
+    """As its own makers tell it, so that nothing is corrected twice for the cut."""
+    import astropy.units as u
+    from gammapy.datasets import MapDataset
+
+    maps = make_maps(GEOMETRIES["icrs-tan"])
+    for is_pointlike in (True, False):
+        path = tmp_path / f"{is_pointlike}.fits.gz"
+        write_dataset_fits(path, maps, GTI_S, LIVETIME_S, is_pointlike=is_pointlike)
+        dataset = MapDataset.read(path)
+        exposures = dataset.exposure, dataset.psf.exposure_map, dataset.edisp.exposure_map
+        for exposure in exposures:
+            assert exposure.meta["is_pointlike"] == is_pointlike
+            assert u.Quantity(exposure.meta["livetime"]) == LIVETIME_S * u.s

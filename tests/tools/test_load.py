@@ -30,10 +30,14 @@ def path(tmp_path):
         "edisp": cube("", TRUE, ENERGY, geom=IRF),
         "irf_exposure": cube("m2 s", TRUE, geom=IRF),
     }
-    about = {"target": "crab", "label": "fov", "livetime_s": 1512.5}
+    about = {"target": "crab", "label": "fov", "livetime_s": 1512.5, "is_pointlike": True}
     gti_s = np.array([[10.0, 20.0], [40.0, 65.0]])
     write_artifact(tmp_path / "cube.h5", Artifact("cube", KEY, 1, {**maps, "gti_s": gti_s}, about, {"a": 1}))
-    write_artifact(tmp_path / "run.h5", Artifact("reduced", KEY, 1, maps, {}, {}))
+    row = {"livetime_s": 321.25, "is_pointlike": True}
+    write_artifact(tmp_path / "run.h5", Artifact("reduced", KEY, 1, maps, {"status": "ok", "row": row}, {}))
+    write_artifact(tmp_path / "stack.h5", Artifact("stack", KEY, 1, maps, {"livetime_s": 99.5}, {}))
+    only = {"background": maps["background"]}
+    write_artifact(tmp_path / "background.h5", Artifact("background", KEY, 1, only, {"row": {"norm": [1.0]}}, {}))
     return tmp_path / "cube.h5"
 
 
@@ -58,6 +62,8 @@ def test_a_cube_is_a_dataset_of_gammapy(path):
     np.testing.assert_array_equal(dataset.psf.psf_map.data, loaded.maps["psf"].data)
     assert dataset.psf.exposure_map.data.shape == (2, 1, *IRF.shape)
     assert dataset.exposure.meta["livetime"] == 1512.5 * units.s
+    assert dataset.exposure.meta["is_pointlike"] is True
+    assert dataset.psf.exposure_map.meta == dataset.edisp.exposure_map.meta == dataset.exposure.meta
     assert dataset.info_dict()["livetime"] == 1512.5 * units.s
     assert dataset.gti.time_sum.to_value("s") == pytest.approx(35.0)
     assert dataset.gti.time_ref.tt.mjd == TIME_REFERENCE_MJD
@@ -68,4 +74,10 @@ def test_any_other_artifact_is_maps(path):
     pytest.importorskip("gammapy")
     maps = cubeflow.load(path.with_name("run.h5")).to_gammapy()
     assert maps["exposure"].unit == "m2 s"
+    for name in ("exposure", "irf_exposure"):
+        assert maps[name].meta == {"livetime": 321.25 * units.s, "is_pointlike": True}
+    assert maps["counts"].meta == {}
+    stacked = cubeflow.load(path.with_name("stack.h5")).to_gammapy()
+    assert stacked["exposure"].meta["livetime"] == 99.5 * units.s
+    assert list(cubeflow.load(path.with_name("background.h5")).to_gammapy()) == ["background"]
     assert [axis.name for axis in maps["psf"].geom.axes] == ["rad", "energy_true"]

@@ -161,6 +161,8 @@ class StackOptions:
     """Mean number of runs in a batch, which is one job."""
     fanout: Annotated[int, Setting(least=2, most=1024)] = 16
     """Mean number of stacks that are stacked into one."""
+    mixed: bool = False
+    """Without a background, stack point-like and full-enclosure exposures together; else those of most runs."""
 
 
 @dataclass(frozen=True)

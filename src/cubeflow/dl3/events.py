@@ -7,6 +7,7 @@ FITS standard and gammapy do): a UTC header shifts the epoch, never the rate. Th
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import replace
 from typing import NamedTuple
@@ -31,6 +32,8 @@ SCALES = ("TT", "TDT", "ET", "TDB", "TAI", "IAT", "GPS", "UTC")
 FRAME_KEYS = ("MJDREFI", "MJDREFF", "TIMESYS")
 ONTIME_TOLERANCE_S = 1.0
 DEADC_TOLERANCE = 0.01
+_NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:E[-+]?\d+)?)"
+CIRCLE = re.compile(rf"CIRCLE\({_NUMBER},{_NUMBER},{_NUMBER}\)")
 
 
 def read_events(table: Table, notes: Notes, duplicates: str = "refuse") -> EventList:
@@ -220,7 +223,7 @@ def tt_minus(scale: str, mjd: float, fraction: float, where: str) -> float:
     return float(((tai1 - erfa.DJM0 - mjd) + (tai2 - fraction)) * DAY_S) + TT_MINUS_TAI_S
 
 
-def run_meta(header: Header, where: str, gti: Gti, notes: Notes) -> Header:
+def run_meta(header: Header, where: str, gti: Gti, pointing: Pointing, notes: Notes) -> Header:
     """Values of an EVENTS header for the run table; None where it has none. Times are those of GTI, and not here.
 
     ONTIME is compared with the good time intervals, DEADC with LIVETIME over ONTIME, and what disagrees is counted.
@@ -233,6 +236,7 @@ def run_meta(header: Header, where: str, gti: Gti, notes: Notes) -> Header:
         notes.repair("deadc_disagrees")
     n_tels, altitude = optional(header, "N_TELS", where), optional(header, "ALT_PNT", where)
     return {
+        "events_offset_max_deg": read_reach(header, pointing, notes),
         "object": text(header, "OBJECT"),
         "telescope": text(header, "TELESCOP"),
         "instrument": text(header, "INSTRUME"),
@@ -247,6 +251,24 @@ def run_meta(header: Header, where: str, gti: Gti, notes: Notes) -> Header:
         "header_livetime_s": livetime_s,
         "n_tels": None if n_tels is None else int(n_tels),
     }
+
+
+def read_reach(header: Header, pointing: Pointing, notes: Notes) -> float | None:
+    """Offset in deg, to a thousandth, up to which all events were kept; None if the header tells of no region.
+
+    Programs of ctools keep events in a circle, and write it as DSVALn of DSTYPn = POS(RA,DEC).
+    """
+    reach = None
+    for key in header:
+        if key.startswith("DSTYP") and text(header, key).upper() == "POS(RA,DEC)":
+            circle = CIRCLE.fullmatch(text(header, f"DSVAL{key[5:]}").upper().replace(" ", ""))
+            if circle is None:
+                notes.repair("region_not_read")
+                continue
+            ra_deg, dec_deg, radius_deg = map(float, circle.groups())
+            apart_deg = angular_distance_deg((ra_deg, dec_deg), (pointing.ra_deg, pointing.dec_deg))
+            reach = round(max(0.0, radius_deg - float(apart_deg)), 3)
+    return reach
 
 
 def optional(header: Header, key: str, where: str) -> float | None:

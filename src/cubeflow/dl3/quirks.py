@@ -46,8 +46,8 @@ def is_hess_dr1(events: Facts) -> bool:
 
 
 def is_ctobssim(events: Facts) -> bool:
-    """Whether events were simulated by ctobssim of ctools."""
-    return events.text("CREATOR").startswith("ctobssim")
+    """Whether events were simulated by ctobssim of ctools, which lists its models; CREATOR may be a later program."""
+    return {"NMCIDS", "MID00001", "MMN00001"} <= events.header.keys()
 
 
 def _lacks_thresholds(facts: Facts) -> bool:
@@ -78,6 +78,7 @@ _TABLE = (
     Quirk("edisp-per-bin", "EDISP is a probability per migra bin; divided by the bin width", ("edisp",)),
     Quirk("sigma1-zero", "PSF_3GAUSS with SIGMA_1 = 0: no PSF in these cells", ("psf",)),
     Quirk("background-empty-energies", "background is zero in whole energy bins", ("bkg",)),
+    Quirk("point-like-by-rad-max", "no HDUCLAS3, but RAD_MAX: point-like", ("aeff",)),
     Quirk("rad-max-missing", "point-like, but neither RAD_MAX nor a RAD_MAX_2D table", ("aeff",)),
     Quirk("ra-wrapped", "right ascension outside 0 to 360 deg; wrapped", ("events",)),
     Quirk("events-not-sorted", "events are not in order of time", ("events",)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,7 +23,7 @@ from cubeflow.dl3.entries import (
 )
 from cubeflow.dl3.events import note_odd_events, read_deadc, read_events, read_gti, read_pointing, read_site, run_meta
 from cubeflow.dl3.files import FileRefused, InputChanged
-from cubeflow.dl3.hdus import Hdu, Table, open_table, read_hdus
+from cubeflow.dl3.hdus import Hdu, Header, Table, open_table, read_hdus
 from cubeflow.dl3.quirks import RESPONSES, Facts, Notes, header_quirks, is_ctobssim, is_hess_dr1
 from cubeflow.dl3.responses import READERS, rad_max_from_key, read_bkg_3d
 from cubeflow.irf.rad_max import RadMax
@@ -67,7 +67,7 @@ class _Response(NamedTuple):
 
     value: Any
     notes: Notes
-    point_like: bool
+    header: Header
     rad_max: RadMax | None
 
 
@@ -110,12 +110,13 @@ def read_observation(entry: RunEntry, options: ReadOptions | None = None) -> Obs
         aeff = responses["aeff"]
         values = {hdu_type: response.value for hdu_type, response in responses.items()}
         rad_max = values.get("rad_max", aeff.rad_max)
-        if aeff.point_like and rad_max is None:
-            notes.quirk("rad-max-missing")
+        point_like = is_pointlike(aeff.header, refs)
+        if point_like and (rad_max is None or not text(aeff.header, "HDUCLAS3")):
+            notes.quirk("rad-max-missing" if rad_max is None else "point-like-by-rad-max")
         background = values.get("bkg")
         if is_ctobssim(facts) and background is not None:
             background = replace(background, rate=background.rate * deadc)  # theirs is per livetime
-        meta = {**run_meta(header, where, gti, notes), "deadc": deadc, "event_count": len(table.rows)}
+        meta = {**run_meta(header, where, gti, pointing, notes), "deadc": deadc, "event_count": len(table.rows)}
         meta |= {"lo_thres_tev": aeff.value.lo_thres_tev, "hi_thres_tev": aeff.value.hi_thres_tev}
         return Observation(
             obs_id=entry.obs_id,
@@ -128,7 +129,7 @@ def read_observation(entry: RunEntry, options: ReadOptions | None = None) -> Obs
             psf=values.get("psf"),
             background=background,
             rad_max=rad_max,
-            point_like=aeff.point_like,
+            point_like=point_like,
             site=read_site(header, where),
             quirks=tuple(sorted(notes.quirks)),
             repairs=dict(sorted(notes.repairs.items())),
@@ -143,6 +144,23 @@ def read_gti_and_site(entry: RunEntry) -> tuple[Gti, Site | None]:
         require_types(refs, ("events", "gti"))
         events, gti = (_open_table(refs[kind], _source(refs[kind].path, None), Notes()) for kind in ("events", "gti"))
         return read_gti(gti, Notes()), read_site(events.header, str(events.hdu))
+
+
+def read_enclosure(entry: RunEntry, digests: Mapping[str, str]) -> int:
+    """1 if the responses of a run are point-like, -1 if not, 0 if that cannot be read; InputChanged as for a run."""
+    try:
+        with _refusing(entry):
+            refs = {ref.hdu_type: ref for ref in entry.hdus}
+            table = _open_table(refs["aeff"], _source(refs["aeff"].path, digests), Notes())
+            return 1 if is_pointlike(table.header, refs) else -1
+    except RunRefused:
+        return 0
+
+
+def is_pointlike(aeff: Header, hdu_types: Container[str]) -> bool:
+    """Whether responses hold inside a cut on direction only: as HDUCLAS3 says, or where there is none, RAD_MAX."""
+    enclosure = text(aeff, "HDUCLAS3").upper()
+    return enclosure == "POINT-LIKE" or (not enclosure and ("RAD_MAX" in aeff or "rad_max" in hdu_types))
 
 
 @contextmanager
@@ -211,7 +229,7 @@ def _read_responses(
         return _read_shared(ref._replace(row=None), sources[ref.path], hess_dr1)
 
     responses = {"aeff": read("aeff")}
-    left_out = ONLY_FULL_ENCLOSURE if responses["aeff"].point_like else ()
+    left_out = ONLY_FULL_ENCLOSURE if is_pointlike(responses["aeff"].header, refs) else ()
     require_types(refs, tuple(hdu_type for hdu_type in options.require if hdu_type not in left_out))
     wanted = (name for name in RESPONSES[1:] if name in refs and name not in left_out)
     return responses | {hdu_type: read(hdu_type) for hdu_type in wanted}
@@ -226,9 +244,8 @@ def _read_response(ref: HduRef, source: _Source, hess_dr1: bool) -> _Response:
         raise FileRefused(f"{table.hdu}: HDU_CLASS {ref.hdu_class!r}: no known format of a response {ref.hdu_type!r}")
     is_mirrored = hess_dr1 and hdu_class == "bkg_3d"
     value = read_bkg_3d(table, notes, hess_dr1=True) if is_mirrored else READERS[hdu_class](table, notes)
-    point_like = text(table.header, "HDUCLAS3").upper() == "POINT-LIKE"
-    rad_max = rad_max_from_key(table) if ref.hdu_type == "aeff" and point_like else None
-    return _Response(value, notes, point_like, rad_max)
+    may_be_cut = ref.hdu_type == "aeff" and text(table.header, "HDUCLAS3").upper() in ("", "POINT-LIKE")
+    return _Response(value, notes, table.header, rad_max_from_key(table) if may_be_cut else None)
 
 
 _read_shared = lru_cache(maxsize=24)(_read_response)  # runs of CTA-1DC share the file of their responses

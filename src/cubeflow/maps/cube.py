@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -97,8 +98,11 @@ class Cube:
         axes.figure.colorbar(shown, ax=axes, label=self.unit)
         return axes
 
-    def to_gammapy(self) -> WcsNDMap:
-        """Give the same map to gammapy, which must be installed; integers become float64, truth values stay so."""
+    def to_gammapy(self, meta: Mapping[str, Any] | None = None) -> WcsNDMap:
+        """Give the same map to gammapy, which must be installed; integers become float64, truth values stay so.
+
+        Of an exposure gammapy looks for ``livetime`` (a Quantity) and ``is_pointlike`` in `meta`.
+        """
         from gammapy.maps import MapAxis, WcsGeom, WcsNDMap
 
         # gammapy has the fastest axis first.
@@ -109,7 +113,7 @@ class Cube:
         pixel = self.geom.pixel_deg
         geom = WcsGeom(self.geom.wcs(), (self.geom.nx, self.geom.ny), cdelt=(pixel, pixel), axes=axes)
         data = self.data.astype(float) if self.data.dtype.kind in "iu" else self.data
-        return WcsNDMap(geom, data=data, unit=self.unit)
+        return WcsNDMap(geom, data=data, unit=self.unit, meta=dict(meta or {}))
 
     def to_float32(self) -> Cube:
         """Round floating-point values to float32, in which maps are kept; others stay as they are."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from cubeflow.errors import FailedError, RunsLeftOut
 from cubeflow.maps import Cube
+from cubeflow.observation import TIME_KEYWORDS
 from cubeflow.pipeline import versions
 from cubeflow.pipeline.certificate import certified
 from cubeflow.pipeline.stack import Row, open_stack, plain_profiles, read_stack
@@ -23,6 +26,7 @@ from cubeflow.store.fits import datasets_yaml, write_dataset_fits, write_image_f
 from cubeflow.store.keys import short, to_plain
 
 IMAGES = ("significance", "excess", "counts", "background")
+MAX_LIMITS = 5  # lines on where counts and exposure of runs end
 
 
 def export_label(results: Path, target: Target, task: ExportTask, say: Callable[[str], None]) -> None:
@@ -37,8 +41,14 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
     """
     folder = results / task.target / task.label
     with open_stack(results / stack_file(task.target, task.label, task.root), task.root) as opened:
-        _require_runs(target, task, opened.artifact.attributes["rows"], opened.artifact.attributes["n_runs"])
+        rows = opened.artifact.attributes["rows"]
+        _require_runs(target, task, rows, opened.artifact.attributes["n_runs"])
         totals = read_stack(opened)
+    used = {row["obs_id"]: row["run"] for row in rows if row["status"] == "ok"}
+    kinds = {run["is_pointlike"] for run in used.values()}
+    found = Counter(run["limits"] for run in used.values() if run["limits"])
+    for limits, count in found.most_common(MAX_LIMITS):
+        say(f"{task.target}: {task.label}: {count} of {len(used)} runs: {limits}")
     options = target.reduce
     excluded = target.exclusion_masks().mask(options.geometry)
     geometries = options.geometry, options.irf_geometry
@@ -52,13 +62,15 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
     }
     paths = [folder / name for name in PRODUCTS]
     with certified(folder, task.key, paths, made_from):
-        keywords = _keywords(target, task, totals)
+        keywords = _keywords(target, task, totals, kinds)
         maps = dataset_maps(final.maps)
-        write_dataset_fits(paths[1], maps, totals.gti_s, totals.livetime_s, keywords)
+        write_dataset_fits(paths[1], maps, totals.gti_s, totals.livetime_s, keywords, True in kinds)
         kind = "MapDatasetOnOff" if "counts_off" in maps else "MapDataset"
         write_atomic(paths[2], datasets_yaml([(f"{task.target}-{task.label}", kind, paths[1].name)]))
         write_image_fits(paths[3], _images(final), keywords)
-        _write_cube(paths[0], final, totals, task, made_from, target.compression)
+        about = {"target": task.target, "label": task.label, "is_pointlike": True in kinds, "is_mixed": len(kinds) > 1}
+        cube = Artifact("cube", task.key, versions.EXPORT, {}, about, made_from)
+        _write_cube(paths[0], cube, final, totals, target.compression)
     summary = final.summary
     say(
         f"{task.target}: {task.label}: {summary.n_runs} runs, {summary.livetime_s / 3600:.2f} h, "
@@ -78,16 +90,14 @@ def _require_runs(target: Target, task: ExportTask, rows: list[Row], n_runs: int
         raise FailedError(f"{task.target}: {task.label}: no run is left; see {task.target}/runs.ecsv")
 
 
-def _write_cube(
-    path: Path, final: Final, totals: Stack, task: ExportTask, made_from: Mapping[str, object], compression: str
-) -> None:
+def _write_cube(path: Path, artifact: Artifact, final: Final, totals: Stack, compression: str) -> None:
     """Write ``cube.h5``: all final maps, the significance maps, and what they were made of."""
     datasets: dict[str, Cube | NDArray[Any]] = dict(final.maps)
     datasets |= {f"disc_{name}": getattr(final.significance, name).to_float32() for name in IMAGES}
     datasets["gti_s"] = totals.gti_s
-    about = {"target": task.target, "label": task.label, **vars(final.summary)}
+    about = {**artifact.attributes, **vars(final.summary), "gti_reference": TIME_KEYWORDS}
     about["profiles"] = plain_profiles(totals.profiles)
-    write_artifact(path, Artifact("cube", task.key, versions.EXPORT, datasets, about, made_from), compression)
+    write_artifact(path, replace(artifact, datasets=datasets, attributes=about), compression)
 
 
 def _images(final: Final) -> dict[str, Cube]:
@@ -98,8 +108,8 @@ def _images(final: Final) -> dict[str, Cube]:
     return images
 
 
-def _keywords(target: Target, task: ExportTask, totals: Stack) -> dict[str, str | float]:
-    """Keywords of the primary header of FITS products."""
+def _keywords(target: Target, task: ExportTask, totals: Stack, kinds: Set[bool]) -> dict[str, str | float]:
+    """Keywords of the primary header of FITS products; `kinds` holds whether the exposures are point-like."""
     edges = target.reduce.energy.edges
     return {
         "OBJECT": task.target,
@@ -107,6 +117,7 @@ def _keywords(target: Target, task: ExportTask, totals: Stack) -> dict[str, str 
         "E_MIN": edges[0],
         "E_MAX": edges[-1],
         "RADIUS": target.significance.radius_deg,
+        "HDUCLAS3": "MIXED" if len(kinds) > 1 else "POINT-LIKE" if True in kinds else "FULL-ENCLOSURE",
         "BKGMETH": target.backgrounds[task.label].method,
         "CFKEY": short(task.key),
     }

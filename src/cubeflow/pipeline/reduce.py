@@ -55,6 +55,7 @@ class Batch:
     results: Path
     target: Target
     say: Say
+    is_pointlike: bool | None = None  # of runs that are stacked without a background; None for any
     pieces: dict[int, list[Observation]] = field(default_factory=dict)  # of the run that was read last, or it alone
 
     @cached_property
@@ -103,7 +104,7 @@ def reduce_batch(results: Path, target: Target, task: ReduceTask, say: Say, prog
         If an input file is not the one planned with, or disk or memory failed. The other units are done; no sum is
         written.
     """
-    batch = Batch(results, target, say)
+    batch = Batch(results, target, say, task.is_pointlike)
     leaves = {label: results / stack_file(task.target, label, key) for label, key in task.leaves.items()}
     sums = {label: StackSum() for label, path in leaves.items() if not path.exists()}
     rows: dict[str, list[Row]] = {label: [] for label in sums}
@@ -141,8 +142,13 @@ def _parts(batch: Batch, keys: UnitKeys, labels: tuple[str, ...]) -> Iterator[tu
         made = _background(batch, keys, label, reduced)
         if label not in labels:
             continue
+        kind = batch.is_pointlike if target.backgrounds[label].method == "none" else None
         if isinstance(made, Verdict):
             yield label, empty_stack(), {**place, **vars(made)}
+        elif isinstance(reduced, Reduced) and kind not in (None, reduced.row["is_pointlike"]):
+            this, most = ("full-enclosure", "point-like")[:: 1 if kind else -1]
+            reason = f"{this} responses, those of most runs are {most}: not stacked together unless stack.mixed is true"
+            yield label, empty_stack(), {**place, "status": "refused", "reason": reason, "run": reduced.row}
         elif isinstance(reduced, Reduced):
             said = {"status": status_of(target.backgrounds[label], made), "reason": made.failed or ""}
             row = {**place, **said, "run": reduced.row, "background": made.row}

@@ -44,6 +44,8 @@ FIRST = {
     "counts_cut": "counts within the energy thresholds, in bins that are not safe as part of them is not within",
     "beyond_energy_true": "largest share of the counts of a safe energy bin from outside the bins of true energy",
     "energy_threshold": "lower edge of the first safe bin of reconstructed energy",
+    "is_pointlike": "whether the exposure holds inside a cut on direction only",
+    "limits": "where counts or exposure end before the map does",
     "quirks": "deviations of the files from the format",
     "repairs": "what was repaired or dropped in the whole run, with how often",
 }
@@ -52,6 +54,7 @@ HEADERS = {
     "deadc": "livetime over ontime",
     "dec_object": "declination of the object named in the file",
     "event_count": "rows of the event list of the whole run",
+    "events_offset_max": "offset up to which all events were kept, DSVALn of the header",
     "header_livetime": "LIVETIME of the header",
     "header_ontime": "ONTIME of the header",
     "hi_thres": "upper energy threshold, HI_THRES of the effective area",

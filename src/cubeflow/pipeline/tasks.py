@@ -94,6 +94,7 @@ class ReduceTask:
     target: str
     units: tuple[UnitKeys, ...]  # in order
     leaves: Mapping[str, str]  # key of the sum by label
+    is_pointlike: bool | None = None  # of runs that are stacked without a background; None for any
 
 
 @dataclass(frozen=True)

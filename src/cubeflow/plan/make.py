@@ -147,7 +147,7 @@ def make_plan(config: Config, say: Say, is_forced: bool = False) -> Plan:
     for name, target in targets.items():
         section = config.targets[name]
         entries, refused, unselected = select_runs(store, section.observations, target.position_deg)
-        maker = TaskMaker(target, cache, section.stack.batch, section.stack.fanout, n_labels)
+        maker = TaskMaker(target, cache, section.stack, n_labels)
         tasks[name] = maker.make(entries, refused, unselected)
         needs[name] = estimate(target, entries)
     shown = {name: found for name, found in tasks.items() if found.export}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
+from cubeflow.config.sections import StackOptions
 from cubeflow.dl3.entries import HduRef, RunEntry, missing_types
-from cubeflow.dl3.reader import ALWAYS, read_gti_and_site
+from cubeflow.dl3.reader import ALWAYS, read_enclosure, read_gti_and_site
 from cubeflow.observation import RunRefused, Unit
 from cubeflow.pipeline import versions
 from cubeflow.pipeline.tasks import (
@@ -68,15 +70,14 @@ class TaskMaker:
         Options.
     cache : DigestCache
         Digests of the input files.
-    batch, fanout : int
-        Mean number of runs in a batch and of children of a node.
+    stack : StackOptions
+        How runs are batched and stacked.
     n_labels : int
         Labels of all targets: the more there are, the plainer are their figures.
     """
 
-    def __init__(self, target: Target, cache: DigestCache, batch: int, fanout: int, n_labels: int) -> None:
-        self.target, self.cache, self.detail = target, cache, detail_of(n_labels)
-        self.batch, self.fanout = batch, fanout
+    def __init__(self, target: Target, cache: DigestCache, stack: StackOptions, n_labels: int) -> None:
+        self.target, self.cache, self.detail, self.stack = target, cache, detail_of(n_labels), stack
         options = {"reduce": target.reduce, "compression": target.compression}
         self.reduce = make_key("reduce-options", versions.REDUCE, options, {})
         self.labels = {}
@@ -94,9 +95,10 @@ class TaskMaker:
             except InputError as error:
                 refusals.append(Refusal(entry.obs_id, str(error)))
         refusals.sort(key=lambda refusal: refusal.obs_id)
-        batches = make_batches(sorted(units), self.batch)
+        batches = make_batches(sorted(units), self.stack.batch)
         groups = ([keys for obs_id in group.obs_ids for keys in units[obs_id]] for group in batches)
-        reduce = tuple(map(self.reduce_task, groups))
+        kind = self._kind(found[0] for found in units.values())
+        reduce = tuple(self.reduce_task(group, kind) for group in groups)
         if not reduce:
             table = self.table_task({}, refusals) if refusals else None
             return TargetTasks(table=table, refused=tuple(refusals), unselected=unselected)
@@ -130,10 +132,13 @@ class TaskMaker:
             found.append(UnitKeys(unit, kept, by_path, key, backgrounds))
         return tuple(found)
 
-    def reduce_task(self, units: Sequence[UnitKeys]) -> ReduceTask:
+    def reduce_task(self, units: Sequence[UnitKeys], is_pointlike: bool | None) -> ReduceTask:
         """Batch of units, and the key of its sum for each label."""
-        leaves = {label: self._stack_key([keys.backgrounds[label] for keys in units]) for label in self.labels}
-        return ReduceTask(self.target.name, tuple(units), leaves)
+        leaves = {}
+        for label, background in self.target.backgrounds.items():
+            kind = is_pointlike if background.method == "none" else None
+            leaves[label] = self._stack_key([keys.backgrounds[label] for keys in units], kind)
+        return ReduceTask(self.target.name, tuple(units), leaves, is_pointlike)
 
     def nodes(self, label: str, batches: Sequence[ReduceTask], found: list[StackTask]) -> str:
         """Add the inner nodes of a label to `found`, children first; give the key of the last one."""
@@ -148,7 +153,7 @@ class TaskMaker:
             found.append(StackTask(self.target.name, label, key, children))
             return key
 
-        return key_of(make_tree([Branch(first, last) for first, last in ends], self.fanout))
+        return key_of(make_tree([Branch(first, last) for first, last in ends], self.stack.fanout))
 
     def export_task(self, label: str, root: str, units: Sequence[UnitKeys]) -> ExportTask:
         """Final products of a label."""
@@ -177,8 +182,20 @@ class TaskMaker:
         key = make_key("figures", versions.FIGURES, content, [export.key, table.key])
         return FiguresTask(self.target.name, export.label, key, export.key, self.detail, is_first)
 
-    def _stack_key(self, children: Sequence[str]) -> str:
-        return make_key("stack", versions.STACK, {"compression": self.target.compression}, list(children))
+    def _stack_key(self, children: Sequence[str], is_pointlike: bool | None = None) -> str:
+        options = {"compression": self.target.compression, "is_pointlike": is_pointlike}
+        return make_key("stack", versions.STACK, options, list(children))
+
+    def _kind(self, units: Iterable[UnitKeys]) -> bool | None:
+        """Whether most runs are point-like; None if it does not matter: of such runs there is never a background."""
+        if self.stack.mixed or all(options.method != "none" for options in self.target.backgrounds.values()):
+            return None
+        total = 0
+        for keys in units:
+            about = {"hdus": sorted((ref.hdu_type, ref.hdu_name) for ref in keys.entry.hdus)}
+            key = make_key("enclosure", 1, about, sorted(keys.inputs.values()))
+            total += self.cache.fact(key, partial(read_enclosure, keys.entry, keys.inputs))
+        return total > 0
 
     def _digest(self, ref: HduRef) -> str:
         """Digest of the file of an HDU."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -106,11 +106,25 @@ def reduce_observation(observation: Observation, options: ReduceOptions) -> Redu
     maps["mask_safe"] = make_mask_safe(observation, geom, options.energy, offset_max, options.safe_mask, target_deg)
     gti_s = np.stack([observation.gti.start_s, observation.gti.stop_s], axis=1)
     n_cut = count_cut(observation, events, maps["mask_safe"], offset_max, options.safe_mask, target_deg)
-    row = _row(observation, events, maps) | {
+    row = _row(observation, events, maps, options) | {
         "counts_cut": n_cut,
         "beyond_energy_true": _share_beyond(observation, maps, options),
     }
     return Reduced(maps, gti_s, row)
+
+
+def limits_of(observation: Observation, options: ReduceOptions) -> Iterator[str]:
+    """Where counts or exposure of an observation end before its largest offset, in words."""
+    if observation.point_like:
+        yield "point-like: the exposure holds inside the cut on direction only"
+    if observation.aeff is not None:
+        offset = observation.aeff.offset
+        if len(offset) == 1 or offset.lower > 0 or offset.upper < options.offset_max_deg:
+            bins = "in one bin " if len(offset) == 1 else ""
+            yield f"effective area {bins}from {offset.lower:g} to {offset.upper:g} deg only"
+    reach = observation.meta.get("events_offset_max_deg")
+    if reach is not None and reach < options.offset_max_deg:
+        yield f"events up to {reach:g} deg from the pointing only"
 
 
 def _acceptance(observation: Observation, rate: BackgroundRate, geom: Geometry, options: ReduceOptions) -> Cube:
@@ -172,7 +186,9 @@ def _share_beyond(observation: Observation, maps: Mapping[str, Cube], options: R
     return float(share[safe].max())
 
 
-def _row(observation: Observation, events: EventList, maps: Mapping[str, Cube]) -> dict[str, Cell]:
+def _row(
+    observation: Observation, events: EventList, maps: Mapping[str, Cube], options: ReduceOptions
+) -> dict[str, Cell]:
     """What the run table says of a run that was reduced."""
     counts, mask = maps["counts"].data, maps["mask_safe"]
     unknown = mask.data & (maps["acceptance"].data <= 0) if "acceptance" in maps else np.zeros((), bool)
@@ -192,6 +208,8 @@ def _row(observation: Observation, events: EventList, maps: Mapping[str, Cube]) 
         "counts": int(counts.sum()),
         "counts_safe": int(counts.sum(where=mask.data)),
         "counts_without_acceptance": int(counts.sum(where=unknown)),
+        "is_pointlike": observation.point_like,
+        "limits": "; ".join(limits_of(observation, options)),
         "quirks": list(observation.quirks),
         "repairs": dict(observation.repairs),
         **{name: value for name, value in observation.meta.items() if isinstance(value, (int, float, str))},

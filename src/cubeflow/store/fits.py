@@ -48,6 +48,7 @@ def write_dataset_fits(
     gti_s: NDArray[np.float64],
     livetime_s: float,
     keywords: Keywords | None = None,
+    is_pointlike: bool = False,
 ) -> None:
     """Write a dataset for ``gammapy.datasets.MapDataset.read`` (or ``MapDatasetOnOff.read``).
 
@@ -67,6 +68,8 @@ def write_dataset_fits(
         In s.
     keywords : mapping, optional
         Of the primary header, such as the key of what this was made from.
+    is_pointlike : bool
+        Whether the exposure holds inside a directional cut only; gammapy then corrects for no containment.
 
     Raises
     ------
@@ -81,13 +84,14 @@ def write_dataset_fits(
     if gti_s.ndim != 2 or gti_s.shape[1] != 2:
         raise ValueError(f"gti_s: expected shape (n, 2), got {gti_s.shape}")
     hdus = [fits.PrimaryHDU(header=fits.Header({"CREATOR": "cubeflow", **(keywords or {})}))]
+    about: Keywords = {"livetime": f"{livetime_s!r} s", "is_pointlike": is_pointlike}
     for name, cube in maps.items():
         if name == "irf_exposure":
             continue
-        meta = {"livetime": f"{livetime_s!r} s"} if name == "exposure" else {}
+        meta = about if name == "exposure" else {}
         hdus += _image_hdus(name.upper(), cube, meta, is_float=cube.data.dtype.kind in "iu")
         if name in _RESPONSES:
-            hdus += _image_hdus(f"{name.upper()}_EXPOSURE", response_exposure(maps, name))
+            hdus += _image_hdus(f"{name.upper()}_EXPOSURE", response_exposure(maps, name), about)
     _write(path, [*hdus, _gti_hdu(gti_s)])
 
 

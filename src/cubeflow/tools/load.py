@@ -60,10 +60,16 @@ class Loaded:
         MapDataset, MapDatasetOnOff or dict of WcsNDMap
             A dataset for a final cube, as of the FITS file beside it; maps by name for any other artifact.
         """
+        from astropy.units import Quantity
+
+        about = self.attributes.get("row", self.attributes)
+        livetime = Quantity(about.get("livetime_s", np.nan), "s")
+        of_exposure = {"livetime": livetime, "is_pointlike": about.get("is_pointlike", False)}
         if self.kind != "cube":
-            return {name: cube.to_gammapy() for name, cube in self.maps.items()}
+            meta = {"m2 s": of_exposure}  # by unit
+            return {name: cube.to_gammapy(meta.get(cube.unit)) for name, cube in self.maps.items()}
         name = f"{self.attributes['target']}-{self.attributes['label']}"
-        return to_dataset(dataset_maps(self.maps), self.arrays["gti_s"], self.attributes["livetime_s"], name)
+        return to_dataset(dataset_maps(self.maps), self.arrays["gti_s"], of_exposure, name)
 
 
 def load(path: str | Path) -> Loaded:
@@ -85,11 +91,11 @@ def load(path: str | Path) -> Loaded:
 
 
 def to_dataset(
-    maps: Mapping[str, Cube], gti_s: NDArray[np.float64], livetime_s: float, name: str | None = None
+    maps: Mapping[str, Cube], gti_s: NDArray[np.float64], of_exposure: Mapping[str, Any], name: str | None = None
 ) -> MapDataset:
     """Dataset of gammapy from `dataset_maps` and intervals of shape (n, 2), TT s since the time reference.
 
-    A ``MapDatasetOnOff`` if there are OFF counts. gammapy looks for the livetime beside the exposure.
+    A ``MapDatasetOnOff`` if there are OFF counts. gammapy looks for `of_exposure` beside the exposure.
     """
     from astropy import units
     from astropy.time import Time
@@ -101,11 +107,11 @@ def to_dataset(
         key: cube.to_gammapy() for key, cube in maps.items() if key not in ("exposure", "psf", "edisp", "irf_exposure")
     }
     if "exposure" in maps:
-        made["exposure"] = exposure = maps["exposure"].to_gammapy()
-        exposure.meta["livetime"] = units.Quantity(livetime_s, "s")
+        made["exposure"] = maps["exposure"].to_gammapy(of_exposure)
     for response, kind in (("psf", PSFMap), ("edisp", EDispKernelMap)):
         if response in maps:
-            made[response] = kind(maps[response].to_gammapy(), response_exposure(maps, response).to_gammapy())
+            exposure = response_exposure(maps, response).to_gammapy(of_exposure)
+            made[response] = kind(maps[response].to_gammapy(), exposure)
     start, stop = (units.Quantity(gti_s[:, k], "s") for k in (0, 1))
     gti = GTI.create(start, stop, reference_time=Time(TIME_REFERENCE_MJD, format="mjd", scale="tt"))
     return (MapDatasetOnOff if "counts_off" in maps else MapDataset)(**made, gti=gti, name=name)
