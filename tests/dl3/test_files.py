@@ -1,5 +1,6 @@
 """Opening: only whole, regular files of a sane size."""
 
+import bz2
 import gzip
 import hashlib
 import os
@@ -10,7 +11,7 @@ import zlib
 import pytest
 
 from cubeflow.dl3 import files
-from cubeflow.dl3.files import FileRefused, InputChanged, digest_file, read_content
+from cubeflow.dl3.files import FileRefused, InputChanged, begins_with, digest_file, read_content
 
 CONTENT = bytes(range(256)) * 500
 
@@ -148,3 +149,32 @@ def test_disk_that_does_not_answer(tmp_path, monkeypatch):
     for read in (read_content, digest_file):
         with pytest.raises(FileRefused, match=r"a: not read within 0.05 s: the disk does not answer"):
             read(path)
+
+
+def test_bzip2_of_several_streams(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(bz2.compress(CONTENT[:1000]) + bz2.compress(CONTENT[1000:]))
+    assert read_content(path) == CONTENT
+
+
+def test_damaged_and_too_large_bzip2(tmp_path, monkeypatch):
+    path, packed = tmp_path / "a", bz2.compress(CONTENT)
+    for damaged in (packed[:-3], packed[:30] + b"\0\0" + packed[32:]):
+        path.write_bytes(damaged)
+        with pytest.raises(FileRefused, match="damaged bzip2 file"):
+            read_content(path)
+    path.write_bytes(packed)
+    monkeypatch.setattr(files, "MAX_CONTENT_BYTES", len(CONTENT) - 1)
+    with pytest.raises(FileRefused, match="bytes after decompression"):
+        read_content(path)
+
+
+def test_how_a_file_begins(tmp_path):
+    path = tmp_path / "a"
+    for content in (CONTENT, gzip.compress(CONTENT), gzip.compress(CONTENT)[:100]):
+        path.write_bytes(content)
+        assert begins_with(path, CONTENT[:9])
+        assert not begins_with(path, CONTENT[1:9])
+    for content in (b"", b"\x1f\x8b", b"\x1f\x8bnonsense"):
+        path.write_bytes(content)
+        assert not begins_with(path, CONTENT[:9])

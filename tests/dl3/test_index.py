@@ -1,11 +1,18 @@
 """Stores with and without an index, and what indexes get wrong."""
 
+import bz2
+import gzip
 import hashlib
+import lzma
+import os
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
 
+from cubeflow.dl3 import reader
+from cubeflow.dl3.files import read_content
 from cubeflow.dl3.index import StoreError, open_store
 from cubeflow.dl3.reader import read_observation
 from cubeflow.observation import RunRefused
@@ -151,8 +158,11 @@ def test_one_run_twice_with_the_same_content_elsewhere(stores, tmp_path, rows):
 
 
 def test_one_run_twice_with_other_content(stores, tmp_path, rows):
-    with pytest.raises(StoreError, match=r"run 7 has two HDUs events, rows 6 and 12: .*run_7.* and .*run_9.* differ"):
-        open_store(stores.write_index(tmp_path, rows + stores.index_rows(7, "run_9.fits.gz", "data")))
+    extra = stores.index_rows(7, "run_9.fits.gz", "data", types=("events",))
+    store = open_store(stores.write_index(tmp_path, rows + extra))
+    assert [run.obs_id for run in store.runs] == [9]
+    assert "two HDUs events, rows 6 and 12: " in store.refused[7]
+    assert store.refused[7].endswith(" differ")
 
 
 def test_one_file_under_two_runs(stores, tmp_path, rows):
@@ -166,8 +176,9 @@ def test_observation_index_rows_twice(stores, tmp_path, rows):
     assert len(open_store(tmp_path).runs) == 2
     info = [{"OBS_ID": 7, "ZEN_PNT": zenith} for zenith in (10.0, 20.0)]
     stores.write_rows(tmp_path / "obs-index.fits", info, "OBS_INDEX")
-    with pytest.raises(StoreError, match="run 7 has two rows that differ, 0 and 1"):
-        open_store(tmp_path)
+    store = open_store(tmp_path)
+    assert [run.obs_id for run in store.runs] == [9]
+    assert "two rows that differ, 0 and 1" in store.refused[7]
 
 
 def test_psf_in_several_formats_takes_the_table(stores, tmp_path):
@@ -231,3 +242,151 @@ def test_file_names_beyond_ascii(stores, tmp_path):
     shutil.move(stores.write_run(tmp_path, 7), tmp_path / "Läufe 7.fits.gz")
     store = open_store(stores.write_index(tmp_path, stores.index_rows(7, "Läufe 7.fits.gz")))
     assert store.runs[0].hdus[0].path.name == "Läufe 7.fits.gz"
+
+
+def test_files_are_known_by_their_first_bytes_and_links_are_followed(stores, tmp_path):
+    """Endings say nothing; a folder that is reached twice, or holds itself, is read once."""
+    store, other = tmp_path / "store", tmp_path / "other"
+    for obs_id in range(1, 9):
+        stores.write_run(store, obs_id)
+    names = ["run.FITS.GZ", "run.fts.gz", "run.fits.bz2", "run.fits.fz", "run", "run.dat", "night/run.fit"]
+    contents = [(store / f"run_{obs_id}.fits.gz").read_bytes() for obs_id in range(1, 8)]
+    contents[2], contents[4] = bz2.compress(gzip.decompress(contents[2])), gzip.decompress(contents[4])
+    shutil.rmtree(store)
+    for folder, name, content in zip((store, store, store, other, store, store, other), names, contents, strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    (store / "z-linked").symlink_to(other)
+    (store / "loop").symlink_to(store)
+    (other / "night" / "back").symlink_to(other)
+    for source in (store, f"{store}/**/*"):
+        found = open_store(source)
+        assert [run.obs_id for run in found.runs] == [1, 2, 3, 4, 5, 6, 7]
+        assert all(read_observation(run).obs_id == run.obs_id for run in found.runs)
+        assert found.left_out == ()
+    assert open_store(store).problems == ()
+
+
+def test_what_a_folder_holds_and_nobody_reads_is_named(stores, tmp_path, monkeypatch):
+    run = stores.write_run(tmp_path, 7)
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / ".hidden.fits").write_text("hello")
+    (tmp_path / "gone.fits").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "run.fits.xz").write_bytes(lzma.compress(gzip.decompress(run.read_bytes())))
+    (tmp_path / "cut.fits.bz2").write_bytes(bz2.compress(gzip.decompress(run.read_bytes()))[:-9])
+    (tmp_path / "cut.fits.gz").write_bytes(run.read_bytes()[:3])
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    store = open_store(tmp_path)
+    assert [run.obs_id for run in store.runs] == [7]
+    said = {line.split(": ")[0].rpartition("/")[2]: line.split(": ", 1)[1] for line in store.problems}
+    assert sorted(said) == ["closed", "cut.fits.bz2", "cut.fits.gz", "gone.fits", "notes.txt", "pipe", "run.fits.xz"]
+    assert said["notes.txt"] == "no FITS file"
+    assert said["gone.fits"] == "No such file or directory"
+    assert "a FIFO" in said["pipe"]
+    assert "truncated" in said["cut.fits.gz"]
+    assert "damaged bzip2 file" in said["cut.fits.bz2"]
+    assert "7zXZ" in said["run.fits.xz"]
+    assert len(store.left_out) == len(store.problems) - 1  # nobody misses the notes
+
+
+def test_files_beside_an_index_that_it_does_not_name(stores, tmp_path, rows):
+    pointing = {**rows[0], "HDU_TYPE": "pointing", "FILE_NAME": "pointing.fits"}
+    (tmp_path / "data" / "pointing.fits").write_bytes(gzip.decompress((tmp_path / "data/run_7.fits.gz").read_bytes()))
+    stores.write_index(tmp_path, [*rows, pointing])
+    assert open_store(tmp_path).problems == ()
+    stores.write_run(tmp_path / "data", 11)
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "data" / "link.fits.gz").symlink_to(tmp_path / "data/run_9.fits.gz")
+    store = open_store(tmp_path)
+    assert [run.obs_id for run in store.runs] == [7, 9]
+    new, gone = (str(tmp_path / name) for name in ("data/run_11.fits.gz", "gone"))
+    assert sorted(store.problems) == [f"{new}: not in hdu-index.fits", f"{gone}: No such file or directory"]
+    assert store.left_out == ()
+
+
+def test_index_that_is_a_dangling_link_is_not_passed_over(stores, tmp_path):
+    stores.write_run(tmp_path, 7)
+    (tmp_path / "hdu-index.fits.gz").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(StoreError, match=r"hdu-index.fits.gz: No such file"):
+        open_store(tmp_path)
+
+
+@pytest.mark.parametrize("file_dir", [".", "", None, "./"])
+def test_relative_names_stay_below_the_index(stores, tmp_path, rows, file_dir):
+    for row in rows:
+        row["FILE_NAME"], row["FILE_DIR"] = f"data/{row['FILE_NAME']}", file_dir
+        if file_dir is None:
+            del row["FILE_DIR"]
+    store = open_store(stores.write_index(tmp_path, rows))
+    assert [run.obs_id for run in store.runs] == [7, 9]
+    assert store.runs[0].hdus[0].path == tmp_path / "data/run_7.fits.gz"
+
+
+def test_absolute_names_stay_absolute(stores, tmp_path, rows):
+    for row in rows:
+        row["FILE_NAME"] = str(tmp_path / "data" / row["FILE_NAME"])
+    rows[0]["FILE_NAME"] = "/run_9.fits.gz"
+    store = open_store(stores.write_index(tmp_path, rows))
+    assert [run.obs_id for run in store.runs] == [7]
+    assert store.refused[9].startswith("/: outside ")
+
+
+@pytest.mark.parametrize("file_name", ["absent.fits", "../../../etc/passwd", ""])
+def test_rows_of_hdus_that_are_not_needed_are_not_looked_at(stores, tmp_path, rows, file_name):
+    """A table that is no response, and a PSF in a second format, which is not the one that is read."""
+    for kind, its_class in (("pointing", ""), ("psf", "psf_3gauss")):
+        rows.append({**rows[0], "HDU_TYPE": kind, "HDU_CLASS": its_class, "FILE_NAME": file_name})
+    store = open_store(stores.write_index(tmp_path, rows))
+    assert [run.obs_id for run in store.runs] == [7, 9]
+    assert read_observation(store.runs[1]).obs_id == 9
+    rows[-1]["HDU_CLASS"] = "psf_table"  # this one is, and says something else than its first row
+    assert list(open_store(stores.write_index(tmp_path, rows)).refused) == [9]
+
+
+def test_run_of_nothing_that_is_read(stores, tmp_path, rows):
+    rows += [{**rows[0], "OBS_ID": 11, "HDU_TYPE": "log"}]
+    store = open_store(stores.write_index(tmp_path, rows, obs_ids=[7, 9]))
+    assert [run.obs_id for run in store.runs] == [7, 9]
+    assert store.refused == {11: "no HDU of type events for this run"}
+
+
+@pytest.mark.parametrize("n_runs", [2, 6])
+def test_all_runs_in_one_file_are_read_once(stores, tmp_path, monkeypatch, n_runs):
+    """Opening the store, without an observation index, and reading its runs: a number of reads that does not grow."""
+    tables, rows = [], []
+    for obs_id in range(1, n_runs + 1):
+        for hdu_type, table in stores.make_run(obs_id).items():
+            table.name = f"{table.name} {obs_id}"
+            tables.append(table)
+            (row,) = stores.index_rows(obs_id, "all.fits", types=(hdu_type,))
+            rows.append({**row, "HDU_NAME": table.name})
+    (tmp_path / "all.fits").write_bytes(stores.to_bytes(tables))
+    alone = stores.write_run(tmp_path, 50)
+    stores.write_index(tmp_path, rows + stores.index_rows(50, alone.name), obs_ids=[])
+    reads: Counter[str] = Counter()
+
+    def count(path, *arguments, **options):
+        reads[path.name] += 1
+        return read_content(path, *arguments, **options)
+
+    monkeypatch.setattr("cubeflow.dl3.hdus.read_content", count)
+    store = open_store(tmp_path)
+    assert (reads["all.fits"], reads[alone.name]) == (1, 1)
+    observations = [read_observation(run) for run in store.runs]
+    assert (reads["all.fits"], reads[alone.name]) == (2, 2)
+    assert not reader._FILES  # of the last run, whose file holds it alone
+    for observation in observations[:-1]:
+        path = stores.write_run(tmp_path / "apart", observation.obs_id)
+        expected = read_observation(open_store(path).runs[0])
+        for name in ("energy_tev", "ra_deg", "dec_deg", "time_s"):
+            np.testing.assert_array_equal(getattr(observation.events, name), getattr(expected.events, name))

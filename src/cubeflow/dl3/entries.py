@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import os
 import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ from cubeflow.errors import MistakeError
 from cubeflow.observation import RunRefused
 
 BY_HDUCLAS2 = {"EFF_AREA": "aeff", "EDISP": "edisp", "RPSF": "psf", "PSF": "psf", "BKG": "bkg", "RAD_MAX": "rad_max"}
+HDU_TYPES = frozenset(("events", "gti", *BY_HDUCLAS2.values()))  # others of an index are never looked at
 # HDU_CLASS, a column that only this class has; in the order of preference where a run has several
 BY_COLUMN = (
     ("aeff_2d", "EFFAREA"),
@@ -34,6 +35,9 @@ PRODUCTS = {  # product: HDU types it needs besides events and gti
     "psf": ("aeff", "psf"),
     "edisp": ("aeff", "edisp"),
 }
+
+
+MAX_NAMED = 12
 
 
 class StoreError(MistakeError):
@@ -75,10 +79,10 @@ class Store:
     refused : mapping of int to str
         Runs that the index or their files rule out, with the reason.
     problems : tuple of str
-        Files without an index that belong to no run, with the reason.
+        Files below the folder that nobody reads, with the reason.
     left_out : tuple of str
-        Those of them that hold a run, or may: files that cannot be read, and a second file of one run. The others
-        have no EVENTS.
+        Those of them that ought to be read: files without an index that hold a run, or may, but cannot be read, and a
+        second file of one run. The others are no FITS files, have no EVENTS, or are not in the index.
     refused_infos : mapping of int to mapping
         Values of the observation index for runs that are refused, as far as it has them.
     """
@@ -113,12 +117,12 @@ def response_class(hdu: Hdu) -> str:
 
 
 def direction_of(info: Header, kind: Literal["PNT", "OBJ"] = "PNT") -> tuple[float, float] | None:
-    """Right ascension and declination of pointing or object in a row of the index, deg; None unless both are finite."""
+    """Right ascension and declination of pointing or object in a row of the index, deg; None unless in range."""
     try:
         ra_deg, dec_deg = (float(str(info.get(f"{axis}_{kind}"))) for axis in ("RA", "DEC"))
     except ValueError:
         return None
-    return (ra_deg, dec_deg) if math.isfinite(ra_deg) and math.isfinite(dec_deg) else None
+    return (ra_deg, dec_deg) if -180 <= ra_deg < 540 and -90 <= dec_deg <= 90 else None
 
 
 def one_per_type(refs: Iterable[HduRef]) -> tuple[HduRef, ...]:
@@ -132,14 +136,20 @@ def one_per_type(refs: Iterable[HduRef]) -> tuple[HduRef, ...]:
     return tuple(chosen.values())
 
 
-def find_hdu(hdus: Sequence[Hdu], ref: HduRef) -> Hdu:
-    """HDU that a reference names, without regard to case; raises FileRefused if there is none."""
-    for hdu in hdus:
-        if hdu.name.upper() == ref.hdu_name.strip().upper():
-            return hdu
+def by_name(hdus: Sequence[Hdu]) -> dict[str, Hdu]:
+    """HDUs of a file by upper-case name; the first of several counts."""
+    return {hdu.name.upper(): hdu for hdu in reversed(hdus)}
+
+
+def find_hdu(hdus: Mapping[str, Hdu], ref: HduRef) -> Hdu:
+    """HDU, of those `by_name`, that a reference names, without regard to case; raises FileRefused if there is none."""
+    found = hdus.get(ref.hdu_name.strip().upper())
+    if found is not None:
+        return found
     row = "" if ref.row is None else f" (row {ref.row} of the index)"
-    names = ", ".join(hdu.name or "(unnamed)" for hdu in hdus)
-    raise FileRefused(f"{ref.path}: no HDU {ref.hdu_name!r}{row}, only {names}")
+    names = [hdu.name or "(unnamed)" for hdu in hdus.values()][::-1]
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    raise FileRefused(f"{ref.path}: no HDU {ref.hdu_name!r}{row}, only {', '.join(names[:MAX_NAMED])}{more}")
 
 
 def whole_number(value: object) -> int | None:
@@ -186,12 +196,11 @@ class Resolver:
         """
         if not file_name or not (file_dir + file_name).isprintable():
             raise FileRefused(f"index: FILE_DIR, FILE_NAME = {file_dir!r}, {file_name!r}: no name of a file")
-        head, _, name = f"{file_dir}/{file_name}".rpartition("/")
+        head, name = os.path.split(Path(file_dir) / file_name)  # without FILE_DIR it stays relative
         try:
             folder = self.folders.get(head)
             if folder is None:
-                is_base = not head.strip("/") and not head.startswith("//")
-                folder = (self.base if is_base else self.base / head).resolve()
+                folder = (self.base / head).resolve()
                 self._require_allowed(folder)
                 self.folders[head] = folder
             path = folder / name

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
 import hashlib
 import os
 import stat
 import zlib
 from collections.abc import Callable
-from io import BufferedReader
+from contextlib import suppress
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -21,11 +23,11 @@ from cubeflow.errors import FailedError
 MAX_FILE_BYTES = 2**30
 MAX_CONTENT_BYTES = 2**30
 READ_LIMIT_S = 120.0
-GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC, BZIP2_MAGIC = b"\x1f\x8b", b"BZh"
 _GZIP_WBITS = 31
 _GZIP_ERRORS = zlib.error, cast(type[Exception], isal_zlib.error)  # of which the stubs say that it is no class
 _RARE_FLAGS = 0xE2  # of a gzip header: a checksum of its own, and what the format has reserved
-_CHUNK = 2**24
+_CHUNK, _HEAD = 2**24, 2**12
 KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 T = TypeVar("T")
 
@@ -48,16 +50,16 @@ def digest_file(path: Path) -> str:
 
 
 def read_content(path: Path, md5: str | None = None, *, sha256: str | None = None) -> bytes:
-    """Bytes of a file, decompressed if it is gzip.
+    """Bytes of a file, decompressed if it is gzip or bzip2.
 
-    Whether it is gzip is decided by its first bytes, never by its name. It must have the MD5 of its index and the
+    Which it is is decided by its first bytes, never by its name. It must have the MD5 of its index and the
     digest (`digest_file`) of the plan, if they are given. A file that changes while it is read is read once more.
 
     Raises
     ------
     FileRefused
         If it is missing, unreadable, not read within `READ_LIMIT_S`, no regular file, too large,
-        changing, or a gzip file that is truncated or damaged (its CRC and length are checked); or if
+        changing, or a packed file that is truncated or damaged (CRC and length are checked); or if
         its MD5 is another.
     InputChanged
         If it has another digest than `sha256`, or can no longer be read.
@@ -72,7 +74,16 @@ def read_content(path: Path, md5: str | None = None, *, sha256: str | None = Non
         raise InputChanged(f"{path}: changed since the plan was made; start again")
     if md5 and hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5.strip().lower():
         raise FileRefused(f"{path}: its MD5 is not {md5}, as the index has it")
-    return gunzip(raw, path) if raw[:2] == GZIP_MAGIC else raw
+    return gunzip(raw, path) if raw[:2] == GZIP_MAGIC else bunzip2(raw, path) if raw[:3] == BZIP2_MAGIC else raw
+
+
+def begins_with(path: Path, start: bytes) -> bool:
+    """Whether a file begins so, packed or not (all bzip2 does: it is not known before all is read); FileRefused."""
+    head = _read_steadily(path, lambda stream, _: (stream.read(_HEAD), stream.seek(0, os.SEEK_END))[0])
+    if head[:2] == GZIP_MAGIC:
+        with suppress(zlib.error):
+            head = zlib.decompressobj(_GZIP_WBITS).decompress(head, len(start))
+    return head.startswith((start, BZIP2_MAGIC))
 
 
 def _read_steadily(path: Path, take: Callable[[BufferedReader, int], T]) -> T:
@@ -151,3 +162,15 @@ def gunzip(raw: bytes, path: Path) -> bytes:
             raise FileRefused(f"{path}: truncated gzip file")
         raw = decoder.unused_data.lstrip(b"\0")
     return b"".join(parts)
+
+
+def bunzip2(raw: bytes, path: Path) -> bytes:
+    """Decompress all streams of a bzip2 file; FileRefused if it is damaged, cut or too large."""
+    try:
+        with bz2.open(BytesIO(raw)) as stream:
+            content = stream.read(MAX_CONTENT_BYTES + 1)
+    except (OSError, EOFError) as error:
+        raise FileRefused(f"{path}: damaged bzip2 file ({error})") from error
+    if len(content) > MAX_CONTENT_BYTES:
+        raise FileRefused(f"{path}: more than {MAX_CONTENT_BYTES} bytes after decompression")
+    return content

@@ -24,7 +24,7 @@ from cubeflow.dl3.files import FileRefused, read_content
 Value = str | int | float | bool | None
 Header = Mapping[str, Value]
 
-MAX_HDUS = 1000
+MAX_HDUS = 100_000
 ODD_UNITS = {"sec": "s", "degrees": "deg"}
 
 

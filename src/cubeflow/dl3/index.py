@@ -8,10 +8,11 @@ https://gamma-astro-data-formats.readthedocs.io/en/latest/data_storage/index.htm
 from __future__ import annotations
 
 import os
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.dl3.entries import (
+    HDU_TYPES,
     HduRef,
     Resolver,
     RunEntry,
     Store,
     StoreError,
+    by_name,
     classify,
     find_hdu,
     make_resolver,
@@ -31,14 +34,16 @@ from cubeflow.dl3.entries import (
     text,
     whole_number,
 )
-from cubeflow.dl3.files import FileRefused
+from cubeflow.dl3.files import FileRefused, begins_with
 from cubeflow.dl3.hdus import Hdu, Header, Table, Value, open_table, read_hdus
 
 __all__ = ["HduRef", "RunEntry", "Store", "StoreError", "open_store"]
 
 HDU_INDEX = ("hdu-index.fits.gz", "hdu-index.fits")
 OBS_INDEX = ("obs-index.fits.gz", "obs-index.fits")
-SUFFIXES = (".fits", ".fits.gz", ".fit", ".fit.gz")
+FITS_START = b"SIMPLE  ="
+FITS_NAME = re.compile(r"\.(fits?|fts)\b", re.IGNORECASE)  # what is called so and cannot be read may hold a run
+MAX_TOLD = 3
 CUT_TYPES = {"rad_ma": "rad_max"}
 REQUIRED = ("OBS_ID", "HDU_TYPE", "HDU_CLASS", "FILE_NAME", "HDU_NAME")
 Runs = tuple[list[RunEntry], dict[int, str]]
@@ -52,8 +57,8 @@ def open_store(source: str | Path | Sequence[str | Path], roots: Iterable[str | 
     ----------
     source : str, Path or sequence of them
         Folder with `hdu-index.fits.gz` (and optionally `obs-index.fits.gz`), an HDU index file, a folder of DL3
-        files, a pattern of such files, or a list of them. Without an index every file is opened, and a run
-        is what one file holds.
+        files, a pattern of such files, or a list of them. Without an index every file is opened, whatever its name,
+        and a run is what one file holds. Links are followed; names that begin with a dot are hidden.
     roots : iterable of str or Path
         Folders outside that of the index in which indexed files may lie.
 
@@ -73,29 +78,51 @@ def open_store(source: str | Path | Sequence[str | Path], roots: Iterable[str | 
     if not path.exists():
         if not set(str(path)) & set("*?["):
             raise StoreError(f"{source}: no such folder or file, and so no DL3 file")
-        return _from_files(str(source), sorted(_matches(path)))
+        return _from_files(str(source), _matches(path))
     if path.is_file():
         return _from_index(path, roots) if path.name.startswith("hdu-index") else _from_files(str(source), [path])
     index = _first(path, HDU_INDEX)
     if index is not None:
         return _from_index(index, roots)
-    return _from_files(str(source), sorted(p for p in path.rglob("*") if p.name.endswith(SUFFIXES)))
+    return _from_files(str(source), [folder / name for folder, names in _walk(path) for name in names])
 
 
 class _NoRun(FileRefused):
-    """A sound file that holds something else than a run, such as responses."""
+    """A file that holds something else than a run, such as responses or text."""
 
 
-def _matches(pattern: Path) -> Iterable[Path]:
-    """Files that a pattern such as ``data/*/run_*.fits.gz`` fits."""
-    fixed = list(takewhile(lambda part: not set(part) & set("*?["), pattern.parts))
-    rest = pattern.parts[len(fixed) :]
-    return Path(*fixed).glob(str(Path(*rest))) if rest else ()
+def _walk(top: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Folders and what each holds beside folders, in order; links are followed, and no folder is met twice.
+
+    A folder that cannot be read counts as a file of its parent.
+    """
+    seen: set[tuple[int, int]] = set()
+    unread: list[Path] = []
+    for place, folders, names in os.walk(
+        top, onerror=lambda error: unread.append(Path(error.filename)), followlinks=True
+    ):
+        status = Path(place).stat()
+        if (known := (status.st_dev, status.st_ino)) in seen:
+            folders.clear()
+            continue
+        seen.add(known)
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        yield Path(place), sorted(name for name in names if name[0] != ".")
+    yield from ((path.parent, [path.name]) for path in unread)
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """Files that a pattern such as ``data/**/run_*.fits.gz`` fits, in order."""
+    root = Path(pattern.anchor)
+    head, stars, rest = str(pattern.relative_to(root)).partition("**/")
+    tops = root.glob(head) if head else [root]
+    found = (file for top in tops for folder, _ in _walk(top) for file in folder.glob(rest)) if stars else tops
+    return sorted({file for file in found if not file.is_dir()})
 
 
 def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
     """First of the named files that is there."""
-    return next((folder / name for name in names if (folder / name).exists()), None)
+    return next((folder / name for name in names if os.path.lexists(folder / name)), None)
 
 
 def _from_index(index: Path, roots: Iterable[str | Path]) -> Store:
@@ -110,15 +137,27 @@ def _from_index(index: Path, roots: Iterable[str | Path]) -> Store:
     obs_index = _first(index.parent, OBS_INDEX)
     try:
         groups = _group(_index_rows(columns, resolver))
-        infos: Infos = read_obs_index(obs_index) if obs_index else {}
+        infos, doubtful = read_obs_index(obs_index) if obs_index else ({}, {})
     except (FileRefused, ValueError) as error:
         raise error if isinstance(error, StoreError) else StoreError(f"{index}: {error}") from error
-    runs, refused = _make_entries(groups, infos, index)
+    runs, refused = _make_entries(groups, infos, doubtful, index)
     refused |= {i: f"{obs_index}: run {i} is not in {index.name}" for i in infos if i not in groups}
     if not runs and not refused:
         raise StoreError(f"{index}: no rows")
     known = {obs_id: infos[obs_id] for obs_id in refused if obs_id in infos}
-    return Store(str(index.parent), tuple(runs), refused, refused_infos=known)
+    named = {path.resolve() for path in (index, obs_index) if path}.union(*(group.paths for group in groups.values()))
+    return Store(str(index.parent), tuple(runs), refused, tuple(_not_named(index, named)), refused_infos=known)
+
+
+def _not_named(index: Path, named: set[Path]) -> Iterator[str]:
+    """Say which FITS files below the folder of an index no row names; `named` holds resolved paths."""
+    for folder, names in _walk(index.parent.resolve()):
+        for path in (folder / name for name in names):
+            try:
+                if path not in named and path.resolve() not in named and begins_with(path, FITS_START):
+                    yield f"{path}: not in {index.name}"
+            except FileRefused as error:
+                yield str(error)
 
 
 def _from_files(source: str, paths: list[Path]) -> Store:
@@ -139,12 +178,14 @@ def _from_files(source: str, paths: list[Path]) -> Store:
         else:
             runs[entry.obs_id] = entry
     if not runs:
-        raise StoreError(f"{source}: no DL3 file" + (f" ({problems[0]})" if problems else ""))
+        raise StoreError(f"{source}: no DL3 file" + (f" ({'; '.join(problems[:MAX_TOLD])})" if problems else ""))
     return Store(source, tuple(runs[obs_id] for obs_id in sorted(runs)), {}, tuple(problems), tuple(left_out))
 
 
 def _read_entry(path: Path) -> RunEntry:
     """Run of one file; raises FileRefused if it holds no EVENTS or no OBS_ID."""
+    if not FITS_NAME.search(path.name) and not begins_with(path, FITS_START):
+        raise _NoRun(f"{path}: no FITS file")
     found: dict[str, tuple[HduRef, Hdu]] = {}
     for hdu in read_hdus(path):
         hdu_type, hdu_class = classify(hdu)
@@ -161,8 +202,11 @@ def _read_entry(path: Path) -> RunEntry:
 
 def _index_rows(
     columns: dict[str, NDArray[Any]], resolver: Resolver
-) -> Iterator[tuple[int, HduRef | str, tuple[str, ...]]]:
-    """Run, reference (or the reason why there is none) and quirks of each row; raises ValueError."""
+) -> Iterator[tuple[int, HduRef, str, tuple[str, ...]]]:
+    """Run, reference, why its file cannot be had (empty if it can), and quirks of each row; raises ValueError.
+
+    The file of an HDU of a type that is never read is not looked for.
+    """
     columns = {name.upper(): values for name, values in columns.items()}
     obs_ids = columns["OBS_ID"].astype(np.int64).tolist()
     empty = np.full(len(obs_ids), b"")
@@ -173,90 +217,111 @@ def _index_rows(
     word = cache(text_of)  # an index repeats few words
 
     @cache
-    def path_of(file_dir: bytes, file_name: bytes) -> Path | str:
+    def path_of(file_dir: bytes, file_name: bytes, is_read: bool) -> tuple[Path, str]:
+        folder, name = os.fsdecode(file_dir).strip(), os.fsdecode(file_name).strip()
         try:
-            return resolver.resolve(os.fsdecode(file_dir).strip(), os.fsdecode(file_name).strip())
+            if is_read:
+                return resolver.resolve(folder, name), ""
+            reason = ""
         except FileRefused as error:
-            return str(error)
+            reason = str(error)
+        return Path(os.path.normpath(resolver.base / folder / name)), reason
 
     rows = zip(obs_ids, sizes, *(values.tolist() for values in texts), strict=True)
     for row, (obs_id, size, hdu_type, hdu_class, file_name, name, file_dir, md5) in enumerate(rows):
         written = word(hdu_type).lower()
         quirks = ("index-hdu-type-cut",) * (written in CUT_TYPES) + ("index-file-dir-masked",) * (not file_dir)
-        path = path_of(file_dir, file_name)
-        if isinstance(path, str):
-            yield obs_id, path, quirks
-            continue
         kind, known_class = CUT_TYPES.get(written, written), word(hdu_class).lower()
-        yield obs_id, HduRef(kind, known_class, path, word(name), size, word(md5).lower() or None, row), quirks
+        path, reason = path_of(file_dir, file_name, kind in HDU_TYPES)
+        yield obs_id, HduRef(kind, known_class, path, word(name), size, word(md5).lower() or None, row), reason, quirks
 
 
 @dataclass
 class _Group:
     """Rows of one run."""
 
-    refs: dict[tuple[str, str], HduRef]
-    quirks: dict[str, None]  # in order
-    problem: str = ""
+    refs: dict[tuple[str, str], HduRef] = field(default_factory=dict)  # of HDUs that may be read
+    reasons: dict[HduRef, str] = field(default_factory=dict)  # why some of them cannot be used
+    paths: set[Path] = field(default_factory=set)  # of all rows
+    quirks: dict[str, None] = field(default_factory=dict)  # in order
 
 
-def _group(rows: Iterable[tuple[int, HduRef | str, tuple[str, ...]]]) -> dict[int, _Group]:
-    """Rows by run, ids growing; StoreError if one HDU of a run is listed twice with different content."""
-    groups: dict[int, _Group] = {}
-    for obs_id, ref, quirks in rows:
-        group = groups.get(obs_id)
-        if group is None:
-            group = groups[obs_id] = _Group({}, {})
-        group.quirks |= dict.fromkeys(quirks)
-        if isinstance(ref, str):
-            group.problem = group.problem or ref
+def _group(rows: Iterable[tuple[int, HduRef, str, tuple[str, ...]]]) -> dict[int, _Group]:
+    """Rows by run, ids growing."""
+    groups: dict[int, _Group] = defaultdict(_Group)
+    for obs_id, ref, reason, quirks in rows:
+        group = groups[obs_id]
+        group.paths.add(ref.path)
+        if ref.hdu_type not in HDU_TYPES:
             continue
+        group.quirks |= dict.fromkeys(quirks)
         known = group.refs.setdefault((ref.hdu_type, ref.hdu_class), ref)
         if known is not ref:
             group.quirks["index-rows-repeated"] = None
-            _require_same(obs_id, known, ref)
+            reason = reason or _difference(known, ref)
+        if reason:
+            group.reasons.setdefault(known, reason)
     return dict(sorted(groups.items()))
 
 
-def _require_same(obs_id: int, first: HduRef, second: HduRef) -> None:
-    """Raise StoreError unless two references lead to the same content."""
+def _difference(first: HduRef, second: HduRef) -> str:
+    """Say how the content differs that two references lead to; empty if it does not."""
     if first._replace(row=0) == second._replace(row=0):
-        return
+        return ""
     try:
-        contents = [find_hdu(read_hdus(ref.path), ref).content for ref in (first, second)]
+        contents = [find_hdu(by_name(read_hdus(ref.path)), ref).content for ref in (first, second)]
     except FileRefused as error:
-        raise StoreError(f"HDU index: rows {first.row} and {second.row}: {error}") from error
+        return f"HDU index: rows {first.row} and {second.row}: {error}"
     if contents[0] == contents[1]:
-        return
-    raise StoreError(
-        f"HDU index: run {obs_id} has two HDUs {first.hdu_class}, rows {first.row} and {second.row}:"
-        f" {first.path}[{first.hdu_name}] and {second.path}[{second.hdu_name}] differ"
-    )
+        return ""
+    two = f"{first.path}[{first.hdu_name}] and {second.path}[{second.hdu_name}]"
+    return f"HDU index: two HDUs {first.hdu_class}, rows {first.row} and {second.row}: {two} differ"
 
 
-def _make_entries(groups: dict[int, _Group], infos: Mapping[int, Header], path: Path) -> Runs:
-    """Entries of usable runs and the reasons of the others."""
+def _make_entries(groups: dict[int, _Group], infos: Infos, doubtful: Mapping[int, str], path: Path) -> Runs:
+    """Entries of usable runs and the reasons of the others; runs that the observation index lacks are looked into."""
     runs: list[RunEntry] = []
-    refused: dict[int, str] = {}
+    refused = dict(doubtful)
     owners: dict[tuple[Path, str], int] = {}
     for obs_id, group in groups.items():
+        hdus = one_per_type(group.refs.values())
+        problem = next((group.reasons[ref] for ref in hdus if ref in group.reasons), "")
         events = group.refs.get(("events", "events"))
         owner = owners.setdefault((events.path, events.hdu_name.upper()), obs_id) if events else obs_id
-        problem = group.problem
         if owner != obs_id and events:
             problem = f"{events.path}[{events.hdu_name}]: already used by run {owner} (row {events.row} of {path.name})"
-        info = infos.get(obs_id)
-        if not problem and info is None:  # no row in the observation index
-            try:
-                info = {} if events is None else info_of(find_hdu(read_hdus(events.path), events).header)
-                problem = "" if info else f"{path}: no HDU of type events for this run"
-            except FileRefused as error:
-                problem = str(error)
         if problem:
-            refused[obs_id] = problem
-        else:
-            runs.append(RunEntry(obs_id, one_per_type(group.refs.values()), info or {}, tuple(group.quirks)))
-    return runs, refused
+            refused.setdefault(obs_id, problem)
+        elif obs_id not in doubtful:
+            runs.append(RunEntry(obs_id, hdus, infos.get(obs_id, {}), tuple(group.quirks)))
+    found, unread = read_infos(entry for entry in runs if entry.obs_id not in infos)
+    runs = [replace(each, obs_info=found.get(each.obs_id, each.obs_info)) for each in runs if each.obs_id not in unread]
+    return runs, refused | unread
+
+
+def read_infos(entries: Iterable[RunEntry]) -> tuple[dict[int, Header], dict[int, str]]:
+    """Observation information from EVENTS by run, or why there is none; a file of many runs is read once."""
+    found: dict[int, Header] = {}
+    refused: dict[int, str] = {}
+    by_path: dict[Path, list[tuple[int, HduRef]]] = defaultdict(list)
+    for entry in entries:
+        events = [ref for ref in entry.hdus if ref.hdu_type == "events"]
+        for ref in events:
+            by_path[ref.path].append((entry.obs_id, ref))
+        if not events:
+            refused[entry.obs_id] = "no HDU of type events for this run"
+    for path, refs in by_path.items():
+        try:
+            hdus = by_name(read_hdus(path))
+        except FileRefused as error:
+            refused |= {obs_id: str(error) for obs_id, _ in refs}
+            continue
+        for obs_id, ref in refs:
+            try:
+                found[obs_id] = info_of(find_hdu(hdus, ref).header)
+            except FileRefused as error:
+                refused[obs_id] = str(error)
+    return found, refused
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -310,13 +375,14 @@ def info_of(header: Header) -> dict[str, Value]:
     return info
 
 
-def read_obs_index(path: Path) -> dict[int, IndexRow]:
-    """Rows of an observation index by run; StoreError if a run has two that differ."""
+def read_obs_index(path: Path) -> tuple[dict[int, IndexRow], dict[int, str]]:
+    """Rows of an observation index by run, and why some cannot be used: there are two that differ."""
     columns = columns_of(read_table(path, "an observation index", "OBS_ID"))
     key = next(name for name in columns if name.upper() == "OBS_ID")
     rows: dict[int, IndexRow] = {}
+    refused: dict[int, str] = {}
     for row, obs_id in enumerate(columns[key].tolist()):
         known = rows.setdefault(obs_id, IndexRow(columns, row))
         if known.row != row and repr(dict(known)) != repr(dict(IndexRow(columns, row))):
-            raise StoreError(f"{path}: run {obs_id} has two rows that differ, {known.row} and {row}")
-    return rows
+            refused[obs_id] = f"{path}: two rows that differ, {known.row} and {row}"
+    return rows, refused

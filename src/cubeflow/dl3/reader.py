@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,6 +14,8 @@ import numpy as np
 from cubeflow.dl3.entries import (
     HduRef,
     RunEntry,
+    by_name,
+    classify,
     find_hdu,
     one_per_type,
     require_types,
@@ -60,6 +62,14 @@ class _Source(NamedTuple):
     size: int
     mtime_ns: int
     sha256: str | None
+
+
+class _File(NamedTuple):
+    """What was read of a file."""
+
+    hdus: Mapping[str, Hdu]  # by upper-case name
+    n_bytes: int  # decompressed
+    is_shared: bool  # holds several runs
 
 
 class _Response(NamedTuple):
@@ -165,7 +175,11 @@ def is_pointlike(aeff: Header, hdu_types: Container[str]) -> bool:
 
 @contextmanager
 def _refusing(entry: RunEntry) -> Iterator[None]:
-    """Name the run in what refuses it, and no folder: a reason is kept with content that may lie anywhere."""
+    """Name the run in what refuses it, and no folder: a reason is kept with content that may lie anywhere.
+
+    Of the files that it reads, one that holds several runs stays in memory while runs are read from it.
+    """
+    _keep_files(lambda source, _: any(ref.path == source.path for ref in entry.hdus))
     try:
         with np.errstate(all="ignore"):  # damaged numbers are found by the checks
             yield
@@ -177,7 +191,7 @@ def _refusing(entry: RunEntry) -> Iterator[None]:
             reason = reason.replace(str(path), path.name)
         raise RunRefused(f"run {entry.obs_id}: {reason}") from error
     finally:
-        _open_file.cache_clear()
+        _keep_files(lambda _, file: file.is_shared)
 
 
 def _source(path: Path, digests: Mapping[str, str] | None) -> _Source:
@@ -192,21 +206,33 @@ def _source(path: Path, digests: Mapping[str, str] | None) -> _Source:
     return _Source(path, status.st_size, status.st_mtime_ns, sha256)
 
 
-@lru_cache(maxsize=8)
-def _open_file(source: _Source, md5: str | None) -> tuple[Hdu, ...]:
+_FILES: dict[tuple[_Source, str | None], _File] = {}  # in memory, by what they are and the MD5 that they have
+
+
+def _keep_files(is_kept: Callable[[_Source, _File], bool]) -> None:
+    """Let go of files."""
+    for source, md5 in [key for key, file in _FILES.items() if not is_kept(key[0], file)]:
+        del _FILES[source, md5]
+
+
+def _open_file(source: _Source, md5: str | None) -> _File:
     """HDUs of a file, read once for all HDUs of a run; `_refusing` lets them go."""
-    return read_hdus(source.path, md5, source.sha256)
+    if (source, md5) not in _FILES:
+        hdus = read_hdus(source.path, md5, source.sha256)
+        n_runs = sum(classify(hdu)[0] == "events" for hdu in hdus)
+        _FILES[source, md5] = _File(by_name(hdus), sum(len(hdu.content) for hdu in hdus), n_runs > 1)
+    return _FILES[source, md5]
 
 
 def _open_table(ref: HduRef, source: _Source, notes: Notes) -> Table:
     """Table that an index row points to; its checksums hold, its quirks are noted."""
-    hdus = _open_file(source, ref.md5)
-    hdu = find_hdu(hdus, ref)
+    file = _open_file(source, ref.md5)
+    hdu = find_hdu(file.hdus, ref)
     hdu.check_sums()
     table = open_table(hdu)
     if hdu.name != ref.hdu_name:
         notes.quirk("hdu-name-case")
-    if ref.size not in (None, source.size, len(hdu.content), sum(len(each.content) for each in hdus)):
+    if ref.size not in (None, source.size, len(hdu.content), file.n_bytes):
         notes.quirk("index-size-disagrees")
     notes.quirk(*header_quirks(_facts(ref.hdu_type, table)))
     return table
