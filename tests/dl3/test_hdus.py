@@ -112,6 +112,13 @@ def test_a_table_that_does_not_add_up(stores, old, new):
         open_table(split_hdus(content.replace(old, new), HERE)[1])
 
 
+def test_a_table_packed_by_fpack_is_named(stores):
+    run = stores.make_run(7)
+    run["events"].header["ZTABLE"] = True
+    with pytest.raises(FileRefused, match=r"x.fits\[EVENTS\]: ZTABLE = True, a table packed by fpack"):
+        open_table(split_hdus(stores.to_bytes(run), HERE)[1])
+
+
 def test_more_hdus_than_any_file_has(monkeypatch, content):
     monkeypatch.setattr("cubeflow.dl3.hdus.MAX_HDUS", 3)
     with pytest.raises(FileRefused, match=r"x.fits: more than 3 HDUs"):

@@ -85,7 +85,7 @@ def test_a_file_that_cannot_be_read_is_told_where_no_index_names_its_run(tmp_pat
     cut.write_bytes(cut.read_bytes()[:1000])
     told = CliRunner().invoke(main, ["plan", "-c", str(tmp_path / "config.yaml")])
     assert told.exit_code == 0
-    assert f"data.store: left out: {cut}" in told.output
+    assert f"data.store: files that nobody reads: 1; cubeflow check names them; {cut}" in told.output
     made = CliRunner().invoke(main, ["run", "-c", str(tmp_path / "config.yaml")])
     assert made.exit_code == 0
     assert "files of the store that are left out: 1; cubeflow check names them" in made.output

@@ -1,11 +1,17 @@
 """Selection of runs by an expression over the observation index."""
 
+import numpy as np
 import pytest
+from astropy.table import Table
 
 from cubeflow.config.sections import Observations
-from cubeflow.dl3.entries import RunEntry, Store
+from cubeflow.dl3.entries import RunEntry, Store, direction_of
+from cubeflow.dl3.index import open_store
 from cubeflow.errors import MistakeError
+from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.plan.select import parse_where, select_runs
+from cubeflow.simulate.options import SimulationOptions
+from cubeflow.simulate.store import simulate_store
 
 RUN = {"ZEN_PNT": 45.0, "OBJECT": "Crab Nebula", "N_TELS": 4, "MUONEFF": 0.9}
 
@@ -39,12 +45,97 @@ def test_an_unknown_column_is_named():
         parse_where("ZENITH < 60")(RUN)
 
 
-def test_text_against_number_is_an_error_not_a_silent_no():
+@pytest.mark.parametrize("expression", ["OBJECT < 3", "OBJECT == 3", "'nan' != ZEN_PNT", "1 < NAN", "not (NAN > 1)"])
+def test_text_against_number_is_an_error_not_a_silent_no(expression):
     with pytest.raises(MistakeError, match="cannot be evaluated"):
-        parse_where("OBJECT < 3")(RUN)
+        parse_where(expression)({**RUN, "NAN": float("nan")})
 
 
-def test_a_pointing_that_is_no_number_is_told_and_not_passed_over():
-    store = Store("store", (RunEntry(7, (), {"RA_PNT": float("nan"), "DEC_PNT": 22.0}),))
-    with pytest.raises(MistakeError, match=r"observations.within: run 7 has no RA_PNT"):
-        select_runs(store, Observations(within_deg=2.0), (83.6, 22.0))
+def test_numbers_may_be_written_as_text():
+    test = parse_where("N_TELS == 4 and 3 < N_TELS <= 4.5")
+    assert test({"N_TELS": " 4 "})
+    assert not test({"N_TELS": "5"})
+    assert parse_where("OBS_ID != 9007199254740992")({"OBS_ID": 9007199254740993})  # not the same as float64
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "not " * 100_000 + "1",
+        "-" * 5_000 + "1",
+        "(" * 3_000 + "1" + ")" * 3_000,
+        "1" + " + 1" * 20_000,
+        "ZEN_PNT < 60" + " < 60 == (0" * 60 + ")" * 60,
+        "9" * 5_000 + " > 1",
+        "'a' * 10000000000 == 'a'",
+        "OBJECT + OBJECT == 'a'",
+        "9" * 400 + " * 1.5 > 1",
+        "1 / 0 > 1",
+        "b'a' == 1",
+        "1j == 1",
+        "None == 1",
+        "x" * 100_000 + " < 1",
+    ],
+)
+def test_an_expression_that_is_too_much_ends_in_one_short_line(expression):
+    with pytest.raises(MistakeError, match=r"^observations.where: ") as caught:
+        parse_where(expression)(RUN)
+    assert len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
+
+
+def test_many_conditions_are_not_too_deep():
+    test = parse_where(" or ".join(f"OBS_ID == {number}" for number in range(2_000)))
+    assert test({"OBS_ID": 1_999})
+    assert not test({"OBS_ID": 2_000})
+
+
+GOOD = {"RA_PNT": 83.6, "DEC_PNT": 22.5, "N_TELS": 4, "OBJECT": "Crab"}
+ODD = {
+    "RA_PNT missing": ({"DEC_PNT": 22.5}, {"within_deg": 3.0}),
+    "RA_PNT empty": ({**GOOD, "RA_PNT": ""}, {"within_deg": 3.0}),
+    "RA_PNT text": ({**GOOD, "RA_PNT": "none"}, {"within_deg": 3.0}),
+    "RA_PNT nan": ({**GOOD, "RA_PNT": float("nan")}, {"within_deg": 3.0}),
+    "DEC_PNT beyond the pole": ({**GOOD, "DEC_PNT": 382.5}, {"within_deg": 3.0}),
+    "N_TELS missing": ({"OBJECT": "Crab"}, {"where": "N_TELS >= 3"}),
+    "N_TELS text": ({"N_TELS": "unknown"}, {"where": "N_TELS >= 3"}),
+    "N_TELS nan": ({"N_TELS": float("nan")}, {"where": "not N_TELS < 3"}),
+    "N_TELS zero": ({"N_TELS": 0}, {"where": "12 / N_TELS <= 4"}),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_one_odd_run_is_refused_and_the_others_go_on(case):
+    info, asked = ODD[case]
+    runs = tuple(RunEntry(obs_id, (), GOOD if obs_id != 8 else info) for obs_id in (7, 8, 9))
+    chosen, refused, unselected = select_runs(Store("store", runs), Observations(**asked), (83.6, 22.0))
+    assert [entry.obs_id for entry in chosen] == [7, 9]
+    assert [refusal.obs_id for refusal in refused] == [8]
+    assert refused[0].reason.startswith(f"observations.{next(iter(asked)).split('_')[0]}: ")
+    assert unselected == 0
+    with pytest.raises(MistakeError, match=refused[0].reason[:20]):
+        select_runs(Store("store", runs[1:2]), Observations(**asked), (83.6, 22.0))
+
+
+def test_runs_that_other_conditions_leave_out_are_not_asked_further():
+    far = RunEntry(8, (), {"RA_PNT": 10.0, "DEC_PNT": 22.5})
+    store = Store("store", (RunEntry(7, (), GOOD), far, RunEntry(9, (), {})))
+    asked = Observations(within_deg=3.0, where="N_TELS >= 3", exclude=(9,))
+    chosen, refused, unselected = select_runs(store, asked, (83.6, 22.0))
+    assert ([entry.obs_id for entry in chosen], refused, unselected) == ([7], [], 2)
+
+
+@pytest.mark.parametrize(("within_deg", "expected"), [(0.75, [100001, 100002]), (0.65, [100002])])
+def test_what_the_index_lacks_is_taken_from_the_events(tmp_path, within_deg, expected):
+    """A run whose pointing the index does not know is selected by its own, which is then known to all that follows."""
+    centre = (83.633, 22.014)
+    simulate_store(tmp_path, SimulationOptions(tiny=True, n_runs=2, duration_s=60.0, centre=centre))
+    table = Table.read(tmp_path / "obs-index.fits.gz", hdu=1)
+    pointings = [(float(row["RA_PNT"]), float(row["DEC_PNT"])) for row in table]
+    offsets = [float(angular_distance_deg(pointing, centre)) for pointing in pointings]
+    assert offsets == pytest.approx([0.7, 0.5], abs=1e-3)
+    table["RA_PNT"][0] = np.nan
+    table.write(tmp_path / "obs-index.fits.gz", overwrite=True)
+    chosen, refused, _ = select_runs(open_store(tmp_path), Observations(within_deg=within_deg), centre)
+    assert ([entry.obs_id for entry in chosen], refused) == (expected, [])
+    assert all(direction_of(each.obs_info) == pytest.approx(pointings[each.obs_id - 100001]) for each in chosen)

@@ -90,3 +90,16 @@ def test_fault_37_full_disk_leaves_the_old_table(tmp_path, monkeypatch, flaky):
         with pytest.raises(StorageError, match=r"runs\.csv: no space is left"):
             write_table(tmp_path / "runs", make_table())
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_text_is_no_formula_in_a_spreadsheet(tmp_path):
+    """As OWASP has it, a quote stands before it; numbers, and what programs read, stay as they are."""
+    odd = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "a=b", ""]
+    numbers = -np.arange(8.0)
+    write_table(tmp_path / "runs", Table({"object": odd, "number": numbers}))
+    with (tmp_path / "runs.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["object"] for row in rows] == [f"'{text}" for text in odd[:4]] + ["'=1", "'=1", *odd[6:]]
+    assert [float(row["number"]) for row in rows] == numbers.tolist()
+    assert Table.read(tmp_path / "runs.fits")["object"].tolist()[:4] == odd[:4]
+    assert Table.read(tmp_path / "runs.ecsv")["object"].tolist()[:4] == odd[:4]

@@ -100,3 +100,17 @@ def test_known_positions_are_those_of_the_hess_index(hess_store):
     pairs += [("RXJ 1713.7-3946", "RX J1713.7-3946", 0.01)]
     for theirs, ours, limit in pairs:
         assert separation_deg(found[plain_name(theirs)].position, parse_target(ours).position) < limit, theirs
+
+
+@pytest.mark.parametrize(
+    "text", [" " * 100_000, "l" + " " * 100_000, "gal" + " " * 100_000 + "x", "9" * 100_000 + " 9"]
+)
+def test_text_of_any_length_ends_in_one_short_line(text):
+    """A pattern that takes the square of the length would need minutes here."""
+    with pytest.raises(MistakeError, match="--target: ") as caught:
+        parse_target(text)
+    assert len(str(caught.value)) < 400
+
+
+def test_blanks_say_nothing():
+    assert parse_target("  galactic   184.56" + " " * 100_000 + "-5.78 ") == parse_target("galactic 184.56 -5.78")

@@ -22,7 +22,7 @@ PATH = click.Path(exists=True, path_type=Path)
 def check(source: str, obs_ids: tuple[int, ...], roots: tuple[str, ...], as_json: bool) -> None:
     """Read all runs of a store, or some, and say what deviates, what was repaired and what is refused, and why.
 
-    Exit status 3 if any run is refused.
+    Files that nobody reads are listed, too. Exit status 3 if any run is refused, or a file that may hold one.
 
     Example: cubeflow check ../shared/data/hess-dl3-dr1
     """
@@ -35,7 +35,7 @@ def check(source: str, obs_ids: tuple[int, ...], roots: tuple[str, ...], as_json
         print_json({"store": store.path, "problems": store.problems, "runs": [asdict(run) for run in runs]})
     else:
         show_check(runs, store.problems)
-    sys.exit(RunsLeftOut.status if store.problems or any(run.reason for run in runs) else 0)
+    sys.exit(RunsLeftOut.status if store.left_out or any(run.reason for run in runs) else 0)
 
 
 @click.command()

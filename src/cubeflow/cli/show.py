@@ -54,8 +54,8 @@ def show_check(runs: Sequence[CheckedRun], problems: Sequence[str]) -> None:
     print_table("Runs", ("run", "object", "events", "livetime / s", "quirks", "repairs"), rows)
     print_table("Quirks", ("quirk", "runs", "what files do, and how it is read"), count_quirks(runs))
     print_table("Refused", ("run", "why"), refused)
-    print_table("Files that belong to no run", ("why",), [(problem,) for problem in problems])
-    click.echo(f"{len(runs)} runs, {len(refused)} refused, {len(problems)} files that belong to no run")
+    print_table("Files that nobody reads", ("why",), [(problem,) for problem in problems])
+    click.echo(f"{len(runs)} runs, {len(refused)} refused, {len(problems)} files that nobody reads")
 
 
 def show_file(about: Plain) -> None:

@@ -24,9 +24,10 @@ from cubeflow.products.setting import Setting
 from cubeflow.products.significance import SignificanceOptions
 from cubeflow.products.spectrum import PowerLaw, Spectrum
 
-# Names of files and folders beside those of targets and labels.
-RESERVED_TARGETS = frozenset(("logs", "report.html", ".cubeflow", "benchmarks"))
-RESERVED_LABELS = frozenset(("obs", "stack", "runs.ecsv"))
+# Names of folders beside those of targets and labels, and endings of files there.
+RESERVED_TARGETS = frozenset(("logs", "benchmarks"))
+RESERVED_LABELS = frozenset(("obs", "stack"))
+RESERVED_ENDINGS = (".ecsv", ".csv", ".fits", ".reg", ".json", ".html")
 RunId = Annotated[int, Setting(least=0)]
 Bins = Annotated[int, Setting(least=1, most=10_000)]
 Projection = Literal["TAN", "CAR", "AIT", "ZEA", "SIN", "STG", "ARC", "MOL", "SFL", "CEA", "MER", "PAR"]
@@ -228,7 +229,7 @@ class TargetConfig:
             expected = f"expected energies that reach over those of energy, {energy[0]:g} to {energy[-1]:g} TeV"
             raise KeyMistake(("energy_true",), f"{expected}, got {true[0]:g} to {true[-1]:g} TeV")
         for label, options in self.backgrounds.items():
-            if label.lower() in RESERVED_LABELS:
+            if label.lower() in RESERVED_LABELS or label.lower().endswith(RESERVED_ENDINGS):
                 raise KeyMistake(("backgrounds", label), "expected another label; this is a name in the results")
             if problem := self._problem(options):
                 raise KeyMistake(("backgrounds", label, problem[0]), problem[1])
@@ -299,6 +300,8 @@ class Config:
     """The simulated store that is made where there is none; null for none."""
 
     def __post_init__(self) -> None:
+        if set("{}") & set(str(self.results)):
+            raise ValueError(f"results: expected a path without braces, which Snakemake fills in, got {self.results}")
         for name in self.targets:
-            if name.lower() in RESERVED_TARGETS:
+            if name.lower() in RESERVED_TARGETS or name.lower().endswith(RESERVED_ENDINGS):
                 raise KeyMistake(("targets", name), "expected another name; this is a file or folder of the results")

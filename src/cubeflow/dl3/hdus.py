@@ -214,6 +214,8 @@ def open_table(hdu: Hdu) -> Table:
     header = hdu.header
     if not isinstance(hdu.hdu, BinTableHDU):
         raise FileRefused(f"{hdu}: XTENSION = {header.get('XTENSION')!r}, expected a binary table")
+    if header.get("ZTABLE"):
+        raise FileRefused(f"{hdu}: ZTABLE = {header['ZTABLE']!r}, a table packed by fpack: funpack makes it readable")
     shape = header.get("NAXIS"), header.get("BITPIX"), header.get("GCOUNT", 1)
     if shape != (2, 8, 1):
         raise FileRefused(f"{hdu}: NAXIS, BITPIX, GCOUNT = {shape}, expected (2, 8, 1)")

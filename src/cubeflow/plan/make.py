@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -136,8 +137,8 @@ def make_plan(config: Config, say: Say, is_forced: bool = False) -> Plan:
         check_memory(name, estimate(target), target, config.memory_mb)
     _simulate(config, say)
     store = _open_store(config)
-    for problem in store.left_out:
-        say(f"data.store: left out: {problem}")
+    for first in [*store.left_out, *store.problems][:1]:
+        say(f"data.store: files that nobody reads: {len(store.problems)}; cubeflow check names them; {first}")
     if (results / "plan.json").is_file():
         say(f"{results}: holds results of the first edition, which are left alone; cubeflow clean lists them")
     excluded = excluded_shares(targets, cache, say)
@@ -226,7 +227,7 @@ def _look_at_energies(targets: Mapping[str, Target], say: Say) -> None:
 def _simulate(config: Config, say: Say) -> None:
     """Make the store of a demo if its index is absent, with the source at the first target."""
     section, store = config.simulate, config.data.store
-    if section is None or (store / "hdu-index.fits.gz").is_file():
+    if section is None or os.path.lexists(store / "hdu-index.fits.gz"):
         return
     from cubeflow.simulate.store import SimulationOptions, simulate_store  # for a demo alone
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
 NO_NUMBER = -(2**63)  # TNULL of whole numbers
+FORMULAS = tuple("=+-@")  # what a formula of a spreadsheet begins with
+LINE_ENDS = str.maketrans("\t\r\n", "   ")
 MAX_FITS_COLUMNS = 999  # numbers in keywords have three digits
 
 
@@ -27,8 +29,8 @@ def write_table(path: PathLike, table: Table) -> None:
         Name without a suffix.
     table : Table
         Columns of truth values, numbers or text, with units and descriptions; cells without a value are masked.
-        ECSV has all of it. FITS has the first `MAX_FITS_COLUMNS` columns; it knows ASCII alone: other letters become
-        question marks.
+        ECSV has all of it. In CSV text that a spreadsheet would run as a formula has a quote before it. FITS has the
+        first `MAX_FITS_COLUMNS` columns; it knows ASCII alone: other letters become question marks.
 
     Raises
     ------
@@ -39,7 +41,7 @@ def write_table(path: PathLike, table: Table) -> None:
 
     path = Path(path)
     binary, text = io.BytesIO(), io.StringIO()
-    table.write(text, format="ascii.csv")
+    _for_csv(table).write(text, format="ascii.csv")
     write_atomic(path.with_name(f"{path.name}.csv"), text.getvalue().encode())
     hdu = fits.table_to_hdu(_for_fits(table))
     for number, name in enumerate(hdu.columns.names, start=1):
@@ -49,6 +51,18 @@ def write_table(path: PathLike, table: Table) -> None:
     write_atomic(path.with_name(f"{path.name}.fits"), binary.getbuffer())
     table.write(text := io.StringIO(), format="ascii.ecsv")
     write_atomic(path.with_name(f"{path.name}.ecsv"), text.getvalue().encode())
+
+
+def _for_csv(table: Table) -> Table:
+    """Copy a table so that a spreadsheet can open it: none of its text is a formula."""
+    from astropy.table import MaskedColumn
+
+    out = table.copy()
+    for name in (column.name for column in table.itercols() if column.dtype.kind == "U"):
+        lines = [cell.translate(LINE_ENDS).strip() for cell in np.ma.filled(table[name], "").tolist()]
+        cells = [f"'{line}" if line.startswith(FORMULAS) else line for line in lines]
+        out[name] = MaskedColumn(cells, mask=np.ma.getmaskarray(table[name]))
+    return out
 
 
 def _for_fits(table: Table) -> Table:

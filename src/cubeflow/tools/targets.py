@@ -70,14 +70,14 @@ def parse_target(text: str, objects: Iterable[Place] = ()) -> Place:
         return found[name]
     alike = difflib.get_close_matches(name, found, n=1)
     hint = f"; did you mean {found[alike[0]].name!r}?" if alike else ""
-    raise MistakeError(f"--target: expected a position such as {EXAMPLES}, or a known name, got {text!r}{hint}")
+    raise MistakeError(f"--target: expected a position such as {EXAMPLES}, or a known name, got {text!r:.80}{hint}")
 
 
 def parse_position(text: str) -> Position | None:
     """Position in any form that astropy reads; None if it is none; MistakeError outside the sky."""
     from astropy.coordinates import Angle, Latitude
 
-    plain = text.strip().lower().replace(",", " ")
+    plain = " ".join(text.lower().replace(",", " ").split())  # the patterns below take long over many blanks
     frame: Literal["icrs", "galactic"] = "galactic" if re.match(r"gal(actic)?\b|l\s*=?\s*[-+\d]", plain) else "icrs"
     plain = re.sub(r"gal(actic)?\b|\b[lb]\s*=?\s*(?=[-+\d])", "", plain) if frame == "galactic" else plain
     words = re.sub(r"(?<=[\ds])(?=[-+])", " ", plain).split()  # 13h02m47s-63d50m08s
@@ -91,8 +91,8 @@ def parse_position(text: str) -> Position | None:
             raise ValueError(f"{lon_deg:g} deg")
     except ValueError as error:
         raise MistakeError(
-            f"--target: {text!r}: expected a longitude up to 360 deg, a latitude of -90 to 90 deg, "
-            f"and minutes and seconds below 60 ({error})"
+            f"--target: {text!r:.80}: expected a longitude up to 360 deg, a latitude of -90 to 90 deg, "
+            f"and minutes and seconds below 60 ({error!s:.80})"
         ) from error
     return Position(frame=frame, lon_deg=round(lon_deg % 360.0, 6), lat_deg=round(lat_deg, 6))
 
