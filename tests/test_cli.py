@@ -169,12 +169,13 @@ def test_run_once_more_makes_nothing(cubeflow, folder):
     assert {path: path.stat().st_ino for path in status} == status
 
 
-def test_run_goes_on_with_the_other_targets_and_says_which_failed(cubeflow, folder):
+def test_run_goes_on_with_the_other_targets_and_says_which_is_empty(cubeflow, folder):
     far = "  far:\n    position: {lon: 10 deg, lat: -60 deg}\n    geometry: {width: 4 deg, pixel: 0.1 deg}\n"
     config = CONFIG.replace("energy: {min: 1 TeV", far + "energy: {min: 1 TeV").replace("  crab:", "  near:")
     (folder / "two.yaml").write_text(config + "results: two\n")
-    result = cubeflow("run", "-c", "two.yaml", status=1)
-    assert "far: fov: no run is left" in result.output
+    result = cubeflow("run", "-c", "two.yaml")
+    assert "far: fov: no run is left of 2; run 100001: skipped: no pixel of the map lies within" in result.output
+    assert (folder / "two" / "far" / "fov" / "cube.h5").is_file()
     assert (folder / "two" / "near" / "fov" / "cube.h5").is_file()
 
 

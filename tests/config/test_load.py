@@ -383,6 +383,7 @@ MISTAKES = [
     ("  fov: {", "  runs.csv: {", "11:backgrounds.runs.csv: expected another label; this is a name in the results"),
     ("  fov: {", "  Exclusion.reg: {", "11:backgrounds.Exclusion.reg: expected another label; this is a name in the"),
     ("  fov: {", f"  {'a' * 65}: {{", f"11:backgrounds.{'a' * 65}: expected a name of letters, digits"),
+    ("  fov: {", f"  {'a' * 41}: {{", f"11:backgrounds.{'a' * 41}: expected a label of at most 40 letters, as"),
     ("  crab:", "  plan.json:", "3:targets.plan.json: expected another name; this is a file or folder of the results"),
     (
         "offset_max: 2 deg",

@@ -69,7 +69,7 @@ def make_target(layers, final=FINAL, irf=IRF) -> Target:
         geometry=final,
         irf_geometry=irf,
         energy=axes.get("energy", axis),
-        energy_true=axes.get("energy_true", axis),
+        energy_true=axes.get("energy_true", replace(axis, name="energy_true")),
         rad=rad_axis(0.6, 5),
         offset_max_deg=2.0,
         gti_filter=True,
@@ -130,10 +130,26 @@ def test_certificate_says_what_the_products_were_made_from(tmp_path):
     assert not holds(path)
 
 
-def test_label_without_a_run_is_an_error(tmp_path):
-    target = make_root(tmp_path, {})
-    with pytest.raises(FailedError, match=r"crab: label: no run is left; see .*runs.ecsv"):
-        export_label(tmp_path, target, TASK, print)
+def test_label_without_a_run_has_products_that_say_so(tmp_path):
+    """No counts, no exposure, nowhere safe: in a fit with others the dataset counts for nothing."""
+    from gammapy.datasets import Datasets
+
+    rows = [{"obs_id": 7, "piece": None, "status": "refused", "reason": "no EVENTS"}]
+    target, lines = make_root(tmp_path, {}, rows=rows), []
+    export_label(tmp_path, target, TASK, lines.append)
+    assert lines[0] == "crab: label: no run is left of 1; run 7: refused: no EVENTS; see crab/runs.ecsv"
+    folder = tmp_path / "crab/label"
+    assert holds(tmp_path / certificate_file("crab/label", KEY))
+    cube = read_artifact(folder / "cube.h5", kind="cube", key=KEY)
+    about = cube.attributes
+    assert (about["n_runs"], about["livetime_s"], about["counts"], about["background"]) == (0, 0.0, 0, None)
+    for name in ("counts", "mask_safe", "exposure"):
+        assert cube.datasets[name].geom == FINAL
+        assert not np.any(cube.datasets[name].data)
+    assert np.all(np.isnan(cube.datasets["disc_significance"].data))
+    dataset = Datasets.read(folder / "datasets.yaml", lazy=False)[0]
+    assert not np.any(dataset.mask_safe.data)
+    assert dataset.stat_sum() == 0.0
 
 
 def test_refused_runs_are_an_error_where_that_is_asked(tmp_path):

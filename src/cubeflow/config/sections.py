@@ -27,6 +27,7 @@ from cubeflow.products.spectrum import PowerLaw, Spectrum
 # Names of folders beside those of targets and labels, and endings of files there.
 RESERVED_TARGETS = frozenset(("logs", "benchmarks"))
 RESERVED_LABELS = frozenset(("obs", "stack"))
+MAX_LABEL = 40
 RESERVED_ENDINGS = (".ecsv", ".csv", ".fits", ".reg", ".json", ".html")
 RunId = Annotated[int, Setting(least=0)]
 Bins = Annotated[int, Setting(least=1, most=10_000)]
@@ -231,6 +232,9 @@ class TargetConfig:
         for label, options in self.backgrounds.items():
             if label.lower() in RESERVED_LABELS or label.lower().endswith(RESERVED_ENDINGS):
                 raise KeyMistake(("backgrounds", label), "expected another label; this is a name in the results")
+            if len(label) > MAX_LABEL:
+                limit = f"at most {MAX_LABEL} letters, as columns of FITS tables begin with it"
+                raise KeyMistake(("backgrounds", label), f"expected a label of {limit}; got {len(label)}")
             if problem := self._problem(options):
                 raise KeyMistake(("backgrounds", label, problem[0]), problem[1])
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cubeflow.errors import FailedError, RunsLeftOut
+from cubeflow.errors import RunsLeftOut
 from cubeflow.maps import Cube
 from cubeflow.observation import TIME_KEYWORDS
 from cubeflow.pipeline import versions
@@ -19,7 +19,7 @@ from cubeflow.pipeline.stack import Row, open_stack, plain_profiles, read_stack
 from cubeflow.pipeline.tasks import PRODUCTS, ExportTask, Target, stack_file
 from cubeflow.products.dataset import dataset_maps
 from cubeflow.products.final import Final, make_final
-from cubeflow.products.stack import Stack
+from cubeflow.products.stack import Stack, blank_stack
 from cubeflow.store.artifact import Artifact, write_artifact
 from cubeflow.store.atomic import write_atomic
 from cubeflow.store.fits import datasets_yaml, write_dataset_fits, write_image_fits
@@ -32,17 +32,17 @@ MAX_LIMITS = 5  # lines on where counts and exposure of runs end
 def export_label(results: Path, target: Target, task: ExportTask, say: Callable[[str], None]) -> None:
     """Write ``cube.h5``, ``dataset.fits.gz``, ``datasets.yaml`` and ``significance.fits.gz`` of a label.
 
+    Where no run is left they are without counts, exposure and background, and a line says why.
+
     Raises
     ------
-    FailedError
-        If every run was refused or dropped.
     RunsLeftOut
         If runs were refused and `Target.on_refused` is ``fail``.
     """
     folder = results / task.target / task.label
     with open_stack(results / stack_file(task.target, task.label, task.root), task.root) as opened:
         rows = opened.artifact.attributes["rows"]
-        _require_runs(target, task, rows, opened.artifact.attributes["n_runs"])
+        _look_at_runs(target, task, rows, say)
         totals = read_stack(opened)
     used = {row["obs_id"]: row["run"] for row in rows if row["status"] == "ok"}
     kinds = {run["is_pointlike"] for run in used.values()}
@@ -50,6 +50,8 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
     for limits, count in found.most_common(MAX_LIMITS):
         say(f"{task.target}: {task.label}: {count} of {len(used)} runs: {limits}")
     options = target.reduce
+    if not totals.layers:
+        totals = blank_stack(options.geometry, options.energy, options.energy_true)
     excluded = target.exclusion_masks().mask(options.geometry)
     geometries = options.geometry, options.irf_geometry
     final = make_final(totals, *geometries, target.significance, target.position_deg, options.spectrum, excluded)
@@ -78,16 +80,17 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
     )
 
 
-def _require_runs(target: Target, task: ExportTask, rows: list[Row], n_runs: int) -> None:
-    """Raise if there is nothing to export, or the configuration wants no export without the runs that are refused."""
+def _look_at_runs(target: Target, task: ExportTask, rows: list[Row], say: Callable[[str], None]) -> None:
+    """Say why if no run is left; RunsLeftOut if the configuration wants no export without those that are refused."""
     refused = [row for row in rows if row["status"] == "refused"]
     if refused and target.on_refused == "fail":
         first = f"run {refused[0]['obs_id']}: {refused[0]['reason']}"
         n_refused, n_all = (len({row["obs_id"] for row in some}) for some in (refused, rows))
         count = f"{n_refused} of {n_all} runs refused"
         raise RunsLeftOut(f"{task.target}: {count}, and on_refused is fail; the first, {first}")
-    if n_runs == 0:
-        raise FailedError(f"{task.target}: {task.label}: no run is left; see {task.target}/runs.ecsv")
+    if rows and all(row["status"] != "ok" for row in rows):
+        why = f"run {rows[0]['obs_id']}: {rows[0]['status']}: {rows[0]['reason']}"
+        say(f"{task.target}: {task.label}: no run is left of {len({row['obs_id'] for row in rows})}; {why}; see {task.target}/runs.ecsv")
 
 
 def _write_cube(path: Path, artifact: Artifact, final: Final, totals: Stack, compression: str) -> None:

@@ -50,7 +50,7 @@ class Job:
     tasks : tuple of Task
         In order.
     sources : tuple of str
-        DL3 files that it reads.
+        DL3 files that it reads; without those with braces in their path, which Snakemake would take for wildcards.
     inputs : tuple of str
         Files that it reads and that other jobs are yet to make, below the results.
     outputs : tuple of str
@@ -174,7 +174,7 @@ def _job(name: str, kind: Kind, parts: Sequence[_Part], pending: Set[str]) -> Jo
         name=name,
         kind=kind,
         tasks=tasks,
-        sources=tuple(sorted(sources)),
+        sources=tuple(sorted(path for path in sources if "{" not in path)),
         inputs=tuple(file for file in needed if file in pending and file not in outputs),
         outputs=outputs,
         message="; ".join(dict.fromkeys(map(describe, tasks))),

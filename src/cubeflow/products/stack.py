@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cubeflow.maps import Cube, Geometry, GeometryError, release, scratch_zeros
+from cubeflow.maps import Axis, Cube, Geometry, GeometryError, release, scratch_zeros
 from cubeflow.maps.arrays import BoolArray, FloatArray
 from cubeflow.products.profiles import Profiles, add_profiles
 
@@ -184,6 +184,19 @@ class StackSum:
 def empty_stack() -> Stack:
     """Stack of no runs: it has no layers and may be added to any other."""
     return Stack({}, np.zeros((0, 2)), 0.0, 0.0, 0)
+
+
+def blank_stack(geometry: Geometry, energy: Axis, energy_true: Axis) -> Stack:
+    """Stack of no runs on a geometry: no counts, no exposure, nowhere safe, and no background."""
+    layers = {
+        name: Cube(_zeros((axis.n_bins, *geometry.shape), SUM_TYPES[kind]), unit, geometry, (axis,))
+        for name, kind, unit, axis in (
+            ("counts", "i", "", energy),
+            ("mask_safe", "b", "", energy),
+            ("exposure", "f", "m2 s", energy_true),
+        )
+    }
+    return replace(empty_stack(), layers=layers)
 
 
 def _added(total: Cube | None, part: Cube, factor: NDArray[Any] | np.bool, name: str) -> Cube:

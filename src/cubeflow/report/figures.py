@@ -191,8 +191,9 @@ def _draw_checks(
     energies = spectra.collect_spectra(maps, target.position_deg)
     caption = "Events of the whole map that pass the safe mask, and the background predicted for them."
     known = thresholds[np.isfinite(thresholds)]
-    add("counts-spectrum", "Counts by energy", caption, spectra.draw_counts, energies, known)
-    if energies.true_tev.size:
+    if np.nansum([energies.counts, energies.background]) > 0:
+        add("counts-spectrum", "Counts by energy", caption, spectra.draw_counts, energies, known)
+    if energies.exposure_largest.any():
         caption = "Effective area times livetime by true energy."
         add("exposure-spectrum", "Exposure by energy", caption, spectra.draw_exposure, energies)
     return figures
