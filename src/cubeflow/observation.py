@@ -6,6 +6,7 @@ reference `TIME_REFERENCE_MJD`, whatever the file used, so that observations can
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
 
 DAY_S = 86400.0
+BLOCK = 1 << 18  # events that are looked at together: directions take many times their memory
 TIME_REFERENCE_MJD = 51910  # 2001-01-01T00:00:00 TT
 TIME_KEYWORDS = {"MJDREFI": TIME_REFERENCE_MJD, "MJDREFF": 0.0, "TIMESYS": "TT", "TIMEUNIT": "s"}  # that, in FITS
 
@@ -81,7 +83,12 @@ class EventList:
     def __len__(self) -> int:
         return len(self.energy_tev)
 
-    def select(self, keep: BoolArray) -> EventList:
+    def blocks(self) -> Iterator[EventList]:
+        """Some events at a time, as views; one block without events if there are none."""
+        for start in range(0, max(len(self), 1), BLOCK):
+            yield self.select(slice(start, start + BLOCK))
+
+    def select(self, keep: BoolArray | slice) -> EventList:
         """Events where `keep`, shape (n_events,), is true."""
         mc_id = None if self.mc_id is None else self.mc_id[keep]
         return EventList(self.energy_tev[keep], self.ra_deg[keep], self.dec_deg[keep], self.time_s[keep], mc_id)

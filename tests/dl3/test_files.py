@@ -11,7 +11,7 @@ import zlib
 import pytest
 
 from cubeflow.dl3 import files
-from cubeflow.dl3.files import FileRefused, InputChanged, begins_with, digest_file, read_content
+from cubeflow.dl3.files import FileRefused, InputChanged, begins_with, content_bytes, digest_file, read_content
 
 CONTENT = bytes(range(256)) * 500
 
@@ -178,3 +178,17 @@ def test_how_a_file_begins(tmp_path):
     for content in (b"", b"\x1f\x8b", b"\x1f\x8bnonsense"):
         path.write_bytes(content)
         assert not begins_with(path, CONTENT[:9])
+
+
+def test_size_when_decompressed(tmp_path):
+    path = tmp_path / "a"
+    for content, size in ((CONTENT, len(CONTENT)), (gzip.compress(CONTENT), len(CONTENT)), (b"", 0), (b"xy", 2)):
+        path.write_bytes(content)
+        assert content_bytes(path) == size
+    packed = bz2.compress(CONTENT)
+    path.write_bytes(packed)
+    assert content_bytes(path) == 5 * len(packed)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(FileRefused, match="a FIFO"):
+        content_bytes(path)

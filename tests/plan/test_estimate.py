@@ -1,12 +1,16 @@
 """What is estimated against what processes really need: their peak memory, and the sizes of the files they write."""
 
+import gzip
 import json
 import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
+from astropy.io import fits
+from astropy.table import Table
 
 from cubeflow.config import load_config
 from cubeflow.errors import MistakeError
@@ -86,6 +90,58 @@ def test_memory_is_one_to_two_times_what_is_needed(name, store, tmp_path):
     assert set(ratios) == {"reduce", "stack", "export", "figures", "report"}
     assert {kind: ratio for kind, ratio in ratios.items() if not 1.0 <= ratio <= 2.0} == {}, ratios
     check_disk(plan)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".fits", ".fits.gz"])
+@pytest.mark.parametrize("names", [("EVENT_ID", "TIME", "RA", "DEC", "ENERGY"), ("TIME", "RA", "DEC", "ENERGY")])
+def test_memory_for_reading_grows_with_the_event_list(tmp_path, names, suffix):
+    """Millions of events, not in order of time, need no more than the plan says."""
+    simulate_store(tmp_path / "base", SimulationOptions(tiny=True, n_runs=1, duration_s=600.0))
+    (tmp_path / "store").mkdir()
+    with fits.open(tmp_path / "base" / "obs_100001.fits.gz", memmap=False) as hdus:
+        events = hdus["EVENTS"]
+        pick = np.random.default_rng(1).integers(0, len(events.data), 4_000_000)
+        picked = Table({name: np.asarray(events.data[name])[pick] for name in names})
+        picked["TIME"] = np.random.default_rng(2).uniform(
+            events.data["TIME"].min(), events.data["TIME"].max(), len(pick)
+        )
+        new = fits.BinTableHDU(picked.as_array(), name="EVENTS")
+        for column in events.columns:
+            if column.name in names:
+                new.columns[column.name].unit = column.unit
+        skipped = ("TTYPE", "TFORM", "TUNIT", "NAXIS", "TFIELDS", "CHECKSUM", "DATASUM")
+        new.header.extend((card for card in events.header.cards if not card.keyword.startswith(skipped)), unique=True)
+        hdus[hdus.index_of("EVENTS")] = new
+        for hdu in hdus:
+            for key in ("CHECKSUM", "DATASUM"):
+                hdu.header.remove(key, ignore_missing=True)
+        hdus.writeto(tmp_path / "plain.fits")
+    content = (tmp_path / "plain.fits").read_bytes()
+    path = tmp_path / "store" / f"run{suffix}"
+    path.write_bytes(content if suffix == ".fits" else gzip.compress(content, 1))
+    backgrounds = {"none": {"method": "none"}}
+    file = make_plan(load_config([config_of(tmp_path, tmp_path / "store", backgrounds=backgrounds)]), print).write()
+    (job,) = (job for job in read_jobs(file) if job.kind == "reduce")
+    peak = peak_mb("reduce", file, job.name)
+    assert 1.0 <= job.memory_mb / peak <= 2.0, (job.memory_mb, peak)
+    assert peak > 250
+
+
+def test_the_largest_event_list_counts(store, tmp_path):
+    """Whatever the number of runs, its size when it is decompressed; a file that cannot be read counts for nothing."""
+    plan = make_plan(load_config([config_of(tmp_path, store)]), print)
+    target, runs = plan.targets["t"], plan.store.runs
+    usual = estimate(target, runs).memory_mb
+    path = tmp_path / "large.fits.gz"
+    path.write_bytes(gzip.compress(bytes(100 * 2**20), 1))
+    assert path.stat().st_size < 2**20
+    large = replace(runs[0], hdus=tuple(ref._replace(path=path) for ref in runs[0].hdus))
+    gone = replace(runs[0], hdus=tuple(ref._replace(path=tmp_path / "gone") for ref in runs[0].hdus))
+    found = estimate(target, [*runs, gone, large]).memory_mb
+    assert found["reduce"] - usual["reduce"] == pytest.approx(4 * 100 - 48, abs=1)
+    assert {**found, "reduce": 0} == pytest.approx({**usual, "reduce": 0}, abs=1)
+    assert estimate(target, [gone]).memory_mb["reduce"] == pytest.approx(usual["reduce"], abs=2)
 
 
 def check_disk(plan):

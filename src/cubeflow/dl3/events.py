@@ -66,7 +66,8 @@ def read_events(table: Table, notes: Notes, duplicates: str = "refuse") -> Event
     notes.repair("events_unusable", dropped)
     keep = usable & ~_repeated(events, usable, duplicates, str(table.hdu), notes)
     if "EVENT_ID" in table.columns:
-        ids = np.sort(table.column("EVENT_ID")[keep])
+        ids = table.column("EVENT_ID")[keep]
+        ids.sort()
         count = int(np.count_nonzero(ids[1:] == ids[:-1]))
         if count:
             notes.quirk("event-ids-repeated")
@@ -92,6 +93,8 @@ def _values(table: Table, name: str, target: str, notes: Notes, default: str = "
 def _repeated(events: EventList, usable: BoolArray, duplicates: str, where: str, notes: Notes) -> BoolArray:
     """Events that were there before, shape (n_events,): equal in time, energy and direction."""
     repeated = np.zeros(len(events), dtype=bool)
+    if np.all(np.diff(events.time_s) > 0):
+        return repeated
     order = np.argsort(events.time_s, kind="stable")
     if np.any(np.diff(order) < 0):
         notes.quirk("events-not-sorted")
@@ -169,8 +172,8 @@ def note_odd_events(events: EventList, gti: Gti, pointing: Pointing, where: str,
     if outside == len(events) > 0:
         raise RunRefused(f"{where}: none of the {outside} events lies in a good time interval")
     notes.repair("events_outside_gti", outside)
-    directions = events.ra_deg, events.dec_deg
-    if np.any(angular_distance_deg(directions, (pointing.ra_deg, pointing.dec_deg)) > FAR_DEG):
+    centre = pointing.ra_deg, pointing.dec_deg
+    if any(np.any(angular_distance_deg((part.ra_deg, part.dec_deg), centre) > FAR_DEG) for part in events.blocks()):
         notes.quirk("events-far-from-pointing")
 
 

@@ -1,14 +1,17 @@
-"""What a job will need, from the geometry and the pointings alone: memory, time and disk."""
+"""What a job will need, from the geometry, the pointings and the sizes of files alone: memory, time and disk."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from cubeflow.dl3.entries import RunEntry, direction_of
+from cubeflow.dl3.files import FileRefused, content_bytes
 from cubeflow.errors import MistakeError
 from cubeflow.maps import Geometry, sphere
 from cubeflow.maps.arrays import FloatArray
@@ -20,6 +23,8 @@ CORNERS = 16  # points on the circle about a pointing
 LABEL_MAPS = {False: 5, True: 7}  # maps over energy in a stack, without and with rings at each energy
 SNAKEMAKE_MB = 350  # of the two Snakemake that a cluster job consists of, beside the command that they start
 START_MINUTES = 5  # the same for time: imports from a busy shared file system, twice
+LARGEST = 16  # files on the disk among which that is which is the largest when it is decompressed
+READ_FACTOR, READ_FREE = 4, 48 * 2**20  # memory for reading a file over its size, and what of it the least need holds
 BYTES_PER_VOXEL = 27  # of one run: its maps, their float32 copies, and what a background needs meanwhile
 EXPORT_PLANES = {False: 27, True: 47}  # in memory, without and with rings at each energy
 FITS_BYTES = 1e8  # of maps of a FITS file that are small, at most
@@ -74,7 +79,7 @@ class Estimate:
 def estimate(target: Target, entries: Sequence[RunEntry] = ()) -> Estimate:
     """Needs of a target.
 
-    ``reduce`` holds the maps of one run; small sums are in memory, of large ones some planes. The
+    ``reduce`` holds the events and maps of one run; small sums are in memory, of large ones some planes. The
     factors are measured: memory is 1 to 2 times the need.
 
     Parameters
@@ -88,7 +93,7 @@ def estimate(target: Target, entries: Sequence[RunEntry] = ()) -> Estimate:
     per_energy = any(getattr(each, "per_energy", False) for each in target.backgrounds.values())
     planes, rows, labels = EXPORT_PLANES[per_energy] * n.plane, BYTES_PER_ROW * len(entries), len(target.backgrounds)
     needs = {
-        "reduce": (115, BYTES_PER_VOXEL * n.run + 16 * n.plane + 8 * labels * n.held),
+        "reduce": (115, BYTES_PER_VOXEL * n.run + 16 * n.plane + 8 * labels * n.held + _reading_bytes(entries)),
         "stack": (110, 64 * n.plane + 13 * n.held + rows),
         "export": (140, 8 * planes + min(8 * n.total, FITS_BYTES) + 4 * rows),
         "figures": (240, 8 * REPORT_PLANES * n.plane + rows),
@@ -141,6 +146,19 @@ def ask_memory_mb(need_mb: int, attempt: int) -> int:
 def ask_minutes(seconds: float, attempt: int) -> int:
     """Time to ask for in minutes, a generous multiple of an estimate, and as much again with every further attempt."""
     return (1 + int(seconds * 20 / 60) + START_MINUTES) * attempt
+
+
+def _reading_bytes(entries: Sequence[RunEntry]) -> int:
+    """Memory for reading the largest event list, beyond what reading any takes; 0 if no file can be read."""
+    sizes: dict[Path, int] = {}
+    for path in {ref.path for entry in entries for ref in entry.hdus if ref.hdu_type == "events"}:
+        with suppress(OSError):  # its run is refused
+            sizes[path] = path.stat().st_size
+    largest = [0]
+    for path in sorted(sizes, key=lambda each: sizes[each])[-LARGEST:]:
+        with suppress(FileRefused):
+            largest.append(content_bytes(path))
+    return max(0, READ_FACTOR * max(largest) - READ_FREE)
 
 
 def _pointings(entries: Sequence[RunEntry]) -> FloatArray | None:

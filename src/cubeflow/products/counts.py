@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cubeflow.maps import sphere
+from cubeflow.maps.arrays import IntArray
 from cubeflow.maps.axis import Axis
 from cubeflow.maps.cube import Cube
 from cubeflow.maps.geom import Geometry
@@ -26,13 +27,18 @@ def make_map_counts(
     """
     if offset_max_deg is not None and pointing is None:
         raise ValueError("counts: offset_max needs a pointing")
-    bin_index = energy.index(events.energy_tev)
-    keep = np.flatnonzero(bin_index >= 0)
-    ix, iy = geom.pixel_index(events.ra_deg[keep], events.dec_deg[keep])
-    inside = ix >= 0
-    if pointing is not None and offset_max_deg is not None:
-        origin = sphere.unit_vectors(pointing.ra_deg, pointing.dec_deg)
-        inside &= sphere.separation_deg(geom.center_vectors[iy, ix], origin) < offset_max_deg
-    flat = (bin_index[keep][inside] * geom.ny + iy[inside]) * geom.nx + ix[inside]
+
+    def voxels(part: EventList) -> IntArray:
+        """Flat index of the voxel of each event that counts."""
+        bin_index = energy.index(part.energy_tev)
+        keep = np.flatnonzero(bin_index >= 0)
+        ix, iy = geom.pixel_index(part.ra_deg[keep], part.dec_deg[keep])
+        inside = ix >= 0
+        if pointing is not None and offset_max_deg is not None:
+            origin = sphere.unit_vectors(pointing.ra_deg, pointing.dec_deg)
+            inside &= sphere.separation_deg(geom.center_vectors[iy, ix], origin) < offset_max_deg
+        return (bin_index[keep][inside] * geom.ny + iy[inside]) * geom.nx + ix[inside]
+
+    flat = np.concatenate([voxels(part) for part in events.blocks()])
     counts = np.bincount(flat, minlength=energy.n_bins * geom.ny * geom.nx).astype(np.int64, copy=False)
     return Cube(counts.reshape(energy.n_bins, *geom.shape), "", geom, (energy,))
