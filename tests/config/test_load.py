@@ -497,3 +497,10 @@ def test_no_option_depends_on_the_last_digit_of_a_processor(towards, monkeypatch
 
         monkeypatch.setattr(np, name, moved)
     assert canonical_json(crab(text).reduce_options()) == plain
+
+
+def test_targets_that_differ_in_capital_letters_alone():
+    """They would share a folder on some file systems."""
+    text = MINIMAL.replace("  crab:", "  Crab: {position: {lon: 1 deg, lat: 1 deg}, geometry: {width: 2 deg}}\n  crab:")
+    with pytest.raises(ConfigError, match=r"targets.crab: expected names that differ by more than capital letters"):
+        parse_config(text)

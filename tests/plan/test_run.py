@@ -148,3 +148,15 @@ def test_report_is_found_by_the_name_of_its_rule(config):
     """A cluster job knows the name of its rule alone."""
     (job,) = read_jobs(plan_of(config).write(), ["report"])
     assert job.kind == "report"
+
+
+def test_braces_in_a_path_are_no_wildcards_of_snakemake(tmp_path, config):
+    """Snakemake knows no way to write them: such files are read by the job, and not declared as its inputs."""
+    (tmp_path / "store").rename(tmp_path / "st{x}ore")
+    content = json.loads(config.read_text()) | {"data": {"store": str(tmp_path / "st{x}ore")}}
+    config.write_text(json.dumps(content))
+    plan = plan_of(config)
+    jobs = [job for job in plan.jobs if job.kind == "reduce"]
+    assert jobs
+    assert not any(job.sources for job in jobs)
+    assert all("{x}" in path for task in plan.tasks["first"].reduce for keys in task.units for path in keys.inputs)

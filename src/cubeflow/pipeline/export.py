@@ -89,8 +89,9 @@ def _look_at_runs(target: Target, task: ExportTask, rows: list[Row], say: Callab
         count = f"{n_refused} of {n_all} runs refused"
         raise RunsLeftOut(f"{task.target}: {count}, and on_refused is fail; the first, {first}")
     if rows and all(row["status"] != "ok" for row in rows):
+        n_runs = len({row["obs_id"] for row in rows})
         why = f"run {rows[0]['obs_id']}: {rows[0]['status']}: {rows[0]['reason']}"
-        say(f"{task.target}: {task.label}: no run is left of {len({row['obs_id'] for row in rows})}; {why}; see {task.target}/runs.ecsv")
+        say(f"{task.target}: {task.label}: no run is left of {n_runs}; {why}; see {task.target}/runs.ecsv")
 
 
 def _write_cube(path: Path, artifact: Artifact, final: Final, totals: Stack, compression: str) -> None:
