@@ -306,11 +306,14 @@ def test_files_beside_an_index_that_it_does_not_name(stores, tmp_path, rows):
     stores.write_run(tmp_path / "data", 11)
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "elsewhere").symlink_to("/etc")  # nobody asked for what lies there
+    (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "data" / "link.fits.gz").symlink_to(tmp_path / "data/run_9.fits.gz")
     store = open_store(tmp_path)
     assert [run.obs_id for run in store.runs] == [7, 9]
-    new, gone = (str(tmp_path / name) for name in ("data/run_11.fits.gz", "gone"))
-    assert sorted(store.problems) == [f"{new}: not in hdu-index.fits", f"{gone}: No such file or directory"]
+    said = {"data/run_11.fits.gz": "not in hdu-index.fits", "gone": "No such file or directory"}
+    said["loop"] = "Too many levels of symbolic links"
+    assert sorted(store.problems) == [f"{tmp_path / name}: {why}" for name, why in said.items()]
     assert store.left_out == ()
 
 

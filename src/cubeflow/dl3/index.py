@@ -91,15 +91,15 @@ class _NoRun(FileRefused):
     """A file that holds something else than a run, such as responses or text."""
 
 
-def _walk(top: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Folders and what each holds beside folders, in order; links are followed, and no folder is met twice.
+def _walk(top: Path, follow: bool = True) -> Iterator[tuple[Path, list[str]]]:
+    """Folders and what each holds beside folders, in order; links may be followed, and no folder is met twice.
 
     A folder that cannot be read counts as a file of its parent.
     """
     seen: set[tuple[int, int]] = set()
     unread: list[Path] = []
     for place, folders, names in os.walk(
-        top, onerror=lambda error: unread.append(Path(error.filename)), followlinks=True
+        top, onerror=lambda error: unread.append(Path(error.filename)), followlinks=follow
     ):
         status = Path(place).stat()
         if (known := (status.st_dev, status.st_ino)) in seen:
@@ -151,10 +151,10 @@ def _from_index(index: Path, roots: Iterable[str | Path]) -> Store:
 
 def _not_named(index: Path, named: set[Path]) -> Iterator[str]:
     """Say which FITS files below the folder of an index no row names; `named` holds resolved paths."""
-    for folder, names in _walk(index.parent.resolve()):
+    for folder, names in _walk(index.parent.resolve(), follow=False):
         for path in (folder / name for name in names):
             try:
-                if path not in named and path.resolve() not in named and begins_with(path, FITS_START):
+                if path not in named and Path(os.path.realpath(path)) not in named and begins_with(path, FITS_START):
                     yield f"{path}: not in {index.name}"
             except FileRefused as error:
                 yield str(error)
