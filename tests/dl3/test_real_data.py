@@ -9,9 +9,11 @@ import pytest
 from astropy.time import Time
 
 from cubeflow.dl3.files import FileRefused
-from cubeflow.dl3.hdus import read_hdus
+from cubeflow.dl3.hdus import open_table, read_hdus
 from cubeflow.dl3.index import open_store
+from cubeflow.dl3.quirks import Notes
 from cubeflow.dl3.reader import read_observation
+from cubeflow.dl3.responses import READERS
 
 pytestmark = pytest.mark.real_data
 CRAB = (23523, 23526, 23559, 23592)
@@ -79,6 +81,26 @@ def test_hess_against_gammapy(hess_store, crab):
     np.testing.assert_allclose(obs.background.rate, np.maximum(bkg.quantity.to_value("s-1 TeV-1 sr-1"), 0), rtol=1e-6)
     np.testing.assert_allclose(obs.background.lon_edges_deg, bkg.axes["fov_lon"].edges.to_value("deg"), atol=1e-6)
     assert bkg.fov_alignment == "REVERSE_LON_RADEC"
+
+
+def test_a_run_that_gammapy_wrote_is_the_run_of_the_release(hess_store, crab, tmp_path):
+    gammapy_observation(hess_store, CRAB[0])[0].write(tmp_path / "run.fits", overwrite=True)
+    found = read_observation(open_store(tmp_path).runs[0]).background
+    np.testing.assert_allclose(found.rate, crab[0].background.rate, rtol=1e-6)
+    np.testing.assert_allclose(found.lon_edges_deg, crab[0].background.lon_edges_deg, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bkg_2d", "bkg_3d"])
+def test_backgrounds_whose_arrays_are_turned_against_gammapy(data_root, name):
+    from gammapy.irf import Background2D, Background3D
+
+    path = data_root / "irf-examples" / f"{name}_full_example.fits"
+    table, notes = open_table(read_hdus(path)[1]), Notes()
+    found = READERS[name](table, notes).rate
+    other = {"bkg_2d": Background2D, "bkg_3d": Background3D}[name].read(path, hdu=1)
+    expected = other.quantity.to_value("s-1 TeV-1 sr-1")
+    np.testing.assert_allclose(found, expected if name == "bkg_2d" else expected[:, ::-1], rtol=1e-6)
+    assert "axis-order-by-lengths" in notes.quirks
 
 
 def check_dispersion(obs, edisp):

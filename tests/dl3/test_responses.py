@@ -139,8 +139,55 @@ def test_true_energy_columns_of_ctools(read, stores):
 
 
 def test_shape_that_disagrees_with_the_axes(read):
-    with pytest.raises(RunRefused, match=r"column EFFAREA: shape \(5, 3\), but its axes have \(3, 5\)"):
-        read(edit_column("aeff", "EFFAREA", lambda values: values.transpose(0, 2, 1)))
+    with pytest.raises(RunRefused, match=r"column EFFAREA: shape \(2, 5\), but its axes have \(3, 5\); they fit in no"):
+        read(edit_column("aeff", "EFFAREA", lambda values: values[:, :2]))
+
+
+@pytest.mark.parametrize("turn", [(2, 1, 0), (1, 0, 2), (0, 2, 1), (1, 2, 0), (2, 0, 1)])
+@pytest.mark.parametrize(("name", "column"), [("edisp", "MATRIX"), ("psf", "RPSF"), ("bkg", "BKG")])
+def test_an_order_that_the_lengths_alone_tell_is_read(read, stores, monkeypatch, name, column, turn):
+    monkeypatch.setattr(stores, "BKG_ENERGY", np.geomspace(0.1, 100, 6))
+    monkeypatch.setattr(stores, "rate_per_mev", lambda: 1e-6 * (1.0 + np.arange(5 * 6 * 4)).reshape(5, 6, 4))
+    turned = tuple(axis + 1 for axis in turn)
+    found, expected = read(edit_column(name, column, lambda values: values.transpose(0, *turned))), read()
+    for part, values in (("edisp", "density"), ("psf", "density_sr"), ("background", "rate")):
+        np.testing.assert_array_equal(getattr(getattr(found, part), values), getattr(getattr(expected, part), values))
+    assert found.quirks == ("axis-order-by-lengths",)
+
+
+def test_a_table_of_two_axes_the_other_way_round(read, stores):
+    obs = read(edit_column("aeff", "EFFAREA", lambda values: values.transpose(0, 2, 1)))
+    np.testing.assert_allclose(obs.aeff.area_m2, stores.aeff_m2(), rtol=1e-6)
+    assert obs.quirks == ("axis-order-by-lengths",)
+
+
+def square_background(stores, turn):
+    """Edit to a background of as many bins in DETX as in DETY, no two voxels alike, with its array turned."""
+
+    def edit(run):
+        run["bkg"] = stores.bkg_table(("ENERG", "DETX", "DETY"))
+        columns = run["bkg"].columns
+        for name in ("DETX_LO", "DETX_HI"):
+            columns[name] = (columns[name][0][:, 1:-1], "deg")
+        rate = columns["BKG"][0][:, :, 1:-1]  # (row, DETY, DETX, ENERG)
+        columns["BKG"] = (rate.transpose(0, *(axis + 1 for axis in turn)), columns["BKG"][1])
+
+    return edit
+
+
+def test_equal_axes_the_other_way_round_and_orders_that_nothing_tells(read, stores, monkeypatch):
+    monkeypatch.setattr(stores, "BKG_ENERGY", np.geomspace(0.1, 100, 4))
+    monkeypatch.setattr(stores, "rate_per_mev", lambda: 1e-6 * (1.0 + np.arange(3 * 6 * 4)).reshape(3, 6, 4))
+    expected = read(square_background(stores, (0, 1, 2)))
+    assert expected.quirks == ()
+    np.testing.assert_allclose(expected.background.rate, stores.rate_per_mev()[:, 1:-1] * 1e6, rtol=1e-6)
+    # All columns in the order of numpy: (energy, DETX, DETY), as gammapy reads it, too.
+    found = read(square_background(stores, (2, 1, 0)))
+    np.testing.assert_array_equal(found.background.rate, expected.background.rate)
+    assert found.quirks == ("axis-order-by-lengths",)
+    match = r"column BKG: shape \(4, 3, 4\), but its axes have \(4, 4, 3\); they fit in 2 ways: which of them"
+    with pytest.raises(RunRefused, match=match):
+        read(square_background(stores, (0, 2, 1)))
 
 
 def test_array_without_tdim(read, stores):
@@ -317,8 +364,15 @@ def test_background_alignment(read, stores, fovalign, alignment):
     assert obs.quirks == (("fovalign-missing",) if fovalign is None else ())
 
 
+def test_longitude_that_grows_east_by_its_header(read, stores):
+    obs = read(lambda run: run.update(bkg=stores.bkg_table(("ENERG", "DETX", "DETY"), "REVERSE_LON_RADEC")))
+    # The table holds the west first; its header says that it is the east.
+    np.testing.assert_allclose(obs.background.rate, 1e6 * stores.rate_per_mev()[:, ::-1], rtol=1e-6)
+    assert (obs.background.alignment, obs.quirks) == ("RADEC", ("fovalign-reversed",))
+
+
 def test_unknown_alignment(read):
-    with pytest.raises(RunRefused, match="FOVALIGN = 'FOO', expected RADEC or ALTAZ"):
+    with pytest.raises(RunRefused, match="FOVALIGN = 'FOO', expected one of RADEC, ALTAZ, REVERSE_LON_RADEC"):
         read(bkg={"FOVALIGN": "FOO"})
 
 

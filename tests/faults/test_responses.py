@@ -215,10 +215,20 @@ def test_fault_27_background_axes_permuted_and_energies_descending(bench, accept
     np.testing.assert_array_equal(bench.data()["acceptance"], expected)
 
 
-@pytest.mark.parametrize("tdim", ["(3,8)", "(4,6)", "(8,4)", "(24)", "x"])
+@pytest.mark.parametrize("tdim", ["(2,12)", "(4,6)", "(8,4)", "(24)", "x"])
 def test_fault_28_tdim_disagrees(bench, rejects, tdim):
     bench.header("EFFECTIVE AREA", TDIM5=tdim)
     rejects("EFFECTIVE AREA", "EFFAREA")
+
+
+def test_fault_28_an_array_the_other_way_round_is_read(bench, accepts):
+    def turned(hdus):
+        area = hdus["EFFECTIVE AREA"].data["EFFAREA"]
+        area[0] = area[0].T.copy().reshape(area[0].shape)
+
+    bench.edit(turned)
+    bench.header("EFFECTIVE AREA", TDIM5="(3,8)")
+    accepts(quirks=["axis-order-by-lengths"])
 
 
 def test_fault_29_alignment(bench, accepts, rejects):

@@ -73,6 +73,7 @@ _TABLE = (
     Quirk("theta-nodes", "THETA_LO = THETA_HI: offsets are nodes, not bins", RESPONSES),
     Quirk("axis-descending", "an axis runs downwards; turned round", RESPONSES),
     Quirk("axis-order-by-cref", "CREFn orders the axes otherwise than the columns; CREFn holds", RESPONSES),
+    Quirk("axis-order-by-lengths", "array in another order than its axis columns: the one that fits", RESPONSES),
     Quirk("tdim-missing", "array without TDIM, shaped by the order of its axis columns", RESPONSES),
     Quirk("edisp-not-normalised", "EDISP columns do not integrate to 1; normalised", ("edisp",)),
     Quirk("edisp-per-bin", "EDISP is a probability per migra bin; divided by the bin width", ("edisp",)),
@@ -130,6 +131,12 @@ _TABLE = (
     Quirk("edisp-etrue-columns", "energy axis is ETRUE_LO, ETRUE_HI", RESPONSES, lambda f: "ETRUE_LO" in f.columns),
     Quirk(
         "fovalign-missing", "no FOVALIGN: RADEC", ("bkg",), lambda f: "DETX_LO" in f.columns and not f.text("FOVALIGN")
+    ),
+    Quirk(
+        "fovalign-reversed",
+        "FOVALIGN is REVERSE_LON_RADEC: longitude grows east",
+        ("bkg",),
+        lambda f: f.text("FOVALIGN").upper() == "REVERSE_LON_RADEC",
     ),
     Quirk("thresholds-missing", "no energy thresholds LO_THRES above 0", ("aeff",), _lacks_thresholds),
 )

@@ -26,6 +26,7 @@ from cubeflow.maps.arrays import FloatArray
 from cubeflow.observation import RunRefused
 
 RATE_UNIT = "s-1 TeV-1 sr-1"
+ALIGNMENTS = ("RADEC", "ALTAZ", "REVERSE_LON_RADEC")
 NORM_TOLERANCE = 1e-3
 GAUSS_COLUMNS = (
     ("SCALE", None),
@@ -135,23 +136,25 @@ def read_bkg_3d(table: Table, notes: Notes, hess_dr1: bool = False) -> Backgroun
     altitude. Without FOVALIGN the table is taken as RADEC, as gammapy does (GADF 0.3 would have
     ALTAZ; the files without the key, CTA-1DC, are symmetric).
 
+    REVERSE_LON_RADEC is what gammapy calls a table whose longitude grows with right ascension.
+
     The RADEC array of the H.E.S.S. data release 1 is (energy, lon, lat) with longitude growing east, against its
-    header and axis columns. Raises RunRefused if it is not finite or FOVALIGN is neither RADEC nor ALTAZ.
+    header and axis columns. Raises RunRefused if it is not finite or FOVALIGN is none of these.
 
     References
     ----------
     https://gamma-astro-data-formats.readthedocs.io/en/latest/general/coordinates.html#coords-fov
     """
     alignment = text(table.header, "FOVALIGN").upper() or "RADEC"
-    if alignment not in ("RADEC", "ALTAZ"):
-        raise RunRefused(f"{table.hdu}: FOVALIGN = {alignment!r}, expected RADEC or ALTAZ")
+    if alignment not in ALIGNMENTS:
+        raise RunRefused(f"{table.hdu}: FOVALIGN = {alignment!r}, expected one of {', '.join(ALIGNMENTS)}")
     axes = read_axes(table, ("energy", "detx", "dety"), notes)
-    mirrored = hess_dr1 and alignment == "RADEC"
-    if mirrored:
+    is_hess = hess_dr1 and alignment == "RADEC"
+    if is_hess:
         notes.quirk("hess-dr1-background-mirrored")
-    rate = _rate(table, axes, notes, ("energy", "detx", "dety") if mirrored else ())
+    rate = _rate(table, axes, notes, ("energy", "detx", "dety") if is_hess else ())
     energy, lon, lat = (axes[name].edges() for name in ("energy", "detx", "dety"))
-    if not mirrored:
+    if not is_hess and alignment != "REVERSE_LON_RADEC":
         lon, rate = -lon[::-1], np.ascontiguousarray(rate[:, ::-1])  # GADF: DETX grows with decreasing RA or azimuth
     return Background3D(energy, lon, lat, rate, "ALTAZ" if alignment == "ALTAZ" else "RADEC", "auto")
 

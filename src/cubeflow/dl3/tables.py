@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 
@@ -123,7 +124,8 @@ def read_array(
     """Array of a response in a plain unit, contiguous, with its axes in the order of `axes`, each growing.
 
     `file_order` is the numpy order of the axes in the file; by default that of the axis columns (or of CREFn),
-    reversed. Raises RunRefused if the shape disagrees with the axes or a value is not finite.
+    reversed. Where the shape has another order of their lengths, the axes are taken the other way round, else in the
+    one order that fits. Raises RunRefused if none does, or more than one, or a value is not finite.
     """
     where = f"{table.hdu}: column {column}"
     values = _cell(table, column, unit, notes)
@@ -138,9 +140,18 @@ def read_array(
             notes.quirk("tdim-missing")
     # Axes of length 1 and TDIM may be left out in the file.
     is_flat = values.ndim == 1 and values.size == int(np.prod(shape))
-    if not is_flat and [n for n in values.shape if n > 1] != [n for n in shape if n > 1]:
-        raise RunRefused(f"{where}: shape {values.shape}, but its axes have {shape}")
-    values = values.reshape(shape)
+    long = [n for n in values.shape if n > 1]
+    if not is_flat and long != [n for n in shape if n > 1]:
+        lengths = {name: len(axes[name].lo) for name in order if len(axes[name].lo) > 1}
+        fitting = [names for names in permutations(lengths) if [lengths[name] for name in names] == long]
+        turned = tuple(lengths)[::-1]  # all columns named in the order of numpy: what gammapy reads, too
+        fitting = [turned] if turned in fitting else fitting
+        if len(fitting) != 1:
+            how = f"in {len(fitting)} ways: which of them is not said" if fitting else "in no order"
+            raise RunRefused(f"{where}: shape {values.shape}, but its axes have {shape}; they fit {how}")
+        notes.quirk("axis-order-by-lengths")
+        order = (*(name for name in order if name not in lengths), *fitting[0])
+    values = values.reshape([len(axes[name].lo) for name in order])
     require_finite(values, where)
     values = values[tuple(slice(None, None, -1 if axes[name].descending else 1) for name in order)]
     return np.ascontiguousarray(values.transpose([order.index(name) for name in axes]))
