@@ -111,12 +111,12 @@ def test_background_method(source: Path, tmp_path: Path) -> None:
 
 def test_instrument_response(source: Path, tmp_path: Path) -> None:
     (source / "irf" / "psf_gauss.py").write_text(block("class PsfGauss"))
-    responses, entries = source / "dl3" / "responses.py", source / "dl3" / "entries.py"
+    responses, classes = source / "dl3" / "responses.py", source / "dl3" / "classes.py"
     put_before(responses, "from cubeflow.irf.rad_max", "from cubeflow.irf.psf_gauss import PsfGauss\n")
     put_before(responses, "def read_bkg_3d", f"{block('def read_psf_gauss')}\n\n")
     for line, path, place in (
         ('"psf_gauss": read_psf_gauss', responses, '    "psf_king": read_psf_king'),
-        ('("psf_gauss", "SIGMA")', entries, '    ("rad_max_2d", '),
+        ('("psf_gauss", "SIGMA")', classes, '    ("rad_max_2d", '),
     ):
         assert f"`{line}`" in PAGE
         put_before(path, place, f"    {line},\n")

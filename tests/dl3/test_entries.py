@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from cubeflow.dl3.entries import direction_of, make_resolver
+from cubeflow.dl3.entries import direction_of, make_resolver, whole_number
 from cubeflow.dl3.files import FileRefused
 
 
@@ -101,3 +101,34 @@ def test_fifo_and_folder(store):
 )
 def test_a_pointing_is_two_finite_numbers(info, expected):
     assert direction_of(info) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (7, 7),
+        ("00100001", 100001),
+        (b" 2200000001 ", 2200000001),
+        ("2200000001.0", 2200000001),
+        (100001.0, 100001),
+        ("-3", -3),
+        (2.0**53, None),
+        (2**63 - 1, 2**63 - 1),
+        (2**63, None),
+        ("9" * 30, None),
+        ("9" * 5000, None),
+        (7.5, None),
+        (float("nan"), None),
+        (float("inf"), None),
+        (True, None),
+        (None, None),
+        ("", None),
+        ("1_000", None),
+        ("1e5", None),
+        ("\xb2", None),
+        ("\u0663", None),
+        (b"7\xff", None),
+    ],
+)
+def test_whole_numbers_as_text_or_float(value, expected):
+    assert whole_number(value) == expected

@@ -102,6 +102,28 @@ def test_obs_id_only_in_the_index(stores, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("header", "quirks"),
+    [
+        ({"OBS_ID": 7.0}, ("odd-whole-number",)),
+        ({"OBS_ID": "0007"}, ("odd-whole-number",)),
+        ({"N_TELS": "4"}, ("odd-whole-number",)),
+        ({"N_TELS": 4.0}, ("odd-whole-number",)),
+        ({"MJDREFI": "51910"}, ("float-mjdrefi",)),
+        ({"MJDREFI": 51910.0}, ("float-mjdrefi",)),
+    ],
+)
+def test_whole_numbers_as_text_or_float(read, header, quirks):
+    obs, expected = read(events=header), read()
+    assert (obs.obs_id, obs.meta["n_tels"], obs.quirks) == (7, 4, quirks)
+    np.testing.assert_array_equal(obs.events.time_s, expected.events.time_s)
+
+
+def test_numbers_of_telescopes_that_are_none(read):
+    for value in (1e300, 3.5, "four", None):
+        assert read(events={"N_TELS": value}).meta["n_tels"] is None
+
+
+@pytest.mark.parametrize(
     ("missing", "possible"),
     [
         ("psf", "counts, exposure, acceptance, edisp"),

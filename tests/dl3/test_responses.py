@@ -64,11 +64,20 @@ def test_area_zero_everywhere(read):
         read(edit_column("aeff", "EFFAREA", np.zeros_like))
 
 
-@pytest.mark.parametrize("threshold", [None, 0, -1.0, "x"])
+@pytest.mark.parametrize("threshold", [None, 0, -1.0, ""])
 def test_no_real_threshold(read, threshold):
     obs = read(aeff={"LO_THRES": threshold})
     assert obs.aeff.lo_thres_tev is None
     assert obs.quirks == ("thresholds-missing",)
+
+
+def test_thresholds_as_text(read):
+    obs = read(aeff={"LO_THRES": "0.7", "HI_THRES": " 2E1 "})
+    assert (obs.aeff.lo_thres_tev, obs.aeff.hi_thres_tev) == (0.7, 20.0)
+    assert obs.quirks == ("thresholds-as-text",)
+    for value in ("x", "nan", True):
+        with pytest.raises(RunRefused, match=rf"\[AEFF\]: LO_THRES = {value!r}, expected a number"):
+            read(aeff={"LO_THRES": value})
 
 
 # axes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,20 +15,6 @@ from cubeflow.dl3.hdus import Hdu, Header
 from cubeflow.errors import MistakeError
 from cubeflow.observation import RunRefused
 
-BY_HDUCLAS2 = {"EFF_AREA": "aeff", "EDISP": "edisp", "RPSF": "psf", "PSF": "psf", "BKG": "bkg", "RAD_MAX": "rad_max"}
-HDU_TYPES = frozenset(("events", "gti", *BY_HDUCLAS2.values()))  # others of an index are never looked at
-# HDU_CLASS, a column that only this class has; in the order of preference where a run has several
-BY_COLUMN = (
-    ("aeff_2d", "EFFAREA"),
-    ("edisp_2d", "MATRIX"),
-    ("psf_table", "RPSF"),
-    ("psf_3gauss", "SIGMA_1"),
-    ("psf_king", "GAMMA"),
-    ("rad_max_2d", "RAD_MAX"),
-    ("bkg_3d", "DETX_LO"),
-    ("bkg_2d", "BKG"),
-    ("bkg_2d", "BGD"),
-)
 PRODUCTS = {  # product: HDU types it needs besides events and gti
     "counts": (),
     "exposure": ("aeff",),
@@ -54,6 +41,7 @@ class HduRef(NamedTuple):
     size: int | None = None  # as in the index
     md5: str | None = None
     row: int | None = None  # of the index, for messages
+    number: int | None = None  # of the HDU in its file, where no index gives its name alone
 
 
 @dataclass(frozen=True)
@@ -95,27 +83,6 @@ class Store:
     refused_infos: Mapping[int, Header] = field(default_factory=dict)
 
 
-def classify(hdu: Hdu) -> tuple[str, str]:
-    """HDU_TYPE and HDU_CLASS of an HDU as an index would list them; two empty strings if it is none of ours."""
-    kind = text(hdu.header, "HDUCLAS1").upper()
-    name = hdu.name.upper()
-    if "EVENTS" in (kind, name):
-        return "events", "events"
-    if "GTI" in (kind, name):
-        return "gti", "gti"
-    if kind != "RESPONSE":
-        return "", ""
-    hdu_type = BY_HDUCLAS2.get(text(hdu.header, "HDUCLAS2").upper(), "")
-    hdu_class = response_class(hdu)
-    return (hdu_type, hdu_class) if hdu_type and hdu_class.startswith(hdu_type) else ("", "")
-
-
-def response_class(hdu: Hdu) -> str:
-    """HDU_CLASS of a response by its columns; empty if none fits."""
-    columns = {str(value).strip().upper() for key, value in hdu.header.items() if key.startswith("TTYPE")}
-    return next((name for name, column in BY_COLUMN if column in columns), "")
-
-
 def direction_of(info: Header, kind: Literal["PNT", "OBJ"] = "PNT") -> tuple[float, float] | None:
     """Right ascension and declination of pointing or object in a row of the index, deg; None unless in range."""
     try:
@@ -125,38 +92,37 @@ def direction_of(info: Header, kind: Literal["PNT", "OBJ"] = "PNT") -> tuple[flo
     return (ra_deg, dec_deg) if -180 <= ra_deg < 540 and -90 <= dec_deg <= 90 else None
 
 
-def one_per_type(refs: Iterable[HduRef]) -> tuple[HduRef, ...]:
-    """One reference for each type of HDU: a run may have its PSF or background in several formats."""
-    rank = {hdu_class: place for place, (hdu_class, _) in reversed(list(enumerate(BY_COLUMN)))}
-    chosen: dict[str, HduRef] = {}
-    for ref in refs:
-        known = chosen.setdefault(ref.hdu_type, ref)
-        if rank.get(ref.hdu_class, len(rank)) < rank.get(known.hdu_class, len(rank)):
-            chosen[ref.hdu_type] = ref
-    return tuple(chosen.values())
+def by_name(hdus: Sequence[Hdu]) -> dict[str, list[Hdu]]:
+    """HDUs of a file by upper-case name."""
+    named: dict[str, list[Hdu]] = {}
+    for hdu in hdus:
+        named.setdefault(hdu.name.upper(), []).append(hdu)
+    return named
 
 
-def by_name(hdus: Sequence[Hdu]) -> dict[str, Hdu]:
-    """HDUs of a file by upper-case name; the first of several counts."""
-    return {hdu.name.upper(): hdu for hdu in reversed(hdus)}
-
-
-def find_hdu(hdus: Mapping[str, Hdu], ref: HduRef) -> Hdu:
-    """HDU, of those `by_name`, that a reference names, without regard to case; raises FileRefused if there is none."""
-    found = hdus.get(ref.hdu_name.strip().upper())
-    if found is not None:
-        return found
+def find_hdu(hdus: Mapping[str, Sequence[Hdu]], ref: HduRef) -> Hdu:
+    """HDU, of those `by_name`, that a reference names, without regard to case; FileRefused unless there is just one."""
+    found = [hdu for hdu in hdus.get(ref.hdu_name.strip().upper(), ()) if ref.number in (None, hdu.index)]
+    if len(found) == 1:
+        return found[0]
     row = "" if ref.row is None else f" (row {ref.row} of the index)"
-    names = [hdu.name or "(unnamed)" for hdu in hdus.values()][::-1]
+    if found:
+        numbers = " and ".join(str(hdu.index) for hdu in found)
+        raise FileRefused(f"{ref.path}: HDUs {numbers} are both {ref.hdu_name!r}{row}, expected one")
+    names = [name or "(unnamed)" for name in hdus]
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     raise FileRefused(f"{ref.path}: no HDU {ref.hdu_name!r}{row}, only {', '.join(names[:MAX_NAMED])}{more}")
 
 
 def whole_number(value: object) -> int | None:
-    """Whole number of a header value that may be written as text; None if it is none."""
-    if isinstance(value, str) and value.strip().lstrip("+-").isdigit():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """Whole number of 64 bits, which may be written as text or, below 2**53, as a float; None if it is none."""
+    if isinstance(value, str | bytes):
+        written = value.decode("latin-1") if isinstance(value, bytes) else value
+        match = re.fullmatch(r"\s*([+-]?[0-9]{1,100})(?:\.0*)?\s*", written)
+        value = int(match[1]) if match else None
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63 else None
 
 
 def text(header: Header, key: str) -> str:

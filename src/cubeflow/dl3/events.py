@@ -15,7 +15,7 @@ from typing import NamedTuple
 import erfa
 import numpy as np
 
-from cubeflow.dl3.entries import text
+from cubeflow.dl3.entries import text, whole_number
 from cubeflow.dl3.hdus import Header, Table, UnitError, factor
 from cubeflow.dl3.quirks import Notes
 from cubeflow.dl3.tables import in_unit, number
@@ -237,7 +237,7 @@ def run_meta(header: Header, where: str, gti: Gti, pointing: Pointing, notes: No
         notes.repair("ontime_disagrees")  # GTI and DEADC win
     if ontime_s and livetime_s and deadc and abs(livetime_s / ontime_s / deadc - 1) > DEADC_TOLERANCE:
         notes.repair("deadc_disagrees")
-    n_tels, altitude = optional(header, "N_TELS", where), optional(header, "ALT_PNT", where)
+    altitude = optional(header, "ALT_PNT", where)
     return {
         "events_offset_max_deg": read_reach(header, pointing, notes),
         "object": text(header, "OBJECT"),
@@ -252,7 +252,7 @@ def run_meta(header: Header, where: str, gti: Gti, pointing: Pointing, notes: No
         "dec_object_deg": optional(header, "DEC_OBJ", where),
         "header_ontime_s": ontime_s,
         "header_livetime_s": livetime_s,
-        "n_tels": None if n_tels is None else int(n_tels),
+        "n_tels": whole_number(header.get("N_TELS")),
     }
 
 

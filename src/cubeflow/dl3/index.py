@@ -19,23 +19,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cubeflow.dl3.classes import HDU_TYPES, choose, one_per_type, runs_of, type_of
 from cubeflow.dl3.entries import (
-    HDU_TYPES,
     HduRef,
     Resolver,
     RunEntry,
     Store,
     StoreError,
     by_name,
-    classify,
     find_hdu,
     make_resolver,
-    one_per_type,
     text,
-    whole_number,
 )
 from cubeflow.dl3.files import FileRefused, begins_with
-from cubeflow.dl3.hdus import Hdu, Header, Table, Value, open_table, read_hdus
+from cubeflow.dl3.hdus import Header, Table, Value, open_table, read_hdus
 
 __all__ = ["HduRef", "RunEntry", "Store", "StoreError", "open_store"]
 
@@ -161,43 +158,49 @@ def _not_named(index: Path, named: set[Path]) -> Iterator[str]:
 
 
 def _from_files(source: str, paths: list[Path]) -> Store:
-    """Store of files that hold one run each."""
-    runs: dict[int, RunEntry] = {}
+    """Store of files that hold all HDUs of their runs."""
+    runs: dict[int, tuple[Path, RunEntry | str, Header]] = {}
     problems: list[str] = []
     left_out: list[str] = []
     for path in paths:
         try:
-            entry = _read_entry(path.absolute())
+            found = _read_runs(path.absolute())
         except FileRefused as error:
             problems.append(str(error))
             left_out += [] if isinstance(error, _NoRun) else problems[-1:]
             continue
-        if entry.obs_id in runs:
-            problems.append(f"{path}: run {entry.obs_id} is also in {runs[entry.obs_id].hdus[0].path}")
-            left_out += problems[-1:]
-        else:
-            runs[entry.obs_id] = entry
+        for obs_id, (made, info) in found.items():
+            first = runs.setdefault(obs_id, (path, made, info))[0]
+            if first != path:
+                problems.append(f"{path}: run {obs_id} is also in {first.absolute()}")
+                left_out += problems[-1:]
     if not runs:
         raise StoreError(f"{source}: no DL3 file" + (f" ({'; '.join(problems[:MAX_TOLD])})" if problems else ""))
-    return Store(source, tuple(runs[obs_id] for obs_id in sorted(runs)), {}, tuple(problems), tuple(left_out))
+    entries = tuple(made for _, (_, made, _) in sorted(runs.items()) if isinstance(made, RunEntry))
+    refused = {obs_id: made for obs_id, (_, made, _) in sorted(runs.items()) if isinstance(made, str)}
+    infos = {obs_id: runs[obs_id][2] for obs_id in refused}
+    return Store(source, entries, refused, tuple(problems), tuple(left_out), infos)
 
 
-def _read_entry(path: Path) -> RunEntry:
-    """Run of one file; raises FileRefused if it holds no EVENTS or no OBS_ID."""
+def _read_runs(path: Path) -> dict[int, tuple[RunEntry | str, Header]]:
+    """Runs of a file, or why they are refused, with their headers; raises FileRefused if there is none."""
     if not FITS_NAME.search(path.name) and not begins_with(path, FITS_START):
         raise _NoRun(f"{path}: no FITS file")
-    found: dict[str, tuple[HduRef, Hdu]] = {}
-    for hdu in read_hdus(path):
-        hdu_type, hdu_class = classify(hdu)
-        if hdu_type:
-            found.setdefault(hdu_class, (HduRef(hdu_type, hdu_class, path, hdu.name), hdu))
-    if "events" not in found:
+    runs = runs_of(read_hdus(path))
+    if not runs:
         raise _NoRun(f"{path}: no EVENTS, so it belongs to no run")
-    header = found["events"][1].header
-    obs_id = whole_number(header.get("OBS_ID"))
-    if obs_id is None:
-        raise FileRefused(f"{path}[EVENTS]: OBS_ID = {header.get('OBS_ID')!r}, expected a whole number")
-    return RunEntry(obs_id, one_per_type(ref for ref, _ in found.values()), info_of(header))
+    made: dict[int, tuple[RunEntry | str, Header]] = {}
+    for obs_id, parts in runs.items():
+        info = info_of(parts[0].hdu.header)
+        try:
+            chosen = choose(parts)
+        except FileRefused as error:
+            made[obs_id] = str(error), info
+            continue
+        quirks = ("hdus-of-one-class",) if len(chosen) < len(parts) else ()
+        refs = (HduRef(type_of(e.hdu_class), e.hdu_class, path, e.hdu.name, number=e.hdu.index) for e in chosen)
+        made[obs_id] = RunEntry(obs_id, one_per_type(refs), info, quirks), info
+    return made
 
 
 def _index_rows(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from cubeflow.dl3.classes import disagrees
 from cubeflow.dl3.entries import text
 from cubeflow.dl3.hdus import Header
 
@@ -50,9 +51,8 @@ def is_ctobssim(events: Facts) -> bool:
     return {"NMCIDS", "MID00001", "MMN00001"} <= events.header.keys()
 
 
-def _lacks_thresholds(facts: Facts) -> bool:
-    value = facts.header.get("LO_THRES")
-    return not isinstance(value, int | float) or value <= 0
+def _is_float_or_text(facts: Facts, key: str) -> bool:
+    return isinstance(facts.header.get(key), float | str)
 
 
 def _has_altitude_in_km(facts: Facts) -> bool:
@@ -89,10 +89,23 @@ _TABLE = (
     Quirk("hdu-name-case", "HDU_NAME of the index differs from EXTNAME in case", ANY),
     Quirk("index-size-disagrees", "SIZE of the index is neither that of the file nor of the HDU", ANY),
     Quirk("index-hdu-type-cut", "HDU_TYPE cut short (rad_ma)", RESPONSES),
+    Quirk("hdus-of-one-class", "several HDUs of one class in a file; keys or names say which one counts", ANY),
+    Quirk(
+        "hdu-class-by-columns",
+        "HDU_CLASS or HDUCLASn against the columns, which hold",
+        ANY,
+        lambda f: disagrees(f.header, f.columns),
+    ),
+    Quirk(
+        "odd-whole-number",
+        "OBS_ID or N_TELS as text or float",
+        ("events",),
+        lambda f: any(_is_float_or_text(f, key) for key in ("OBS_ID", "N_TELS")),
+    ),
     Quirk("index-rows-repeated", "the index lists the same HDU more than once", ANY),
     Quirk("index-file-dir-masked", "FILE_DIR empty or masked: the folder of the index", ANY),
     Quirk("tdb-as-tt", "TIMESYS TDB read as TT (differs by 2 ms at most)", TABLES),
-    Quirk("float-mjdrefi", "MJDREFI is no integer", TABLES, lambda f: isinstance(f.header.get("MJDREFI"), float)),
+    Quirk("float-mjdrefi", "MJDREFI as float or text", TABLES, lambda f: _is_float_or_text(f, "MJDREFI")),
     Quirk(
         "timesys-lower-case", "TIMESYS in lower case", TABLES, lambda f: f.text("TIMESYS") != f.text("TIMESYS").upper()
     ),
@@ -138,7 +151,8 @@ _TABLE = (
         ("bkg",),
         lambda f: f.text("FOVALIGN").upper() == "REVERSE_LON_RADEC",
     ),
-    Quirk("thresholds-missing", "no energy thresholds LO_THRES above 0", ("aeff",), _lacks_thresholds),
+    Quirk("thresholds-missing", "no energy thresholds LO_THRES above 0", ("aeff",)),
+    Quirk("thresholds-as-text", "LO_THRES or HI_THRES as text", ("aeff",)),
 )
 QUIRKS = {quirk.name: quirk for quirk in _TABLE}
 

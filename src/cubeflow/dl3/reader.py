@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -11,18 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cubeflow.dl3.entries import (
-    HduRef,
-    RunEntry,
-    by_name,
-    classify,
-    find_hdu,
-    one_per_type,
-    require_types,
-    response_class,
-    text,
-    whole_number,
-)
+from cubeflow.dl3.classes import class_by_columns, classify, one_per_type, type_of
+from cubeflow.dl3.entries import HduRef, RunEntry, by_name, find_hdu, require_types, text, whole_number
 from cubeflow.dl3.events import note_odd_events, read_deadc, read_events, read_gti, read_pointing, read_site, run_meta
 from cubeflow.dl3.files import FileRefused, InputChanged
 from cubeflow.dl3.hdus import Hdu, Header, Table, open_table, read_hdus
@@ -67,7 +57,7 @@ class _Source(NamedTuple):
 class _File(NamedTuple):
     """What was read of a file."""
 
-    hdus: Mapping[str, Hdu]  # by upper-case name
+    hdus: Mapping[str, Sequence[Hdu]]  # by upper-case name
     n_bytes: int  # decompressed
     is_shared: bool  # holds several runs
 
@@ -219,7 +209,7 @@ def _open_file(source: _Source, md5: str | None) -> _File:
     """HDUs of a file, read once for all HDUs of a run; `_refusing` lets them go."""
     if (source, md5) not in _FILES:
         hdus = read_hdus(source.path, md5, source.sha256)
-        n_runs = sum(classify(hdu)[0] == "events" for hdu in hdus)
+        n_runs = sum(found is not None and found.hdu_class == "events" for found in map(classify, hdus))
         _FILES[source, md5] = _File(by_name(hdus), sum(len(hdu.content) for hdu in hdus), n_runs > 1)
     return _FILES[source, md5]
 
@@ -265,8 +255,10 @@ def _read_response(ref: HduRef, source: _Source, hess_dr1: bool) -> _Response:
     """Read a response from its file."""
     notes = Notes()
     table = _open_table(ref, source, notes)
-    hdu_class = ref.hdu_class if ref.hdu_class in READERS else response_class(table.hdu)
-    if not hdu_class.startswith(ref.hdu_type):
+    hdu_class = class_by_columns(table.columns) or ref.hdu_class
+    if hdu_class != ref.hdu_class and ref.hdu_class in READERS:
+        notes.quirk("hdu-class-by-columns")
+    if type_of(hdu_class) != ref.hdu_type or hdu_class not in READERS:
         raise FileRefused(f"{table.hdu}: HDU_CLASS {ref.hdu_class!r}: no known format of a response {ref.hdu_type!r}")
     is_mirrored = hess_dr1 and hdu_class == "bkg_3d"
     value = read_bkg_3d(table, notes, hess_dr1=True) if is_mirrored else READERS[hdu_class](table, notes)

@@ -42,10 +42,9 @@ def read_aeff(table: Table, notes: Notes) -> EffectiveArea:
     """Effective area; raises RunRefused if not finite, zero everywhere, or negative at or above LO_THRES."""
     axes = read_axes(table, ("energy", "offset"), notes)
     area = read_array(table, "EFFAREA", "m2", axes, notes)
-    written = (table.header.get(key) for key in ("LO_THRES", "HI_THRES"))
-    lo_thres, hi_thres = (
-        float(value) if isinstance(value, int | float) and 0 < value < float("inf") else None for value in written
-    )
+    lo_thres, hi_thres = (_threshold(table, key, notes) for key in ("LO_THRES", "HI_THRES"))
+    if lo_thres is None:
+        notes.quirk("thresholds-missing")
     energies = axes["energy"].lo[np.any(area < 0, axis=1)]
     if len(energies) and (lo_thres is None or energies.max() >= lo_thres):
         raise RunRefused(f"{table.hdu}: column EFFAREA: negative at {energies.max():g} TeV, LO_THRES is {lo_thres}")
@@ -55,6 +54,16 @@ def read_aeff(table: Table, notes: Notes) -> EffectiveArea:
     if not np.any(area):
         raise RunRefused(f"{table.hdu}: column EFFAREA: zero everywhere")
     return EffectiveArea(axes["energy"].nodes(), axes["offset"].nodes(), area, lo_thres, hi_thres)
+
+
+def _threshold(table: Table, key: str, notes: Notes) -> float | None:
+    """Energy threshold in TeV; None if there is none above 0. RunRefused if it is no number."""
+    if not text(table.header, key):
+        return None
+    if isinstance(table.header[key], str):
+        notes.quirk("thresholds-as-text")
+    energy_tev = number(table.header, key, str(table.hdu))
+    return energy_tev if energy_tev > 0 else None
 
 
 def read_edisp(table: Table, notes: Notes) -> EnergyDispersion:
