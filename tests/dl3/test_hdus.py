@@ -245,7 +245,7 @@ def test_scaled_numbers():
 def test_scales_that_are_no_numbers(key):
     hdu = fits.BinTableHDU.from_columns([fits.Column("x", "I", array=np.array([-3, 0, 4], dtype="i2"))])
     hdu.header[key] = "abc"
-    with pytest.raises(FileRefused, match=r"x.fits\[\]: column x"):
+    with pytest.raises(FileRefused, match=rf"x.fits\[\]: {key} = 'abc', expected a number"):
         open_hdu(hdu).column("x")
 
 
@@ -280,7 +280,7 @@ def test_missing_unread_and_disagreeing_columns():
     hdu = fits.BinTableHDU.from_columns([fits.Column("x", "K", array=np.arange(3))])
     with pytest.raises(FileRefused, match="columns take 4 bytes, but NAXIS1 = 8"):
         open_hdu(hdu, lambda c: c.replace(b"TFORM1  = 'K ", b"TFORM1  = 'J "))
-    with pytest.raises(FileRefused, match=r"x.fits\[\]: Format 'Z' is not recognized"):
+    with pytest.raises(FileRefused, match=r"x.fits\[\]: columns: Format 'Z' is not recognized"):
         open_hdu(hdu, lambda c: c.replace(b"TFORM1  = 'K ", b"TFORM1  = 'Z "))
     with pytest.raises(FileRefused, match="expected a binary table"):
         open_table(split_hdus(to_bytes(), HERE)[0])

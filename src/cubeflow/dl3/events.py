@@ -19,7 +19,7 @@ from cubeflow.dl3.entries import text, whole_number
 from cubeflow.dl3.hdus import Header, Table, UnitError, factor
 from cubeflow.dl3.quirks import Notes
 from cubeflow.dl3.tables import in_unit, number
-from cubeflow.maps.arrays import BoolArray, FloatArray
+from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.observation import DAY_S, TIME_REFERENCE_MJD, EventList, Gti, Pointing, RunRefused, Site, merge_intervals
 
@@ -53,7 +53,7 @@ def read_events(table: Table, notes: Notes, duplicates: str = "refuse") -> Event
         ra_deg=_values(table, "RA", "deg", notes),
         dec_deg=_values(table, "DEC", "deg", notes),
         time_s=_values(table, "TIME", "s", notes, frame.unit) + frame.offset_s,
-        mc_id=table.numbers("MC_ID").astype(np.int64) if "MC_ID" in table.columns else None,
+        mc_id=_whole_numbers(table, "MC_ID") if "MC_ID" in table.columns else None,
     )
     usable = np.isfinite(events.time_s) & np.isfinite(events.energy_tev) & (events.energy_tev > 0)
     usable &= np.isfinite(events.ra_deg) & (np.abs(events.dec_deg) <= 90)
@@ -66,7 +66,7 @@ def read_events(table: Table, notes: Notes, duplicates: str = "refuse") -> Event
     notes.repair("events_unusable", dropped)
     keep = usable & ~_repeated(events, usable, duplicates, str(table.hdu), notes)
     if "EVENT_ID" in table.columns:
-        ids = table.column("EVENT_ID")[keep]
+        ids = table.one_per_row("EVENT_ID")[keep]
         ids.sort()
         count = int(np.count_nonzero(ids[1:] == ids[:-1]))
         if count:
@@ -84,10 +84,16 @@ def read_events(table: Table, notes: Notes, duplicates: str = "refuse") -> Event
 
 def _values(table: Table, name: str, target: str, notes: Notes, default: str = "") -> FloatArray:
     """Column of shape (n_rows,) in a plain unit; a missing unit is `default`, else the plain one, and counted."""
-    values = table.numbers(name).astype(float, copy=False)
-    if values.ndim != 1:
-        raise RunRefused(f"{table.hdu}: column {name}: shape {values.shape}, expected one number a row")
-    return in_unit(table, name, values, target, notes, default)
+    return in_unit(table, name, table.one_per_row(name).astype(float, copy=False), target, notes, default)
+
+
+def _whole_numbers(table: Table, name: str) -> IntArray:
+    """Column of shape (n_rows,); RunRefused for a value that is no whole number, such as a masked one."""
+    values = table.one_per_row(name)
+    odd = ~((np.abs(values) < 2.0**62) & (np.mod(values, 1) == 0))
+    if np.any(odd):
+        raise RunRefused(f"{table.hdu}: column {name}: {values[odd][0]}, expected whole numbers")
+    return values.astype(np.int64)
 
 
 def _repeated(events: EventList, usable: BoolArray, duplicates: str, where: str, notes: Notes) -> BoolArray:

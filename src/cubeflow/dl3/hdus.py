@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ Value = str | int | float | bool | None
 Header = Mapping[str, Value]
 
 MAX_HDUS = 100_000
+KEYS_OF_COLUMNS = (("TTYPE", str, None), ("TFORM", str, None), ("TSCAL", int | float, 1), ("TZERO", int | float, 0))
 ODD_UNITS = {"sec": "s", "degrees": "deg"}
 
 
@@ -146,8 +148,16 @@ class Table:
     def numbers(self, name: str) -> NDArray[Any]:
         """Values of a column of numbers; raises FileRefused for another, too."""
         values = self.column(name)
-        if values.dtype.kind not in "biuf":
-            raise FileRefused(f"{self.hdu}: column {name}: text, expected numbers")
+        if values.dtype.kind not in "iuf":
+            kind = "truth values" if values.dtype.kind == "b" else "text"
+            raise FileRefused(f"{self.hdu}: column {name}: {kind}, expected numbers")
+        return values
+
+    def one_per_row(self, name: str) -> NDArray[Any]:
+        """Numbers of a column, shape (n_rows,); raises FileRefused for another shape, too."""
+        values = self.numbers(name)
+        if values.ndim != 1:
+            raise FileRefused(f"{self.hdu}: column {name}: shape {values.shape}, expected one number a row")
         return values
 
     def cell(self, name: str) -> NDArray[Any]:
@@ -163,13 +173,15 @@ def _strict(where: str) -> Iterator[None]:
     from astropy.utils.exceptions import AstropyWarning
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), np.errstate(all="ignore"):  # damaged numbers are found by the checks
             warnings.simplefilter("ignore", AstropyWarning)
             yield
     except (FileRefused, MemoryError):
         raise
     except Exception as error:
-        raise FileRefused(f"{where}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        odd = isinstance(error, NameError | LookupError) or not str(error)  # of astropy, on what it does not expect
+        words = f"astropy cannot read it ({type(error).__name__})" if odd else " ".join(str(error).split())
+        raise FileRefused(f"{where}: {words}") from error
 
 
 def read_hdus(path: Path, md5: str | None = None, sha256: str | None = None) -> tuple[Hdu, ...]:
@@ -219,7 +231,11 @@ def open_table(hdu: Hdu) -> Table:
     shape = header.get("NAXIS"), header.get("BITPIX"), header.get("GCOUNT", 1)
     if shape != (2, 8, 1):
         raise FileRefused(f"{hdu}: NAXIS, BITPIX, GCOUNT = {shape}, expected (2, 8, 1)")
-    with _strict(str(hdu)):
+    with _strict(f"{hdu}: columns"):
+        for number, (key, kind, default) in product(range(1, hdu.hdu.header["TFIELDS"] + 1), KEYS_OF_COLUMNS):
+            value = header.get(f"{key}{number}", default)
+            if not isinstance(value, kind):
+                raise FileRefused(f"{hdu}: {key}{number} = {value!r}, expected {'text' if kind is str else 'a number'}")
         written = hdu.hdu.columns
         row = written.dtype.newbyteorder(">")
         if row.itemsize != header["NAXIS1"]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -30,6 +30,7 @@ from cubeflow.dl3.entries import (
     find_hdu,
     make_resolver,
     text,
+    whole_number,
 )
 from cubeflow.dl3.files import FileRefused, begins_with
 from cubeflow.dl3.hdus import Header, Table, Value, open_table, read_hdus
@@ -133,17 +134,19 @@ def _from_index(index: Path, roots: Iterable[str | Path]) -> Store:
     resolver = make_resolver(index.parent / base, index.parent, [Path(root) for root in roots])
     obs_index = _first(index.parent, OBS_INDEX)
     try:
-        groups = _group(_index_rows(columns, resolver))
-        infos, doubtful = read_obs_index(obs_index) if obs_index else ({}, {})
+        obs_ids, odd = read_ids(columns, index)
+        groups = _group(_index_rows(columns, obs_ids, resolver))
+        infos, doubtful, odd_infos = read_obs_index(obs_index) if obs_index else ({}, {}, [])
     except (FileRefused, ValueError) as error:
         raise error if isinstance(error, StoreError) else StoreError(f"{index}: {error}") from error
     runs, refused = _make_entries(groups, infos, doubtful, index)
     refused |= {i: f"{obs_index}: run {i} is not in {index.name}" for i in infos if i not in groups}
+    odd += odd_infos
     if not runs and not refused:
-        raise StoreError(f"{index}: no rows")
+        raise StoreError(odd[0] if odd else f"{index}: no rows")
     known = {obs_id: infos[obs_id] for obs_id in refused if obs_id in infos}
     named = {path.resolve() for path in (index, obs_index) if path}.union(*(group.paths for group in groups.values()))
-    return Store(str(index.parent), tuple(runs), refused, tuple(_not_named(index, named)), refused_infos=known)
+    return Store(str(index.parent), tuple(runs), refused, (*odd, *_not_named(index, named)), tuple(odd), known)
 
 
 def _not_named(index: Path, named: set[Path]) -> Iterator[str]:
@@ -203,20 +206,33 @@ def _read_runs(path: Path) -> dict[int, tuple[RunEntry | str, Header]]:
     return made
 
 
+def read_ids(columns: Mapping[str, NDArray[Any]], path: Path) -> tuple[list[int | None], list[str]]:
+    """Run of each row of an index, None where its OBS_ID is no whole number, and a line about each such value.
+
+    Raises StoreError if there is no such column with one number or text a row.
+    """
+    found = next((values for name, values in columns.items() if name.upper() == "OBS_ID"), None)
+    if found is None:
+        raise StoreError(f"{path}: no column OBS_ID of one number or text a row")
+    written = found.tolist()
+    obs_ids = written if found.dtype.kind == "i" else [whole_number(value) for value in written]
+    odd = Counter(repr(value) for value, obs_id in zip(written, obs_ids, strict=True) if obs_id is None)
+    return obs_ids, [f"{path}: OBS_ID = {each} in {n} rows, expected a whole number" for each, n in odd.items()]
+
+
 def _index_rows(
-    columns: dict[str, NDArray[Any]], resolver: Resolver
+    columns: dict[str, NDArray[Any]], obs_ids: list[int | None], resolver: Resolver
 ) -> Iterator[tuple[int, HduRef, str, tuple[str, ...]]]:
     """Run, reference, why its file cannot be had (empty if it can), and quirks of each row; raises ValueError.
 
-    The file of an HDU of a type that is never read is not looked for.
+    Rows without a run are left out, and the file of an HDU of a type that is never read is not looked for.
     """
     columns = {name.upper(): values for name, values in columns.items()}
-    obs_ids = columns["OBS_ID"].astype(np.int64).tolist()
     empty = np.full(len(obs_ids), b"")
     texts = [columns.get(name, empty) for name in (*REQUIRED[1:], "FILE_DIR", "MD5")]
     if any(values.dtype.kind != "S" for values in texts):
         raise ValueError("a column of names is no text column")
-    sizes = columns["SIZE"].tolist() if "SIZE" in columns else [None] * len(obs_ids)
+    sizes = [whole_number(size) for size in columns.get("SIZE", empty).tolist()]
     word = cache(text_of)  # an index repeats few words
 
     @cache
@@ -232,6 +248,8 @@ def _index_rows(
 
     rows = zip(obs_ids, sizes, *(values.tolist() for values in texts), strict=True)
     for row, (obs_id, size, hdu_type, hdu_class, file_name, name, file_dir, md5) in enumerate(rows):
+        if obs_id is None:
+            continue
         written = word(hdu_type).lower()
         quirks = ("index-hdu-type-cut",) * (written in CUT_TYPES) + ("index-file-dir-masked",) * (not file_dir)
         kind, known_class = CUT_TYPES.get(written, written), word(hdu_class).lower()
@@ -364,8 +382,11 @@ def read_table(path: Path, name: str, key: str) -> Table:
 
 
 def columns_of(table: Table) -> dict[str, NDArray[Any]]:
-    """Columns of a table with one value a row, by name as written."""
-    columns = {column.name: table.column(column.name) for column in table.columns.values() if column.is_read}
+    """Columns of a table with one value a row, by name as written; StoreError if one cannot be read."""
+    try:
+        columns = {column.name: table.column(column.name) for column in table.columns.values() if column.is_read}
+    except FileRefused as error:
+        raise StoreError(str(error)) from error
     return {name: values for name, values in columns.items() if values.ndim == 1}
 
 
@@ -378,14 +399,18 @@ def info_of(header: Header) -> dict[str, Value]:
     return info
 
 
-def read_obs_index(path: Path) -> tuple[dict[int, IndexRow], dict[int, str]]:
-    """Rows of an observation index by run, and why some cannot be used: there are two that differ."""
+def read_obs_index(path: Path) -> tuple[dict[int, IndexRow], dict[int, str], list[str]]:
+    """Rows of an observation index by run, why some cannot be used (two that differ), and rows without a run."""
     columns = columns_of(read_table(path, "an observation index", "OBS_ID"))
-    key = next(name for name in columns if name.upper() == "OBS_ID")
+    obs_ids, odd = read_ids(columns, path)
+    whole = np.array([-1 if obs_id is None else obs_id for obs_id in obs_ids], np.int64)
+    columns = {name: whole if name.upper() == "OBS_ID" else values for name, values in columns.items()}
     rows: dict[int, IndexRow] = {}
     refused: dict[int, str] = {}
-    for row, obs_id in enumerate(columns[key].tolist()):
+    for row, obs_id in enumerate(obs_ids):
+        if obs_id is None:
+            continue
         known = rows.setdefault(obs_id, IndexRow(columns, row))
         if known.row != row and repr(dict(known)) != repr(dict(IndexRow(columns, row))):
             refused[obs_id] = f"{path}: two rows that differ, {known.row} and {row}"
-    return rows, refused
+    return rows, refused, odd
