@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubeflow.observation import TIME_REFERENCE_MJD, EventList, Gti, Observation, Pointing, RunSkipped, Site
+from cubeflow.observation import TIME_REFERENCE_MJD, EventList, Gti, Observation, Pointing, RunRefused, RunSkipped, Site
 from cubeflow.products.pieces import DAY_S, cut_pieces, in_selected_time, select_time, split_gti
 
 RUN = Gti(np.array([1000.0, 2000.0]), np.array([1800.0, 2900.0]))
@@ -30,6 +30,14 @@ def test_selected_time_is_in_the_run_and_in_an_interval(windows):
         near_edge = any(min(abs(time_s - start), abs(time_s - start - length)) < 1e-3 for start, length in windows)
         assert near_edge or inside(chosen, time_s) == wanted
     assert np.all(chosen.start_s[1:] > chosen.stop_s[:-1])
+
+
+@pytest.mark.parametrize("stop", [1e7, 2.0**31, 1e308])
+def test_absurd_times_are_not_cut_into_pieces(stop):
+    gti = Gti(np.array([0.0]), np.array([stop]))
+    with pytest.raises(RunRefused, match=r"split: good time from first to last \S+ s, expected at most 10000 pieces"):
+        split_gti(gti, 60.0)
+    assert len(split_gti(gti, stop)) == 1
 
 
 def test_nothing_selected():

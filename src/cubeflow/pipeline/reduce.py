@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.dl3.reader import ReadOptions, read_observation
-from cubeflow.errors import FailedError
+from cubeflow.errors import FailedError, MistakeError
 from cubeflow.maps import Cube, NoOverlap
 from cubeflow.observation import Observation, RunRefused, RunSkipped
 from cubeflow.pipeline import versions
@@ -88,8 +90,7 @@ class Batch:
                     raise FailedError(str(error)) from error
                 raise
             whole = in_selected_time(whole, options.time_mjd)
-            split, is_whole = options.split_s, keys.unit.piece is None
-            self.pieces[obs_id] = [whole] if is_whole or split is None else cut_pieces(whole, split)
+            self.pieces[obs_id] = [whole] if options.split_s is None else cut_pieces(whole, options.split_s)
         return self.pieces[obs_id][keys.unit.piece or 0]
 
 
@@ -185,12 +186,37 @@ def _reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:
 def _make_reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:
     """Read and reduce a unit."""
     try:
-        made = reduce_observation(batch.observation(keys), batch.target.reduce)
+        with _guarded(batch, keys):
+            made = reduce_observation(batch.observation(keys), batch.target.reduce)
+            _require_finite(made.maps)
     except RunRefused as error:
         return Verdict("refused", str(error).removeprefix(f"run {keys.unit.obs_id}: "))
     except (RunSkipped, NoOverlap) as error:
         return Verdict("skipped", str(error))
     return made if keys.unit.piece is None else replace(made, row={**made.row, "piece": keys.unit.piece})
+
+
+@contextmanager
+def _guarded(batch: Batch, keys: UnitKeys) -> Iterator[None]:
+    """The guard about each run: what nobody foresaw refuses it, with the trace in the log, and never ends the others.
+
+    What concerns all runs goes on: files that are not those of the plan, the disk, memory, the installation.
+    """
+    try:
+        with np.errstate(over="ignore"):  # what overflows is not finite, and is looked for
+            yield
+    except (RunRefused, RunSkipped, NoOverlap, FailedError, MistakeError, MemoryError, OSError, ImportError):
+        raise
+    except Exception as error:
+        batch.say(f"run {keys.unit.name}: unexpected\n{traceback.format_exc().strip()}")
+        raise RunRefused(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def _require_finite(maps: Mapping[str, Cube]) -> None:
+    """Refuse a run whose maps hold what no sum may: numbers in its files were absurd."""
+    for name, cube in maps.items():
+        if not np.isfinite(cube.data).all():
+            raise RunRefused(f"map {name}: values that are not finite, expected none")
 
 
 def _background(batch: Batch, keys: UnitKeys, label: str, reduced: Reduced | Verdict) -> Background | Verdict:
@@ -217,7 +243,12 @@ def _background(batch: Batch, keys: UnitKeys, label: str, reduced: Reduced | Ver
         return found
     counts = reduced.maps["counts"]
     excluded = batch.exclusions.mask(counts.geom, counts.axis("energy"))
-    made = make_background(reduced, options, excluded, target.position_deg, target.significance.radius_deg)
+    try:
+        with _guarded(batch, keys):
+            made = make_background(reduced, options, excluded, target.position_deg, target.significance.radius_deg)
+            _require_finite(made.maps)
+    except RunRefused as error:
+        made = Background({}, np.zeros((1, 1, 1), bool), {}, str(error))
     if told := made.failed or made.row.get("note"):
         batch.say(f"run {keys.unit.name}: {label}: {told}")
     datasets: dict[str, Cube | NDArray[Any]] = {**made.maps, "usable": made.usable}

@@ -215,10 +215,10 @@ class TaskMaker:
         def count() -> int:
             try:
                 gti, site = read_gti_and_site(entry)
+                selected = gti if options.time_mjd is None else select_time(gti, options.time_mjd)
+                return len(split_gti(selected, split_s, site)) if selected.start_s.size else 0
             except RunRefused:
                 return 0
-            selected = gti if options.time_mjd is None else select_time(gti, options.time_mjd)
-            return len(split_gti(selected, split_s, site)) if selected.start_s.size else 0
 
         about = {"split_s": split_s, "time_mjd": options.time_mjd}
         return range(self.cache.fact(make_key("pieces", 1, about, inputs), count)) or (None,)

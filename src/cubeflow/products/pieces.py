@@ -9,8 +9,18 @@ from typing import Literal
 
 import numpy as np
 
-from cubeflow.observation import DAY_S, TIME_REFERENCE_MJD, Gti, Observation, RunSkipped, Site, merge_intervals
+from cubeflow.observation import (
+    DAY_S,
+    TIME_REFERENCE_MJD,
+    Gti,
+    Observation,
+    RunRefused,
+    RunSkipped,
+    Site,
+    merge_intervals,
+)
 
+MAX_PIECES = 10_000
 Split = Literal["gti", "night"] | float
 
 
@@ -47,6 +57,8 @@ def split_gti(gti: Gti, split: Split, site: Site | None = None) -> list[Gti]:
     ------
     ValueError
         If the duration is not above zero.
+    RunRefused
+        If there would be more than `MAX_PIECES`: the times are absurd, or the duration is.
     """
     if split == "gti":
         return [Gti(gti.start_s[k : k + 1], gti.stop_s[k : k + 1]) for k in range(len(gti.start_s))]
@@ -87,6 +99,11 @@ def _cut(gti: Gti, period_s: float, phase_s: float) -> list[Gti]:
     """Cut at every `phase_s` + whole number x `period_s`."""
     first = int(np.floor((gti.start_s[0] - phase_s) / period_s))
     last = int(np.ceil((gti.stop_s[-1] - phase_s) / period_s))
+    if last - first > MAX_PIECES:
+        span_s = gti.stop_s[-1] - gti.start_s[0]
+        raise RunRefused(
+            f"split: good time from first to last {span_s:g} s, expected at most {MAX_PIECES} pieces of it"
+        )
     borders = phase_s + period_s * np.arange(first, last + 1)
     pieces = []
     for lower, upper in itertools.pairwise(borders):
