@@ -4,6 +4,7 @@ import gzip
 import io
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from astropy.io import fits
 
 from cubeflow.dl3.files import FileRefused
 from cubeflow.dl3.hdus import UnitError, factor, open_table, read_hdus, split_hdus
+from cubeflow.dl3.index import StoreError, open_store
+from cubeflow.dl3.reader import read_observation
+from cubeflow.observation import RunRefused
 
 HERE = Path("x.fits")
 N = 5
@@ -117,6 +121,41 @@ def test_a_table_packed_by_fpack_is_named(stores):
     run["events"].header["ZTABLE"] = True
     with pytest.raises(FileRefused, match=r"x.fits\[EVENTS\]: ZTABLE = True, a table packed by fpack"):
         open_table(split_hdus(stores.to_bytes(run), HERE)[1])
+
+
+GIB_16 = 2**34
+LIES = [
+    ("PRIMARY", {"NAXIS": 2, "NAXIS1": 2**17, "NAXIS2": 2**17}),
+    ("EVENTS", {"NAXIS2": GIB_16 // 28}),
+    ("EVENTS", {"PCOUNT": GIB_16}),
+    ("EVENTS", {"NAXIS1": GIB_16}),
+    ("EVENTS", {"NAXIS1": GIB_16, "NAXIS2": 0, "TFORM2": "2147483648D"}),
+    ("EVENTS", {"NAXIS1": 8 * (2**31 - 1) + 20, "NAXIS2": 0, "TFORM2": "2147483647D"}),
+    ("AEFF", {"TFORM5": "2147483647E"}),
+    ("AEFF", {"TDIM5": "(65536,65536)"}),
+]
+
+
+@pytest.mark.parametrize(("name", "keys"), LIES)
+def test_16_gib_that_a_header_declares_are_never_asked_for(stores, tmp_path, name, keys):
+    """In a file of some kB, packed or not; not even where a table has no row and so may lie about its width."""
+    with fits.open(io.BytesIO(stores.to_bytes(stores.make_run(7)))) as hdus:
+        start = hdus[name].fileinfo()["hdrLoc"]
+        header, data = hdus[name].header.copy(), hdus[name].fileinfo()["datLoc"]
+    content = stores.to_bytes(stores.make_run(7))
+    header.update({key: value for key, value in keys.items() if key != "NAXIS"})
+    header["NAXIS"] = keys.get("NAXIS", header["NAXIS"])
+    lie = header.tostring().encode()
+    rest = content[data:] if keys.get("NAXIS2") != 0 else content[data + 2880 :]
+    path = tmp_path / "run_7.fits.gz"
+    path.write_bytes(gzip.compress(content[:start] + lie + rest))
+    tracemalloc.start()
+    try:
+        with pytest.raises((StoreError, RunRefused), match=r"run_7.fits.gz"):
+            read_observation(open_store(path).runs[0])
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
 
 
 def test_more_hdus_than_any_file_has(monkeypatch, content):

@@ -167,6 +167,10 @@ def add_huge(content):
     content.create_dataset("gti_s", (10**12,), dtype="f8", chunks=(1024,), fletcher32=True)
 
 
+def add_16_gib(content):
+    content.create_dataset("gti_s", (2**31,), dtype="f8", chunks=(2**17,))
+
+
 def add_external_storage(content):
     content.create_dataset("gti_s", (64,), dtype="u1", external=[("/etc/passwd", 0, 64)])
 
@@ -184,6 +188,7 @@ HOSTILE = {
     "virtual dataset": (add_virtual, "not in this file"),
     "object type": (add_objects, "not plain numbers"),
     "10^12 elements": (add_huge, "at most 2147483648 values"),
+    "16 GiB": (add_16_gib, "declares 17179869184 bytes in a file of"),
     "group": (lambda content: content.create_group("gti_s"), "not a dataset"),
 }
 

@@ -127,3 +127,32 @@ def test_absurd_times_do_not_stop_a_plan_of_pieces(folder):
     assert rows[BAD]["status"] == "refused"
     assert "1e+308 s, expected at most 10000 pieces" in rows[BAD]["reason"]
     assert rows[GOOD]["status"] == "ok"
+
+
+@pytest.mark.parametrize("write", [str, float], ids=["text", "float"])
+def test_ids_of_ten_digits_as_text_or_float_come_through_to_the_end(tmp_path, write):
+    first = 2200000001
+    simulate_store(tmp_path / "store", SimulationOptions(tiny=True, n_runs=2, duration_s=600.0, first_obs_id=first))
+    expected, counts, _ = run(tmp_path, "expected")
+    for path in (tmp_path / "store").glob("*.fits.gz"):
+        with fits.open(path) as hdus:
+            parts = [hdus[0]]
+            for hdu in hdus[1:]:
+                if hdu.header.get("OBS_ID") is not None:
+                    hdu.header["OBS_ID"] = write(hdu.header["OBS_ID"])
+                if "OBS_ID" in hdu.columns.names:
+                    table = Table(hdu.data)
+                    table["OBS_ID"] = [write(obs_id) for obs_id in hdu.data["OBS_ID"]]
+                    hdu = fits.table_to_hdu(table)
+                for key in ("CHECKSUM", "DATASUM"):
+                    hdu.header.remove(key, ignore_missing=True)
+                parts.append(hdu)
+            content = fits.HDUList([part.copy() for part in parts])
+        content.writeto(path, overwrite=True)
+    rows, found, _ = run(tmp_path, observations=f"{{where: 'OBS_ID > {first - 1}', exclude: [7]}}")
+    np.testing.assert_array_equal(found, counts)
+    assert list(rows) == list(expected) == [first, first + 1]
+    assert {str(row["quirks"]) for row in rows.values()} == {"odd-whole-number"}
+    runs = Table.read(tmp_path / "results/t/runs.fits")
+    assert runs["obs_id"].tolist() == [first, first + 1]
+    assert (tmp_path / "results/t/obs" / str(first)).is_dir()
