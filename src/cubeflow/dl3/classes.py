@@ -100,8 +100,10 @@ def classify(hdu: Hdu) -> Found | None:
 def one_per_type(refs: Iterable[HduRef]) -> tuple[HduRef, ...]:
     """One reference for each type of HDU: a run may have its PSF or background in several formats."""
     rank = {hdu_class: place for place, hdu_class in enumerate(CLASSES)}
-    ordered = sorted(refs, key=lambda ref: rank.get(ref.hdu_class, len(rank)))
-    return tuple({ref.hdu_type: ref for ref in reversed(ordered)}.values())
+    chosen: dict[str, HduRef] = {}
+    for ref in sorted(refs, key=lambda ref: rank.get(ref.hdu_class, len(rank))):
+        chosen.setdefault(ref.hdu_type, ref)
+    return tuple(chosen.values())
 
 
 def runs_of(hdus: Sequence[Hdu]) -> dict[int, list[Found]]:
