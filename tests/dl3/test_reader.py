@@ -296,7 +296,7 @@ def test_content_must_be_what_was_planned(stores, tmp_path):
     options = ReadOptions(digests={str(path): digest_file(path)})
     assert read_observation(entry, options).obs_id == 7
     stores.write_run(tmp_path, 7, aeff={"LO_THRES": 0.25})
-    changed = rf"^run 7: {path}: changed since the plan was made; start again$"
+    changed = rf"^run 7: {path}: changed since the plan was made; start again, after cubeflow plan --verify if"
     with pytest.raises(InputChanged, match=changed):
         read_observation(entry, options)
     assert read_observation(entry).aeff.lo_thres_tev == 0.25
@@ -315,8 +315,27 @@ def test_a_file_that_is_damaged_as_planned_is_refused(stores, tmp_path):
     path = stores.write_run(tmp_path, 7)
     entry = open_store(path).runs[0]
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(RunRefused, match=r"^run 7: run_7.fits.gz: truncated gzip file$"):
+    with pytest.raises(RunRefused, match=r"^run 7: file: truncated gzip file$"):
         read_observation(entry, ReadOptions(digests={str(path): digest_file(path)}))
+    with pytest.raises(RunRefused, match=r"^run 7: run_7.fits.gz: truncated gzip file$"):
+        read_observation(entry)
+
+
+def test_reasons_that_are_kept_name_what_lies_in_a_file_and_not_its_name(stores, tmp_path):
+    """One path begins as the other does."""
+    run = stores.make_run(7)
+    paths = {"run": ("events", "gti", "aeff"), "run.psf": ("edisp", "psf", "bkg")}
+    rows = []
+    for name, types in paths.items():
+        (tmp_path / name).write_bytes(stores.to_bytes([run[each] for each in types]))
+        rows += stores.index_rows(7, name, types=types)
+    entry = open_store(stores.write_index(tmp_path, rows)).runs[0]
+    for name, said in (("run.psf", "file of bkg, edisp, psf"), ("run", "file of aeff, events, gti")):
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes()[:2879])
+        digests = {str(ref.path): digest_file(ref.path) for ref in entry.hdus}
+        with pytest.raises(RunRefused, match=rf"^run 7: {said}: damaged or truncated in HDU 0"):
+            read_observation(entry, ReadOptions(digests=digests))
 
 
 def test_shared_responses_must_be_what_was_planned(stores, tmp_path):
@@ -344,12 +363,14 @@ def test_reasons_hold_no_folder(stores, tmp_path, read):
 
 def test_intervals_and_site_alone(stores, tmp_path):
     path = stores.write_run(tmp_path, 7, lambda run: [run.pop(name) for name in ("aeff", "edisp", "psf", "bkg")])
-    gti, site = read_gti_and_site(open_store(path).runs[0])
+    gti, site = read_gti_and_site(open_store(path).runs[0], {str(path): digest_file(path)})
     assert gti.start_s.tolist() == pytest.approx([stores.START_S + stores.TT_OFFSET_S])
     assert (gti.ontime_s, site.lon_deg) == (100.0, 16.5)
     path = stores.write_run(tmp_path, 7, gti={"TIMESYS": None}, events={"GEOLON": None})
-    with pytest.raises(RunRefused, match=r"^run 7: run_7.fits.gz\[GTI\]: TIMESYS is missing"):
-        read_gti_and_site(open_store(path).runs[0])
+    with pytest.raises(RunRefused, match=r"^run 7: file\[GTI\]: TIMESYS is missing"):
+        read_gti_and_site(open_store(path).runs[0], {str(path): digest_file(path)})
+    with pytest.raises(InputChanged, match="changed since the plan was made"):
+        read_gti_and_site(open_store(path).runs[0], {str(path): "0" * 64})
 
 
 def test_damaged_bytes_are_refused_or_read_but_never_break(stores, tmp_path):

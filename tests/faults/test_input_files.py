@@ -14,6 +14,7 @@ from cubeflow.dl3 import files
 from cubeflow.dl3.files import FileRefused, read_content
 from cubeflow.dl3.index import open_store
 from cubeflow.dl3.reader import read_observation
+from cubeflow.observation import RunRefused
 
 pytestmark = pytest.mark.faults
 GOOD, BAD = 100001, 100002
@@ -23,7 +24,7 @@ GOOD, BAD = 100001, 100002
 def test_fault_01_truncated_gz(bench, rejects, fraction):
     packed = bench.file().read_bytes()
     bench.file().write_bytes(packed[: int(fraction * len(packed))])
-    rejects("obs_100002.fits.gz", "truncated gzip file")
+    rejects("file: truncated gzip file")
 
 
 def test_fault_02_flipped_bits(bench, rejects):
@@ -31,7 +32,7 @@ def test_fault_02_flipped_bits(bench, rejects):
     packed, rng = bench.file().read_bytes(), random.Random(2)
     for _ in range(3):
         bench.file().write_bytes(flip(packed, rng))
-        rejects("obs_100002.fits.gz")
+        rejects("file")
         shutil.rmtree(bench.results)
 
 
@@ -85,7 +86,7 @@ def test_fault_03_cut_at_an_hdu_boundary(bench, rejects, kept):
     path = bench.store / "obs_100002.fits"
     path.write_bytes(plain[:end])
     bench.index_rows(FILE_NAME=path.name)
-    rejects("obs_100002.fits", "no HDU", "of the index")
+    rejects("file: no HDU")
 
 
 def test_fault_03_cut_at_an_hdu_boundary_without_index(bench, rejects):
@@ -115,7 +116,7 @@ def test_fault_04_checksum_disagrees(bench, rejects, checksum):
 
 def test_fault_04_md5_of_the_index_disagrees(bench, rejects):
     bench.index(lambda rows: [{**row, "MD5": "0" * 32 if row["OBS_ID"] == BAD else " " * 32} for row in rows])
-    rejects("obs_100002.fits.gz", "MD5")
+    rejects("file: its MD5 is not 0000", "as the index has it")
 
 
 def test_fault_05_indexed_file_missing(bench, rejects):
@@ -136,7 +137,10 @@ def test_fault_05_indexed_file_vanishes_after_the_plan(bench, rejects):
 
 def test_fault_06_wrong_hdu_name(bench, rejects):
     bench.index_rows(hdu_type="aeff", HDU_NAME="AEFF_OLD")
-    rejects("no HDU 'AEFF_OLD' (row 8 of the index)", "EFFECTIVE AREA")
+    rejects("file: no HDU 'AEFF_OLD', only", "EFFECTIVE AREA")
+    entry = open_store(bench.store).runs[1]
+    with pytest.raises(RunRefused, match=r"obs_100002.fits.gz: no HDU 'AEFF_OLD' \(row 8 of the index\)"):
+        read_observation(entry)
 
 
 def test_fault_07_hdu_type_cut_short(bench, accepts):

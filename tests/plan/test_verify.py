@@ -7,10 +7,14 @@ import pytest
 from cubeflow.cli import main
 from cubeflow.config import load_config
 from cubeflow.errors import FailedError
+from cubeflow.pipeline.tasks import PICTURES, REGIONS
 from cubeflow.plan.clean import stale_files
 from cubeflow.plan.make import make_plan
 from cubeflow.plan.run import finish, run_plan
-from cubeflow.plan.verify import verify_results
+from cubeflow.plan.verify import verify_plan, verify_results
+from cubeflow.report.page import do_job
+from cubeflow.store import artifact as store
+from cubeflow.store.artifact import ArtifactNewer
 
 WITHIN = '"observations": {"within": "5 deg"}, "geometry"'
 
@@ -35,6 +39,10 @@ def made(tmp_path_factory):
     path.write_text(json.dumps(content))
     plan = make_plan(load_config([path]), print)
     run_plan(plan, print)
+    plan.write()
+    for job in plan.jobs:
+        if job.kind in ("figures", "report"):
+            do_job(plan.path, job.name, print)
     return path, plan
 
 
@@ -46,11 +54,19 @@ def test_all_that_was_made_is_read(made):
     _, plan = made
     found = dict(verify_results(plan))
     assert set(found.values()) == {None}
-    made_files = {path for path in plan.results.rglob("*") if path.suffix in (".h5", ".gz", ".yaml", ".ecsv", ".csv")}
-    assert made_files <= set(found)
+    made_files = {path for path in plan.results.rglob("*") if path.is_file() and ".cubeflow" not in path.parts}
+    assert made_files == set(found)
+    assert {*PICTURES, *REGIONS, "report.html"} <= {path.name for path in found}
 
 
-@pytest.mark.parametrize("pattern", ["t/obs/*/reduced-*.h5", "t/stack/*/*.h5", "t/*/cube.h5", "t/runs.csv"])
+ANY_KIND = [
+    *("t/obs/*/reduced-*.h5", "t/obs/*/background-fov-*.h5", "t/stack/*/*.h5", "t/*/cube.h5", "t/*/dataset.fits.gz"),
+    *("t/runs.csv", "t/*/excess.png", "t/exclusion.reg", "report.html"),
+    *("t/*/made-*.json", "t/made-*.json", "t/*/figures-*.json", "made-*.json"),
+]
+
+
+@pytest.mark.parametrize("pattern", ANY_KIND)
 def test_one_byte_is_found(made, pattern):
     _, plan = made
     path = next(plan.results.glob(pattern))
@@ -79,7 +95,7 @@ def test_exit_status_says_it(made, capsys):
     config, plan = made
     path = plan.results / "t" / "runs.csv"
     content = path.read_bytes()
-    for text, status, said in ((content, 0, "0 of them damaged"), (b"x", 1, "runs.csv: has another content")):
+    for text, status, said in ((content, 0, " 0 damaged, 0 not made"), (b"x", 1, "runs.csv: has another content")):
         path.write_bytes(text)
         with pytest.raises(SystemExit) as ended:
             main(["verify", "-c", str(config)])
@@ -88,17 +104,86 @@ def test_exit_status_says_it(made, capsys):
     path.write_bytes(content)
 
 
-def test_damaged_cube_is_told_with_the_way_out(made):
-    _, plan = made
+def test_damaged_cube_is_set_aside_when_it_is_read_and_made_again(made):
+    config, plan = made
     path = plan.results / "t" / "fov" / "cube.h5"
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    try:
-        with pytest.raises(FailedError, match=r"cube\.h5: .*; remove it, and it is made again"):
-            finish(plan, print)
-    finally:
-        path.write_bytes(content)
+    with pytest.raises(FailedError, match=r"cube\.h5: damaged .*; set aside as cube.h5.corrupt, start again"):
+        finish(plan, print)
+    run_plan(make_plan(load_config([config]), print), print)
+    assert path.read_bytes() == content
     finish(plan, print)
+    path.with_name("cube.h5.corrupt").unlink()
+
+
+@pytest.mark.parametrize("pattern", ANY_KIND)
+def test_what_is_set_aside_the_next_start_makes_again(made, pattern):
+    """Also an artifact below a stack that is there, which nothing needs."""
+    config, plan = made
+    path = next(plan.results.glob(pattern))
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    found = verify_plan(plan, sets_aside=True)
+    aside = path.with_name(f"{path.name}.corrupt")
+    assert set(found.damaged) == {path}
+    assert found.damaged[path].endswith(f"set aside as {aside.name}")
+    assert not path.exists()
+    again = make_plan(load_config([config]), print)
+    assert again.needed
+    run_plan(again, print)
+    again.write()
+    for job in again.jobs:
+        if job.kind in ("figures", "report") and not job.is_made:
+            do_job(again.path, job.name, print)
+    assert path.read_bytes() == content
+    assert not make_plan(load_config([config]), print).needed
+    aside.unlink()
+    assert damaged(plan) == {}
+
+
+def test_newer_artifact_is_not_set_aside(made, monkeypatch):
+    _, plan = made
+    monkeypatch.setattr(store, "SCHEMA", store.SCHEMA - 1)
+    before = sorted(plan.results.rglob("*"))
+    with pytest.raises(ArtifactNewer, match="has schema"):
+        verify_plan(plan, sets_aside=True)
+    assert sorted(plan.results.rglob("*")) == before
+
+
+def test_orphans_and_what_is_not_made_are_named(made, capsys):
+    config, plan = made
+    path = next(plan.results.glob("t/obs/*/reduced-*.h5"))
+    orphan = path.with_name("reduced-0123456789abcdef.h5")
+    path.rename(orphan)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(["verify", "-c", str(config), "--json"])
+        assert ended.value.code == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["absent"], found["orphans"], found["damaged"]) == ([str(path)], [str(orphan)], {})
+        assert (found["inputs"], found["files"]) == (2, len(dict(verify_results(plan))))
+    finally:
+        orphan.rename(path)
+
+
+def test_input_exchanged_behind_size_and_times_is_found(made, capsys):
+    """As on a file system whose times tell nothing: what is remembered is a digest of other content."""
+    config, plan = made
+    cache, path = plan.cache, next((plan.results.parent / "store").glob("obs_100001*"))
+    status, taken, digest = cache.files[str(path)]
+    cache.files[str(path)] = status, taken + 10 * 10**9, "0" * 64
+    cache._is_changed = True
+    cache.save()
+    assert make_plan(load_config([config]), print).cache.digest(path) == "0" * 64, "it is believed"
+    for arguments, status in ((["verify"], 1), (["verify", "--set-aside"], 1), (["verify"], 0)):
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, "-c", str(config)])
+        assert ended.value.code == status
+        said = f"{path}: has another content than it had, with the same size and times"
+        assert (said in capsys.readouterr().out) == (status == 1)
+    assert path.exists()
+    assert make_plan(load_config([config]), print).cache.digest(path) == digest
 
 
 def test_wrong_position_makes_nothing_stale(made, capsys):

@@ -11,7 +11,7 @@ import pytest
 from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.errors import FailedError
 from cubeflow.maps import Axis, Cube, energy_axis, make_geometry, rad_axis
-from cubeflow.pipeline.certificate import holds
+from cubeflow.pipeline.certificate import certified, holds, read_certificate
 from cubeflow.pipeline.tasks import (
     PICTURES,
     FiguresTask,
@@ -36,7 +36,7 @@ from cubeflow.products.spectrum import PowerLaw
 from cubeflow.report.figures import LabelSection, label_facts, make_figures, read_figures
 from cubeflow.report.page import Page, TargetSection, make_page, read_timing, write_report
 from cubeflow.report.runs import count_warnings, is_used, left_out, read_runs
-from cubeflow.store.artifact import Artifact, ArtifactMismatch, write_artifact
+from cubeflow.store.artifact import Artifact, write_artifact
 from cubeflow.store.atomic import file_sha256
 from cubeflow.store.tables import write_table
 
@@ -44,6 +44,7 @@ GEOM = make_geometry("icrs", "TAN", 83.633, 22.014, (4.0, 3.6), 0.1)
 ENERGY, TRUE = energy_axis([1.0, 2.0, 6.0, 20.0]), energy_axis([0.3, 1.0, 4.0, 40.0], "energy_true")
 WHOLE = Axis("energy", (1.0, 20.0), "TeV", "log")
 EVIL = "</script><b>x"
+TABLE = "77" * 32
 KEYS = {"fov": "ab" * 32, "bare": "cd" * 32}
 SOURCE = {"significance": 28.961, "excess": 51.5, "counts": 60.0, "background": 8.5}
 FLUX = {"flux": 3.1415e-7, "flux_err": 2.25e-8, "flux_ul": None, "containment": 0.678}
@@ -112,9 +113,16 @@ def results(tmp_path_factory, table_of):
     for label in KEYS:
         write_cube(folder / "crab", label)
     (folder / "x.reg").write_text("# Region file format: DS9\nicrs\ncircle(83.633,22.014,0.35)\n")
-    write_table(folder / "crab" / "runs", table_of(RUNS))
+    write_runs(folder, table_of(RUNS))
     make_report(folder)
     return folder
+
+
+def write_runs(results, table):
+    """Run table with its certificate."""
+    folder = results / "crab"
+    with certified(folder / certificate_file("", TABLE), TABLE, [folder / "runs.fits"], {}):
+        write_table(folder / "runs", table)
 
 
 def target_of(folder):
@@ -141,17 +149,17 @@ def target_of(folder):
 
 def task_of(label, n_labels=2):
     key = ("12" if label == "fov" else "34") * 32
-    return FiguresTask("crab", label, key, KEYS[label], detail_of(n_labels), writes_regions=label == "fov")
+    return FiguresTask("crab", label, key, KEYS[label], TABLE, detail_of(n_labels), writes_regions=label == "fov")
 
 
 def report_task(figures):
-    return ReportTask("ef" * 32, (ReportTarget("crab", figures, "77" * 32),))
+    return ReportTask("ef" * 32, (ReportTarget("crab", figures, TABLE),))
 
 
 def make_report(folder, n_labels=2):
     tasks = [task_of(label, n_labels) for label in KEYS]
     for task in tasks:
-        assert make_figures(folder / "crab", target_of(folder), task) == folder / files_of(task)[-1]
+        assert make_figures(folder, target_of(folder), task) == folder / files_of(task)[-1]
     return write_report(folder, report_task({task.label: task.key for task in tasks}))
 
 
@@ -167,7 +175,7 @@ def test_every_file_is_there(results):
         assert found == wanted | {f"crab/{label}/cube.h5"}
     assert (results / "crab" / "pointings.reg").read_text().count("point(") == 2
     assert "circle(83.633" in (results / "crab" / "exclusion.reg").read_text()
-    assert holds(results / certificate_file("", "ef" * 32))
+    assert holds(results / certificate_file("", "ef" * 32), "ef" * 32)
 
 
 def test_numbers_are_those_of_the_cube(text):
@@ -231,44 +239,70 @@ make_report(Path(sys.argv[2]))
 
 def test_same_bytes_in_another_process(results):
     before = content_of(results)
-    assert len(before) == 2 + 10 + 2 + 3
+    assert len(before) == 2 + 10 + 2 + 4
     command = [sys.executable, "-c", AGAIN, __file__, str(results)]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "5"})
     assert content_of(results) == before
 
 
 def test_figures_of_another_key_go(results):
-    folder, target, task = results / "crab", target_of(results), task_of("bare")
+    target, task, path = target_of(results), task_of("bare"), results / figures_file("crab/bare", "34" * 32)
     before = content_of(results)
-    other = make_figures(folder, target, replace(task, key="56" * 32))
-    assert not (folder / figures_file("bare", task.key)).exists()
-    with pytest.raises(FailedError, match=r"bare/figures-34.*json: no figures that can be read"):
-        read_figures(folder, "bare", task.key)
-    other.rename(folder / figures_file("bare", task.key))
-    with pytest.raises(FailedError, match=r"has key 5656.*, expected 3434"):
-        read_figures(folder, "bare", task.key)
-    make_figures(folder, target, task)
+    other = make_figures(results, target, replace(task, key="56" * 32))
+    assert not path.exists()
+    with pytest.raises(FailedError, match=r"bare/figures-34.*json: not there, or not as it was written"):
+        read_figures(results, "crab", "bare", task.key)
+    other.rename(path)
+    assert not holds(path, task.key)
+    with pytest.raises(FailedError, match=r"bare/figures-34.*json: not there, or not as it was written"):
+        read_figures(results, "crab", "bare", task.key)
+    make_figures(results, target, task)
     assert content_of(results) == before
 
 
 def test_figures_of_another_cube_are_not_drawn(results):
-    with pytest.raises(ArtifactMismatch, match=r"cube.h5: has key cdcd.*, expected abab"):
-        make_figures(results / "crab", target_of(results), replace(task_of("bare"), cube_key=KEYS["fov"]))
-    assert (results / "crab" / figures_file("bare", "34" * 32)).exists()
+    """A cube that was exchanged is set aside: it is made again, and they are drawn then."""
+    cube = results / "crab/bare/cube.h5"
+    with pytest.raises(FailedError, match=r"cube.h5: damaged \(has key cdcd.*, expected abab.*set aside"):
+        make_figures(results, target_of(results), replace(task_of("bare"), cube_key=KEYS["fov"]))
+    assert (results / figures_file("crab/bare", "34" * 32)).exists()
+    cube.with_name("cube.h5.corrupt").rename(cube)
+
+
+def test_figures_of_another_run_table_are_not_drawn(results, table_of):
+    """Another table of the same size in its place."""
+    path = results / "crab/runs.fits"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"nan_energy", b"nan_energi"))
+    assert len(path.read_bytes()) == len(whole)
+    with pytest.raises(FailedError, match=r"runs.fits: not as made-7777777777777777.json says; set aside"):
+        make_figures(results, target_of(results), task_of("bare"))
+    path.with_name("runs.fits.corrupt").unlink()
+    path.write_bytes(whole)
+
+
+def test_pictures_and_regions_are_in_the_certificate(results):
+    for label, regions in (("fov", ["../exclusion.reg", "../pointings.reg"]), ("bare", [])):
+        key = task_of(label).key
+        found = read_certificate(results / figures_file(f"crab/{label}", key), key)["files"]
+        assert sorted(found) == sorted([*PICTURES, *regions])
+        for name, about in found.items():
+            assert about["sha256"] == file_sha256(results / "crab" / label / name)
 
 
 def test_damaged_figures_are_named(results):
-    path = results / "crab" / figures_file("fov", "12" * 32)
+    path = results / figures_file("crab/fov", "12" * 32)
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(FailedError, match=r"figures-1212121212121212.json: no figures .* remove the file"):
-        read_figures(results / "crab", "fov", "12" * 32)
+    for damaged in (whole[: len(whole) // 2], whole.replace(b"<svg", b"<svG", 1)):
+        path.write_bytes(damaged)
+        with pytest.raises(FailedError, match=r"figures-1212121212121212.json: not there, or not as it was written"):
+            read_figures(results, "crab", "fov", "12" * 32)
     path.write_bytes(whole)
 
 
 def test_a_target_without_usable_runs_has_its_table(tmp_path, table_of):
     (tmp_path / "crab").mkdir()
-    write_table(tmp_path / "crab" / "runs", table_of(RUNS[2:]))
+    write_runs(tmp_path, table_of(RUNS[2:]))
     text = write_report(tmp_path, report_task({})).read_text(encoding="utf-8")
     assert "obs_100003.fits.gz: no FITS file" in text
     assert "exclusion.reg" not in text
@@ -276,7 +310,7 @@ def test_a_target_without_usable_runs_has_its_table(tmp_path, table_of):
 
 
 def test_runs_are_counted_by_what_is_wrong(results):
-    runs = read_runs(results / "crab")
+    runs = read_runs(results / "crab", TABLE)
     assert count_warnings(runs) == [
         ("no_deadc", 2, "deviation"),
         ("nan_energy", 1, "repair"),
@@ -340,7 +374,7 @@ def test_large_maps_stay_on_the_disk(results, monkeypatch):
     """No map is in memory as a whole: all of them are read into scratch arrays."""
     asked = []
     monkeypatch.setattr("cubeflow.store.artifact.scratch_zeros", lambda *about: asked.append(about) or np.zeros(*about))
-    make_figures(results / "crab", target_of(results), task_of("fov"))
+    make_figures(results, target_of(results), task_of("fov"))
     assert (3, *GEOM.shape) in [shape for shape, _ in asked]
     assert len(asked) == 8
 

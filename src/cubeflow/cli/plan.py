@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @CONFIGFILE
+@click.option("--verify", is_flag=True, help="Read all inputs, also those that seem to be as they were.")
 @JSON
-def plan(configfiles: tuple[Path, ...], as_json: bool) -> None:
+def plan(configfiles: tuple[Path, ...], verify: bool, as_json: bool) -> None:
     """Say what would be done, and write the plan from which jobs take what they do. Computes nothing.
 
     Example: cubeflow plan -c config/hess-crab.yaml
@@ -28,7 +30,7 @@ def plan(configfiles: tuple[Path, ...], as_json: bool) -> None:
     from cubeflow.plan.summary import summarize
     from cubeflow.store.keys import to_plain
 
-    made = make_plan(load_config(list(configfiles)), say)
+    made = make_plan(load_config(list(configfiles)), say, reads_all=verify)
     path, summary = made.write(), summarize(made)
     if as_json:
         print_json({**to_plain(summary), "plan": str(path)})
@@ -111,25 +113,34 @@ def clean(configfiles: tuple[Path, ...], yes: bool, as_json: bool) -> None:
 
 @click.command()
 @CONFIGFILE
+@click.option("--set-aside", "sets_aside", is_flag=True, help="Rename what is damaged, so that it is made again.")
 @JSON
-def verify(configfiles: tuple[Path, ...], as_json: bool) -> None:
-    """Read all artifacts and products that are there and say which of them are not as they were written.
+def verify(configfiles: tuple[Path, ...], sets_aside: bool, as_json: bool) -> None:
+    """Read all inputs, artifacts, products and pictures, and say which are not what the plan takes them for.
 
-    The plan trusts names and sizes; after a disk or a copy has failed, this looks at every byte, but of pictures.
-    Nothing is changed: remove what is damaged, and it is made again when it is needed. Exit status 1 if anything is.
+    The plan trusts names, sizes and times; after a disk or a copy has failed, this looks at every byte. Files that no
+    plan needs are named, too. Exit status 1 if anything is damaged. Without --set-aside nothing is changed; with it the
+    next start (of Snakemake or cubeflow run) makes again what is damaged.
 
-    Example: cubeflow verify -c config/hess-crab.yaml
+    Example: cubeflow verify -c config/hess-crab.yaml --set-aside
     """
     from cubeflow.config import load_config
-    from cubeflow.plan.make import make_plan
-    from cubeflow.plan.verify import verify_results
+    from cubeflow.plan.make import make_plan, require_runs, say_planned
+    from cubeflow.plan.verify import verify_plan
+    from cubeflow.store.keys import to_plain
 
-    found = list(verify_results(make_plan(load_config(list(configfiles)), say)))
-    damaged = {str(path): problem for path, problem in found if problem is not None}
+    made = make_plan(load_config(list(configfiles)), say, reads_all=True)
+    say_planned(made, say)
+    require_runs(made)
+    found = verify_plan(made, sets_aside)
+    damaged = {str(path): problem for path, problem in found.damaged.items()}
     if as_json:
-        print_json({"files": len(found), "damaged": damaged})
+        print_json({**to_plain(replace(found, damaged={})), "damaged": damaged})
     else:
-        for path, problem in damaged.items():
-            click.echo(f"{path}: {problem}")
-        click.echo(f"{len(found)} files, {len(damaged)} of them damaged")
+        for name, problem in damaged.items():
+            click.echo(f"{name}: {problem}")
+        for path in found.orphans:
+            click.echo(f"{path}: not needed by the plan")
+        counts = f"{len(found.absent)} not made, {len(found.orphans)} not needed"
+        click.echo(f"{found.inputs} inputs, {found.files} files: {len(damaged)} damaged, {counts}")
     sys.exit(FailedError.status if damaged else 0)

@@ -29,6 +29,7 @@ _GZIP_WBITS = 31
 _GZIP_ERRORS = zlib.error, cast(type[Exception], isal_zlib.error)  # of which the stubs say that it is no class
 _RARE_FLAGS = 0xE2  # of a gzip header: a checksum of its own, and what the format has reserved
 _CHUNK, _HEAD = 2**24, 2**12
+CHANGED = "changed since the plan was made; start again, after cubeflow plan --verify if its times do not tell"
 KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 T = TypeVar("T")
 
@@ -70,9 +71,9 @@ def read_content(path: Path, md5: str | None = None, *, sha256: str | None = Non
     except FileRefused as error:
         if sha256 is None:
             raise
-        raise InputChanged(f"{error}: changed since the plan was made; start again") from error
+        raise InputChanged(f"{error}: {CHANGED}") from error
     if sha256 is not None and hashlib.sha256(raw).hexdigest() != sha256:
-        raise InputChanged(f"{path}: changed since the plan was made; start again")
+        raise InputChanged(f"{path}: {CHANGED}")
     if md5 and hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5.strip().lower():
         raise FileRefused(f"{path}: its MD5 is not {md5}, as the index has it")
     return gunzip(raw, path) if raw[:2] == GZIP_MAGIC else bunzip2(raw, path) if raw[:3] == BZIP2_MAGIC else raw

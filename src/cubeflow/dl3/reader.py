@@ -14,7 +14,7 @@ import numpy as np
 from cubeflow.dl3.classes import class_by_columns, classify, one_per_type, type_of
 from cubeflow.dl3.entries import HduRef, RunEntry, by_name, find_hdu, require_types, text, whole_number
 from cubeflow.dl3.events import note_odd_events, read_deadc, read_events, read_gti, read_pointing, read_site, run_meta
-from cubeflow.dl3.files import FileRefused, InputChanged
+from cubeflow.dl3.files import CHANGED, FileRefused, InputChanged
 from cubeflow.dl3.hdus import Hdu, Header, Table, open_table, read_hdus
 from cubeflow.dl3.quirks import RESPONSES, Facts, Notes, header_quirks, is_ctobssim, is_hess_dr1
 from cubeflow.dl3.responses import READERS, rad_max_from_key, read_bkg_3d
@@ -82,14 +82,14 @@ def read_observation(entry: RunEntry, options: ReadOptions | None = None) -> Obs
     ------
     RunRefused
         If the run cannot be used: one line that names the run, file (without its folder), HDU and key, value and
-        what was expected.
+        what was expected. With digests it names no file: the reason is kept for content, whatever it is called.
     InputChanged
         If a file is no longer the one of the digests.
     """
     options = options or ReadOptions()
     notes = Notes()
     notes.quirk(*entry.quirks)
-    with _refusing(entry):
+    with _refusing(entry, is_planned=options.digests is not None):
         refs = {ref.hdu_type: ref for ref in one_per_type(entry.hdus)}
         require_types(refs, ALWAYS)
         sources = {ref.path: _source(ref.path, options.digests) for ref in refs.values()}
@@ -137,19 +137,20 @@ def read_observation(entry: RunEntry, options: ReadOptions | None = None) -> Obs
         )
 
 
-def read_gti_and_site(entry: RunEntry) -> tuple[Gti, Site | None]:
-    """Good time intervals of a run and where its telescopes stand; RunRefused if they cannot be read."""
-    with _refusing(entry):
+def read_gti_and_site(entry: RunEntry, digests: Mapping[str, str]) -> tuple[Gti, Site | None]:
+    """Good time intervals of a run and where its telescopes stand; raises as `read_observation`."""
+    with _refusing(entry, is_planned=True):
         refs = {ref.hdu_type: ref for ref in entry.hdus}
         require_types(refs, ("events", "gti"))
-        events, gti = (_open_table(refs[kind], _source(refs[kind].path, None), Notes()) for kind in ("events", "gti"))
+        sources = {kind: _source(refs[kind].path, digests) for kind in ("events", "gti")}
+        events, gti = (_open_table(refs[kind], source, Notes()) for kind, source in sources.items())
         return read_gti(gti, Notes()), read_site(events.header, str(events.hdu))
 
 
 def read_enclosure(entry: RunEntry, digests: Mapping[str, str]) -> int:
     """1 if the responses of a run are point-like, -1 if not, 0 if that cannot be read; InputChanged as for a run."""
     try:
-        with _refusing(entry):
+        with _refusing(entry, is_planned=True):
             refs = {ref.hdu_type: ref for ref in entry.hdus}
             table = _open_table(refs["aeff"], _source(refs["aeff"].path, digests), Notes())
             return 1 if is_pointlike(table.header, refs) else -1
@@ -164,8 +165,8 @@ def is_pointlike(aeff: Header, hdu_types: Container[str]) -> bool:
 
 
 @contextmanager
-def _refusing(entry: RunEntry) -> Iterator[None]:
-    """Name the run in what refuses it, and no folder: a reason is kept with content that may lie anywhere.
+def _refusing(entry: RunEntry, is_planned: bool) -> Iterator[None]:
+    """Name the run in what refuses it, and no folder; of a planned run no file, but what lies in it.
 
     Of the files that it reads, one that holds several runs stays in memory while runs are read from it.
     """
@@ -176,9 +177,11 @@ def _refusing(entry: RunEntry) -> Iterator[None]:
     except InputChanged as error:
         raise InputChanged(f"run {entry.obs_id}: {error}") from error
     except (FileRefused, RunRefused) as error:
-        reason = str(error)
-        for path in {ref.path for ref in entry.hdus}:
-            reason = reason.replace(str(path), path.name)
+        reason, files = str(error), {ref.path for ref in entry.hdus}
+        for path in sorted(files, key=lambda path: len(str(path)), reverse=True):  # one may begin as another
+            held = ", ".join(sorted({ref.hdu_type for ref in entry.hdus if ref.path == path}))
+            role = "file" if len(files) == 1 else f"file of {held}"
+            reason = reason.replace(str(path), role if is_planned else path.name)
         raise RunRefused(f"run {entry.obs_id}: {reason}") from error
     finally:
         _keep_files(lambda _, file: file.is_shared)
@@ -191,7 +194,7 @@ def _source(path: Path, digests: Mapping[str, str] | None) -> _Source:
         status = path.stat()
     except OSError as error:
         if sha256 is not None:
-            raise InputChanged(f"{path}: {error.strerror}: changed since the plan was made; start again") from error
+            raise InputChanged(f"{path}: {error.strerror}: {CHANGED}") from error
         raise FileRefused(f"{path}: {error.strerror or error}") from error
     return _Source(path, status.st_size, status.st_mtime_ns, sha256)
 

@@ -1,12 +1,13 @@
 """Certificates: what the products in a folder were made from. There is one in a folder, and it is current.
 
 Products have plain names, for people. The certificate is named by their key: it is removed before the first of them is
-written again and appears after the last.
+written again and appears after the last. It holds size and sha256 of each, and its own sha256.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -15,38 +16,40 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cubeflow.pipeline.tasks import certificate_file
+from cubeflow.errors import FailedError
+from cubeflow.store.artifact import set_aside
 from cubeflow.store.atomic import file_sha256, naming, write_atomic
 
 LIBRARIES = ("cubeflow", "numpy", "scipy", "astropy", "h5py")
 
 
 @contextmanager
-def certified(folder: Path, key: str, files: Sequence[Path], made_from: Mapping[str, object]) -> Iterator[None]:
-    """Write products in the block; their certificate appears at its end, and no other is left.
+def certified(certificate: Path, key: str, files: Sequence[Path], made_from: Mapping[str, object]) -> Iterator[None]:
+    """Write products in the block; their certificate appears at its end, and no other of its kind is left.
 
     Parameters
     ----------
-    folder : Path
-        Folder of the certificate; made if it is not there.
+    certificate : Path
+        Named ``<kind>-<key>.json``; its folder is made if it is not there.
     key : str
         Key of the products.
     files : sequence of Path
         What the block writes.
     made_from : mapping
-        Inputs, options and algorithm versions, as plain values.
+        Inputs, options and algorithm versions, as plain values; taken at the end of the block.
 
     Raises
     ------
     StorageError
         If a file cannot be written. Another writer in the same folder is waited for.
     """
+    folder, kind = certificate.parent, certificate.name.partition("-")[0]
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        for old in folder.glob("made-*.json"):
+        for old in folder.glob(f"{kind}-*.json"):
             with naming(old):
                 old.unlink(missing_ok=True)
         yield
@@ -55,30 +58,52 @@ def certified(folder: Path, key: str, files: Sequence[Path], made_from: Mapping[
             sha256 = file_sha256(path)  # says which file it is if it is not there
             listed[os.path.relpath(path, folder)] = {"bytes": path.stat().st_size, "sha256": sha256}
         content = {"key": key, **made_from, "software": software(), "files": listed}
-        text = json.dumps(content, indent=1, sort_keys=True) + "\n"
-        write_atomic(folder / certificate_file("", key), text.encode())
+        text = json.dumps({**content, "sha256": _digest(content)}, indent=1, sort_keys=True) + "\n"
+        write_atomic(certificate, text.encode())
     finally:
         os.close(descriptor)
 
 
-def read_certificate(path: Path) -> Mapping[str, Any] | None:
-    """Content of a certificate; None if there is none or it is something else."""
+def read_certificate(path: Path, key: str) -> Mapping[str, Any] | None:
+    """Content of the certificate of a key; None if there is none or it is not as it was written."""
     try:
-        content = json.loads(path.read_text())
-        return content if isinstance(content["files"], dict) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        content = json.loads(path.read_bytes())
+        return content if content.pop("sha256") == _digest(content) and content["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def holds(path: Path) -> bool:
-    """Whether there is a certificate, and each file that it names has the size that it says."""
-    content = read_certificate(path)
-    if content is None:
-        return False
+def holds(path: Path, key: str) -> bool:
+    """Whether there is a certificate of a key, and each file that it names has the size that it says."""
+    content = read_certificate(path, key)
     try:
-        return all((path.parent / name).stat().st_size == each["bytes"] for name, each in content["files"].items())
-    except (OSError, KeyError, TypeError):
+        return content is not None and all(
+            (path.parent / name).stat().st_size == each["bytes"] for name, each in content["files"].items()
+        )
+    except OSError:
         return False
+
+
+def read_certified(path: Path, certificate: Path, key: str) -> bytes:
+    """Content of a product.
+
+    Raises
+    ------
+    FailedError
+        If it is not the one of its certificate: it is set aside, and the next start makes it again.
+    """
+    found = read_certificate(certificate, key)
+    with naming(path):
+        payload = path.read_bytes()
+    name = os.path.relpath(path, certificate.parent)
+    if found is None or found["files"][name]["sha256"] != hashlib.sha256(payload).hexdigest():
+        aside = set_aside(path).name
+        raise FailedError(f"{path}: not as {certificate.name} says; set aside as {aside}, start again to make it")
+    return payload
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def software() -> dict[str, str]:

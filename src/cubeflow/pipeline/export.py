@@ -15,8 +15,8 @@ from cubeflow.maps import Cube
 from cubeflow.observation import TIME_KEYWORDS
 from cubeflow.pipeline import versions
 from cubeflow.pipeline.certificate import certified
-from cubeflow.pipeline.stack import Row, open_stack, plain_profiles, read_stack
-from cubeflow.pipeline.tasks import PRODUCTS, ExportTask, Target, stack_file
+from cubeflow.pipeline.stack import Row, open_made, plain_profiles, read_stack
+from cubeflow.pipeline.tasks import PRODUCTS, ExportTask, Target, files_of, stack_file
 from cubeflow.products.dataset import dataset_maps
 from cubeflow.products.final import Final, make_final
 from cubeflow.products.stack import Stack, blank_stack
@@ -40,7 +40,7 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
         If runs were refused and `Target.on_refused` is ``fail``.
     """
     folder = results / task.target / task.label
-    with open_stack(results / stack_file(task.target, task.label, task.root), task.root) as opened:
+    with open_made(results / stack_file(task.target, task.label, task.root), "stack", task.root) as opened:
         rows = opened.artifact.attributes["rows"]
         _look_at_runs(target, task, rows, say)
         totals = read_stack(opened)
@@ -63,7 +63,7 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
         "versions": {name: getattr(versions, name.upper()) for name in ("reduce", "background", "stack", "export")},
     }
     paths = [folder / name for name in PRODUCTS]
-    with certified(folder, task.key, paths, made_from):
+    with certified(results / files_of(task)[-1], task.key, paths, made_from):
         keywords = _keywords(target, task, totals, kinds)
         maps = dataset_maps(final.maps)
         write_dataset_fits(paths[1], maps, totals.gti_s, totals.livetime_s, keywords, True in kinds)

@@ -38,7 +38,7 @@ def stack_node(results: Path, target: Target, task: StackTask, say: Callable[[st
     """
     total, rows = StackSum(), []
     for child in task.children:
-        with open_stack(results / stack_file(task.target, task.label, child), child) as opened:
+        with open_made(results / stack_file(task.target, task.label, child), "stack", child) as opened:
             total.add(read_stack(opened))
             rows += opened.artifact.attributes["rows"]
     stacked = total.result()
@@ -57,10 +57,10 @@ def write_stack(path: Path, stacked: Stack, key: str, rows: Sequence[Row], compr
 
 
 @contextmanager
-def open_stack(path: Path, key: str) -> Iterator[OpenArtifact]:
-    """Open a stack; one that is damaged or another one is set aside, and the job ends: FailedError."""
+def open_made(path: Path, kind: str, key: str | None = None) -> Iterator[OpenArtifact]:
+    """Open a stack or a cube; one that is damaged or another one is set aside, and the job ends: FailedError."""
     try:
-        with open_artifact(path, kind="stack", key=key) as opened:
+        with open_artifact(path, kind, key) as opened:
             yield opened
     except (ArtifactDamaged, ArtifactMismatch) as error:
         aside = set_aside(path).name

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from cubeflow.pipeline import versions
 from cubeflow.pipeline.certificate import certified
-from cubeflow.pipeline.stack import Row, open_stack
-from cubeflow.pipeline.tasks import TABLES, TableTask, Target, stack_file
+from cubeflow.pipeline.stack import Row, open_made
+from cubeflow.pipeline.tasks import TABLES, TableTask, Target, files_of, stack_file
 from cubeflow.store.tables import MAX_FITS_COLUMNS, write_table
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def write_run_table(results: Path, target: Target, task: TableTask, say: Callabl
     """Write ``runs.ecsv``, ``runs.csv`` and ``runs.fits`` of a target, from the last stack of each label."""
     rows: dict[tuple[int, int], dict[str, Cell]] = {}
     for label, root in task.roots.items():
-        with open_stack(results / stack_file(task.target, label, root), root) as opened:
+        with open_made(results / stack_file(task.target, label, root), "stack", root) as opened:
             for row in opened.artifact.attributes["rows"]:
                 place = row["obs_id"], -1 if row["piece"] is None else row["piece"]
                 _merge(rows.setdefault(place, {}), row, label)
@@ -110,7 +110,7 @@ def write_run_table(results: Path, target: Target, task: TableTask, say: Callabl
     folder = results / task.target
     paths = [folder / name for name in TABLES]
     made_from = {"target": task.target, "inputs": dict(task.roots), "versions": {"table": versions.TABLE}}
-    with certified(folder, task.key, paths, made_from):
+    with certified(results / files_of(task)[-1], task.key, paths, made_from):
         write_table(folder / "runs", table)
     if len(table.colnames) > MAX_FITS_COLUMNS:
         say(f"{paths[2]}: the first {MAX_FITS_COLUMNS} of {len(table.colnames)} columns, FITS allows no more")

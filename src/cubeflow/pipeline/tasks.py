@@ -5,7 +5,7 @@ A task holds all that it needs beside its `Target`, so that a job reads these tw
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -156,6 +156,7 @@ class FiguresTask:
     label: str
     key: str
     cube_key: str
+    table_key: str
     detail: Detail
     writes_regions: bool = True
 
@@ -188,11 +189,9 @@ def files_of(task: Task, target: Target | None = None) -> list[str]:
     """
     match task:
         case ReduceTask():
-            kept = task.units if target is None or target.keep == "all" else ()
-            artifacts = [file for unit in kept for file in unit_files(task.target, unit)]
-            return artifacts + [stack_file(task.target, label, key) for label, key in task.leaves.items()]
+            return list(artifact_keys(task, target is None or target.keep == "all"))
         case StackTask():
-            return [stack_file(task.target, task.label, task.key)]
+            return list(artifact_keys(task))
         case ExportTask():
             folder = f"{task.target}/{task.label}"
             return [*(f"{folder}/{name}" for name in PRODUCTS), certificate_file(folder, task.key)]
@@ -226,11 +225,16 @@ def inputs_of(task: Task) -> list[str]:
             return sections + [f"{each.name}/runs.fits" for each in task.targets]
 
 
-def unit_files(target: str, keys: UnitKeys) -> Iterator[str]:
-    """Artifacts of a unit, below the results: its maps, then its background for each label."""
-    yield reduced_file(target, keys)
-    for label in keys.backgrounds:
-        yield background_file(target, keys, label)
+def artifact_keys(task: ReduceTask | StackTask, keeps_units: bool = True) -> dict[str, tuple[str, str]]:
+    """Kind and key of the artifacts of a task, by file below the results: of each unit its maps and backgrounds."""
+    if isinstance(task, StackTask):
+        return {stack_file(task.target, task.label, task.key): ("stack", task.key)}
+    found = {}
+    for unit in task.units if keeps_units else ():
+        found[reduced_file(task.target, unit)] = "reduced", unit.reduced
+        for label, key in unit.backgrounds.items():
+            found[background_file(task.target, unit, label)] = "background", key
+    return found | {stack_file(task.target, label, key): ("stack", key) for label, key in task.leaves.items()}
 
 
 def reduced_file(target: str, keys: UnitKeys) -> str:

@@ -72,21 +72,28 @@ class Plan:
         if self.is_forced:
             return False
         files = self.files(task)
-        if isinstance(task, ReduceTask | StackTask) or task.kind == "figures":
+        if isinstance(task, ReduceTask | StackTask):
             return all(map(self.exists, files))
-        return holds(self.results / files[-1])
+        return holds(self.results / files[-1], task.key)
+
+    def set_aside(self, task: Task) -> list[str]:
+        """Files of a task that were damaged, and that nobody has made again."""
+        lost = (file for file in self.files(task) if not self.exists(file))
+        return [file for file in lost if self.exists(f"{file}.corrupt")]
 
     @cached_property
     def needed(self) -> tuple[Task, ...]:
-        """Tasks that make what is wanted, final products and all after them, as far as it is not made; in order.
+        """Tasks that make what is wanted, as far as it is not made; in order.
 
-        What lies below a stack that is there is not wanted: who wants it asks for it.
+        Wanted are final products, all after them, and what was set aside. What else lies below a stack that is there is
+        not: who wants it asks for it.
         """
         found: list[Task] = []
         wanted: set[str] = set()
         for task in reversed(list(self.all_tasks)):
             is_final = not isinstance(task, ReduceTask | StackTask)
-            if (is_final or not wanted.isdisjoint(files_of(task))) and not self.is_made(task):
+            is_wanted = is_final or not wanted.isdisjoint(files_of(task)) or self.set_aside(task)
+            if is_wanted and not self.is_made(task):
                 found.append(task)
                 wanted |= {file for file in inputs_of(task) if not self.exists(file)}
         return tuple(reversed(found))
@@ -118,8 +125,10 @@ class Plan:
         return self.path
 
 
-def make_plan(config: Config, say: Say, is_forced: bool = False) -> Plan:
+def make_plan(config: Config, say: Say, is_forced: bool = False, reads_all: bool = False) -> Plan:
     """Plan all targets of a configuration. Writes nothing but the simulated store of a demo.
+
+    All inputs are read if `reads_all`; otherwise those that seem to have changed since they were read.
 
     Raises
     ------
@@ -130,7 +139,7 @@ def make_plan(config: Config, say: Say, is_forced: bool = False) -> Plan:
     for folder in (results, *results.parents):
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(20, "Not a directory", str(folder))
-    cache = DigestCache.load(results / FOLDER / "digests.json")
+    cache = DigestCache.load(results / FOLDER / "digests.json", reads_all)
     targets = {name: make_target(config, name, cache) for name in config.targets}
     _look_at_energies(targets, say)
     for name, target in targets.items():

@@ -13,12 +13,11 @@ from cubeflow.errors import FailedError, MistakeError, RunsLeftOut
 from cubeflow.pipeline.export import export_label, significance_text
 from cubeflow.pipeline.progress import Progress, progress_folder
 from cubeflow.pipeline.reduce import reduce_batch
-from cubeflow.pipeline.stack import stack_node
+from cubeflow.pipeline.stack import open_made, stack_node
 from cubeflow.pipeline.table import SEVERITY, write_run_table
 from cubeflow.pipeline.tasks import FOLDER, ExportTask, ReduceTask, StackTask, TableTask, Target
 from cubeflow.plan.jobs import read_jobs, read_targets
 from cubeflow.plan.make import Plan, make_plan, require_runs
-from cubeflow.store.artifact import ArtifactDamaged, read_artifact
 from cubeflow.store.keys import short
 
 Say = Callable[[str], None]
@@ -94,10 +93,8 @@ def finish(plan: Plan, say: Say) -> None:
         for task in found.export:
             cube = plan.results / name / task.label / "cube.h5"
             if cube.is_file():
-                try:
-                    about = read_artifact(cube, names=[], kind="cube").attributes
-                except ArtifactDamaged as error:
-                    raise FailedError(f"{error}; remove it, and it is made again") from error
+                with open_made(cube, "cube") as opened:
+                    about = opened.artifact.attributes
                 text = significance_text(about["source"])
                 used = f"{about['n_runs']} runs, {about['livetime_s'] / 3600:.2f} h"
                 say(f"{name}: {task.label}: {used}, {text}; {cube.parent}")

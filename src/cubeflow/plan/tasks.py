@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
 from cubeflow.config.sections import StackOptions
 from cubeflow.dl3.entries import HduRef, RunEntry, missing_types
+from cubeflow.dl3.files import InputChanged
 from cubeflow.dl3.reader import ALWAYS, read_enclosure, read_gti_and_site
 from cubeflow.observation import RunRefused, Unit
 from cubeflow.pipeline import versions
@@ -120,9 +122,11 @@ class TaskMaker:
         about = {"options": self.reduce, "obs_id": entry.obs_id, "hdus": known, "quirks": sorted(entry.quirks)}
         inputs = {input_name(ref): digests[ref.path] for ref in entry.hdus}
         by_path = {str(path): digest for path, digest in digests.items()}
-        kept = replace(entry, obs_info={})
+        # Only what is in the key: neither the row of the index nor its other columns.
+        kept = replace(entry, obs_info={}, hdus=tuple(ref._replace(row=None) for ref in entry.hdus))
         found = []
-        for piece in self._pieces(entry, inputs):
+        pieces = {"split_s": self.target.reduce.split_s, "time_mjd": self.target.reduce.time_mjd, "hdus": known}
+        for piece in self._pieces(entry, make_key("pieces", versions.REDUCE, pieces, inputs), by_path):
             unit = Unit(entry.obs_id, piece)
             key = make_key("reduced", versions.REDUCE, about | {"piece": piece}, inputs)
             backgrounds = {
@@ -171,7 +175,8 @@ class TaskMaker:
 
     def table_task(self, roots: Mapping[str, str], refused: Sequence[Refusal]) -> TableTask:
         """Run table."""
-        content = {"target": self.target.name, "refused": tuple(refused)}
+        # The order of the labels is that of the columns, and of the reasons.
+        content = {"target": self.target.name, "labels": tuple(self.labels), "refused": tuple(refused)}
         key = make_key("table", versions.TABLE, content, roots)
         return TableTask(self.target.name, key, roots, tuple(refused))
 
@@ -180,7 +185,7 @@ class TaskMaker:
         is_first = export.label == next(iter(self.labels))
         content = {"detail": self.detail, "writes_regions": is_first}
         key = make_key("figures", versions.FIGURES, content, [export.key, table.key])
-        return FiguresTask(self.target.name, export.label, key, export.key, self.detail, is_first)
+        return FiguresTask(self.target.name, export.label, key, export.key, table.key, self.detail, is_first)
 
     def _stack_key(self, children: Sequence[str], is_pointlike: bool | None = None) -> str:
         options = {"compression": self.target.compression, "is_pointlike": is_pointlike}
@@ -194,7 +199,8 @@ class TaskMaker:
         for keys in units:
             about = {"hdus": sorted((ref.hdu_type, ref.hdu_name) for ref in keys.entry.hdus)}
             key = make_key("enclosure", 1, about, sorted(keys.inputs.values()))
-            total += self.cache.fact(key, partial(read_enclosure, keys.entry, keys.inputs))
+            with suppress(InputChanged):  # of which the job speaks: nothing is known of the content of these digests
+                total += self.cache.fact(key, partial(read_enclosure, keys.entry, keys.inputs))
         return total > 0
 
     def _digest(self, ref: HduRef) -> str:
@@ -206,7 +212,7 @@ class TaskMaker:
         except ValueError as error:
             raise InputError(str(error)) from error
 
-    def _pieces(self, entry: RunEntry, inputs: Mapping[str, str]) -> Sequence[int | None]:
+    def _pieces(self, entry: RunEntry, key: str, digests: Mapping[str, str]) -> Sequence[int | None]:
         """Numbers of the pieces of a run; None for a whole run, also for one that will be refused when it is read."""
         options, split_s = self.target.reduce, self.target.reduce.split_s
         if split_s is None:
@@ -214,14 +220,15 @@ class TaskMaker:
 
         def count() -> int:
             try:
-                gti, site = read_gti_and_site(entry)
+                gti, site = read_gti_and_site(entry, digests)
                 selected = gti if options.time_mjd is None else select_time(gti, options.time_mjd)
                 return len(split_gti(selected, split_s, site)) if selected.start_s.size else 0
             except RunRefused:
                 return 0
+            except InputChanged as error:  # or it cannot be read: nothing is known of the content of these digests
+                raise InputError(str(error)) from error
 
-        about = {"split_s": split_s, "time_mjd": options.time_mjd}
-        return range(self.cache.fact(make_key("pieces", 1, about, inputs), count)) or (None,)
+        return range(self.cache.fact(key, count)) or (None,)
 
 
 def report_task(targets: Mapping[str, TargetTasks]) -> ReportTask:

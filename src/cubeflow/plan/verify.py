@@ -2,44 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from cubeflow.errors import FailedError
 from cubeflow.pipeline.certificate import read_certificate
-from cubeflow.pipeline.tasks import ReduceTask, StackTask
+from cubeflow.pipeline.tasks import ReduceTask, StackTask, artifact_keys
+from cubeflow.plan.clean import stale_files
+from cubeflow.plan.lock import Lock
 from cubeflow.plan.make import Plan
-from cubeflow.store.artifact import open_artifact
-from cubeflow.store.atomic import file_sha256
+from cubeflow.store.artifact import ArtifactNewer, open_artifact, set_aside
+from cubeflow.store.atomic import StorageError, file_sha256
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What there is of a plan that has read all inputs, and what is wrong with it.
+
+    Parameters
+    ----------
+    inputs, files : int
+        Number of input files, and of those that the plan has made.
+    damaged : mapping of Path to str
+        What is wrong, by file.
+    absent, orphans : tuple of Path
+        Files of the plan that are not made, and files that cubeflow made and the plan does not need.
+    """
+
+    inputs: int
+    files: int
+    damaged: Mapping[Path, str]
+    absent: tuple[Path, ...]
+    orphans: tuple[Path, ...]
+
+
+def verify_plan(plan: Plan, sets_aside: bool) -> Verdict:
+    """Look at every byte that a plan trusts; if asked, set damaged files aside and note what inputs are now.
+
+    Then the next start makes again what was damaged. LockedError if a workflow of this configuration is at work then.
+    """
+    with Lock(plan.results, plan.config).held() if sets_aside else nullcontext():
+        found = dict(verify_results(plan))
+        damaged = {path: problem for path, problem in found.items() if problem is not None}
+        for path, problem in damaged.items() if sets_aside else ():
+            damaged[path] = f"{problem}; set aside as {set_aside(path).name}"
+        if sets_aside:
+            plan.cache.save()
+    for name in plan.cache.exchanged:
+        damaged[Path(name)] = "has another content than it had, with the same size and times"
+    paths = {plan.results / file for task in plan.all_tasks for file in plan.files(task)}
+    absent = sorted(path for path in paths if path not in found)
+    return Verdict(plan.cache.n_inputs, len(found), damaged, tuple(absent), tuple(stale_files(plan)))
 
 
 def verify_results(plan: Plan) -> Iterator[tuple[Path, str | None]]:
     """Each file of a plan that is there, and what is wrong with it; None for a file that is whole.
 
-    An artifact is checked against its own checksum, products against their certificate.
+    An artifact is checked against its own checksum and the key that the plan has for it, products and pictures against
+    their certificate, and that against its own checksum.
     """
     for task in plan.all_tasks:
         paths = [plan.results / file for file in plan.files(task)]
         if isinstance(task, ReduceTask | StackTask):
-            yield from ((path, _of_artifact(path)) for path in paths if path.exists())
+            about = artifact_keys(task)
+            kept = zip(plan.files(task), paths, strict=True)
+            yield from ((path, _of_artifact(path, *about[file])) for file, path in kept if path.exists())
             continue
-        content = read_certificate(paths[-1])
-        if content is None:
-            continue  # the products are yet to be made; figures have no certificate
-        for name, about in content["files"].items():
-            path = paths[-1].parent / name
-            if not path.exists():
-                yield path, "missing"
-            else:
-                is_whole = file_sha256(path) == about["sha256"]
-                yield path, None if is_whole else "has another content than its certificate says"
+        certificate = paths.pop()
+        content = read_certificate(certificate, task.key)
+        if certificate.exists():
+            yield certificate, None if content else "not as it was written"
+        if content:
+            names = {path: os.path.relpath(path, certificate.parent) for path in paths if path.exists()}
+            yield from ((path, _of_product(path, content["files"][name]["sha256"])) for path, name in names.items())
 
 
-def _of_artifact(path: Path) -> str | None:
-    """What is wrong with an artifact; None if it is whole and the one that its name says."""
+def _of_product(path: Path, sha256: str) -> str | None:
+    """What is wrong with a product; None if it has this digest."""
     try:
-        with open_artifact(path) as opened:
-            name = path.stem.rpartition("-")[2]
-            return None if opened.artifact.key.startswith(name) else f"has key {opened.artifact.key}"
+        return None if file_sha256(path) == sha256 else "has another content than its certificate says"
+    except StorageError as error:
+        return str(error).removeprefix(f"{path}: ")
+
+
+def _of_artifact(path: Path, kind: str, key: str) -> str | None:
+    """What is wrong with an artifact; None if it is whole and of this kind and key. ArtifactNewer is passed on."""
+    try:
+        with open_artifact(path, kind, key):
+            return None
+    except ArtifactNewer:  # it is whole, and not for this version to set aside
+        raise
     except FailedError as error:
         return str(error).removeprefix(f"{path}: ")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,10 @@ class WorkflowPlan:
         if (plan := self.plan) is None:
             return []
         return self.below(file for task in plan.all_tasks if task.kind in kinds for file in plan.files(task))
+
+    def set_aside(self) -> list[str]:
+        """Files that were damaged, and are made again."""
+        return [] if self.plan is None else self.below(chain(*map(self.plan.set_aside, self.plan.all_tasks)))
 
     def jobs(self, kind: str) -> list[Job]:
         """Jobs of a kind."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,15 @@ import numpy as np
 
 from cubeflow.errors import FailedError
 from cubeflow.maps import Cube
-from cubeflow.pipeline.stack import read_profiles
-from cubeflow.pipeline.tasks import FiguresTask, Target, figures_file
+from cubeflow.pipeline.certificate import certified, read_certificate
+from cubeflow.pipeline.stack import open_made, read_profiles
+from cubeflow.pipeline.tasks import FiguresTask, Target, figures_file, files_of
 from cubeflow.products.profiles import band_edges_tev
 from cubeflow.products.significance import OffSource
 from cubeflow.report import checks, spectra
 from cubeflow.report.ds9 import write_regions
 from cubeflow.report.runs import is_used, numbers, read_runs
 from cubeflow.report.skymap import Field, SkyImage, draw_image, final_images
-from cubeflow.store.artifact import open_artifact
 from cubeflow.store.atomic import write_atomic
 from cubeflow.store.keys import from_plain, to_plain
 
@@ -76,49 +75,44 @@ class LabelSection:
     facts: tuple[tuple[str, str], ...]  # name and value
     figures: tuple[Figure, ...]  # in the order in which people look
     links: tuple[tuple[str, str], ...] = ()  # text and path, relative to the page
-    key: str = ""  # of what it was made of
     cube_key: str = ""  # of what the cube that it shows was made of
 
 
-def read_figures(folder: Path, label: str, key: str) -> LabelSection:
+def read_figures(results: Path, target: str, label: str, key: str) -> LabelSection:
     """Read what `make_figures` left; FailedError if it is not there, or not what was left."""
-    path = folder / figures_file(label, key)
-    try:
-        section = from_plain(LabelSection, json.loads(path.read_bytes()))
-    except (OSError, ValueError) as error:
-        raise FailedError(f"{path}: no figures that can be read ({error}); remove the file and start again") from error
-    if section.key != key:
-        raise FailedError(f"{path}: has key {section.key}, expected {key}; remove the file and start again")
-    return section
+    path = results / figures_file(f"{target}/{label}", key)
+    content = read_certificate(path, key)
+    if content is None:
+        raise FailedError(f"{path}: not there, or not as it was written; start again to draw the figures")
+    return from_plain(LabelSection, content["section"])
 
 
-def make_figures(folder: Path, target: Target, task: FiguresTask) -> Path:
-    """Draw what the report shows of a label, and write its section as ``<label>/figures-<key>.json`` after all else.
+def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
+    """Draw what the report shows of a label; its section is in the certificate, ``<label>/figures-<key>.json``.
 
-    There is only one section, so that the pictures beside it, which have plain names, are always of the same key.
-    `folder` holds the results of the target, ``runs.fits`` and ``<label>/cube.h5``.
+    The folder of the target holds ``runs.fits`` and ``<label>/cube.h5``.
     """
-    output, runs = folder / task.label, read_runs(folder)
-    path = folder / figures_file(task.label, task.key)
-    with open_artifact(output / "cube.h5", kind="cube", key=task.cube_key) as opened:
+    folder = results / task.target
+    output, runs = folder / task.label, read_runs(folder, task.table_key)
+    with open_made(output / "cube.h5", "cube", task.cube_key) as opened:
         maps = opened.maps((*DISCS, *MAPS))
         about = opened.artifact.attributes
     masks, geom = target.exclusion_masks(), target.reduce.geometry
-    if task.writes_regions:
-        write_regions(folder, masks, geom, runs)
-    for other in output.glob("figures-*.json"):
-        other.unlink()
     pointings = np.stack([numbers(runs, "ra_pnt"), numbers(runs, "dec_pnt")], axis=1)[is_used(runs, task.label)]
     pointings = pointings[np.isfinite(pointings).all(axis=1)]
     field = Field(geom, masks.mask(geom), pointings, target.position_deg, f"{task.target}, {task.label}")
     images = final_images(maps, target.significance.radius_deg)
-    figures = [*_draw_images(output, task, images, field), *_draw_checks(task, target, maps, about, runs)]
     links = tuple((name, f"{task.target}/{task.label}/{name}") for name in FILES)
     facts = tuple(label_facts(about))
     about_label = task.label, target.backgrounds[task.label].method, target.position_deg
-    section = LabelSection(*about_label, facts, tuple(figures), links, task.key, task.cube_key)
-    write_atomic(path, json.dumps(to_plain(section), ensure_ascii=False).encode())
-    return path
+    *paths, certificate = (results / file for file in files_of(task))
+    made_from: dict[str, object] = {"inputs": {"cube": task.cube_key, "table": task.table_key}}
+    with certified(certificate, task.key, paths, made_from):
+        if task.writes_regions:
+            write_regions(folder, masks, geom, runs)
+        figures = [*_draw_images(output, task, images, field), *_draw_checks(task, target, maps, about, runs)]
+        made_from["section"] = to_plain(LabelSection(*about_label, facts, tuple(figures), links, task.cube_key))
+    return certificate
 
 
 def _draw_images(output: Path, task: FiguresTask, images: Sequence[SkyImage], field: Field) -> list[Figure]:

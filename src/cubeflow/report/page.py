@@ -20,7 +20,7 @@ import numpy as np
 
 from cubeflow.pipeline.certificate import certified, software
 from cubeflow.pipeline.progress import duration
-from cubeflow.pipeline.tasks import FiguresTask, ReportTask
+from cubeflow.pipeline.tasks import FiguresTask, ReportTask, files_of
 from cubeflow.plan.jobs import read_jobs, read_targets
 from cubeflow.report.figures import LabelSection, make_figures, read_figures
 from cubeflow.report.runs import (
@@ -97,7 +97,7 @@ def do_job(plan_file: Path, name: str, say: Callable[[str], None]) -> None:
     targets = read_targets(plan_file, drawn)
     for task in job.tasks:
         if isinstance(task, FiguresTask):
-            say(f"{task.target}: {task.label}: {make_figures(results / task.target, targets[task.target], task)}")
+            say(f"{task.target}: {task.label}: {make_figures(results, targets[task.target], task)}")
         elif isinstance(task, ReportTask):
             path = write_report(results, task)
             say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
@@ -110,13 +110,13 @@ def write_report(results: Path, task: ReportTask) -> Path:
     """
     sections = []
     for target in task.targets:
-        labels = [read_figures(results / target.name, label, key) for label, key in target.labels.items()]
-        sections.append(TargetSection(target.name, read_runs(results / target.name), labels))
+        labels = [read_figures(results, target.name, label, key) for label, key in target.labels.items()]
+        sections.append(TargetSection(target.name, read_runs(results / target.name, target.table), labels))
     versions = [*software().items(), ("snakemake", version("snakemake"))]
     timing = read_timing(sorted((results / "benchmarks").glob("*.tsv")))
     path = results / "report.html"
     made_from = {"inputs": {target.name: dict(target.labels) for target in task.targets}}
-    with certified(results, task.key, [path], made_from), replacing(path) as file:
+    with certified(results / files_of(task)[-1], task.key, [path], made_from), replacing(path) as file:
         for block in make_page(Page(task.key, sections, versions, timing)):
             file.write(block)
     return path

@@ -6,11 +6,15 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cubeflow.pipeline.certificate import read_certified
+from cubeflow.pipeline.tasks import certificate_file
 
 if TYPE_CHECKING:
     from astropy.table import Column, Table
@@ -22,11 +26,12 @@ SHOWN_OF_LABEL = ("norm_0", "norm_err_0", "excess", "significance")
 UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
-def read_runs(folder: Path) -> Table:
-    """Run table of a target; masked where a run has no value."""
+def read_runs(folder: Path, key: str) -> Table:
+    """Run table of a target, the one of a key; masked where a run has no value. Raises as `read_certified`."""
     from astropy.table import Table
 
-    runs = Table.read(folder / "runs.fits", format="fits", character_as_bytes=False)
+    content = read_certified(folder / "runs.fits", folder / certificate_file("", key), key)
+    runs = Table.read(BytesIO(content), format="fits", character_as_bytes=False)
     for number, name in enumerate(runs.colnames, start=1):
         runs[name].description = runs.meta.get(f"TCOMM{number}", "")
     return runs
