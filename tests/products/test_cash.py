@@ -1,12 +1,22 @@
 """Poisson statistics against published numbers, closed forms, gammapy and iminuit."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from iminuit import Minuit
 
-from cubeflow.products.cash import cash, fit_log_linear, make_significance_cash, make_significance_li_ma
+from cubeflow.products.cash import (
+    _inverse,
+    cash,
+    fit_log_linear,
+    make_significance_cash,
+    make_significance_li_ma,
+)
 
 
 def test_cash_closed_form():
@@ -120,3 +130,35 @@ def test_newton_says_when_there_is_no_minimum():
     assert np.isnan(one_bin.covariance).all()
     degenerate = fit_log_linear(np.array([5.0]), np.ones(1), np.zeros(1), design[:1], np.zeros(2))
     assert not degenerate.converged
+
+
+FITS = """
+import numpy as np
+from cubeflow.products.cash import fit_log_linear
+rng = np.random.default_rng(3)
+for n, columns in ((7, 2), (40, 3), (900, 2)):
+    x = np.linspace(-1.3, 1.7, n)
+    design = np.stack([x**k for k in range(columns)], axis=-1)
+    rate = rng.uniform(3.0, 30.0, n)
+    fit = fit_log_linear(rng.poisson(rate).astype(float), rate, 0.3 * rate, design, np.zeros(columns))
+    assert fit.converged
+    print(*(value.hex() for value in (*fit.parameters, *fit.covariance.ravel())))
+"""
+
+
+def test_fits_have_the_same_digits_whatever_blas_makes_of_the_processor():
+    """OpenBLAS has kernels for each kind of processor, which add in orders of their own."""
+    said = set()
+    for core in ("Prescott", "Haswell", "Zen"):
+        env = {**os.environ, "OPENBLAS_CORETYPE": core}
+        command = [sys.executable, "-c", FITS]
+        said.add(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
+    assert len(said) == 1
+    assert said.pop().count("\n") == 3
+
+
+@given(st.integers(1, 3), st.integers(0, 1000))
+def test_inverse_of_small_matrices(size, seed):
+    matrix = np.random.default_rng(seed).normal(size=(size, size))
+    matrix = matrix @ matrix.T + 0.1 * np.eye(size)
+    np.testing.assert_allclose(_inverse(matrix), np.linalg.inv(matrix), rtol=1e-9, atol=1e-9)

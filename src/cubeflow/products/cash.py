@@ -126,8 +126,8 @@ def fit_log_linear(
         positive = _is_positive(information)
         if not positive and not _is_positive(bound):
             break
-        step = -_inverse(information if positive else bound) @ gradient
-        if positive and -float(gradient @ step) < TOLERANCE:
+        step = -_dot(_inverse(information if positive else bound), gradient)
+        if positive and -float(np.sum(gradient * step)) < TOLERANCE:
             return CashFit(parameters, _inverse(information), True)
         parameters = _descend(parameters, step, data)
     return CashFit(parameters, np.full((len(parameters), len(parameters)), np.nan), False)
@@ -136,7 +136,7 @@ def fit_log_linear(
 def _half_cash(parameters: FloatArray, data: tuple[FloatArray, ...]) -> float:
     counts, rate, fixed, design = data
     with np.errstate(over="ignore", invalid="ignore"):
-        predicted = fixed + rate * np.exp(design @ parameters)
+        predicted = fixed + rate * np.exp(_dot(design, parameters))
         return float(np.sum(0.5 * cash(counts, predicted)))
 
 
@@ -144,16 +144,27 @@ def _derivatives(
     parameters: FloatArray, counts: FloatArray, rate: FloatArray, fixed: FloatArray, design: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Gradient and curvature of half the Cash statistic, and the curvature of its convex part."""
-    scaled = rate * np.exp(design @ parameters)
+    scaled = rate * np.exp(_dot(design, parameters))
     share = scaled / (fixed + scaled)
-    gradient = design.T @ (scaled - counts * share)
-    bound = design.T @ (scaled[:, None] * design)
-    information = bound - design.T @ ((counts * share * (1 - share))[:, None] * design)
+    gradient = np.sum((scaled - counts * share)[:, None] * design, axis=0)
+    squares = design[:, :, None] * design[:, None, :]
+    bound = np.sum(scaled[:, None, None] * squares, axis=0)
+    information = bound - np.sum((counts * share * (1 - share))[:, None, None] * squares, axis=0)
     return gradient, information, bound
 
 
+def _dot(rows: FloatArray, vector: FloatArray) -> FloatArray:
+    """Product of a matrix of few columns and a vector, added in one order on any processor, unlike BLAS."""
+    return np.sum(rows * vector, axis=-1)
+
+
 def _inverse(matrix: FloatArray) -> FloatArray:
-    return np.linalg.inv(matrix).astype(np.float64, copy=False)
+    """Inverse of a matrix of at most 3 x 3, by its adjugate: LAPACK adds in an order of its own."""
+    size = len(matrix)
+    whole = np.eye(3)
+    whole[:size, :size] = matrix
+    cofactors = np.cross(np.roll(whole, -1, axis=0), np.roll(whole, -2, axis=0))
+    return (cofactors.T / np.sum(whole[0] * cofactors[0]))[:size, :size]
 
 
 def _is_positive(matrix: FloatArray) -> bool:

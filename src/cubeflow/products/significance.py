@@ -261,5 +261,6 @@ def _fit_gaussian(x: FloatArray, counts: IntArray) -> tuple[float, float, float,
         return nothing
     mean, width = -b1 / (2 * b2), (-2 * b2) ** -0.5
     jacobian = np.array([[-1 / (2 * b2), b1 / (2 * b2**2)], [0.0, width**3]])
-    mean_err, width_err = np.sqrt(np.diag(jacobian @ fit.covariance[1:, 1:] @ jacobian.T))
+    squares = jacobian[:, :, None] * fit.covariance[1:, 1:] * jacobian[:, None, :]
+    mean_err, width_err = np.sqrt(squares.sum(axis=(1, 2)))
     return float(mean), float(mean_err), float(width), float(width_err)
