@@ -13,14 +13,16 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from cubeflow.errors import FailedError
 from cubeflow.store.artifact import set_aside
 from cubeflow.store.atomic import file_sha256, naming, write_atomic
+from cubeflow.store.keys import seal
 
-LIBRARIES = ("cubeflow", "numpy", "scipy", "astropy", "h5py")
+LIBRARIES = ("cubeflow", "numpy", "scipy", "astropy", "h5py", "hdf5plugin")
 
 
 @contextmanager
@@ -58,7 +60,7 @@ def certified(certificate: Path, key: str, files: Sequence[Path], made_from: Map
             sha256 = file_sha256(path)  # says which file it is if it is not there
             listed[os.path.relpath(path, folder)] = {"bytes": path.stat().st_size, "sha256": sha256}
         content = {"key": key, **made_from, "software": software(), "files": listed}
-        text = json.dumps({**content, "sha256": _digest(content)}, indent=1, sort_keys=True) + "\n"
+        text = json.dumps({**content, "sha256": seal(content)}, indent=1, sort_keys=True) + "\n"
         write_atomic(certificate, text.encode())
     finally:
         os.close(descriptor)
@@ -68,7 +70,7 @@ def read_certificate(path: Path, key: str) -> Mapping[str, Any] | None:
     """Content of the certificate of a key; None if there is none or it is not as it was written."""
     try:
         content = json.loads(path.read_bytes())
-        return content if content.pop("sha256") == _digest(content) and content["key"] == key else None
+        return content if content.pop("sha256") == seal(content) and content["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -102,15 +104,17 @@ def read_certified(path: Path, certificate: Path, key: str) -> bytes:
     return payload
 
 
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def software() -> dict[str, str]:
+@cache
+def software() -> Mapping[str, str]:
     """Versions and kind of processor: between others of them the last digits of products may differ."""
     from importlib.metadata import version  # slow to import, and few need it
 
+    import h5py
+    import numpy as np
+
+    blas: Any = np.show_config("dicts")["Build Dependencies"]["blas"]
     found = {name: version(name) for name in LIBRARIES}
+    found |= {"hdf5": h5py.version.hdf5_version, "blas": f"{blas['name']} {blas['version']}"}
     return {**found, "python": platform.python_version(), "processor": _processor()}
 
 

@@ -14,7 +14,7 @@ from cubeflow.errors import RunsLeftOut
 from cubeflow.maps import Cube
 from cubeflow.observation import TIME_KEYWORDS
 from cubeflow.pipeline import versions
-from cubeflow.pipeline.certificate import certified
+from cubeflow.pipeline.certificate import certified, software
 from cubeflow.pipeline.stack import Row, open_made, plain_profiles, read_stack
 from cubeflow.pipeline.tasks import PRODUCTS, ExportTask, Target, files_of, stack_file
 from cubeflow.products.dataset import dataset_maps
@@ -71,7 +71,8 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
         write_atomic(paths[2], datasets_yaml([(f"{task.target}-{task.label}", kind, paths[1].name)]))
         write_image_fits(paths[3], _images(final), keywords)
         about = {"target": task.target, "label": task.label, "is_pointlike": True in kinds, "is_mixed": len(kinds) > 1}
-        cube = Artifact("cube", task.key, versions.EXPORT, {}, about, made_from)
+        made = {**made_from, "software": software()}
+        cube = Artifact("cube", task.key, versions.EXPORT, {}, about, made)
         _write_cube(paths[0], cube, final, totals, target.compression)
     summary = final.summary
     say(

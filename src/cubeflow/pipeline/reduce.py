@@ -18,6 +18,7 @@ from cubeflow.errors import FailedError, MistakeError
 from cubeflow.maps import Cube, NoOverlap
 from cubeflow.observation import Observation, RunRefused, RunSkipped
 from cubeflow.pipeline import versions
+from cubeflow.pipeline.certificate import software
 from cubeflow.pipeline.memory import memory_message
 from cubeflow.pipeline.progress import Progress
 from cubeflow.pipeline.stack import Row, plain_profiles, read_profiles, write_stack
@@ -164,8 +165,7 @@ def _reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:
         found = kept.attributes
         if found["status"] != "ok":
             return Verdict(found["status"], found["reason"])
-        maps, gti_s = cubes(kept, "counts", "mask_safe", "irf_exposure"), np.asarray(kept.datasets["gti_s"])
-        return Reduced(maps, gti_s, found["row"])
+        return Reduced(cubes(kept), np.asarray(kept.datasets["gti_s"]), found["row"])
 
     found = read_kept(path, "reduced", keys.reduced, batch.say, unpack)
     if found is not None:
@@ -231,8 +231,7 @@ def _background(batch: Batch, keys: UnitKeys, label: str, reduced: Reduced | Ver
 
     def unpack(kept: Artifact) -> Background:
         about, usable = kept.attributes, np.asarray(kept.datasets["usable"])
-        maps = cubes(kept, *([] if about["failed"] or options.method == "none" else ["background"]))
-        return Background(maps, usable, about["row"], about["failed"], read_profiles(about["profiles"]))
+        return Background(cubes(kept), usable, about["row"], about["failed"], read_profiles(about["profiles"]))
 
     if isinstance(reduced, Verdict):
         if not path.exists():
@@ -262,9 +261,9 @@ def status_of(options: BackgroundOptions, made: Background) -> str:
     return "ok" if not made.failed else "refused" if options.on_failure == "error" else "dropped"
 
 
-def cubes(artifact: Artifact, *needed: str) -> dict[str, Cube]:
-    """Maps of an artifact; KeyError if one that is needed is absent."""
-    return {name: artifact.maps[name] for name in (*artifact.maps, *needed)}
+def cubes(artifact: Artifact) -> dict[str, Cube]:
+    """Maps of an artifact of an observation; KeyError if one is absent that it was written with."""
+    return {name: artifact.maps[name] for name in artifact.attributes["maps"]}
 
 
 def read_kept(path: Path, kind: str, key: str, say: Say, unpack: Callable[[Artifact], T]) -> T | None:
@@ -283,11 +282,13 @@ def read_kept(path: Path, kind: str, key: str, say: Say, unpack: Callable[[Artif
 
 
 def _keep(batch: Batch, path: Path, artifact: Artifact) -> None:
-    """Write an artifact of an observation, if they are kept."""
+    """Write an artifact of an observation, if they are kept, with the names of its maps: to lack one may be lawful."""
     if batch.keeps:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep_temporaries(path.parent)
-        write_artifact(path, artifact, batch.target.compression)
+        about = {**artifact.attributes, "maps": sorted(artifact.maps)}
+        made_from = {**artifact.provenance, "software": software()}
+        write_artifact(path, replace(artifact, attributes=about, provenance=made_from), batch.target.compression)
 
 
 def _is_of_the_disk(error: BaseException | None) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from cubeflow.errors import FailedError
 from cubeflow.maps import Cube
 from cubeflow.pipeline import versions
+from cubeflow.pipeline.certificate import software
 from cubeflow.pipeline.tasks import StackTask, Target, stack_file
 from cubeflow.products.profiles import Profiles
 from cubeflow.products.stack import Stack, StackSum
@@ -51,9 +52,10 @@ def write_stack(path: Path, stacked: Stack, key: str, rows: Sequence[Row], compr
     """Write a stack; everything but the maps goes into the attributes."""
     times = {"ontime_s": stacked.ontime_s, "livetime_s": stacked.livetime_s}
     about = {**times, "n_runs": stacked.n_runs, "profiles": plain_profiles(stacked.profiles), "rows": list(rows)}
+    attributes, made_from = {**about, "layers": sorted(stacked.layers)}, {"software": software()}
     datasets: dict[str, Cube | np.ndarray] = {**stacked.layers, "gti_s": stacked.gti_s}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_artifact(path, Artifact("stack", key, versions.STACK, datasets, about), compression)
+    write_artifact(path, Artifact("stack", key, versions.STACK, datasets, attributes, made_from), compression)
 
 
 @contextmanager
@@ -68,8 +70,10 @@ def open_made(path: Path, kind: str, key: str | None = None) -> Iterator[OpenArt
 
 
 def read_stack(opened: OpenArtifact) -> Stack:
-    """Stack of an open artifact, with maps in scratch files."""
+    """Stack of an open artifact, with maps in scratch files; ArtifactMismatch if it lacks a layer that it had."""
     about = opened.artifact.attributes
+    for name in about["layers"]:
+        opened.describe(name)
     gti_s, profiles = np.asarray(opened.dataset("gti_s")), read_profiles(about["profiles"])
     return Stack(opened.maps(), gti_s, about["ontime_s"], about["livetime_s"], about["n_runs"], profiles)
 

@@ -1,6 +1,7 @@
 """Jobs: tasks that share a process, as the rules of the workflow start them; and the file in which jobs find them.
 
-The file is JSON line by line, each beginning with what it is and its name: the targets, then the jobs with their tasks.
+The file is JSON line by line, each beginning with what it is and its name: the targets, then the jobs with their tasks;
+a checksum ends it, for under a key stands only what was made with the options of that key.
 A job reads the lines that it needs and no others, whatever the size of the plan.
 """
 
@@ -29,7 +30,7 @@ from cubeflow.pipeline.tasks import (
 )
 from cubeflow.plan.estimate import Estimate
 from cubeflow.store.atomic import write_atomic
-from cubeflow.store.keys import from_plain, to_plain
+from cubeflow.store.keys import from_plain, seal, to_plain
 
 Kind = Literal["reduce", "stack", "export", "figures", "report"]
 LIMIT_S = 16.0  # of estimated CPU time in a job: the start of its process is some percent of it
@@ -202,10 +203,10 @@ def describe(task: Task) -> str:
 
 def write_plan_file(path: Path, targets: Mapping[str, Target], jobs: Sequence[Job]) -> None:
     """Write targets and jobs line by line."""
-    lines = [_start("target", name) + json.dumps(to_plain(target)) for name, target in targets.items()]
-    lines += [_start("job", job.name) + json.dumps(to_plain(job)) for job in jobs]
+    named = [("target", *item) for item in targets.items()] + [("job", job.name, job) for job in jobs]
+    lines = ({"is": kind, "name": name, "content": to_plain(content)} for kind, name, content in named)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, "".join(f"{line}}}\n" for line in lines).encode())
+    write_atomic(path, "".join(json.dumps({**line, "sha256": seal(line)}) + "\n" for line in lines).encode())
 
 
 def read_jobs(path: Path, names: Collection[str] | None = None) -> list[Job]:
@@ -226,18 +227,17 @@ def read_targets(path: Path, names: Collection[str]) -> dict[str, Target]:
 
 def _read(path: Path, kind: str, names: Collection[str] | None) -> dict[str, Any]:
     """Plain content of the lines of a kind by name, or of some of them."""
-    starts = (f'{{"is": "{kind}", ',) if names is None else tuple(_start(kind, name) for name in names)
+    start = f'{{"is": "{kind}", '
+    starts = (start,) if names is None else tuple(f'{start}"name": {json.dumps(name)}, ' for name in names)
     try:
         with path.open() as lines:
             if not (first := next(lines, "")).startswith('{"is": '):
                 raise ValueError(f"its first line is {first[:40]!r}")
             found = [json.loads(line) for line in chain([first], lines) if line.startswith(starts)]
+        if damaged := [each["name"] for each in found if each.pop("sha256", "") != seal(each)]:
+            raise ValueError(f"{kind} {damaged[0]} is not as it was written")
     except (OSError, ValueError) as error:
         raise MistakeError(f"{path}: expected a plan of this version; make it again: {error}") from error
     if missing := sorted(set(names or ()) - {each["name"] for each in found}):
         raise MistakeError(f"{path}: no {kind} {', '.join(missing)}")
     return {each["name"]: each["content"] for each in found}
-
-
-def _start(kind: str, name: str) -> str:
-    return f'{{"is": "{kind}", "name": {json.dumps(name)}, "content": '

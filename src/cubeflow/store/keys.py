@@ -54,6 +54,11 @@ def make_key(kind: str, version: int, options: object, inputs: Mapping[str, str]
     return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
+def seal(content: Mapping[str, object]) -> str:
+    """Checksum (sha256) of what JSON gave or is to hold, which stands beside it in files that are read again."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def short(key: str) -> str:
     """First 16 digits of a key, for messages and file names."""
     return key[:SHORT_KEY_LENGTH]
