@@ -143,3 +143,20 @@ def test_what_cannot_be_compared(tmp_path, second, match):
     else:
         with pytest.raises(MistakeError, match=match):
             compare(write(tmp_path / "a.h5"), tmp_path / second)
+
+
+def test_products_of_folders_are_compared_by_their_bytes(tmp_path):
+    for side in ("one", "other"):
+        write(tmp_path / side / "crab/fov/cube.h5")
+        for name in ("dataset.fits.gz", "significance.fits.gz", "report.html"):
+            (tmp_path / side / "crab/fov" / name).write_bytes(b"1")
+    assert compare(tmp_path / "one", tmp_path / "other")["same"]
+    (tmp_path / "other/crab/fov/dataset.fits.gz").write_bytes(b"2")
+    (tmp_path / "other/crab/fov/report.html").write_bytes(b"2")
+    (tmp_path / "one/crab/runs.csv").write_bytes(b"1")
+    found = compare(tmp_path / "one", tmp_path / "other")
+    assert found["products"] == ["crab/fov/dataset.fits.gz", "crab/runs.csv"]
+    assert (found["same"], found["same_values"]) == (False, True)
+    assert compare(tmp_path / "one", tmp_path / "other", rtol=1e-9)["same"], "bytes know no tolerance"
+    assert "report" in found["not_compared"]
+    assert compare(*[tmp_path / side / "crab/fov/cube.h5" for side in ("one", "other")])["not_compared"] == []

@@ -67,7 +67,8 @@ def inspect(file: Path, as_json: bool) -> None:
 def diff(first: Path, second: Path, rtol: float, as_json: bool) -> None:
     """Compare two artifacts or two folders of results, bin by bin and key by key.
 
-    Of a folder, all artifacts and cubes (HDF5) are compared, not tables and FITS files, which are made of them.
+    Of a folder, all artifacts and cubes (HDF5) are compared, and the bytes of FITS files and run tables; not stacks,
+    pictures, report and certificates.
     Says how far the values differ and where, and what of configuration, inputs and versions differs, which is why.
     Exit status: 0 if they are the same, 1 if they differ.
 

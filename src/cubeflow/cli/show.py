@@ -116,6 +116,7 @@ def show_difference(found: Plain, names: tuple[str, str]) -> None:
     for each in found["files"]:
         if each not in listed:
             _show_file_difference(each)
+    print_table("Products and run tables whose bytes differ", ("file",), ([each] for each in found["products"]))
     causes = ((each["name"], *_sides(each), each["files"]) for each in found["causes"])
     print_table("Why: what they were made of", ("name", *names, "files"), causes)
     verdict = "the same values, made in another way" if found["same_values"] else "different"
@@ -123,6 +124,8 @@ def show_difference(found: Plain, names: tuple[str, str]) -> None:
     n_only = sum(map(len, found["only"].values()))
     only = f", {n_only} in one folder only" if n_only else ""
     click.echo(f"{verdict}: of HDF5 files, {len(found['files'])} differ, {found['equal']} are equal{only}")
+    if found["not_compared"]:
+        click.echo(f"not compared: {', '.join(found['not_compared'])}")
 
 
 def _file_row(each: Plain) -> list[object]:

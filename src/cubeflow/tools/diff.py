@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from cubeflow.errors import MistakeError
 from cubeflow.maps import Cube, sphere
-from cubeflow.pipeline.tasks import FOLDER
+from cubeflow.pipeline.tasks import FOLDER, PRODUCTS, TABLES
 from cubeflow.store.artifact import read_artifact
 
 Plain = dict[str, Any]
 Dataset = Cube | NDArray[Any]
 NOT_COMPARED = ("stack", FOLDER, ".snakemake")  # stacks are sums of what is compared
+LEFT_OUT = ("stacks", "pictures", "report", "certificates")
 ABSENT = "absent"
 
 
@@ -40,7 +41,8 @@ def compare(first: Path, second: Path, rtol: float = 0.0) -> Plain:
         ``same``: whether nothing differs; ``same_values``: whether all values are equal, whatever they were made of;
         ``only``: files of one side, by side; ``equal``: number of files without a difference; ``files``: those
         that differ, as from `compare_artifacts`; ``causes``: what differs in their provenance, with the
-        number of files.
+        number of files; ``products``: other final products and run tables of folders whose bytes differ, which
+        without a tolerance are not the same; ``not_compared``: what else there is in folders.
 
     Raises
     ------
@@ -51,9 +53,10 @@ def compare(first: Path, second: Path, rtol: float = 0.0) -> Plain:
     """
     if first.is_dir() != second.is_dir():
         raise MistakeError(f"{first}, {second}: expected two artifacts or two folders, got one of each")
-    pairs, only = [(first, second)], {"first": list[str](), "second": list[str]()}
+    pairs, only, products = [(first, second)], {"first": list[str](), "second": list[str]()}, list[str]()
     if first.is_dir():
         pairs, only = _pairs(first, second)
+        products = _differing_products(first, second)
         if not pairs and not any(only.values()):
             raise MistakeError(f"{first}, {second}: expected folders with results, found no artifact (.h5) in them")
     differing = [pair for pair in pairs if not filecmp.cmp(*pair, shallow=False)]
@@ -62,13 +65,23 @@ def compare(first: Path, second: Path, rtol: float = 0.0) -> Plain:
     for cause in (cause for each in compared for cause in each["causes"]):
         causes.setdefault(repr(sorted(cause.items())), {**cause, "files": 0})["files"] += 1
     return {
-        "same": not compared and not any(only.values()),
+        "same": not compared and not any(only.values()) and not (products and rtol == 0.0),
         "same_values": all(each["same_values"] for each in compared) and not any(only.values()),
         "only": only,
         "equal": len(pairs) - len(compared),
         "files": compared,
         "causes": list(causes.values()),
+        "products": products,
+        "not_compared": list(LEFT_OUT if first.is_dir() else ()),
     }
+
+
+def _differing_products(first: Path, second: Path) -> list[str]:
+    """Products and tables that are no HDF5, of other bytes in two folders or in one of them only; sorted."""
+    names = [name for name in (*PRODUCTS, *TABLES) if not name.endswith(".h5")]
+    found = {path.relative_to(folder) for folder in (first, second) for n in names for path in folder.rglob(n)}
+    _, differing, absent = filecmp.cmpfiles(first, second, sorted(map(str, found)), shallow=False)
+    return sorted(differing + absent)
 
 
 def _pairs(first: Path, second: Path) -> tuple[list[tuple[Path, Path]], dict[str, list[str]]]:
