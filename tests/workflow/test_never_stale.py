@@ -287,3 +287,18 @@ def test_line_of_a_plan_that_is_damaged_is_not_followed(project):
         path.write_bytes(content.replace(b'"offset_max_deg": 1.5', b'"offset_max_deg": 1.7'))
         with pytest.raises(MistakeError, match="target one is not as it was written"):
             read_targets(path, ["one"])
+
+
+def test_snakemake_makes_products_of_another_size_again(built):
+    """Dry runs say so and change nothing."""
+    built.snakemake("--keep-going", "products")
+    path = built.results / "one/fov/dataset.fits.gz"
+    content, finals = path.read_bytes(), built.finals()
+    path.write_bytes(content[:-9])
+    before = built.stamps()
+    assert "not true of the files that it names; they are made again" in built.snakemake("--dry-run", "products")
+    assert built.stamps() == before
+    assert path.read_bytes() == content[:-9]
+    built.snakemake("--keep-going", "products")
+    assert built.finals() == finals
+    assert "Nothing to be done" in built.snakemake("--keep-going", "products")

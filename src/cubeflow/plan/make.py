@@ -76,6 +76,12 @@ class Plan:
             return all(map(self.exists, files))
         return holds(self.results / files[-1], task.key)
 
+    def untrue_certificates(self) -> list[Path]:
+        """Certificates that are there, though what they say of their products is not so."""
+        tasks = (task for task in self.all_tasks if not isinstance(task, ReduceTask | StackTask))
+        files = (self.files(task)[-1] for task in tasks if not self.is_made(task))
+        return [self.results / file for file in files if self.exists(file)]
+
     def set_aside(self, task: Task) -> list[str]:
         """Files of a task that were damaged, and that nobody has made again."""
         lost = (file for file in self.files(task) if not self.exists(file))

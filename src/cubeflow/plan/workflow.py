@@ -145,8 +145,14 @@ def plan_workflow(workflow: Any, config: Mapping[str, Any], say: Say) -> Workflo
     plan = make_plan(loaded, say, is_forced=_has_option(sys.argv, *WHOLE))
     say_planned(plan, say)
     require_runs(plan)
+    is_dry = _has_option(sys.argv, "-[a-zA-Z]*n", "--dry-?run")
+    # Snakemake sees that a file is there, and not that a product has another size than its certificate says.
+    for path in plan.untrue_certificates():
+        say(f"{path}: not true of the files that it names; they are made again")
+        if not is_dry:
+            path.unlink(missing_ok=True)
     os.environ[PLAN_VARIABLE] = str(plan.path.absolute())
-    if is_module and not _has_option(sys.argv, "-[a-zA-Z]*n", "--dry-?run"):
+    if is_module and not is_dry:
         plan.write()  # Snakemake calls the hooks of the main workflow alone
     return WorkflowPlan(str(loaded.results), str(plan.path), plan.jobs, plan, say, deployment)
 
