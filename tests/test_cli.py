@@ -128,8 +128,8 @@ def test_inspect_for_people_and_programs(cubeflow, results):
 def test_provenance_says_what_it_was_made_of_and_not_where_or_when(cubeflow, results, folder):
     for path in (results / "crab").rglob("*.h5"):
         about = json.loads(cubeflow("inspect", "--json", path).stdout)
-        parts = {"cube": {"target", "label", "inputs", "options", "versions"}, "stack": set()}
-        assert set(about["provenance"]) == parts.get(about["kind"], {"options", "inputs"})
+        parts = {"cube": {"target", "label", "inputs", "options", "versions", "software"}, "stack": {"software"}}
+        assert set(about["provenance"]) == parts.get(about["kind"], {"options", "inputs", "software"})
         assert str(folder) not in json.dumps([about["provenance"], about["attributes"]])
     run = json.loads(cubeflow("inspect", "--json", next(results.rglob("reduced-*.h5"))).stdout)
     assert all(len(digest) == 64 for digest in run["provenance"]["inputs"])
@@ -191,10 +191,11 @@ def test_a_refused_run_is_named_and_shows_in_the_exit_status_where_that_is_wante
     config = CONFIG.replace("store: store", f"store: {broken.name}") + f"results: {name}\non_refused: {on_refused}\n"
     (folder / f"{name}.yaml").write_text(config)
     said = cubeflow("run", "-c", f"{name}.yaml", status=status).output
-    assert "obs_100001.fits.gz: truncated gzip file" in said
+    assert "run 100001: refused: file: truncated gzip file" in said
     assert ("1 refused" if on_refused == "continue" else "1 of 2 runs refused, and on_refused is fail") in said
     assert (folder / name / "crab" / "fov" / "cube.h5").is_file() == (on_refused == "continue")
-    assert "obs_100001.fits.gz" in (folder / name / "crab" / "runs.csv").read_text()
+    assert "100001,refused,file: truncated gzip file" in (folder / name / "crab" / "runs.csv").read_text()
+    assert "obs_100001.fits.gz: truncated gzip file" in cubeflow("check", broken.name, status=3).output
 
 
 def test_a_missing_file_is_said_by_the_plan_and_found_by_check(cubeflow, results, folder):

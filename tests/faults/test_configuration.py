@@ -11,6 +11,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from cubeflow.dl3 import exclusions
+from cubeflow.dl3.files import CHANGED
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 from cubeflow.store.artifact import read_artifact
 
@@ -256,11 +257,17 @@ def exclude_a_disc(bench, radius, name="mask.fits"):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda bench: exclude_a_disc(bench, 0.6), "changed since the plan was made; start again"),
-        (lambda bench: (bench.folder / "mask.fits").write_text("none"), "changed since the plan was made; start again"),
+        (
+            lambda bench: exclude_a_disc(bench, 0.6),
+            CHANGED,
+        ),
+        (
+            lambda bench: (bench.folder / "mask.fits").write_text("none"),
+            CHANGED,
+        ),
         (
             lambda bench: (bench.folder / "mask.fits").unlink(),
-            "No such file or directory: changed since the plan was made; start again",
+            f"No such file or directory: {CHANGED}",
         ),
     ],
 )
@@ -285,7 +292,7 @@ def test_fault_49_exclusion_that_changes_before_the_export(bench):
     exclude_a_disc(bench, 0.6)
     status, text = bench.cubeflow(*job)
     assert status == 1
-    assert text.splitlines()[-1] == "cubeflow: mask.fits: changed since the plan was made; start again"
+    assert text.splitlines()[-1] == f"cubeflow: mask.fits: {CHANGED}"
     assert not list(bench.results.rglob("cube.h5"))
 
 

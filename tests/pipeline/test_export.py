@@ -125,9 +125,9 @@ def test_certificate_says_what_the_products_were_made_from(tmp_path):
     background = content["options"]["background"]
     assert (background["position_deg"], background["significance"]) == ([83.63, 22.01], {"radius_deg": 0.25})
     assert {"numpy", "h5py", "astropy", "processor"} <= content["software"].keys()
-    assert holds(path)
+    assert holds(path, content["key"])
     (folder / "datasets.yaml").write_text("")
-    assert not holds(path)
+    assert not holds(path, content["key"])
 
 
 def test_label_without_a_run_has_products_that_say_so(tmp_path):

@@ -93,7 +93,7 @@ def page(rows) -> Page:
         "runs": "9900",
     }
     links = (("cube.h5", "crab/fov/cube.h5"),)
-    label = LabelSection("fov", "fov", (83.633, 22.014), tuple(numbers.items()), figures, links, "c" * 64, "f" * 64)
+    label = LabelSection("fov", "fov", (83.633, 22.014), tuple(numbers.items()), figures, links, "f" * 64)
     target = TargetSection("crab", runs, [label])
     timing = [dict.fromkeys(("rule", "jobs", "seconds", "longest", "cpu", "memory"), "2")]
     return Page("ab12", [target], [("cubeflow", "1.0")], timing)
