@@ -11,6 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 FLOORS = {
     "errors": 0,
+    "regular": 0,
     "maps": 0,
     "irf": 1,
     "observation": 1.5,  # it holds responses

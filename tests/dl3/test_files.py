@@ -12,6 +12,7 @@ import pytest
 
 from cubeflow.dl3 import files
 from cubeflow.dl3.files import FileRefused, InputChanged, begins_with, content_bytes, digest_file, read_content
+from cubeflow.errors import FailedError
 
 CONTENT = bytes(range(256)) * 500
 
@@ -111,10 +112,10 @@ def test_changing_file_is_read_once_more(tmp_path, monkeypatch):
         return real(descriptor)
 
     monkeypatch.setattr("cubeflow.dl3.files.os.fstat", growing)
-    changing = {2}
+    changing = {3}  # of three looks at the file, the one after reading it
     assert read_content(path) == CONTENT + b"x"
     calls.clear()
-    changing = {2, 4}
+    changing = {3, 6}
     with pytest.raises(FileRefused, match="changed while it was read, twice"):
         read_content(path)
 
@@ -192,3 +193,19 @@ def test_size_when_decompressed(tmp_path):
     os.mkfifo(path)
     with pytest.raises(FileRefused, match="a FIFO"):
         content_bytes(path)
+
+
+def test_no_thread_allowed_is_told_of_the_machine_and_not_of_the_file(tmp_path, monkeypatch):
+    """A limit on processes (``ulimit -u``, ``pids.max`` of a container) says nothing about a run."""
+    path = tmp_path / "a.fits"
+    path.write_bytes(b"content")
+
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("threading.Thread.start", start)
+        for read in (digest_file, read_content):
+            with pytest.raises(FailedError, match=r"a\.fits: can't start new thread: .* `ulimit -u` or pids\.max"):
+                read(path)
+    assert read_content(path) == b"content"

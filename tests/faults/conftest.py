@@ -152,7 +152,11 @@ class Bench:
 
     def do(self, *kinds: str) -> tuple[int, str]:
         """Do the jobs that the last plan has: worst exit status and output."""
-        said = [self.cubeflow(*job) for job in self.jobs(*kinds)]
+        try:
+            jobs = self.jobs(*kinds)
+        except FailedError as error:  # the plan cannot be read
+            return error.status, str(error)
+        said = [self.cubeflow(*job) for job in jobs]
         return max((status for status, _ in said), default=0), "".join(text for _, text in said)
 
     def reduce(self) -> tuple[int, str]:

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -97,17 +98,78 @@ def test_an_interrupt_leaves_the_old_file(tmp_path):
     assert (tmp_path / "a").read_bytes() == b"old"
 
 
-def test_leftovers_of_dead_writers_are_swept(tmp_path):
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    mine = temporary_name("a.h5")
-    left = mine.replace(f"-{os.getpid()}-", f"-{int(dead.stdout)}-")
-    elsewhere = left.replace(mine.split(".")[-2][:8], "01234567")
-    kept = [mine, elsewhere, "a.h5", ".a.h5.tmp", "results.tmp"]
-    for name in [left, *kept]:
+def test_leftovers_are_swept_and_files_in_the_making_are_not(tmp_path):
+    """Whatever host or process a name tells of: who holds the file lives."""
+    left = [temporary_name("a.h5"), ".a.h5.01234567-1-0123456789abcdef.tmp"]
+    kept = ["a.h5", ".a.h5.tmp", "results.tmp"]
+    for name in (*left, *kept):
         (tmp_path / name).write_bytes(b"x")
-    assert sweep_temporaries(tmp_path) == [tmp_path / left]
-    assert names(tmp_path) == sorted(kept)
+    with replacing(tmp_path / "c.h5") as file:
+        (making,) = set(names(tmp_path)) - {*left, *kept}
+        assert sweep_temporaries(tmp_path) == sorted(tmp_path / name for name in left)
+        assert names(tmp_path) == sorted([making, *kept])
+        file.write(b"new")
+    assert names(tmp_path) == sorted(["c.h5", *kept])
     assert sweep_temporaries(tmp_path) == []
+
+
+WRITER = """
+import sys
+from cubeflow.store.atomic import replacing
+with replacing(sys.argv[1]) as file:
+    print(flush=True)
+    sys.stdin.read()
+    file.write(b"new")
+"""
+SWEEPER = "import sys; from cubeflow.store.atomic import sweep_temporaries; print(len(sweep_temporaries(sys.argv[1])))"
+
+
+@pytest.mark.parametrize("prefix", [[], ["unshare", "--pid", "--fork", "--mount-proc"], ["unshare", "--uts"]])
+def test_who_writes_in_another_container_lives(tmp_path, prefix):
+    """Its process number means nothing here, nor does the name of its host."""
+    if prefix and subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
+        pytest.skip(f"not allowed here: {' '.join(prefix)}")
+    source = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src")}
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "a")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": source}
+    with subprocess.Popen([*prefix, *command], **pipes) as writer:
+        writer.stdout.readline()
+        sweep = [sys.executable, "-c", SWEEPER, str(tmp_path)]
+        assert sweep_temporaries(tmp_path) == []
+        assert int(subprocess.run([*prefix, *sweep], capture_output=True, env=source, check=True).stdout) == 0
+        writer.stdin.close()
+    assert writer.returncode == 0
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    """Files are written all the same; what may still be written is left."""
+    (tmp_path / temporary_name("a")).write_bytes(b"x")
+
+    def flock(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fcntl.flock", flock)
+        write_atomic(tmp_path / "a", b"new")
+        assert sweep_temporaries(tmp_path) == []
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert len(sweep_temporaries(tmp_path)) == 1
+
+
+def test_a_writer_that_is_swept_before_it_holds_its_file_takes_another(tmp_path, monkeypatch):
+    real, swept = fcntl.flock, []
+
+    def flock(file, how):
+        if how == fcntl.LOCK_EX and not swept:
+            swept.extend(sweep_temporaries(tmp_path))
+        real(file, how)
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    write_atomic(tmp_path / "a", b"new")
+    assert len(swept) == 1
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"new"
 
 
 @pytest.mark.faults

@@ -6,7 +6,6 @@ import bz2
 import errno
 import hashlib
 import os
-import stat
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +18,7 @@ from typing import Any, TypeVar, cast
 from isal import isal_zlib
 
 from cubeflow.errors import FailedError
+from cubeflow.regular import open_regular
 
 MAX_FILE_BYTES = 2**30
 MAX_CONTENT_BYTES = 2**30
@@ -30,7 +30,6 @@ _GZIP_ERRORS = zlib.error, cast(type[Exception], isal_zlib.error)  # of which th
 _RARE_FLAGS = 0xE2  # of a gzip header: a checksum of its own, and what the format has reserved
 _CHUNK, _HEAD = 2**24, 2**12
 CHANGED = "changed since the plan was made; start again, after cubeflow plan --verify if its times do not tell"
-KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 T = TypeVar("T")
 
 
@@ -123,7 +122,10 @@ def _within_limit(path: Path, take: Callable[[BufferedReader, int], T]) -> T:
         except (OSError, ValueError, MemoryError, _Changed) as error:
             answers.put((None, error))
 
-    Thread(target=read, daemon=True).start()
+    try:
+        Thread(target=read, daemon=True).start()
+    except RuntimeError as error:
+        raise FailedError(f"{path}: {error}: reading takes one; expected room below `ulimit -u` or pids.max") from error
     try:
         value, problem = answers.get(timeout=READ_LIMIT_S)
     except Empty:
@@ -135,19 +137,12 @@ def _within_limit(path: Path, take: Callable[[BufferedReader, int], T]) -> T:
 
 def _read_regular(path: Path, take: Callable[[BufferedReader, int], T]) -> T:
     """Read a regular file; a device, FIFO or folder is refused without waiting for it."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            kind = KINDS.get(stat.S_IFMT(before.st_mode), "a device")
-            raise FileRefused(f"{path}: expected a regular file, got {kind}")
+    with open_regular(path) as stream:
+        before = os.fstat(stream.fileno())
         if before.st_size > MAX_FILE_BYTES:
             raise FileRefused(f"{path}: {before.st_size} bytes, expected at most {MAX_FILE_BYTES}")
-        with os.fdopen(descriptor, "rb", closefd=False) as stream:
-            value, length = take(stream, before.st_size), stream.tell()
-        after = os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
+        value, length = take(stream, before.st_size), stream.tell()
+        after = os.fstat(stream.fileno())
     if length != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         raise _Changed
     return value

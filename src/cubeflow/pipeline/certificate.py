@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from cubeflow.errors import FailedError
+from cubeflow.regular import read_regular
 from cubeflow.store.artifact import set_aside
 from cubeflow.store.atomic import file_sha256, naming, write_atomic
-from cubeflow.store.keys import seal
+from cubeflow.store.keys import parse_json, seal
 
 LIBRARIES = ("cubeflow", "numpy", "scipy", "astropy", "h5py", "hdf5plugin")
 
@@ -69,7 +70,7 @@ def certified(certificate: Path, key: str, files: Sequence[Path], made_from: Map
 def read_certificate(path: Path, key: str) -> Mapping[str, Any] | None:
     """Content of the certificate of a key; None if there is none or it is not as it was written."""
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(read_regular(path))
         return content if content.pop("sha256") == seal(content) and content["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -96,7 +97,7 @@ def read_certified(path: Path, certificate: Path, key: str) -> bytes:
     """
     found = read_certificate(certificate, key)
     with naming(path):
-        payload = path.read_bytes()
+        payload = read_regular(path)
     name = os.path.relpath(path, certificate.parent)
     if found is None or found["files"][name]["sha256"] != hashlib.sha256(payload).hexdigest():
         aside = set_aside(path).name

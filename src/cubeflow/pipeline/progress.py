@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,9 @@ from pathlib import Path
 from threading import Event, Thread
 
 from cubeflow.pipeline.tasks import FOLDER
+from cubeflow.regular import read_regular
+from cubeflow.store.atomic import temporary_name
+from cubeflow.store.keys import parse_json
 
 LOOK_S = 1.0
 LINE_S = 30.0
@@ -55,7 +57,7 @@ class Progress:
         self.refused += bool(problem)
         self.last = failed[-1] if failed else problem or self.last
         content = Totals(self.done, self.refused + len(failed), self.last)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        temporary = self.path.with_name(temporary_name(self.path.name))
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -78,7 +80,7 @@ class Watch:
             with suppress(OSError, ValueError, TypeError):
                 changed = path.stat().st_mtime_ns
                 if self.known.get(path.name, (None,))[0] != changed:
-                    self.known[path.name] = changed, Totals(**json.loads(path.read_text()))
+                    self.known[path.name] = changed, Totals(**parse_json(read_regular(path)))
         told = sorted(self.known.values(), key=lambda each: each[0])
         last = next((totals.last for _, totals in reversed(told) if totals.last), "")
         return Totals(sum(totals.done for _, totals in told), sum(totals.refused for _, totals in told), last)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cubeflow.dl3.files import digest_file
+from cubeflow.regular import read_regular
 from cubeflow.store.atomic import write_atomic
-from cubeflow.store.keys import to_plain
+from cubeflow.store.keys import parse_json, to_plain
 
 FORMAT = 5
 AT_REST_NS = 2 * 10**9  # a file that changed later than this before it was read may have changed again unseen
@@ -55,9 +56,9 @@ class DigestCache:
     def load(cls, path: Path, reads_all: bool = False) -> DigestCache:
         """Read what is remembered, if there is anything."""
         try:
-            checksum, _, text = path.read_text().partition("\n")
-            content = json.loads(text)
-            if content["format"] == FORMAT and checksum == hashlib.sha256(text.encode()).hexdigest():
+            checksum, _, text = read_regular(path).partition(b"\n")
+            content = parse_json(text)
+            if content["format"] == FORMAT and checksum == hashlib.sha256(text).hexdigest().encode():
                 files = {name: (Status(*status), taken, sha) for name, (status, taken, sha) in content["files"].items()}
                 return cls(path, reads_all, files, content["facts"])
         except (OSError, ValueError, KeyError, TypeError):

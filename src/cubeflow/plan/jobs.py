@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from io import TextIOWrapper
 from itertools import chain
 from math import ceil
 from pathlib import Path
@@ -29,8 +30,9 @@ from cubeflow.pipeline.tasks import (
     inputs_of,
 )
 from cubeflow.plan.estimate import Estimate
-from cubeflow.store.atomic import write_atomic
-from cubeflow.store.keys import from_plain, seal, to_plain
+from cubeflow.regular import open_regular
+from cubeflow.store.atomic import naming, write_atomic
+from cubeflow.store.keys import from_plain, parse_json, seal, to_plain
 
 Kind = Literal["reduce", "stack", "export", "figures", "report"]
 LIMIT_S = 16.0  # of estimated CPU time in a job: the start of its process is some percent of it
@@ -221,6 +223,8 @@ def read_targets(path: Path, names: Collection[str]) -> dict[str, Target]:
     ------
     MistakeError
         If the file is none that a plan has written, or has no line of a name.
+    StorageError
+        If it cannot be read.
     """
     return {name: from_plain(Target, plain) for name, plain in _read(path, "target", names).items()}
 
@@ -230,13 +234,13 @@ def _read(path: Path, kind: str, names: Collection[str] | None) -> dict[str, Any
     start = f'{{"is": "{kind}", '
     starts = (start,) if names is None else tuple(f'{start}"name": {json.dumps(name)}, ' for name in names)
     try:
-        with path.open() as lines:
+        with naming(path), TextIOWrapper(open_regular(path)) as lines:
             if not (first := next(lines, "")).startswith('{"is": '):
                 raise ValueError(f"its first line is {first[:40]!r}")
-            found = [json.loads(line) for line in chain([first], lines) if line.startswith(starts)]
+            found = [parse_json(line) for line in chain([first], lines) if line.startswith(starts)]
         if damaged := [each["name"] for each in found if each.pop("sha256", "") != seal(each)]:
             raise ValueError(f"{kind} {damaged[0]} is not as it was written")
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise MistakeError(f"{path}: expected a plan of this version; make it again: {error}") from error
     if missing := sorted(set(names or ()) - {each["name"] for each in found}):
         raise MistakeError(f"{path}: no {kind} {', '.join(missing)}")

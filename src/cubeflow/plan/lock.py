@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cubeflow.errors import FailedError
 from cubeflow.pipeline.tasks import FOLDER
+from cubeflow.store.atomic import naming
 
 
 class LockedError(FailedError):
@@ -34,17 +35,18 @@ class Lock:
     def take(self) -> None:
         """Take the lock for this process; LockedError if another process holds it."""
         path = self.results / FOLDER / f"lock-{self.config}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another workflow"
-            os.close(descriptor)
-            raise LockedError(f"{self.results}: {holder} is at work here; wait for it or end it") from None
-        os.ftruncate(descriptor, 0)
-        since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another workflow"
+                os.close(descriptor)
+                raise LockedError(f"{self.results}: {holder} is at work here; wait for it or end it") from None
+            os.ftruncate(descriptor, 0)
+            since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
         self._descriptor = descriptor
 
     @contextmanager

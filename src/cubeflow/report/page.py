@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from cubeflow.pipeline.certificate import certified, software
 from cubeflow.pipeline.progress import duration
 from cubeflow.pipeline.tasks import FiguresTask, ReportTask, files_of
 from cubeflow.plan.jobs import read_jobs, read_targets
+from cubeflow.regular import open_regular
 from cubeflow.report.figures import LabelSection, make_figures, read_figures
 from cubeflow.report.runs import (
     MAX_LEFT_OUT,
@@ -158,7 +160,7 @@ def read_timing(files: Iterable[Path]) -> list[dict[str, str]]:
     """
     jobs: dict[str, list[dict[str, float]]] = defaultdict(list)
     for path in files:
-        with path.open(newline="") as lines:
+        with TextIOWrapper(open_regular(path), newline="") as lines:
             for line in csv.DictReader(lines, delimiter="\t"):
                 found = dict.fromkeys(("s", "cpu_time", "max_rss"), 0.0)
                 for name in found:

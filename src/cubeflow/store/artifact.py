@@ -8,7 +8,6 @@ checksum of the block itself. So a key is read without HDF5, and no flipped bit 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -23,10 +22,11 @@ import numpy as np
 from cubeflow.errors import FailedError
 from cubeflow.maps import Cube
 from cubeflow.maps.scratch import scratch_zeros
+from cubeflow.regular import open_regular
 from cubeflow.store.atomic import PathLike, naming, replacing
 from cubeflow.store.content import HDF5_ERRORS, Array, Description, describe, read_values, write_content
 from cubeflow.store.content import USER_BLOCK as BLOCK
-from cubeflow.store.keys import canonical_json, from_plain, to_plain
+from cubeflow.store.keys import canonical_json, from_plain, parse_json, to_plain
 
 if TYPE_CHECKING:
     import h5py
@@ -218,11 +218,11 @@ def read_artifact(
 @contextmanager
 def open_artifact(path: PathLike, kind: str | None = None, key: str | None = None) -> Iterator[OpenArtifact]:
     """Open an artifact for reading in parts; checks and raises as `read_artifact`."""
-    if Path(path).exists() and not Path(path).is_file():  # opening a FIFO would wait
+    if Path(path).exists() and not Path(path).is_file():
         raise ArtifactDamaged(path, "not a regular file")
     with ExitStack() as stack:
         with naming(path):
-            file = stack.enter_context(Path(path).open("rb"))
+            file = stack.enter_context(open_regular(path))
             about = _read_block(path, file)
             for name, found, expected in (("kind", about.kind, kind), ("key", about.key, key)):
                 if expected not in (None, found):
@@ -234,7 +234,7 @@ def open_artifact(path: PathLike, kind: str | None = None, key: str | None = Non
             root = dict(content.attrs)
             if wrong := [name for name in ("kind", "key") if root[name] != getattr(about, name)]:
                 raise ValueError(f"the attributes {wrong} do not fit the first block")
-            parts = [json.loads(root[name]) for name in ("attributes", "provenance")]
+            parts = [parse_json(root[name]) for name in ("attributes", "provenance")]
             artifact = Artifact(about.kind, about.key, int(root["algorithm"]), {}, *parts)
             described = describe(content, about.size)
         yield OpenArtifact(path, artifact, content, described)
@@ -266,7 +266,7 @@ def _read_block(path: PathLike, file: BufferedReader) -> _Block:
     if schema != b"%d" % SCHEMA:
         raise ArtifactMismatch(path, f"has schema {schema.decode('ascii', 'replace')}, this version reads {SCHEMA}")
     try:
-        about = from_plain(_Block, json.loads(content))
+        about = from_plain(_Block, parse_json(content))
     except ValueError as error:
         raise ArtifactDamaged(path, f"the first block is not valid: {error}") from error
     size = os.fstat(file.fileno()).st_size

@@ -1,26 +1,28 @@
 """Files appear whole or not at all.
 
 A file is written under a hidden name in its own folder, flushed to the disk and renamed. Whatever
-fails on the way, the name of the file leads to the old content or to the new one.
+fails on the way, the name of the file leads to the old content or to the new one. Its writer holds a
+lock on it: the kernel gives that back when the writer dies, on whatever host or in whatever container.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
 import secrets
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedRandom
 from pathlib import Path
 
 from cubeflow.errors import FailedError
+from cubeflow.regular import open_regular
 
 PathLike = str | os.PathLike[str]
-TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{16}\.tmp")
+TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8}-[0-9]{1,10}-)?[0-9a-f]{16}\.tmp")
 _REASONS = {
     errno.ENOSPC: "no space is left on the device",
     errno.EDQUOT: "the disk quota is used up",
@@ -50,15 +52,16 @@ def replacing(path: PathLike) -> Iterator[BufferedRandom]:
         under the name before is untouched, unless only the last step fails, flushing the folder; no temporary stays.
     """
     path = Path(path)
-    temporary = path.parent / temporary_name(path.name)
     with naming(path):
+        temporary, file = _open_temporary(path)
         try:
-            # A network file system may report only on closing that the disk is full.
-            with temporary.open("x+b") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            with os.fdopen(os.dup(file.fileno()), "rb"):  # keeps the lock until the file has its name
+                # A network file system may report only on closing that the disk is full.
+                with file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
@@ -74,27 +77,41 @@ def write_atomic(path: PathLike, payload: bytes | bytearray | memoryview) -> Non
 
 def file_sha256(path: PathLike) -> str:
     """Compute the sha256 of the bytes of a file, 64 hexadecimal digits; StorageError if it cannot be read."""
-    with naming(path), Path(path).open("rb") as file:
+    with naming(path), open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def temporary_name(name: str) -> str:
-    """Hidden name for a file in the making: tells the host (hashed) and the process that makes it."""
-    # 150 characters leave room in the 255 bytes of a file name even where each takes more than one byte.
-    return f".{name.encode()[:150].decode(errors='ignore')}.{_host()}-{os.getpid()}-{secrets.token_hex(8)}.tmp"
+    """Hidden name for a file in the making, another one at each call."""
+    # 150 bytes and what follows fit into the 255 of a file name.
+    return f".{name.encode()[:150].decode(errors='ignore')}.{secrets.token_hex(8)}.tmp"
 
 
 def sweep_temporaries(folder: PathLike) -> list[Path]:
-    """Remove what writers that died on this host left in `folder`; give the files, sorted. StorageError if it fails."""
+    """Remove what writers that died left in `folder`; give the files, sorted. StorageError if it fails."""
     folder = Path(folder)
-    removed = []
     with naming(folder):
-        for path in sorted(folder.iterdir()):
-            match = TEMPORARY.fullmatch(path.name)
-            if match and match[1] == _host() and not _is_alive(int(match[2])):
-                path.unlink(missing_ok=True)
-                removed.append(path)
-    return removed
+        found = [path for path in sorted(folder.iterdir()) if TEMPORARY.fullmatch(path.name)]
+        return [path for path in found if is_abandoned(path, remove=True)]
+
+
+def is_abandoned(path: Path, remove: bool = False) -> bool:
+    """Whether no writer holds a temporary file any more; where that cannot be told, it counts as held.
+
+    With `remove` it is removed in the same breath, so that nobody can take it up.
+    """
+    try:
+        file = open_regular(path)
+    except OSError:  # it is gone, or none of ours
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:  # held, or on a file system without locks
+            return False
+        if remove:
+            path.unlink(missing_ok=True)
+    return True
 
 
 @contextmanager
@@ -121,17 +138,13 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _is_alive(pid: int) -> bool:
-    """Whether a process of that number runs here."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # it is of somebody else
-        pass
-    return True
-
-
-def _host() -> str:
-    """Eight digits that stand for this host without naming it."""
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+def _open_temporary(path: Path) -> tuple[Path, BufferedRandom]:
+    """Make and open a hidden file beside `path`, locked where the file system has locks."""
+    while True:
+        temporary = path.parent / temporary_name(path.name)
+        file = temporary.open("x+b")
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)  # waits for nobody but one who sweeps, and then the file is gone
+        if temporary.exists():
+            return temporary, file
+        file.close()

@@ -75,6 +75,14 @@ def canonical_json(content: object) -> bytes:
     return json.dumps(to_plain(content), sort_keys=True, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Content of JSON; ValueError if it is none, or is nested deeper than Python goes."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def to_plain(value: Any, where: str = "$") -> Any:
     """Plain form of a value: what JSON holds; `from_plain` undoes it.
 

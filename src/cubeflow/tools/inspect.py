@@ -35,10 +35,12 @@ def describe_file(path: Path) -> Plain:
     Raises
     ------
     MistakeError
-        For any other file.
+        For any other file, or what is no regular file.
     StorageError, ArtifactDamaged, ArtifactMismatch, ArtifactNewer, OSError
         If it cannot be read.
     """
+    if not path.is_file():
+        raise MistakeError(f"{path}: expected a regular file")
     name = path.name.lower()
     about: Plain = {"file": str(path), "bytes": path.stat().st_size}
     if name.endswith(ARTIFACTS):
