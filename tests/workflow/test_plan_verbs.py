@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from copy import deepcopy
@@ -16,6 +17,7 @@ from cubeflow.errors import FailedError, MistakeError
 from cubeflow.pipeline.tasks import PRODUCTS, TABLES
 from cubeflow.plan.clean import clean_results
 from cubeflow.plan.lock import Lock, LockedError
+from cubeflow.store.atomic import replacing, temporary_name
 
 RUNS = range(100001, 100006)
 
@@ -34,6 +36,11 @@ def cubeflow(*arguments: str, status: int = 0) -> str:
     result = CliRunner().invoke(main, [*arguments, "-c", "config.yaml"])
     assert result.exit_code == status, result.output
     return result.stdout if status in (0, 3) else result.output
+
+
+def said(*arguments: str) -> str:
+    """Run a verb in this process; give what it said beside its standard output."""
+    return CliRunner().invoke(main, [*arguments, "-c", "config.yaml"]).stderr
 
 
 def plan(status: int = 0) -> dict:
@@ -116,28 +123,114 @@ def test_clean_names_the_products_of_a_label_that_is_gone(inside):
     assert (inside.results / "one" / labels[0] / "cube.h5").is_file()
 
 
-def test_clean_leaves_what_others_wrote(inside, tmp_path):
-    """Files of any other name, files of ours only by name, and whatever links lead to."""
+def test_what_killed_writers_left_anywhere_is_swept_and_what_is_in_the_making_is_not(inside):
     inside.build()
-    folder = inside.results / "one/obs/100001"
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside/reduced-0123456789abcdef.h5").write_text("mine")
-    (folder / "linked").symlink_to(tmp_path / "outside", target_is_directory=True)
-    (folder / "reduced-0123456789abcdef.h5").write_text("no artifact")
-    (folder / "notes.txt").write_text("mine")
-    (inside.results / "one/fov/paper.tex").write_text("mine")
-    cubeflow("clean", "--yes")
-    assert (tmp_path / "outside/reduced-0123456789abcdef.h5").exists()
-    kept = [folder / "reduced-0123456789abcdef.h5", folder / "notes.txt", inside.results / "one/fov/paper.tex"]
-    assert all(path.exists() for path in kept)
+    places = ("", ".cubeflow", ".cubeflow/progress", "one", "one/fov", "one/ring", "one/stack/fov", "one/stack/ring")
+    left = [inside.results / place / temporary_name("cube.h5") for place in places]
+    for path in left:
+        path.write_bytes(b"x")
+    with replacing(inside.results / "one/fov/other.h5"):
+        (making,) = set((inside.results / "one/fov").glob(".*.tmp")) - set(left)
+        cubeflow("run")
+        assert list(inside.results.rglob("*.tmp")) == [making]
+        assert str(making.relative_to(inside.folder)) not in json.loads(cubeflow("clean", "--json"))["files"]
 
 
-def test_clean_refuses_where_inputs_lie(inside):
-    inside.write(data={"store": "results/one/store"})
+def contents(folder):
+    """Every file below a folder, links as what they lead to by name."""
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return {path: str(path.readlink()) if path.is_symlink() else path.read_bytes() for path in found}
+
+
+def others_wrote(inside, outside):
+    """Files and links of others in every place where cubeflow writes, most under a name that it might give."""
+    key, one = "0123456789abcdef", inside.results / "one"
+    artifact = next(one.glob("obs/100001/reduced-*.h5")).read_bytes()
+    section = next(one.glob("fov/made-*.json"))
+    texts = {
+        **dict.fromkeys((f"obs/100001/reduced-{key}.h5", f"stack/fov/{key}.h5", "obs/100001/notes.txt"), "mine"),
+        **dict.fromkeys(("plan/thesis.final.json", "stack/fov/thesis-figure.pdf", "obs/my-own/fit.json"), "{}"),
+        **dict.fromkeys((f"fov/made-{key}.json", f"figures-{key}.json", "fov/fit.svg.json", "fov/paper.tex"), "{}"),
+        **dict.fromkeys(("obs/100001/left-out.json", "obs/my-own/reduced-mine.h5.corrupt"), "mine"),
+        **dict.fromkeys(("talk/cube.h5", "talk/counts.png", "talk/dataset.fits.gz", "talk/datasets.yaml"), "mine"),
+        f"talk/{section.name}": section.read_text(),  # copied, with products of another size beside it
+    }
+    for name, text in texts.items():
+        (one / name).parent.mkdir(exist_ok=True, parents=True)
+        (one / name).write_text(text)
+    (one / "obs/my-own/analysis.h5").write_bytes(artifact)
+    outside.mkdir()
+    (outside / f"reduced-{key}.h5").write_bytes(artifact)
+    (one / "obs/100001/linked").symlink_to(outside, target_is_directory=True)
+    (one / "obs/100002" / f"reduced-{key}.h5").symlink_to(outside / f"reduced-{key}.h5")
+    (one / "obs/100003/dangling").symlink_to("nowhere")
+    shutil.copytree(one / "fov", one / "for-paper", ignore=lambda *_: ["paper.tex", "fit.svg.json", f"made-{key}.json"])
+    shutil.rmtree(one / "ring")
+    (one / "ring").symlink_to(outside, target_is_directory=True)
+
+
+def test_clean_leaves_what_others_wrote(inside, tmp_path):
+    """Name and content must say that cubeflow wrote a file, links are not followed, and what stays is named."""
+    inside.build()
+    before = contents(inside.results)
+    others_wrote(inside, tmp_path / "outside")
+    mine = {path: content for path, content in contents(inside.results).items() if before.get(path) != content}
+    outside = contents(tmp_path / "outside")
+    assert len(mine) == 22 + 5  # a copy of four products and their certificate
+    stale = inside.results / "one/obs/100001/reduced-00000123456789ab.h5"
+    stale.write_bytes(next(inside.results.glob("one/obs/100001/reduced-*.h5")).read_bytes())
+    listed = json.loads(cubeflow("clean", "--json"))
+    assert listed["files"] == [str(stale.relative_to(inside.folder))]
+    assert {inside.folder / path for path in listed["left_alone"]} == set(mine)
+    assert "left alone, not known as a file of cubeflow: results/one/obs/100001/linked\n" in said("clean", "--yes")
+    after = contents(inside.results)
+    assert stale not in after
+    assert {path: after.get(path) for path in mine} == mine
+    assert contents(tmp_path / "outside") == outside
+
+
+def test_clean_does_not_enter_a_target_that_is_a_link(inside, tmp_path):
+    inside.build()
+    (inside.results / "one").rename(tmp_path / "elsewhere")
+    (inside.results / "one").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    inside.put([100001])
+    before = contents(tmp_path / "elsewhere")
+    listed = json.loads(cubeflow("clean", "--yes", "--json"))
+    assert (listed["files"], listed["left_alone"]) == ([], ["results/one"])
+    assert contents(tmp_path / "elsewhere") == before
+
+
+def test_clean_removes_what_was_set_aside(inside):
+    inside.build()
+    name = next(inside.results.glob("one/obs/100001/reduced-*.h5"))
+    aside = [name.with_name(f"{name.name}.corrupt{end}") for end in ("", ".2")]
+    for path in aside:
+        path.write_bytes(b"cut")
+    assert json.loads(cubeflow("clean", "--yes", "--json"))["files"] == [
+        str(path.relative_to(inside.folder)) for path in aside
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"data": {"store": "results/one/store"}}, "an input lies inside .*/results/one;"),
+        ({"data": {"store": "one/obs"}, "results": "."}, "an input lies inside .*/one;"),
+        ({"results": "store/results"}, "store/results/one: lies inside .*/store, where inputs lie;"),
+        ({"data": {"store": "store", "roots": ["."]}}, "results/one: lies inside .*, where inputs lie;"),
+        ({"exclusion": "results/one/mine.reg"}, "mine.reg: an input lies inside .*/results/one;"),
+    ],
+)
+def test_clean_refuses_where_inputs_lie(inside, changes, expected):
+    inside.write(**changes)
     inside.runs = {}
     inside.put(RUNS)
-    with pytest.raises(MistakeError, match="an input lies inside"):
+    (inside.results / "one").mkdir(parents=True, exist_ok=True)
+    (inside.results / "one/mine.reg").write_text("icrs\ncircle(83.633, 22.014, 0.3)\n")
+    before = contents(inside.folder)
+    with pytest.raises(MistakeError, match=f"{expected} nothing is removed there"):
         clean_results(inside.plan(), is_serious=True)
+    assert contents(inside.folder) == before
     assert len(list(inside.store.glob("obs_*"))) == 5
 
 
@@ -149,11 +242,10 @@ def test_results_of_the_first_edition_are_told_left_alone_and_listed(inside):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
     inside.build()
-    said = CliRunner().invoke(main, ["plan", "-c", "config.yaml"]).output
-    assert said.count("results of the first edition") == 1
+    assert said("plan").count("results of the first edition") == 1
     assert all(path.exists() for path in old)
-    listed = json.loads(cubeflow("clean", "--json"))["files"]
-    assert {str(path.relative_to(inside.folder)) for path in old} <= set(listed)
+    listed = json.loads(cubeflow("clean", "--json"))["left_alone"]
+    assert {str(path.relative_to(inside.folder)) for path in old} == set(listed)
 
 
 def test_nothing_is_removed_while_a_workflow_is_at_work(inside):

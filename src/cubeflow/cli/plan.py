@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cubeflow.cli.group import CONFIGFILE, JSON, print_json, say
-from cubeflow.errors import FailedError
+from cubeflow.errors import FailedError, RunsLeftOut
 
 if TYPE_CHECKING:
     from cubeflow.plan.summary import Summary
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 @JSON
 def plan(configfiles: tuple[Path, ...], verify: bool, as_json: bool) -> None:
     """Say what would be done, and write the plan from which jobs take what they do. Computes nothing.
+
+    Exit status 3 if runs are known to be refused and ``on_refused`` is ``fail``.
 
     Example: cubeflow plan -c config/hess-crab.yaml
     """
@@ -38,6 +40,8 @@ def plan(configfiles: tuple[Path, ...], verify: bool, as_json: bool) -> None:
         show_summary(summary)
         click.echo(f"plan: {path}")
     require_runs(made)
+    if any(found.refused and made.targets[name].on_refused == "fail" for name, found in made.tasks.items()):
+        sys.exit(RunsLeftOut.status)
 
 
 def show_summary(summary: Summary) -> None:
@@ -79,6 +83,7 @@ def run(configfiles: tuple[Path, ...]) -> None:
     say_planned(made, say)
     require_runs(made)
     with Lock(made.results, made.config).held():
+        made.sweep()
         made.cache.save()
         run_plan(made, say)
     finish(made, say)
@@ -91,7 +96,8 @@ def run(configfiles: tuple[Path, ...]) -> None:
 def clean(configfiles: tuple[Path, ...], yes: bool, as_json: bool) -> None:
     """List what the plan does not need any more: artifacts of runs that are gone, stacks of earlier plans.
 
-    Only what cubeflow wrote for the targets of the configuration is looked at. Without --yes nothing is removed.
+    Only what cubeflow wrote for the targets of the configuration, by name and content, is removed, and without --yes
+    nothing; other files there are named. No link is followed, and where inputs lie nothing is removed.
 
     Example: cubeflow clean -c config/hess-crab.yaml --yes
     """
@@ -101,12 +107,15 @@ def clean(configfiles: tuple[Path, ...], yes: bool, as_json: bool) -> None:
 
     made = make_plan(load_config(list(configfiles)), say)
     require_runs(made)
-    paths, size = clean_results(made, is_serious=yes)
+    paths, others, size = clean_results(made, is_serious=yes)
     if as_json:
-        print_json({"files": [str(path) for path in paths], "bytes": size})
+        named = {"files": list(map(str, paths)), "left_alone": list(map(str, others))}
+        print_json({**named, "bytes": size})
         return
     for path in paths:
         click.echo(path)
+    for path in others:
+        say(f"left alone, not known as a file of cubeflow: {path}")
     done = "removed" if yes else "not needed any more (remove them with --yes)"
     click.echo(f"{len(paths)} files, {size / 2**20:.1f} MB {done}")
 

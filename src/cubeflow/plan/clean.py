@@ -6,45 +6,64 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from cubeflow.errors import MistakeError
-from cubeflow.pipeline.tasks import FOLDER, PICTURES, PRODUCTS, TABLES
+from cubeflow.pipeline.tasks import FOLDER, PICTURES, PRODUCTS
 from cubeflow.plan.lock import Lock
 from cubeflow.plan.make import Plan
+from cubeflow.regular import open_regular, read_regular
 from cubeflow.store.artifact import MAGIC
-from cubeflow.store.atomic import TEMPORARY
+from cubeflow.store.atomic import TEMPORARY, is_abandoned
+from cubeflow.store.keys import parse_json
 
 _KEY = r"[0-9a-f]{16}"
-_CORRUPT = r"(\.corrupt(\.\d+)?)?"
-# Names that cubeflow gives, by the folder below that of a target; with those of the first edition.
-_NAMES = {
-    "obs": re.compile(rf"(reduced|background-.+)(-{_KEY})?\.h5{_CORRUPT}|left-out\.json|pieces\.json"),
-    "stack": re.compile(rf"{_KEY}(-[0-9a-f]{{8}})?\.h5{_CORRUPT}"),
-    "plan": re.compile(r".+\.(files|final|table)\.json|[0-9a-f]{16}-[0-9a-f]{8}\.json"),
+# Names of artifacts, by the folder below that of a target; those of the first edition have no key.
+_ARTIFACTS = {
+    "obs": re.compile(rf"(reduced|background-.+?)(-{_KEY})?\.h5(\.corrupt(\.\d+)?)?"),
+    "stack": re.compile(rf"{_KEY}(-[0-9a-f]{{8}})?\.h5(\.corrupt(\.\d+)?)?"),
 }
-_PRODUCT = re.compile(rf"made-{_KEY}\.json|figures-{_KEY}\.json|.*\.svg\.json")
+_CLAIM = re.compile(rf"(made|figures)-({_KEY})\.json")
+
+
+def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
+    """Each file in the folders of the targets that the plan does not name, and whether cubeflow wrote it.
+
+    Name and content must both say so: the header of an artifact, the key in a certificate or a section of the report,
+    and of the products of a label that is gone the certificate or section beside them. No link is followed. Left out
+    are folders of targets that the configuration does not have, and those of targets without any run: their position
+    may be a mistake.
+    """
+    needed = {file for task in plan.all_tasks for file in plan.files(task)}
+    claimed = cache(_claimed)
+    for name, target in plan.targets.items():
+        folder = plan.results / name
+        for path in _files_below(folder) if plan.tasks[name].reduce else ():
+            place = path.relative_to(folder).parts
+            if str(path.relative_to(plan.results)) in needed:
+                continue
+            if not stat.S_ISREG(path.lstat().st_mode):
+                yield path, False
+            elif TEMPORARY.fullmatch(path.name):
+                yield path, is_abandoned(path)
+            elif len(place) > 1 and place[0] in _ARTIFACTS:
+                yield path, _ARTIFACTS[place[0]].fullmatch(path.name) is not None and _is_artifact(path)
+            else:
+                is_product = len(place) == 2 and place[0] not in target.backgrounds
+                is_ours = is_product or (len(place) <= 2 and _CLAIM.fullmatch(path.name) is not None)
+                yield path, is_ours and path.name in claimed(path.parent)
+    first_edition = [plan.results / "plan.json", *(plan.results / FOLDER).glob("plans/*.json")]
+    yield from ((path, False) for path in first_edition if path.is_file())
 
 
 def stale_files(plan: Plan) -> list[Path]:
-    """Files that cubeflow wrote for the targets of a plan and that the plan does not name, sorted.
-
-    Names decide, and the header of artifacts; links are not followed. Left alone are folders of targets that the
-    configuration does not have, and those of targets without any run: their position may be a mistake.
-    """
-    needed = {file for task in plan.all_tasks for file in plan.files(task)}
-    found: list[Path] = []
-    for name, target in plan.targets.items():
-        for path in _files_below(plan.results / name) if plan.tasks[name].reduce else ():
-            place = path.relative_to(plan.results / name).parts
-            if str(path.relative_to(plan.results)) not in needed and _is_ours(path, place, set(target.backgrounds)):
-                found.append(path)
-    first_edition = [plan.results / "plan.json", *(plan.results / FOLDER).glob("plans/*.json")]
-    return sorted(found + [path for path in first_edition if path.is_file() and not path.is_symlink()])
+    """Files that cubeflow wrote for the targets of a plan and that the plan does not name, sorted."""
+    return sorted(path for path, is_ours in files_beside(plan) if is_ours)
 
 
-def clean_results(plan: Plan, is_serious: bool) -> tuple[list[Path], int]:
-    """List, or remove, what a plan does not need; paths and bytes.
+def clean_results(plan: Plan, is_serious: bool) -> tuple[list[Path], list[Path], int]:
+    """List, or remove, what a plan does not need: the paths, those of files of others that stay, and bytes.
 
     Raises
     ------
@@ -53,60 +72,78 @@ def clean_results(plan: Plan, is_serious: bool) -> tuple[list[Path], int]:
     LockedError
         If files are to be removed while a workflow of this configuration is at work.
     """
-    paths = stale_files(plan)
+    found = dict(sorted(files_beside(plan)))
+    paths = [path for path, is_ours in found.items() if is_ours]
     size = sum(path.lstat().st_size for path in paths)
     if is_serious:
         _require_inputs_outside(plan)
         with Lock(plan.results, plan.config).held():
             _remove(paths, plan.results)
-    return paths, size
+    return paths, [path for path, is_ours in found.items() if not is_ours], size
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """Regular files below a folder, at any depth; no link is followed."""
+    """What is no folder below a folder, at any depth: files, links and all else; no link is followed."""
+    if folder.is_symlink():
+        yield folder
+        return
     for place, folders, names in os.walk(folder):
-        folders[:] = [each for each in folders if not Path(place, each).is_symlink()]
-        for name in names:
-            path = Path(place, name)
-            if stat.S_ISREG(path.lstat().st_mode):
-                yield path
-
-
-def _is_ours(path: Path, place: tuple[str, ...], labels: set[str]) -> bool:
-    """Whether cubeflow wrote a file, given by its place below the folder of its target."""
-    if TEMPORARY.fullmatch(path.name):
-        return True
-    if place[0] in _NAMES and len(place) > 1:
-        named = _NAMES[place[0]].fullmatch(path.name) is not None
-        return named and (".h5" not in path.name or _is_artifact(path))
-    if len(place) == 1:
-        return path.name not in TABLES and _PRODUCT.fullmatch(path.name) is not None
-    is_current = place[0] in labels
-    return len(place) == 2 and (
-        _PRODUCT.fullmatch(path.name) is not None or (not is_current and path.name in (*PRODUCTS, *PICTURES))
-    )
+        linked = [name for name in folders if Path(place, name).is_symlink()]
+        folders[:] = sorted(set(folders) - set(linked))
+        yield from (Path(place, name) for name in (*linked, *names))
 
 
 def _is_artifact(path: Path) -> bool:
-    """Whether a file begins as artifacts do, of any edition, or was set aside as a damaged one."""
-    with path.open("rb") as file:
-        return ".corrupt" in path.name or file.read(len(MAGIC)) == MAGIC
+    """Whether a file begins as artifacts of any edition do; one with a key that was set aside may be damaged there."""
+    if ".corrupt" in path.name and re.search(_KEY, path.name):
+        return True
+    with open_regular(path) as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def _claimed(folder: Path) -> set[str]:
+    """Names of the certificates and sections of the report in a folder, and of the products there that are theirs."""
+    sizes = {path.name: path.lstat().st_size for path in folder.iterdir()}
+    found: set[str] = set()
+    for match in filter(None, map(_CLAIM.fullmatch, sizes)):
+        try:
+            content = parse_json(read_regular(folder / match[0]))
+        except (OSError, ValueError):
+            continue
+        if not isinstance(content, dict) or not str(content.get("key")).startswith(match[2]):
+            continue
+        if content.get("label", folder.name) != folder.name:  # somebody's copy
+            continue
+        files, found = content.get("files"), found | {match[0]}
+        if match[1] == "figures":
+            found |= set(PICTURES)
+        elif isinstance(files, dict):
+            listed = {name: files[name] for name in PRODUCTS if isinstance(files.get(name), dict)}
+            found |= {name for name, about in listed.items() if about.get("bytes") == sizes.get(name)}
+    return found
 
 
 def _require_inputs_outside(plan: Plan) -> None:
-    """Refuse where a file of the store, or the store itself, lies inside the results folder of a target."""
+    """Refuse where an input lies inside the results folder of a target, or that folder in the store or a root of it."""
+    places = {path.resolve() for path in plan.places}
+    files = {ref.path for entry in plan.store.runs for ref in entry.hdus}
+    files |= {each.file.path for target in plan.targets.values() for each in target.exclusions}
+    inputs = sorted(places | {path.resolve() for path in files})
     for name in plan.targets:
         folder = (plan.results / name).resolve()
-        files = (ref.path for entry in plan.store.runs for ref in entry.hdus)
-        inside = next((path for path in files if path.resolve().is_relative_to(folder)), None)
-        if inside is not None:
+        if (inside := next((path for path in inputs if path.is_relative_to(folder)), None)) is not None:
             raise MistakeError(f"{inside}: an input lies inside {folder}; nothing is removed there")
+        if (around := next((path for path in places if folder.is_relative_to(path)), None)) is not None:
+            raise MistakeError(f"{folder}: lies inside {around}, where inputs lie; nothing is removed there")
 
 
 def _remove(paths: Sequence[Path], results: Path) -> None:
-    """Remove files below `results` and the folders that this leaves empty."""
-    for path in paths:
-        path.unlink()
+    """Remove files below `results` and the folders that this leaves empty; what says whose products are, last."""
+    for path in sorted(paths, key=lambda path: path.suffix == ".json"):
+        if TEMPORARY.fullmatch(path.name):
+            is_abandoned(path, remove=True)
+        else:
+            path.unlink()
         parent = path.parent
         while parent != results and not any(parent.iterdir()):
             parent.rmdir()

@@ -15,6 +15,7 @@ from cubeflow.dl3.index import open_store
 from cubeflow.errors import MistakeError
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.pipeline.certificate import holds
+from cubeflow.pipeline.progress import progress_folder
 from cubeflow.pipeline.tasks import (
     FOLDER,
     ReduceTask,
@@ -31,6 +32,7 @@ from cubeflow.plan.exclusions import excluded_shares, plan_exclusion
 from cubeflow.plan.jobs import Job, make_jobs, write_plan_file
 from cubeflow.plan.select import select_runs
 from cubeflow.plan.tasks import TargetTasks, TaskMaker, report_task
+from cubeflow.store.atomic import sweep_temporaries
 from cubeflow.store.keys import make_key, short
 
 Say = Callable[[str], None]
@@ -42,6 +44,7 @@ class Plan:
 
     results: Path  # results folder
     store: Store  # runs
+    places: tuple[Path, ...]  # folders of the store and its roots
     targets: Mapping[str, Target]  # options by name
     observations: Mapping[str, Observations]  # which runs are used, by name of the target
     tasks: Mapping[str, TargetTasks]  # by name of the target
@@ -124,6 +127,16 @@ class Plan:
         """File of the plan, which names its configuration and what is to be done."""
         return self.results / FOLDER / f"plan-{self.config}-{self.digest}.jsonl"
 
+    def sweep(self) -> None:
+        """Remove what killed writers left beside products, stacks and plans; a batch does so beside its artifacts."""
+        folders = [self.results, self.results / FOLDER, progress_folder(self.results)]
+        for name, target in self.targets.items():
+            places = ("", *target.backgrounds, *(f"stack/{label}" for label in target.backgrounds))
+            folders += [self.results / name / place for place in places]
+        for folder in folders:
+            if folder.is_dir():
+                sweep_temporaries(folder)
+
     def write(self) -> Path:
         """Write the plan for jobs, and what is known of the inputs for the next plan."""
         self.cache.save()
@@ -170,7 +183,8 @@ def make_plan(config: Config, say: Say, is_forced: bool = False, reads_all: bool
     shown = {name: found for name, found in tasks.items() if found.export}
     report = report_task(shown) if shown else None
     observations = {name: config.targets[name].observations for name in targets}
-    return Plan(results, store, targets, observations, tasks, needs, report, cache, excluded, is_forced)
+    places = tuple(path if path.is_dir() else path.parent for path in (config.data.store, *config.data.roots))
+    return Plan(results, store, places, targets, observations, tasks, needs, report, cache, excluded, is_forced)
 
 
 def make_target(config: Config, name: str, cache: DigestCache) -> Target:

@@ -110,6 +110,7 @@ class WorkflowPlan:
             return
         self._lock.take()
         atexit.register(self._lock.release)
+        self.plan.sweep()
         self.plan.write()
         forget_other_plans(self.plan)
         n_units = sum(len(task.units) for task in self.plan.needed if task.kind == "reduce")
