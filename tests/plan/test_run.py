@@ -4,6 +4,7 @@ import gzip
 import json
 
 import pytest
+from astropy.table import Table
 from click.testing import CliRunner
 
 from cubeflow.cli import main
@@ -91,23 +92,102 @@ def test_a_file_that_cannot_be_read_is_told_where_no_index_names_its_run(tmp_pat
     assert "files of the store that are left out: 1; cubeflow check names them" in made.output
 
 
+BREAK = {
+    "read and refused": lambda run: run.write_bytes(
+        gzip.compress(gzip.decompress(run.read_bytes()).replace(b"DEADC   =", b"DEADX   ="))
+    ),
+    "refused by the plan": lambda run: run.unlink(),
+}
+
+
+@pytest.mark.parametrize("broken", BREAK)
 @pytest.mark.parametrize("on_refused", ["continue", "fail"])
-def test_refused_runs_are_a_failure_if_the_configuration_says_so(tmp_path, config, on_refused):
+def test_refused_runs_are_a_failure_if_the_configuration_says_so(tmp_path, config, on_refused, broken):
+    """At the first start as at the second, when nothing is reduced; and what is left out is said at both."""
     content = json.loads((tmp_path / "config.yaml").read_text())
     (tmp_path / "config.yaml").write_text(json.dumps({**content, "on_refused": on_refused}))
     run = min((tmp_path / "store").glob("obs_*.fits.gz"))
-    run.write_bytes(gzip.compress(gzip.decompress(run.read_bytes()).replace(b"DEADC   =", b"DEADX   =")))
-    plan = plan_of(config)
+    BREAK[broken](run)
+    said = []
+    for _ in range(2):
+        ended = CliRunner().invoke(main, ["run", "-c", str(config)])
+        assert ended.exit_code == (3 if on_refused == "fail" else 0)
+        said.append({line for line in ended.output.splitlines() if run.name[4:10] in line})
     if on_refused == "fail":
-        with pytest.raises(
-            RunsLeftOut, match=r"^first: 1 of 16 runs refused, and on_refused is fail; the first, run \d+: "
-        ):
-            run_plan(plan, lambda line: None)
-        assert CliRunner().invoke(main, ["run", "-c", str(config)]).exit_code == 3
+        failed = {line for line in said[1] if " of 16 runs refused, and on_refused is fail; the first, run 1" in line}
+        assert any(line.removeprefix("cubeflow: ").startswith("first: 1 of 16 runs") for line in failed)
+        assert failed <= said[0]
+        with pytest.raises(RunsLeftOut, match=r"^first: 1 of 16 runs refused"):
+            run_plan(plan_of(config), lambda line: None)
     else:
-        run_plan(plan, lambda line: None)
+        (line,) = {line for line in said[1] if line.startswith("first: ")}
+        assert line.startswith(f"first: run {run.name[4:10]}: refused: ")
+        assert line in said[0]
+    planned = CliRunner().invoke(main, ["plan", "-c", str(config)])
+    assert planned.exit_code == (3 if (on_refused, broken) == ("fail", "refused by the plan") else 0)
     assert (tmp_path / "results/first/fov/cube.h5").is_file() == (on_refused == "continue")
     assert (tmp_path / "results/first/runs.ecsv").is_file()
+
+
+def test_a_run_that_only_the_plan_refuses_fails_what_was_exported_without_it(tmp_path, config):
+    """Its stack is the same with and without the row in the index of observations: its products are not."""
+    content = json.loads((tmp_path / "config.yaml").read_text())
+    index = tmp_path / "store/hdu-index.fits.gz"
+    whole = index.read_bytes()
+    table = Table.read(index)
+    table[table["OBS_ID"] != min(table["OBS_ID"])].write(index, overwrite=True)
+    observations = (tmp_path / "store/obs-index.fits.gz").rename(tmp_path / "obs-index.fits.gz")
+    config.write_text(json.dumps({**content, "on_refused": "fail"}))
+    assert CliRunner().invoke(main, ["run", "-c", str(config)]).exit_code == 0
+    observations.rename(tmp_path / "store/obs-index.fits.gz")
+    for _ in range(2):
+        ended = CliRunner().invoke(main, ["run", "-c", str(config)])
+        assert ended.exit_code == 3
+        assert "first: 1 of 16 runs refused, and on_refused is fail; the first, run 1000" in ended.output
+    index.write_bytes(whole)
+    assert CliRunner().invoke(main, ["run", "-c", str(config)]).exit_code == 0
+
+
+def test_target_of_which_every_run_is_refused_before_it_is_read(tmp_path, config):
+    content = json.loads((tmp_path / "config.yaml").read_text())
+    run = min((tmp_path / "store").glob("obs_*.fits.gz"))
+    run.unlink()
+    only = {**content["targets"]["second"], "observations": {"ids": [int(run.name[4:10])]}}
+    content["targets"] = {**content["targets"], "second": only}
+    content["targets"]["first"]["observations"] = {"exclude": [int(run.name[4:10])]}
+    for on_refused, status in (("continue", 0), ("fail", 3), ("fail", 3), ("continue", 0)):
+        config.write_text(json.dumps({**content, "on_refused": on_refused}))
+        ended = CliRunner().invoke(main, ["run", "-c", str(config)])
+        assert ended.exit_code == status, ended.output
+        assert ("second: 1 of 1 runs refused, and on_refused is fail" in ended.output) == (status == 3)
+        assert (tmp_path / "results/second/runs.csv").is_file()
+
+
+def test_run_table_that_is_none_is_told_with_the_way_out(tmp_path, config):
+    plan = plan_of(config)
+    run_plan(plan, lambda line: None)
+    (tmp_path / "results/first/runs.csv").write_bytes(b"obs_id\n\x00\xff")
+    with pytest.raises(FailedError, match=r"runs\.csv: no run table .*; remove it, and it is made again"):
+        finish(plan, lambda line: None)
+
+
+def test_each_significance_is_said_once(config):
+    said = CliRunner().invoke(main, ["run", "-c", str(config)]).output
+    assert said.count("sigma at the target") == 2
+
+
+def test_memory_that_runs_out_is_said_with_the_limit(monkeypatch, config):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(run, "write_run_table", fail)
+    ended = CliRunner().invoke(main, ["run", "-c", str(config)])
+    assert ended.exit_code == 1
+    assert "memory ran out: the limit is" in ended.output
+    monkeypatch.setattr("cubeflow.plan.make.make_plan", fail)
+    ended = CliRunner().invoke(main, ["run", "-c", str(config)])
+    assert ended.exit_code == 1
+    assert ended.output.startswith("cubeflow: memory ran out: the limit is")
 
 
 def test_what_is_said_at_the_end(tmp_path, config):

@@ -94,7 +94,12 @@ class Verbs(click.Group):
             sys.exit(error.status)
         except BrokenPipeError:  # who reads has enough, as `head` has: click ends without a word
             raise
-        except (FailedError, OSError, MemoryError) as error:  # neither a mistake of the user nor a bug
+        except MemoryError:
+            from cubeflow.pipeline.memory import memory_message
+
+            click.echo(f"cubeflow: {memory_message()}", err=True)
+            sys.exit(FailedError.status)
+        except (FailedError, OSError) as error:  # neither a mistake of the user nor a bug
             click.echo(f"cubeflow: {error}", err=True)
             sys.exit(getattr(error, "status", FailedError.status))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from cubeflow.observation import TIME_KEYWORDS
 from cubeflow.pipeline import versions
 from cubeflow.pipeline.certificate import certified, software
 from cubeflow.pipeline.stack import Row, open_made, plain_profiles, read_stack
-from cubeflow.pipeline.tasks import PRODUCTS, ExportTask, Target, files_of, stack_file
+from cubeflow.pipeline.tasks import PRODUCTS, ExportTask, Refusal, Target, files_of, stack_file
 from cubeflow.products.dataset import dataset_maps
 from cubeflow.products.final import Final, make_final
 from cubeflow.products.stack import Stack, blank_stack
@@ -42,7 +42,11 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
     folder = results / task.target / task.label
     with open_made(results / stack_file(task.target, task.label, task.root), "stack", task.root) as opened:
         rows = opened.artifact.attributes["rows"]
-        _look_at_runs(target, task, rows, say)
+        require_not_refused(target, rows, task.refused)
+        if rows and all(row["status"] != "ok" for row in rows):
+            n_runs = len({row["obs_id"] for row in rows})
+            why = f"run {rows[0]['obs_id']}: {rows[0]['status']}: {rows[0]['reason']}"
+            say(f"{task.target}: {task.label}: no run is left of {n_runs}; {why}; see {task.target}/runs.ecsv")
         totals = read_stack(opened)
     used = {row["obs_id"]: row["run"] for row in rows if row["status"] == "ok"}
     kinds = {run["is_pointlike"] for run in used.values()}
@@ -77,22 +81,18 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
     summary = final.summary
     say(
         f"{task.target}: {task.label}: {summary.n_runs} runs, {summary.livetime_s / 3600:.2f} h, "
-        f"{summary.counts} counts, {significance_text(summary.source)}; {folder}"
+        f"{summary.counts} counts; {folder}"
     )
 
 
-def _look_at_runs(target: Target, task: ExportTask, rows: list[Row], say: Callable[[str], None]) -> None:
-    """Say why if no run is left; RunsLeftOut if the configuration wants no export without those that are refused."""
-    refused = [row for row in rows if row["status"] == "refused"]
-    if refused and target.on_refused == "fail":
-        first = f"run {refused[0]['obs_id']}: {refused[0]['reason']}"
-        n_refused, n_all = (len({row["obs_id"] for row in some}) for some in (refused, rows))
-        count = f"{n_refused} of {n_all} runs refused"
-        raise RunsLeftOut(f"{task.target}: {count}, and on_refused is fail; the first, {first}")
-    if rows and all(row["status"] != "ok" for row in rows):
-        n_runs = len({row["obs_id"] for row in rows})
-        why = f"run {rows[0]['obs_id']}: {rows[0]['status']}: {rows[0]['reason']}"
-        say(f"{task.target}: {task.label}: no run is left of {n_runs}; {why}; see {task.target}/runs.ecsv")
+def require_not_refused(target: Target, rows: Sequence[Row], refused: Sequence[Refusal]) -> None:
+    """Raise RunsLeftOut if runs of a stack or of the plan are refused, and the configuration makes that a failure."""
+    found = {each.obs_id: each.reason for each in refused}
+    found |= {row["obs_id"]: row["reason"] for row in reversed(rows) if row["status"] == "refused"}
+    if found and target.on_refused == "fail":
+        count = f"{len(found)} of {len({row['obs_id'] for row in rows} | set(found))} runs refused"
+        first = "run {}: {}".format(*min(found.items()))
+        raise RunsLeftOut(f"{target.name}: {count}, and on_refused is fail; the first, {first}")
 
 
 def _write_cube(path: Path, artifact: Artifact, final: Final, totals: Stack, compression: str) -> None:

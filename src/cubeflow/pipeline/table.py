@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubeflow.pipeline import versions
 from cubeflow.pipeline.certificate import certified
+from cubeflow.pipeline.export import require_not_refused
 from cubeflow.pipeline.stack import Row, open_made
 from cubeflow.pipeline.tasks import TABLES, TableTask, Target, files_of, stack_file
 from cubeflow.store.tables import MAX_FITS_COLUMNS, write_table
@@ -95,7 +96,13 @@ _COMMON = FIRST | HEADERS
 
 
 def write_run_table(results: Path, target: Target, task: TableTask, say: Callable[[str], None]) -> None:
-    """Write ``runs.ecsv``, ``runs.csv`` and ``runs.fits`` of a target, from the last stack of each label."""
+    """Write ``runs.ecsv``, ``runs.csv`` and ``runs.fits`` of a target, from the last stack of each label.
+
+    Raises
+    ------
+    RunsLeftOut
+        If every run is refused before it is read, and `Target.on_refused` is ``fail``.
+    """
     rows: dict[tuple[int, int], dict[str, Cell]] = {}
     for label, root in task.roots.items():
         with open_made(results / stack_file(task.target, label, root), "stack", root) as opened:
@@ -112,6 +119,8 @@ def write_run_table(results: Path, target: Target, task: TableTask, say: Callabl
     made_from = {"target": task.target, "inputs": dict(task.roots), "versions": {"table": versions.TABLE}}
     with certified(results / files_of(task)[-1], task.key, paths, made_from):
         write_table(folder / "runs", table)
+        if not task.roots:  # there is no export that could fail: the table stays, and is not certified
+            require_not_refused(target, [], task.refused)
     if len(table.colnames) > MAX_FITS_COLUMNS:
         say(f"{paths[2]}: the first {MAX_FITS_COLUMNS} of {len(table.colnames)} columns, FITS allows no more")
     used = [(obs_id, row) for (obs_id, _), row in rows.items() if row["status"] == "ok"]

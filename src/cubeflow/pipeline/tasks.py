@@ -109,6 +109,14 @@ class StackTask:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """A run that is left out before anything of it is read, and why."""
+
+    obs_id: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class ExportTask:
     """Final products of a label."""
 
@@ -118,14 +126,7 @@ class ExportTask:
     key: str  # of the products
     root: str  # key of the last stack
     runs: Mapping[str, str]  # key of the background of each unit, for those who ask why a result changed
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A run that is left out before anything of it is read, and why."""
-
-    obs_id: int
-    reason: str
+    refused: tuple[Refusal, ...] = ()  # runs that no stack knows, where one that is refused is a failure
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 
 from cubeflow.config import Config
 from cubeflow.errors import FailedError, MistakeError, RunsLeftOut
 from cubeflow.pipeline.export import export_label, significance_text
+from cubeflow.pipeline.memory import memory_message
 from cubeflow.pipeline.progress import Progress, progress_folder
 from cubeflow.pipeline.reduce import reduce_batch
 from cubeflow.pipeline.stack import open_made, stack_node
@@ -24,6 +25,7 @@ Say = Callable[[str], None]
 RunTask = ReduceTask | StackTask | ExportTask | TableTask  # what is done here; pictures and page are drawn by who shows
 # What is wrong with a target, a file or the machine, and no bug: it says nothing about the next task.
 FAILURES = (FailedError, MistakeError, OSError, MemoryError)
+MAX_NAMED = 20  # runs that are left out; all of them are in the run table
 
 
 def do_task(results: Path, target: Target, task: RunTask, say: Say) -> None:
@@ -56,7 +58,7 @@ def do_tasks(results: Path, targets: Mapping[str, Target], tasks: Iterable[RunTa
         try:
             do_task(results, targets[task.target], task, say)
         except FAILURES as error:
-            failed.append(str(error) or type(error).__name__)
+            failed.append(memory_message() if isinstance(error, MemoryError) else str(error))
             is_refusal &= isinstance(error, RunsLeftOut)
     if failed:
         raise (RunsLeftOut if is_refusal else FailedError)("\n".join(dict.fromkeys(failed)))
@@ -100,7 +102,8 @@ def finish(plan: Plan, say: Say) -> None:
                 say(f"{name}: {task.label}: {used}, {text}; {cube.parent}")
         table = plan.results / name / "runs.csv"
         if found.table is not None and table.is_file():
-            for line in table_lines(table, [task.label for task in found.export]):
+            named = {refusal.obs_id for refusal in found.refused}
+            for line in table_lines(table, [task.label for task in found.export], named):
                 say(f"{name}: {line}")
     if plan.store.left_out:
         say(f"files of the store that are left out: {len(plan.store.left_out)}; cubeflow check names them")
@@ -108,18 +111,32 @@ def finish(plan: Plan, say: Say) -> None:
         say(line)
 
 
-def table_lines(table: Path, labels: Sequence[str]) -> Iterator[str]:
-    """What is said of a run table (CSV): runs by status, counts of which no background knows anything, and notes."""
-    status: dict[str, str] = {}
+def table_lines(table: Path, labels: Sequence[str], named: Set[int] = frozenset()) -> Iterator[str]:
+    """What is said of a run table (CSV): runs left out, but those that the plan has `named`; how many; what is lost.
+
+    Raises
+    ------
+    FailedError
+        If it is no run table.
+    """
+    runs: dict[int, tuple[str, str]] = {}  # status and reason: a run is used if any of its pieces is
     unknown, noted = 0, Counter[str]()
-    with table.open(newline="") as lines:
-        for row in csv.DictReader(lines):  # a run is used if any of its pieces is
-            status[row["obs_id"]] = min(row["status"], status.get(row["obs_id"], "refused"), key=SEVERITY.index)
-            unknown += int(row.get("counts_without_acceptance") or 0)
-            noted.update(label for label in labels if row.get(f"{label}_note"))
-    found = Counter(status.values())
-    left_out = "".join(f", {count} {each}" for each, count in sorted(found.items()) if each != "ok")
-    yield f"{found['ok']} runs used{left_out}; see {table.with_suffix('.ecsv')}"
+    try:
+        with table.open(newline="") as lines:
+            for row in csv.DictReader(lines):
+                found, obs_id = (row["status"], row["reason"]), int(row["obs_id"])
+                runs[obs_id] = min(found, runs.get(obs_id, found), key=lambda each: SEVERITY.index(each[0]))
+                unknown += int(row.get("counts_without_acceptance") or 0)
+                noted.update(label for label in labels if row.get(f"{label}_note"))
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
+        raise FailedError(f"{table}: no run table ({error}); remove it, and it is made again") from error
+    left_out = [f"run {key}: {': '.join(said)}" for key, said in runs.items() if said[0] != "ok" and key not in named]
+    yield from left_out[:MAX_NAMED]
+    if len(left_out) > MAX_NAMED:
+        yield f"and {len(left_out) - MAX_NAMED} more runs that are left out"
+    counts = Counter(status for status, _ in runs.values())
+    others = "".join(f", {count} {status}" for status, count in sorted(counts.items()) if status != "ok")
+    yield f"{counts['ok']} runs used{others}; see {table.with_suffix('.ecsv')}"
     if unknown:
         yield f"{unknown} safe counts are left out (counts_without_acceptance): there the background response ends"
     for label, count in noted.items():

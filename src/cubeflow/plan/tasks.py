@@ -107,7 +107,8 @@ class TaskMaker:
         stack: list[StackTask] = []
         roots = {label: self.nodes(label, reduce, stack) for label in self.labels}
         runs = [keys for task in reduce for keys in task.units]
-        export = tuple(self.export_task(label, root, runs) for label, root in roots.items())
+        fatal = tuple(refusals) if self.target.on_refused == "fail" else ()
+        export = tuple(self.export_task(label, root, runs, fatal) for label, root in roots.items())
         table = self.table_task(roots, refusals)
         figures = tuple(self.figures_task(each, table) for each in export)
         return TargetTasks(reduce, tuple(stack), export, table, figures, tuple(refusals), unselected)
@@ -159,8 +160,8 @@ class TaskMaker:
 
         return key_of(make_tree([Branch(first, last) for first, last in ends], self.stack.fanout))
 
-    def export_task(self, label: str, root: str, units: Sequence[UnitKeys]) -> ExportTask:
-        """Final products of a label."""
+    def export_task(self, label: str, root: str, units: Sequence[UnitKeys], refused: tuple[Refusal, ...]) -> ExportTask:
+        """Final products of a label, which are not made if there are refused runs."""
         target, options = self.target, self.target.reduce
         content = {
             "target": target.name,
@@ -169,14 +170,17 @@ class TaskMaker:
             "geometries": [options.geometry, options.irf_geometry],
             "spectrum": options.spectrum,
             "on_refused": target.on_refused,
+            **({"refused": refused} if refused else {}),
         }
         key = make_key("export", versions.EXPORT, content, [root])
-        return ExportTask(target.name, label, key, root, {keys.unit.name: keys.backgrounds[label] for keys in units})
+        made_of = {keys.unit.name: keys.backgrounds[label] for keys in units}
+        return ExportTask(target.name, label, key, root, made_of, refused)
 
     def table_task(self, roots: Mapping[str, str], refused: Sequence[Refusal]) -> TableTask:
         """Run table."""
         # The order of the labels is that of the columns, and of the reasons.
         content = {"target": self.target.name, "labels": tuple(self.labels), "refused": tuple(refused)}
+        content |= {} if roots else {"on_refused": self.target.on_refused}
         key = make_key("table", versions.TABLE, content, roots)
         return TableTask(self.target.name, key, roots, tuple(refused))
 
