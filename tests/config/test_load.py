@@ -504,3 +504,29 @@ def test_targets_that_differ_in_capital_letters_alone():
     text = MINIMAL.replace("  crab:", "  Crab: {position: {lon: 1 deg, lat: 1 deg}, geometry: {width: 2 deg}}\n  crab:")
     with pytest.raises(ConfigError, match=r"targets.crab: expected names that differ by more than capital letters"):
         parse_config(text)
+
+
+def nested(levels: int) -> dict[str, object]:
+    made: dict[str, object] = {}
+    for _ in range(levels):
+        made = {"a": made}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (nested(5000), "overrides:a.a.a: expected at most 50 levels"),
+        ({"energy": {"edges": [nested(5000)]}}, "expected at most 50 levels"),
+        ({"energy": {"bins": 10**400}}, "overrides:energy.bins: expected a number of at most 64 digits"),
+        ({"simulate": {"seed": -(10**400)}}, "overrides:simulate.seed: expected a number of at most 64 digits"),
+        ({"irf_grid": {"pixel": "5e-324 deg"}}, "overrides:irf_grid.pixel: expected at least 1e-05 deg"),
+        ({"irf_grid": {"rad_max": "5e-324 deg"}}, "overrides:irf_grid.rad_max: expected at least 1e-05 deg"),
+        ({"irf_grid": {"pixel": "0 deg"}}, "overrides:irf_grid.pixel: expected a quantity above 0 deg"),
+    ],
+)
+def test_overrides_that_no_file_could_hold(tmp_path, overrides, expected):
+    """As from Python or another workflow: nested without end, numbers that no float holds, lengths of no size."""
+    (tmp_path / "c.yaml").write_text(MINIMAL)
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        load_config(tmp_path / "c.yaml", overrides)

@@ -219,6 +219,8 @@ def test_two_configurations_at_once_in_one_folder(template, tmp_path):
 def test_use_as_a_module(template, tmp_path):
     """The configuration that is given is used, and no other file."""
     fresh = template.fresh(tmp_path / "fresh")
+    (fresh.folder / "config").mkdir()
+    (fresh.folder / "config/config.yaml").write_text(yaml.safe_dump({**fresh.config, "results": "elsewhere"}))
     snakefile = Path(__file__).parents[2] / "workflow" / "Snakefile"
     (fresh.folder / "Snakefile").write_text(
         f"""
@@ -236,10 +238,22 @@ rule mine:
 """
     )
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--workflow-profile", "none"]
-    done = subprocess.run(command, cwd=fresh.folder, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+
+    def start(*arguments):
+        return subprocess.run([*command, *arguments], cwd=fresh.folder, timeout=300, check=False, **PIPES)
+
+    looked = start("-n")
+    assert looked.returncode == 0, looked.stdout[-3000:]
+    assert not fresh.results.exists()
+    with Lock(fresh.results, fresh.plan().config).held():
+        refused = start()
+        assert f"process {os.getpid()} on " in refused.stdout
+        assert refused.returncode == 1
+    done = start()
+    assert done.returncode == 0, done.stdout[-3000:]
     assert (fresh.folder / "done").exists()
     assert fresh.finals() == template.finals()
+    assert not (fresh.folder / "elsewhere").exists()
 
 
 def test_products_are_made_without_the_report(built):
@@ -300,11 +314,16 @@ def test_second_workflow_says_who_holds_the_lock(built):
     built.put([*RUNS, 100009])
     before, plan = inodes(built), built.plan()
     with Lock(built.results, plan.config).held():
-        output = built.snakemake(status=1)
-        assert f"process {os.getpid()} on " in output
-        assert "Traceback" not in output
+        for ways in ([], ["--delete-all-output"], ["--no-hooks"]):
+            output = built.snakemake(*ways, status=1)
+            assert f"process {os.getpid()} on " in output
+            assert "Traceback" not in output
         assert jobs(built.snakemake("-n"))["reduce"] >= 1
+        assert "Would delete" in built.snakemake("-n", "--delete-all-output")
     assert inodes(built) == before
+    assert jobs(built.snakemake("--no-hooks"))["reduce"] >= 1
+    built.snakemake("--delete-all-output")
+    assert inodes(built, "*/*/cube.h5") == {}
 
 
 @contextlib.contextmanager

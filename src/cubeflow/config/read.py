@@ -68,6 +68,10 @@ class Node:
 
 def make_node(value: Any, source: str, path: KeyPath = (), scalar: Callable[[str], object] = str) -> Node:
     """Node of plain values that have no lines; `scalar` reads their strings, and ConfigError names what it refuses."""
+    if len(path) > MAX_DEPTH:
+        raise ConfigError(Node(None, source, None, path[:3]).says(f"expected at most {MAX_DEPTH} levels"))
+    if type(value) is int and abs(value) >= 10**MAX_DIGITS:
+        raise ConfigError(Node(None, source, None, path).says(f"expected a number of at most {MAX_DIGITS} digits"))
     if isinstance(value, Mapping):
         value = {key: make_node(each, source, (*path, key), scalar) for key, each in value.items()}
     elif isinstance(value, list):

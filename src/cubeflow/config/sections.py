@@ -30,6 +30,7 @@ RESERVED_LABELS = frozenset(("obs", "stack"))
 MAX_LABEL = 40
 RESERVED_ENDINGS = (".ecsv", ".csv", ".fits", ".reg", ".json", ".html")
 RunId = Annotated[int, Setting(least=0)]
+Length = Annotated[float, Setting(above=0.0, least=1e-5, most=180.0)]  # what numbers of pixels are counted in
 Bins = Annotated[int, Setting(least=1, most=10_000)]
 Projection = Literal["TAN", "CAR", "AIT", "ZEA", "SIN", "STG", "ARC", "MOL", "SFL", "CEA", "MER", "PAR"]
 
@@ -131,7 +132,7 @@ class MapGeometry:
 
     width_deg: Annotated[tuple[float, float], Setting(above=0, most=360, alone=True)]
     """Widths along longitude and latitude; one value for both."""
-    pixel_deg: float = 0.02
+    pixel_deg: Length = 0.02
     """Pixel size."""
     frame: Literal["icrs", "galactic"] = "icrs"
     """Frame of the map."""
@@ -147,9 +148,9 @@ class MapGeometry:
 class IrfGrid:
     """Coarse grid of the PSF and energy-dispersion maps."""
 
-    pixel_deg: float = 0.2
+    pixel_deg: Length = 0.2
     """Pixel size."""
-    rad_max_deg: float = 0.66
+    rad_max_deg: Length = 0.66
     """Radius up to which the PSF is tabulated."""
     rad_bins: Bins = 66
     """Number of radial bins."""

@@ -30,11 +30,10 @@ from cubeflow.plan.run import finish, forget_other_plans
 
 Say = Callable[[str], None]
 Resource = Callable[..., int]
-# Options with which Snakemake must see all files as if none were there: what is made by force, or looked at as a whole.
-WHOLE = (
-    *("-[a-zA-Z]*[FfRSD]", "--force(all|run)?", "--(detailed-)?summary"),
-    *("--(rule|file)?graph", "--(d3)?dag", "--report"),
-)
+# Options with which Snakemake looks at all files, writes none of them, and must see all as if none were there.
+LOOKS = ("-[a-zA-Z]*[SD]", "--(detailed-)?summary", "--(rule|file)?graph", "--(d3)?dag", "--report")
+READS = (*LOOKS, "-[a-zA-Z]*n", "-l", "--dry-?r(un?)?", "--list.*", "--lint", "--unlock")
+WHOLE = (*LOOKS, "-[a-zA-Z]*[FfR]", "--force(all|run)?")
 ENVIRONMENT = "cubeflow"  # as environment.yml names it
 PLAN_VARIABLE = "CUBEFLOW_PLAN"  # names the file of the plan to the jobs of a workflow
 
@@ -104,12 +103,17 @@ class WorkflowPlan:
         about = {"target": target, "background": label, "map": kind}
         return report(path, caption=f"../report/{kind}.rst", category=target, subcategory=label, labels=about)
 
+    def hold(self) -> None:
+        """Take the lock, until the workflow or the process ends."""
+        if self._lock is not None:
+            self._lock.take()
+            atexit.register(self._lock.release)
+
     def begin(self, is_quiet: bool) -> None:
         """Take the lock and write the plan: the first job is about to start."""
-        if self.plan is None or self._lock is None:
+        if self.plan is None:
             return
-        self._lock.take()
-        atexit.register(self._lock.release)
+        self.hold()
         self.plan.sweep()
         self.plan.write()
         forget_other_plans(self.plan)
@@ -146,21 +150,27 @@ def plan_workflow(workflow: Any, config: Mapping[str, Any], say: Say) -> Workflo
     plan = make_plan(loaded, say, is_forced=_has_option(sys.argv, *WHOLE))
     say_planned(plan, say)
     require_runs(plan)
-    is_dry = _has_option(sys.argv, "-[a-zA-Z]*n", "--dry-?run")
+    only_looks = _has_option(sys.argv, *READS)
     # Snakemake sees that a file is there, and not that a product has another size than its certificate says.
     for path in plan.untrue_certificates():
         say(f"{path}: not true of the files that it names; they are made again")
-        if not is_dry:
+        if not only_looks:
             path.unlink(missing_ok=True)
     os.environ[PLAN_VARIABLE] = str(plan.path.absolute())
-    if is_module and not is_dry:
-        plan.write()  # Snakemake calls the hooks of the main workflow alone
-    return WorkflowPlan(str(loaded.results), str(plan.path), plan.jobs, plan, say, deployment)
+    made = WorkflowPlan(str(loaded.results), str(plan.path), plan.jobs, plan, say, deployment)
+    if only_looks:
+        return made
+    if is_module or _has_option(sys.argv, "--no-h(ooks?)?"):
+        made.begin(is_quiet=True)  # Snakemake calls the hooks of the main workflow alone, or none
+    elif _has_option(sys.argv, "--delete-a[a-z-]*"):
+        made.hold()  # it calls no hook before it removes what others may be at
+    return made
 
 
 def _has_option(arguments: Sequence[str], *patterns: str) -> bool:
     """Whether Snakemake was started with an option: when the Snakefile is read its settings are not known yet."""
-    return any(re.fullmatch(pattern, each) for each in arguments[1:] for pattern in patterns)
+    given = {each.partition("=")[0] for each in arguments[1:]}
+    return any(re.fullmatch(pattern, each) for each in given for pattern in patterns)
 
 
 def _allowed(arguments: Sequence[str]) -> list[str] | None:
