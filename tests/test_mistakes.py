@@ -237,3 +237,46 @@ def test_a_wrong_configuration_ends_at_once(folder):
     assert done.stderr == "c.yaml:17:energy.bims: unknown key; did you mean 'bins'?\n"
     assert done.stdout == ""
     assert after.children_user + after.children_system - before.children_user - before.children_system < 2.0
+
+
+@pytest.mark.parametrize("section", ["common", "target"])
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("observations.ids", [7, 100001], "not in the store: [7]"),
+        ("observations.where", "ZEN_PT < 6", "the observation index has no column 'ZEN_PT'"),
+        ("exclusion", "absent.reg", "absent.reg: expected a regular file, found none"),
+    ],
+)
+def test_what_only_the_files_show_is_told_at_the_line_of_its_key(cubeflow, folder, key, value, expected, section):
+    """As every other mistake, wherever the value of the target was written."""
+    text = changed(key if section == "common" else f"targets.crab.{key}", value)
+    (folder / "c.yaml").write_text(text)
+    (line,) = [n for n, each in enumerate(text.splitlines(), 1) if each.strip().startswith(f"{key.split('.')[-1]}:")]
+    status, said = cubeflow("plan", "-c", "c.yaml")
+    assert status == 2
+    assert f"c.yaml:{line}:targets.crab.{key}: {expected}" in said
+
+
+def test_later_file_is_the_one_that_is_named(cubeflow, folder):
+    (folder / "c.yaml").write_text(changed("memory", "4 GB"))
+    (folder / "more.yaml").write_text("memory: 4 GB\ndata:\n  store: nowhere\n")
+    for verb in ("plan", "run", "clean", "verify"):
+        status, said = cubeflow(verb, "-c", "c.yaml", "-c", "more.yaml")
+        assert status == 2
+        assert said.splitlines()[-1].startswith("more.yaml:3:data.store: nowhere: no such folder or file")
+
+
+@pytest.mark.parametrize("value", ["/no/such", None])
+@pytest.mark.parametrize("verb", [["plan", "-c"], ["check"]])
+def test_variable_of_a_folder_that_is_not_there_is_told(cubeflow, folder, monkeypatch, value, verb):
+    monkeypatch.delenv("CUBEFLOW_DATA", raising=False)
+    if value is not None:
+        monkeypatch.setenv("CUBEFLOW_DATA", value)
+    (folder / "c.yaml").write_text(changed("data.store", "${CUBEFLOW_DATA:-elsewhere}/hess"))
+    status, said = cubeflow(*verb, "c.yaml")
+    assert status == 2
+    assert f"c.yaml:2:data.store: {value or 'elsewhere'}/hess: no such folder" in said
+    assert f"CUBEFLOW_DATA is {value or 'not set, expected the folder of the data'}" in said
+    (folder / "c.yaml").write_text(changed("data.store", "nowhere"))
+    assert "CUBEFLOW_DATA" not in cubeflow(*verb, "c.yaml")[1]

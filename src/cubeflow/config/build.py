@@ -64,10 +64,13 @@ class Key:
 
 @cache
 def keys_of(section: type) -> dict[str, Key]:
-    """Keys of a section as a file writes them. One that tells which of several sections it is must be written."""
+    """Keys of a section as a file writes them. One that tells which of several sections it is must be written.
+
+    What does not count where sections are compared is no key.
+    """
     keys: dict[str, Key] = {}
     hints = get_type_hints(section, include_extras=True)
-    for field in dataclasses.fields(section):
+    for field in filter(lambda field: field.compare, dataclasses.fields(section)):
         setting = next((ENDINGS[ending] for ending in ENDINGS if field.name.endswith(ending)), Setting())
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         if default is dataclasses.MISSING or (not keys and _tag_of(section)):

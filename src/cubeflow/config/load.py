@@ -103,7 +103,7 @@ def _check(root: Node) -> Config:
         root = replace(root, value=content | {"targets": replace(targets, value=completed)})
         config = Builder(mistakes).value(Config, Setting(), root)
     if not mistakes:
-        return config
+        return replace(config, written=root)
     mistakes = list(dict.fromkeys(mistakes))
     more = [f"{root.source}: and {len(mistakes) - MAX_MESSAGES} more"] if len(mistakes) > MAX_MESSAGES else []
     raise ConfigError("\n".join(mistakes[:MAX_MESSAGES] + more))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
 from cubeflow.config.build import KeyMistake
+from cubeflow.config.read import Node
 from cubeflow.maps import Axis, energy_axis, log_edges, make_geometry, rad_axis
 from cubeflow.maps.sphere import Position
 from cubeflow.products.acceptance import AcceptanceOptions
@@ -303,6 +305,8 @@ class Config:
     """Go on without refused runs, or fail at the export, before which every run is done."""
     simulate: Simulate | None = None
     """The simulated store that is made where there is none; null for none."""
+    written: Node | None = field(default=None, compare=False, repr=False)
+    """All values as they were written, with their places; None for a configuration from no file."""
 
     def __post_init__(self) -> None:
         if set("{}") & set(str(self.results)):
@@ -310,3 +314,20 @@ class Config:
         for name in self.targets:
             if name.lower() in RESERVED_TARGETS or name.lower().endswith(RESERVED_ENDINGS):
                 raise KeyMistake(("targets", name), "expected another name; this is a file or folder of the results")
+
+    def places(self, message: str) -> str:
+        """Message ``key: what was expected`` with the file and line of its key in front, as far as they are known.
+
+        The key of a target begins with ``targets.<name>``, and may be written in the common sections. What
+        CUBEFLOW_DATA is, is said where the value was written with it.
+        """
+        key, _, text = message.partition(": ")
+        name = max((each for each in self.targets if key.startswith(f"targets.{each}.")), key=len, default=None)
+        keys = key.split(".") if name is None else ["targets", name, *key.removeprefix(f"targets.{name}.").split(".")]
+        if self.written is None or keys[0] not in ("data", "targets"):
+            return message
+        node = self.written.child(*keys)
+        if "CUBEFLOW_DATA" in repr(node.plain()):
+            value = os.environ.get("CUBEFLOW_DATA") or "not set, expected the folder of the data"
+            text += f"; CUBEFLOW_DATA is {value}"
+        return replace(node, path=tuple(keys)).says(text)

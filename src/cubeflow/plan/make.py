@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from cubeflow.config import Config
 from cubeflow.config.sections import Observations
-from cubeflow.dl3.entries import Store, StoreError, direction_of
+from cubeflow.dl3.entries import Store, direction_of
 from cubeflow.dl3.index import open_store
 from cubeflow.errors import MistakeError
 from cubeflow.maps.sphere import angular_distance_deg
@@ -159,23 +160,26 @@ def make_plan(config: Config, say: Say, is_forced: bool = False, reads_all: bool
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(20, "Not a directory", str(folder))
     cache = DigestCache.load(results / FOLDER / "digests.json", reads_all)
-    targets = {name: make_target(config, name, cache) for name in config.targets}
+    with _placing(config):
+        targets = {name: make_target(config, name, cache) for name in config.targets}
+        for name, target in targets.items():
+            check_memory(name, estimate(target), target, config.memory_mb)
     _look_at_energies(targets, say)
-    for name, target in targets.items():
-        check_memory(name, estimate(target), target, config.memory_mb)
     _simulate(config, say)
-    store = _open_store(config)
+    store = open_configured_store(config)
     for first in [*store.left_out, *store.problems][:1]:
         say(f"data.store: files that nobody reads: {len(store.problems)}; cubeflow check names them; {first}")
     if (results / "plan.json").is_file():
         say(f"{results}: holds results of the first edition, which are left alone; cubeflow clean lists them")
-    excluded = excluded_shares(targets, cache, say)
+    with _placing(config):
+        excluded = excluded_shares(targets, cache, say)
     n_labels = sum(len(target.backgrounds) for target in targets.values())
     tasks: dict[str, TargetTasks] = {}
     needs: dict[str, Estimate] = {}
     for name, target in targets.items():
         section = config.targets[name]
-        entries, refused, unselected = select_runs(store, section.observations, target.position_deg)
+        with _placing(config, f"targets.{name}."):
+            entries, refused, unselected = select_runs(store, section.observations, target.position_deg)
         maker = TaskMaker(target, cache, section.stack, n_labels)
         tasks[name] = maker.make(entries, refused, unselected)
         refusals = {refusal.obs_id for refusal in tasks[name].refused}
@@ -273,9 +277,16 @@ def _simulate(config: Config, say: Say) -> None:
     simulate_store(store, options)
 
 
-def _open_store(config: Config) -> Store:
-    """Open the store of a configuration; StoreError that names the key."""
+def open_configured_store(config: Config, roots: Sequence[str] = ()) -> Store:
+    """Open the store of a configuration, with further roots; StoreError that names the key and its place."""
+    with _placing(config, "data.store: "):
+        return open_store(config.data.source, [*config.data.roots, *roots])
+
+
+@contextmanager
+def _placing(config: Config, key: str = "") -> Iterator[None]:
+    """Tell mistakes, whose messages begin with their key after what is given of it, with the place of the key."""
     try:
-        return open_store(config.data.source, config.data.roots)
-    except StoreError as error:
-        raise StoreError(f"data.store: {error}") from error
+        yield
+    except MistakeError as error:
+        raise type(error)(config.places(f"{key}{error}")) from error

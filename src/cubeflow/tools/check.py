@@ -12,6 +12,7 @@ from cubeflow.dl3.quirks import QUIRKS
 from cubeflow.dl3.reader import ReadOptions, read_observation
 from cubeflow.errors import MistakeError
 from cubeflow.observation import RunRefused
+from cubeflow.plan.make import open_configured_store
 
 CONFIG_ENDINGS = (".yaml", ".yml")
 
@@ -39,7 +40,7 @@ def open_source(source: str, roots: Sequence[str] = ()) -> tuple[Store, ReadOpti
     if not source.endswith(CONFIG_ENDINGS):
         return open_store(source, roots), ReadOptions()
     config = load_config(source)
-    store = open_store(config.data.source, [*config.data.roots, *roots])
+    store = open_configured_store(config, roots)
     drop = all(target.observations.duplicates == "drop" for target in config.targets.values())
     return store, ReadOptions(duplicates="drop" if drop else "refuse")
 
