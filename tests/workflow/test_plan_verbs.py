@@ -275,3 +275,13 @@ def test_lock_is_free_when_its_holder_is_gone_and_between_configurations(tmp_pat
     first.release()
     with Lock(tmp_path, "a").held():
         pass
+
+
+def test_lock_that_a_user_leaves_can_be_taken_by_another_one_of_the_folder(tmp_path):
+    before = os.umask(0o022)
+    try:
+        with Lock(tmp_path, "a").held():
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / ".cubeflow/lock-a").stat().st_mode & 0o777 == 0o666

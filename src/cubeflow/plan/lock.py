@@ -10,7 +10,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +44,8 @@ class Lock:
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another workflow"
                 os.close(descriptor)
                 raise LockedError(f"{self.results}: {holder} is at work here; wait for it or end it") from None
+            with suppress(PermissionError):  # of another user, who lets all in that get into the folder, as this does
+                os.fchmod(descriptor, 0o666)
             os.ftruncate(descriptor, 0)
             since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
