@@ -211,7 +211,7 @@ def test_runs_with_a_note_are_told_at_the_end(tmp_path, config):
     config.write_text(json.dumps(content))
     plan, made, said = plan_of(config), [], []
     run_plan(plan, made.append)
-    note = "run 100003: narrow: no ring reaches threshold 0.01 in 100% of the safe pixels; the largest is used"
+    note = "run 100003: narrow: no ring reaches threshold 0.01 in 100% of the pixels; the largest is used"
     assert made.count(note) == 2  # targets
     finish(plan, said.append)
     assert "first: narrow: 1 runs with a note on their background; see column narrow_note" in said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +79,7 @@ OF_LABEL = {
     "excess": "ON counts less background in the disc about the target",
     "significance": "of the excess at the target, in sigma",
     "pixels_without_off": "safe pixels without OFF acceptance",
-    "ring_too_small": "part of the safe pixels in which no ring reaches the threshold, so that the largest is used",
+    "ring_too_small": "part of the usable pixels in which no ring reaches the threshold, so that the largest is used",
     "norm": "norm of the acceptance",
     "norm_err": "error of the norm",
     "tilt": "tilt of the acceptance, which is multiplied by norm (E / pivot)^-tilt",
@@ -129,7 +129,7 @@ def write_run_table(results: Path, target: Target, task: TableTask, say: Callabl
     _say_lost(target, [row for _, row in used], say)
 
 
-def _say_lost(target: Target, rows: Sequence[Mapping[str, Any]], say: Callable[[str], None]) -> None:
+def _say_lost(target: Target, rows: Sequence[Row], say: Callable[[str], None]) -> None:
     """Say how much the axes of energy lose of the runs that are used, if it is more than `MUCH`."""
     beyond = max((row["beyond_energy_true"] or 0.0 for row in rows), default=0.0)
     if beyond > MUCH:

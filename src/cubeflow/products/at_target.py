@@ -29,7 +29,9 @@ def disc_pixels(
     except NoOverlap:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
     offset, (x0, y0) = part.offset_deg(*target_deg), part.origin_in(geom)
-    rows, columns = np.nonzero(offset < radius_deg + geom.pixel_deg)
+    on_map = np.zeros(part.shape, bool)
+    on_map[max(0, -y0) : max(0, geom.ny - y0), max(0, -x0) : max(0, geom.nx - x0)] = True
+    rows, columns = np.nonzero(on_map & (offset < radius_deg + geom.pixel_deg))
     share = np.ones(rows.size)
     rim = np.flatnonzero(offset[rows, columns] > radius_deg - geom.pixel_deg)
     sub = (np.arange(SUB_PIXELS) + 0.5) / SUB_PIXELS - 0.5
