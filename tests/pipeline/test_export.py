@@ -139,7 +139,7 @@ def test_label_without_a_run_has_products_that_say_so(tmp_path):
     export_label(tmp_path, target, TASK, lines.append)
     assert lines[0] == "crab: label: no run is left of 1; run 7: refused: no EVENTS; see crab/runs.ecsv"
     folder = tmp_path / "crab/label"
-    assert holds(tmp_path / certificate_file("crab/label", KEY))
+    assert holds(tmp_path / certificate_file("crab/label", KEY), KEY)
     cube = read_artifact(folder / "cube.h5", kind="cube", key=KEY)
     about = cube.attributes
     assert (about["n_runs"], about["livetime_s"], about["counts"], about["background"]) == (0, 0.0, 0, None)

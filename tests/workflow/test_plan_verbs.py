@@ -178,9 +178,12 @@ def test_clean_leaves_what_others_wrote(inside, tmp_path):
     outside = contents(tmp_path / "outside")
     assert len(mine) == 22 + 5  # a copy of four products and their certificate
     stale = inside.results / "one/obs/100001/reduced-00000123456789ab.h5"
-    stale.write_bytes(next(inside.results.glob("one/obs/100001/reduced-*.h5")).read_bytes())
+    artifacts = inside.results.glob("one/obs/100001/reduced-*.h5")
+    stale.write_bytes(next(path for path in artifacts if path in before).read_bytes())
+    damaged = inside.results / "one/fov/cube.h5.corrupt"  # as it is when it was set aside
+    damaged.write_text("damaged")
     listed = json.loads(cubeflow("clean", "--json"))
-    assert listed["files"] == [str(stale.relative_to(inside.folder))]
+    assert listed["files"] == [str(path.relative_to(inside.folder)) for path in (damaged, stale)]
     assert {inside.folder / path for path in listed["left_alone"]} == set(mine)
     assert "left alone, not known as a file of cubeflow: results/one/obs/100001/linked\n" in said("clean", "--yes")
     after = contents(inside.results)

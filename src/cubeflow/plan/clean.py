@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from cubeflow.errors import MistakeError
-from cubeflow.pipeline.tasks import FOLDER, PICTURES, PRODUCTS
+from cubeflow.pipeline.tasks import FOLDER, PICTURES, PRODUCTS, REGIONS, TABLES
 from cubeflow.plan.lock import Lock
 from cubeflow.plan.make import Plan
 from cubeflow.regular import open_regular, read_regular
@@ -24,6 +24,8 @@ _ARTIFACTS = {
     "obs": re.compile(rf"(reduced|background-.+?)(-{_KEY})?\.h5(\.corrupt(\.\d+)?)?"),
     "stack": re.compile(rf"{_KEY}(-[0-9a-f]{{8}})?\.h5(\.corrupt(\.\d+)?)?"),
 }
+_SET_ASIDE = re.compile(r"\.corrupt(\.\d+)?$")
+_NAMES = {*PRODUCTS, *TABLES, *PICTURES, *REGIONS}
 _CLAIM = re.compile(rf"(made|figures)-({_KEY})\.json")
 
 
@@ -49,6 +51,8 @@ def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
                 yield path, is_abandoned(path)
             elif len(place) > 1 and place[0] in _ARTIFACTS:
                 yield path, _ARTIFACTS[place[0]].fullmatch(path.name) is not None and _is_artifact(path)
+            elif (name := _SET_ASIDE.sub("", path.name)) != path.name:
+                yield path, len(place) <= 2 and (name in _NAMES or _CLAIM.fullmatch(name) is not None)
             else:
                 is_product = len(place) == 2 and place[0] not in target.backgrounds
                 is_ours = is_product or (len(place) <= 2 and _CLAIM.fullmatch(path.name) is not None)
