@@ -95,7 +95,7 @@ def estimate(target: Target, entries: Sequence[RunEntry] = ()) -> Estimate:
     needs = {
         "reduce": (115, BYTES_PER_VOXEL * n.run + 16 * n.plane + 8 * labels * n.held + _reading_bytes(entries)),
         "stack": (110, 64 * n.plane + 13 * n.held + rows),
-        "export": (140, 8 * planes + min(8 * n.total, FITS_BYTES) + 4 * rows),
+        "export": (155, 8 * planes + min(8 * n.total, FITS_BYTES) + 4 * rows),
         "figures": (240, 8 * REPORT_PLANES * n.plane + rows),
         "report": (100, rows),
     }

@@ -98,15 +98,19 @@ def count_cut(
     They are lost between a threshold and the first whole bin; arguments as for `make_mask_safe`, which made `mask`.
     """
     pointing, energy = observation.pointing, mask.axis("energy")
-    offset = angular_distance_deg((events.ra_deg, events.dec_deg), (pointing.ra_deg, pointing.dec_deg))
-    lower, upper = _energy_range(observation, offset, energy, offset_max_deg, options, target_deg)
-    events = events.select((events.energy_tev >= lower) & (events.energy_tev < upper))
-    index, (ix, iy) = energy.index(events.energy_tev), mask.geom.pixel_index(events.ra_deg, events.dec_deg)
-    on_map = (index >= 0) & (ix >= 0)
-    index, ix, iy = index[on_map], ix[on_map], iy[on_map]
-    offset = mask.geom.offset_deg(pointing.ra_deg, pointing.dec_deg)[iy, ix]
-    in_field = (offset < offset_max_deg) & _is_covered(observation, offset)
-    return int(np.count_nonzero(in_field & ~mask.data[index, iy, ix]))
+
+    def cut(part: EventList) -> int:
+        offset = angular_distance_deg((part.ra_deg, part.dec_deg), (pointing.ra_deg, pointing.dec_deg))
+        lower, upper = _energy_range(observation, offset, energy, offset_max_deg, options, target_deg)
+        part = part.select((part.energy_tev >= lower) & (part.energy_tev < upper))
+        index, (ix, iy) = energy.index(part.energy_tev), mask.geom.pixel_index(part.ra_deg, part.dec_deg)
+        on_map = (index >= 0) & (ix >= 0)
+        index, ix, iy = index[on_map], ix[on_map], iy[on_map]
+        offset = mask.geom.offset_deg(pointing.ra_deg, pointing.dec_deg)[iy, ix]
+        in_field = (offset < offset_max_deg) & _is_covered(observation, offset)
+        return int(np.count_nonzero(in_field & ~mask.data[index, iy, ix]))
+
+    return sum(map(cut, events.blocks()))
 
 
 def _is_covered(observation: Observation, offset_deg: FloatArray) -> BoolArray:
