@@ -78,7 +78,7 @@ OF_LABEL = {
     "background": "background in the disc about the target",
     "excess": "ON counts less background in the disc about the target",
     "significance": "of the excess at the target, in sigma",
-    "pixels_without_off": "safe pixels without OFF acceptance",
+    "pixels_without_off": "usable pixels without OFF acceptance",
     "ring_too_small": "part of the usable pixels in which no ring reaches the threshold, so that the largest is used",
     "norm": "norm of the acceptance",
     "norm_err": "error of the norm",

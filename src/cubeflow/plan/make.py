@@ -167,7 +167,8 @@ def make_plan(config: Config, say: Say, is_forced: bool = False, reads_all: bool
     _look_at_energies(targets, say)
     _simulate(config, say)
     store = open_configured_store(config)
-    for first in [*store.left_out, *store.problems][:1]:
+    if store.problems:
+        first = (store.left_out or store.problems)[0]  # what may hold a run is told before what holds none
         say(f"data.store: files that nobody reads: {len(store.problems)}; cubeflow check names them; {first}")
     if (results / "plan.json").is_file():
         say(f"{results}: holds results of the first edition, which are left alone; cubeflow clean lists them")

@@ -25,7 +25,7 @@ from cubeflow.products.ring_background import RingOptions, make_map_ring_backgro
 from cubeflow.products.sky_model import make_model_counts
 from cubeflow.products.stack import RunStack, make_run_stack
 
-TOLD_SHARE = 0.02  # of safe pixels with too small a ring: above it a note says so
+TOLD_SHARE = 0.02  # of usable pixels with too small a ring: above it a note says so
 NORM_VALUES = ("norm", "norm_err", "tilt", "tilt_err", "pivot_tev")
 NORM_COLUMNS = ("energy_min_tev", "energy_max_tev", *NORM_VALUES, "counts", "acceptance", "flags")
 

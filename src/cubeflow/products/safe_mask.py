@@ -76,12 +76,12 @@ def make_mask_safe(
     """
     pointing = observation.pointing
     offset = geom.offset_deg(pointing.ra_deg, pointing.dec_deg)
-    lower, _ = _energy_range(observation, offset, energy, offset_max_deg, options, target_deg)
-    mask = _above(energy, np.reshape(lower, np.shape(lower) or (1, 1))) & _is_covered(observation, offset)
+    lower, upper = _energy_range(observation, offset, energy, offset_max_deg, options, target_deg)
+    edges = energy.edges_array[:, None, None]
+    mask = (edges[:-1] >= lower * (1 - EDGE_TOLERANCE)) & (edges[1:] <= upper * (1 + EDGE_TOLERANCE))
+    mask = mask & _is_covered(observation, offset)
     if "offset-max" in options.methods:
         mask &= offset < offset_max_deg
-    if "aeff-default" in options.methods:
-        mask &= bins_aeff_default(_response(observation, "aeff", "aeff-default"), energy)[:, None, None]
     return Cube(mask, "", geom, (energy,))
 
 
@@ -130,7 +130,10 @@ def _energy_range(
     options: SafeMaskOptions,
     target_deg: tuple[float, float] | None,
 ) -> tuple[float | FloatArray, float]:
-    """Lower threshold at offsets of shape (...), or one for all, and upper one, TeV."""
+    """Lower threshold at offsets of shape (...), or one for all, and upper one, TeV.
+
+    LO_THRES and HI_THRES that are missing or zero do not cut.
+    """
     pointing, lower, upper = observation.pointing, 0.0, float("inf")
     if "aeff-default" in options.methods:
         aeff = _response(observation, "aeff", "aeff-default")
@@ -148,18 +151,6 @@ def _energy_range(
         distance = angular_distance_deg((pointing.ra_deg, pointing.dec_deg), target_deg)
         lower = max(lower, float(threshold(np.atleast_1d(distance))[0]))
     return lower, upper
-
-
-def bins_aeff_default(aeff: EffectiveArea, energy: Axis) -> BoolArray:
-    """Bins inside LO_THRES to HI_THRES, shape (n_bins,); a threshold that is missing or zero does not cut."""
-    upper = aeff.hi_thres_tev or float("inf")
-    return _above(energy, aeff.lo_thres_tev or 0.0) & (energy.edges_array[1:] <= upper * (1 + EDGE_TOLERANCE))
-
-
-def _above(energy: Axis, threshold_tev: float | FloatArray) -> BoolArray:
-    """Bins whose lower edge is not below a threshold of shape (...); shape (n_bins, ...)."""
-    lower = energy.edges_array[:-1].reshape(-1, *(1,) * np.ndim(threshold_tev))
-    return lower >= np.asarray(threshold_tev) * (1 - EDGE_TOLERANCE)
 
 
 def _thresholds(observation: Observation, options: SafeMaskOptions) -> list[Callable[[FloatArray], FloatArray]]:
