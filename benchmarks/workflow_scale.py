@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cubeflow.config import load_config
-from cubeflow.pipeline.tasks import ReduceTask, StackTask, stack_file, unit_files
+from cubeflow.pipeline.tasks import ReduceTask, StackTask, files_of, stack_file
 from cubeflow.plan.make import Plan, make_plan
 from cubeflow.plan.run import do_task
 from cubeflow.simulate.store import SimulationOptions, simulate_run, write_index
@@ -81,7 +81,7 @@ def pretend(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
 def copy_batch(plan: Plan, task: ReduceTask, sums: Mapping[str, Artifact]) -> None:
     """Write the files of a batch like those of another, whose sums are given by label."""
-    for file in (file for keys in task.units for file in unit_files("one", keys)):
+    for file in files_of(task)[: -len(task.leaves)]:
         (plan.results / file).parent.mkdir(parents=True, exist_ok=True)
         (plan.results / file).touch()
     for label, key in task.leaves.items():

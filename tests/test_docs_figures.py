@@ -1,5 +1,6 @@
 """Pages that are made from recorded figures are what their text and figures give."""
 
+import ast
 import json
 import os
 import subprocess
@@ -20,6 +21,16 @@ def test_page_is_made_from_its_figures(name, monkeypatch):
     module = import_module(name)
     made = module.render(json.loads(module.FIGURES.read_text()))
     assert module.PAGE.read_text() == made, f"docs/{name}.md is not what benchmarks/{name}.py makes"
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_what_benchmarks_use_is_there(path):
+    """They run by hand, and seldom: a name that has moved would be found too late."""
+    imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    for node in imports:
+        if (node.module or "").startswith("cubeflow"):
+            missing = [each.name for each in node.names if not hasattr(import_module(node.module), each.name)]
+            assert missing == [], node.module
 
 
 def test_figures_of_the_validation_come_from_tests_that_exist():
