@@ -93,10 +93,10 @@ def estimate(target: Target, entries: Sequence[RunEntry] = ()) -> Estimate:
     per_energy = any(getattr(each, "per_energy", False) for each in target.backgrounds.values())
     planes, rows, labels = EXPORT_PLANES[per_energy] * n.plane, BYTES_PER_ROW * len(entries), len(target.backgrounds)
     needs = {
-        "reduce": (115, BYTES_PER_VOXEL * n.run + 16 * n.plane + 8 * labels * n.held + _reading_bytes(entries)),
+        "reduce": (125, BYTES_PER_VOXEL * n.run + 16 * n.plane + 8 * labels * n.held + _reading_bytes(entries)),
         "stack": (110, 64 * n.plane + 13 * n.held + rows),
-        "export": (155, 8 * planes + min(8 * n.total, FITS_BYTES) + 4 * rows),
-        "figures": (240, 8 * REPORT_PLANES * n.plane + rows),
+        "export": (175, 8 * planes + min(8 * n.total, FITS_BYTES) + 4 * rows),
+        "figures": (260, 8 * REPORT_PLANES * n.plane + rows),
         "report": (100, rows),
     }
     memory = {kind: int(base_mb + n_bytes / 2**20) for kind, (base_mb, n_bytes) in needs.items()}
