@@ -67,16 +67,20 @@ class EnergyDispersion:
         kernel : array, shape (k, r, ...)
             Rows sum to the probability of being reconstructed inside the energy range; zero outside the table.
         """
-        offset = np.ravel(np.asarray(offset_deg, dtype=float))
-        weights = self.offset.weights(offset).T  # (n_offset, p)
-        on_nodes, node_norm = self.node_kernels(energy_true_tev, energy_edges_tev)
+        energy_true = np.atleast_1d(np.asarray(energy_true_tev, dtype=float))
+        weights = self.offset.weights(np.ravel(np.asarray(offset_deg, dtype=float))).T  # (n_offset, p)
+        on_nodes, node_norm = self.node_kernels(energy_true, energy_edges_tev)
         kernel, norm = on_nodes @ weights, node_norm @ weights
-        beyond = np.any(weights < 0, axis=0)
-        if np.any(beyond):
-            density = self._on_nodes(np.atleast_1d(np.asarray(energy_true_tev, dtype=float))) @ weights[:, beyond]
-            np.maximum(density, 0.0, out=density)
-            kernel[..., beyond] = self._overlap(energy_true_tev, energy_edges_tev) @ density
-            norm[..., beyond] = np.diff(self.migra_edges) @ density
+        beyond = np.flatnonzero(np.any(weights < 0, axis=0))
+        if beyond.size:
+            nodes, overlap, widths = (
+                self._on_nodes(energy_true),
+                self._overlap(energy_true, energy_edges_tev),
+                np.diff(self.migra_edges),
+            )
+            for k in range(len(energy_true)):  # one by one, since the density at all of them is large
+                density = np.maximum(nodes[k] @ weights[:, beyond], 0.0)
+                kernel[k][:, beyond], norm[k, beyond] = overlap[k] @ density, widths @ density
         norm = norm[:, None, :]
         np.divide(kernel, norm, out=kernel, where=norm > 0)
         return kernel.reshape(*kernel.shape[:2], *np.shape(offset_deg))

@@ -91,6 +91,8 @@ class Psf3Gauss:
         for ampl, sigma in ((ampl_1, self.sigma_1), (self.ampl_2, self.sigma_2), (self.ampl_3, self.sigma_3)):
             width2 = np.square(cells.interpolate(sigma, valid & (sigma > 0)))
             height = np.where(width2 > 0, np.maximum(cells.interpolate(ampl, valid), 0.0), 0.0)
+            if not height.any():  # many files have one component only
+                continue
             norm += height * 2.0 * np.pi * width2
             width2 = np.where(width2 > 0, width2, 1.0)
             density += height[..., None] * np.exp(-0.5 * rad2 / width2[..., None])
