@@ -142,7 +142,7 @@ def undisturbed_workflow(bench):
 
 def snakemake(folder):
     """Start the workflow in a process group of its own."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "config.yaml"]
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "config.yaml", "--printshellcmds"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(
         command,

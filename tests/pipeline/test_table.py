@@ -198,7 +198,7 @@ def test_a_run_that_one_label_drops_is_good_for_another(tmp_path):
         for path in folder.glob(f"obs/*/background-{label}-*.h5"):
             assert read_artifact(path).attributes["status"] == status
     assert f"{folder / 'runs.ecsv'}: 3 runs, 3 of them ok" in lines
-    assert next(table_lines(folder / "runs.csv", [], {100001, 100002, 100003})).startswith("3 runs used; see ")
+    assert next(table_lines(folder / "runs.csv", [], {100001, 100002, 100003})).startswith("3 runs used")
 
 
 def test_runs_that_are_never_read_are_refused_for_every_label(results):

@@ -85,7 +85,7 @@ class Workflow:
 
     def start(self, *arguments: str, first_on_path: Path | None = None) -> subprocess.Popen[str]:
         """Start Snakemake; what it says goes to the file ``said``."""
-        command = [sys.executable, "-m", "snakemake", "--configfile", self.configfile, *arguments]
+        command = [sys.executable, "-m", "snakemake", "--configfile", self.configfile, "--printshellcmds", *arguments]
         with (self.folder / "said").open("w") as said:
             env = environment(first_on_path)
             return subprocess.Popen(command, cwd=self.folder, env=env, stdout=said, stderr=said, text=True)

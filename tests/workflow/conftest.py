@@ -112,10 +112,11 @@ class Project:
             run_plan(plan, lambda line: None)
         return plan
 
-    def snakemake(self, *arguments: str, status: int = 0) -> str:
-        """Run the workflow as a user does; give what it said."""
+    def snakemake(self, *arguments: str, status: int = 0, is_talkative: bool = True) -> str:
+        """Run the workflow as a user does; give what it said, and what Snakemake itself says if `is_talkative`."""
         self.write()
-        done = subprocess.run(self.command(*arguments), cwd=self.folder, env=environment(), **CAPTURED)
+        talk = ["--printshellcmds"] if is_talkative else []
+        done = subprocess.run(self.command(*arguments, *talk), cwd=self.folder, env=environment(), **CAPTURED)
         assert done.returncode == status, done.stdout[-4000:]
         return done.stdout
 

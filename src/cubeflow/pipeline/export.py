@@ -131,7 +131,7 @@ def _keywords(target: Target, task: ExportTask, totals: Stack, kinds: Set[bool])
 def significance_text(source: Mapping[str, float | None] | None) -> str:
     """What a cube has found at the target, in words; `source` is its attribute of that name."""
     if source is None:
-        return "no significance at the target"
+        return "no significance"
     if source["significance"] is None:
-        return "no significance at the target, where no bin is safe or there is no background"
-    return f"{source['significance']:.1f} sigma at the target"
+        return "no significance (no bin is safe, or there is no background)"
+    return f"{source['significance']:.1f} sigma"

@@ -87,24 +87,23 @@ class Watch:
 
 
 @contextmanager
-def showing(results: Path, total: int, say: Callable[[str], None]) -> Iterator[None]:
+def showing(results: Path, total: int, say: Callable[[str], None], look: Callable[[], None]) -> Iterator[None]:
     """Show how far all batches are, while the block runs: a live bar in a terminal, a line now and then elsewhere.
 
-    `total` is the number of runs that the jobs of the workflow go through; nothing is shown where it is 0.
+    `total` is the number of runs that the jobs of the workflow go through; nothing is shown of them where it is 0.
+    `look` is called every second, in a thread.
     """
-    if not total:
-        yield
-        return
     watch, ended = Watch(progress_folder(results)), Event()
     for path in watch.folder.glob("*"):  # told by earlier workflows
         path.unlink(missing_ok=True)
     with ExitStack() as shown:
-        show = shown.enter_context(_bar(total)) if sys.stderr.isatty() else lines(total, say)
+        show = shown.enter_context(_bar(total)) if total and sys.stderr.isatty() else lines(total, say)
 
         def follow() -> None:
             """Look until the end, and once more then."""
             while not ended.wait(LOOK_S):
                 show(watch.look())
+                look()
             show(watch.look())
 
         thread = Thread(target=follow, daemon=True)

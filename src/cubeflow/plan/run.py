@@ -12,7 +12,7 @@ from cubeflow.config import Config
 from cubeflow.errors import FailedError, MistakeError, RunsLeftOut
 from cubeflow.pipeline.export import export_label, significance_text
 from cubeflow.pipeline.memory import memory_message
-from cubeflow.pipeline.progress import Progress, progress_folder
+from cubeflow.pipeline.progress import Progress, duration, progress_folder
 from cubeflow.pipeline.reduce import reduce_batch
 from cubeflow.pipeline.stack import open_made, stack_node
 from cubeflow.pipeline.table import SEVERITY, write_run_table
@@ -89,30 +89,45 @@ def run_whole(config: Config, say: Say) -> Plan:
     return plan
 
 
-def finish(plan: Plan, say: Say) -> None:
-    """Say what a workflow has made, as far as it is there: who asked for a single file has no more."""
-    for name, found in plan.tasks.items():
-        for task in found.export:
-            cube = plan.results / name / task.label / "cube.h5"
-            if cube.is_file():
-                with open_made(cube, "cube") as opened:
-                    about = opened.artifact.attributes
-                text = significance_text(about["source"])
-                used = f"{about['n_runs']} runs, {about['livetime_s'] / 3600:.2f} h"
-                say(f"{name}: {task.label}: {used}, {text}; {cube.parent}")
-        table = plan.results / name / "runs.csv"
-        if found.table is not None and table.is_file():
-            named = {refusal.obs_id for refusal in found.refused}
-            for line in table_lines(table, [task.label for task in found.export], named):
-                say(f"{name}: {line}")
+def finish(plan: Plan, say: Say, told: Set[str] = frozenset()) -> None:
+    """Say what a workflow has made, but for targets already `told`; who asked for a single file has no more."""
+    for name in plan.tasks:
+        if name not in told:
+            for line in target_lines(plan, name):
+                say(line)
     if plan.store.left_out:
         say(f"files of the store that are left out: {len(plan.store.left_out)}; cubeflow check names them")
     for line in _what_next(plan):
         say(line)
 
 
+def target_lines(plan: Plan, name: str, after_s: float | None = None) -> Iterator[str]:
+    """What is said of a target, as far as it is there: what was left out, then what was found, in one line.
+
+    Raises
+    ------
+    FailedError
+        If its run table, or a cube, is none.
+    """
+    found, folder = plan.tasks[name], plan.results / name
+    labels, used, said, hours = [task.label for task in found.export], "", [], 0.0
+    table = folder / "runs.csv"
+    if found.table is not None and table.is_file():
+        *lines, used = table_lines(table, labels, {refusal.obs_id for refusal in found.refused})
+        yield from (f"{name}: {line}" for line in lines)
+    for cube in (folder / label / "cube.h5" for label in labels):
+        if cube.is_file():
+            with open_made(cube, "cube") as opened:
+                about = opened.artifact.attributes
+            said.append(f"{cube.parent.name} {significance_text(about['source'])}")
+            hours = max(hours, about["livetime_s"] / 3600)
+    parts = [*filter(None, [used]), *([f"{hours:.2f} h", f"at the target {', '.join(said)}"] if said else []), folder]
+    if len(parts) > 1:
+        yield f"{name}: {'; '.join(map(str, parts))}" + ("" if after_s is None else f" (after {duration(after_s)})")
+
+
 def table_lines(table: Path, labels: Sequence[str], named: Set[int] = frozenset()) -> Iterator[str]:
-    """What is said of a run table (CSV): runs left out, but those that the plan has `named`; how many; what is lost.
+    """What is said of a run table (CSV): runs left out, but those that the plan has `named`; what is lost; how many.
 
     Raises
     ------
@@ -133,18 +148,18 @@ def table_lines(table: Path, labels: Sequence[str], named: Set[int] = frozenset(
     left_out = [f"run {key}: {': '.join(said)}" for key, said in runs.items() if said[0] != "ok" and key not in named]
     yield from left_out[:MAX_NAMED]
     if len(left_out) > MAX_NAMED:
-        yield f"and {len(left_out) - MAX_NAMED} more runs that are left out"
-    counts = Counter(status for status, _ in runs.values())
-    others = "".join(f", {count} {status}" for status, count in sorted(counts.items()) if status != "ok")
-    yield f"{counts['ok']} runs used{others}; see {table.with_suffix('.ecsv')}"
+        yield f"and {len(left_out) - MAX_NAMED} more runs that are left out; see {table}"
     if unknown:
         yield f"{unknown} safe counts are left out (counts_without_acceptance): there the background response ends"
     for label, count in noted.items():
-        yield f"{label}: {count} runs with a note on their background; see column {label}_note"
+        yield f"{label}: {count} runs with a note on their background; see column {label}_note of {table}"
+    counts = Counter(status for status, _ in runs.values())
+    others = "".join(f", {count} {status}" for status, count in sorted(counts.items()) if status != "ok")
+    yield f"{counts['ok']} runs used{others}"
 
 
 def _what_next(plan: Plan) -> list[str]:
-    """Where the report lies, and the lines that load the first of the cubes."""
+    """Where the report lies, and lines of Python that load the first of the cubes, as arrays and by gammapy."""
     report, lines = plan.results / "report.html", []
     if plan.report is not None and plan.is_made(plan.report):
         lines.append(f"report: {report}")
@@ -152,12 +167,8 @@ def _what_next(plan: Plan) -> list[str]:
     for task in [task for task in tasks if plan.is_made(task)][:1]:
         folder = plan.results / task.target / task.label
         lines += [
-            "load it with gammapy:",
-            "    from gammapy.datasets import Datasets",
-            f"    dataset = Datasets.read({str(folder / 'datasets.yaml')!r}, lazy=False)[0]",
-            "or as plain arrays:",
-            "    import cubeflow",
-            f"    cube = cubeflow.load({str(folder / 'cube.h5')!r})",
+            f"import cubeflow; cube = cubeflow.load({str(folder / 'cube.h5')!r})",
+            f"from gammapy.datasets import Datasets; (dataset,) = Datasets.read({str(folder / 'datasets.yaml')!r})",
         ]
     return lines
 

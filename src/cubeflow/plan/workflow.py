@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from cubeflow.config import load_from_command_line
-from cubeflow.errors import MistakeError
+from cubeflow.errors import FailedError, MistakeError
 from cubeflow.pipeline.progress import showing
-from cubeflow.pipeline.tasks import FOLDER, PICTURES
+from cubeflow.pipeline.tasks import FOLDER, PICTURES, Task
 from cubeflow.plan.estimate import ask_memory_mb, ask_minutes
 from cubeflow.plan.jobs import Job, read_jobs
 from cubeflow.plan.lock import Lock
@@ -26,7 +28,7 @@ from cubeflow.plan.make import (
     require_runs,
     say_planned,
 )
-from cubeflow.plan.run import finish, forget_other_plans
+from cubeflow.plan.run import finish, forget_other_plans, target_lines
 
 Say = Callable[[str], None]
 Resource = Callable[..., int]
@@ -34,6 +36,8 @@ Resource = Callable[..., int]
 LOOKS = ("-[a-zA-Z]*[SD]", "--(detailed-)?summary", "--(rule|file)?graph", "--(d3)?dag", "--report")
 READS = (*LOOKS, "-[a-zA-Z]*n", "-l", "--dry-?r(un?)?", "--list.*", "--lint", "--unlock")
 WHOLE = (*LOOKS, "-[a-zA-Z]*[FfR]", "--force(all|run)?")
+TALKS = (*READS, "-p", "--printshellcmds", "--verbose", "--debug-dag")  # ask for what Snakemake itself says
+NOTHING = "Nothing to be done"
 ENVIRONMENT = "cubeflow"  # as environment.yml names it
 PLAN_VARIABLE = "CUBEFLOW_PLAN"  # names the file of the plan to the jobs of a workflow
 
@@ -53,6 +57,7 @@ class WorkflowPlan:
         self.nodes = {job.outputs[0]: job for job in self.jobs("stack")}
         self._lock = None if self.plan is None else Lock(self.plan.results, self.plan.config)
         self._shown = ExitStack()
+        self._told: set[str] = set()  # targets
 
     def files(self, *kinds: str) -> list[str]:
         """Files that all tasks of some kinds make; none in a cluster job."""
@@ -119,7 +124,9 @@ class WorkflowPlan:
         forget_other_plans(self.plan)
         n_units = sum(len(task.units) for task in self.plan.needed if task.kind == "reduce")
         if not is_quiet:
-            self._shown.enter_context(showing(Path(self.results), n_units, self.say))
+            start = time.monotonic()
+            look = lambda: self._tell_finished(time.monotonic() - start)  # noqa: E731
+            self._shown.enter_context(showing(Path(self.results), n_units, self.say, look))
 
     def end(self, is_done: bool) -> None:
         """Give the lock back, and say what was made."""
@@ -127,7 +134,18 @@ class WorkflowPlan:
         if self._lock is not None:
             self._lock.release()
         if is_done and self.plan is not None:
-            finish(self.plan, self.say)
+            finish(self.plan, self.say, self._told)
+
+    def _tell_finished(self, after_s: float) -> None:
+        """Say of each target what was found, as soon as its products are there."""
+        assert self.plan is not None
+        for name, found in self.plan.tasks.items():
+            tasks: list[Task] = [*found.export, *([found.table] if found.table else [])]
+            if name not in self._told and tasks and all(map(self.plan.is_made, tasks)):
+                with suppress(FailedError, OSError):  # is said at the end, by who can fail
+                    for line in [*target_lines(self.plan, name, after_s)]:
+                        self.say(line)
+                    self._told.add(name)
 
 
 def plan_workflow(workflow: Any, config: Mapping[str, Any], say: Say) -> WorkflowPlan:
@@ -156,6 +174,10 @@ def plan_workflow(workflow: Any, config: Mapping[str, Any], say: Say) -> Workflo
         say(f"{path}: not true of the files that it names; they are made again")
         if not only_looks:
             path.unlink(missing_ok=True)
+    if not _has_option(sys.argv, *TALKS):
+        _quieten(say)
+    if not plan.needed and not only_looks:
+        finish(plan, say)
     os.environ[PLAN_VARIABLE] = str(plan.path.absolute())
     made = WorkflowPlan(str(loaded.results), str(plan.path), plan.jobs, plan, say, deployment)
     if only_looks:
@@ -165,6 +187,33 @@ def plan_workflow(workflow: Any, config: Mapping[str, Any], say: Say) -> Workflo
     elif _has_option(sys.argv, "--delete-a[a-z-]*"):
         made.hold()  # it calls no hook before it removes what others may be at
     return made
+
+
+def _quieten(say: Say) -> None:
+    """Show of what Snakemake says warnings, errors, and that there is nothing to do; its log file has all.
+
+    Of a job that failed the last line of its log is said, which tells why; once, however many attempts there are.
+    """
+    told: set[str] = set()
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if getattr(record, "event", None) == "job_error":
+            log = next(iter(getattr(record, "log", None) or ()), None)
+            lines = Path(log).read_text(errors="replace").split("\n") if log and Path(log).is_file() else []
+            why = next((line for line in reversed(lines) if line.strip()), "it left no word")
+            line = f"job {getattr(record, 'rule_name', '')} failed: {why}; see {log}"
+            if line not in told:
+                say(line)
+            told.add(line)
+            return False
+        is_said_above = "CalledProcessError" in text or text.startswith("Warning: the following output files")
+        return NOTHING in text or (record.levelno >= logging.WARNING and not is_said_above)
+
+    for name in ("snakemake.logging", "snakemake"):
+        for handler in logging.getLogger(name).handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(is_shown)
 
 
 def _has_option(arguments: Sequence[str], *patterns: str) -> bool:
