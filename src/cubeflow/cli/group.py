@@ -7,8 +7,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from inspect import cleandoc
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -22,17 +23,27 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 QUIET = "cubeflow.quiet"
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
-CONFIGFILE = click.option(
-    "--configfile",
-    "-c",
-    "configfiles",
-    type=NEW_FILE,
-    multiple=True,
-    default=(Path("config/config.yaml"),),
-    show_default=True,
-    help="Configuration; given more than once, later ones override earlier ones.",
-)
+CONFIG = Path("config/config.yaml")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def takes_configuration(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb its `configfiles`, as arguments or with ``-c`` as Snakemake has them."""
+
+    @click.argument("config", nargs=-1, type=NEW_FILE)
+    @click.option(
+        "--configfile",
+        "-c",
+        "configfiles",
+        type=NEW_FILE,
+        multiple=True,
+        help=f"Configuration, as CONFIG; later ones override earlier ones.  [default: {CONFIG}]",
+    )
+    @wraps(verb)
+    def started(config: tuple[Path, ...], configfiles: tuple[Path, ...], **others: object) -> None:
+        verb(configfiles=(*config, *configfiles) or (CONFIG,), **others)
+
+    return started
 
 
 def say(line: str) -> None:

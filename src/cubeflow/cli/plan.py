@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cubeflow.cli.group import CONFIGFILE, JSON, print_json, say
+from cubeflow.cli.group import JSON, print_json, say, takes_configuration
 from cubeflow.errors import FailedError, RunsLeftOut
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@CONFIGFILE
+@takes_configuration
 @click.option("--verify", is_flag=True, help="Read all inputs, also those that seem to be as they were.")
 @JSON
 def plan(configfiles: tuple[Path, ...], verify: bool, as_json: bool) -> None:
@@ -25,7 +25,7 @@ def plan(configfiles: tuple[Path, ...], verify: bool, as_json: bool) -> None:
 
     Exit status 3 if runs are known to be refused and ``on_refused`` is ``fail``.
 
-    Example: cubeflow plan -c config/hess-crab.yaml
+    Example: cubeflow plan config/hess-crab.yaml
     """
     from cubeflow.config import load_config
     from cubeflow.plan.make import make_plan, require_runs
@@ -65,14 +65,14 @@ def show_summary(summary: Summary) -> None:
 
 
 @click.command()
-@CONFIGFILE
+@takes_configuration
 def run(configfiles: tuple[Path, ...]) -> None:
     """Do everything in this process: reduce, stack, export, run table. Makes what is missing, on one core.
 
     For a few runs on a workstation, where starting processes is most of the work; Snakemake does the same on
     many cores or a cluster, and makes the report. What one has made the other finds in place.
 
-    Example: cubeflow run -c config/hess-crab.yaml
+    Example: cubeflow run config/hess-crab.yaml
     """
     from cubeflow.config import load_config
     from cubeflow.plan.lock import Lock
@@ -90,7 +90,7 @@ def run(configfiles: tuple[Path, ...]) -> None:
 
 
 @click.command()
-@CONFIGFILE
+@takes_configuration
 @click.option("--yes", is_flag=True, help="Remove them.")
 @JSON
 def clean(configfiles: tuple[Path, ...], yes: bool, as_json: bool) -> None:
@@ -99,7 +99,7 @@ def clean(configfiles: tuple[Path, ...], yes: bool, as_json: bool) -> None:
     Only what cubeflow wrote for the targets of the configuration, by name and content, is removed, and without --yes
     nothing; other files there are named. No link is followed, and where inputs lie nothing is removed.
 
-    Example: cubeflow clean -c config/hess-crab.yaml --yes
+    Example: cubeflow clean config/hess-crab.yaml --yes
     """
     from cubeflow.config import load_config
     from cubeflow.plan.clean import clean_results
@@ -121,7 +121,7 @@ def clean(configfiles: tuple[Path, ...], yes: bool, as_json: bool) -> None:
 
 
 @click.command()
-@CONFIGFILE
+@takes_configuration
 @click.option("--set-aside", "sets_aside", is_flag=True, help="Rename what is damaged, so that it is made again.")
 @JSON
 def verify(configfiles: tuple[Path, ...], sets_aside: bool, as_json: bool) -> None:
@@ -131,7 +131,7 @@ def verify(configfiles: tuple[Path, ...], sets_aside: bool, as_json: bool) -> No
     plan needs are named, too. Exit status 1 if anything is damaged. Without --set-aside nothing is changed; with it the
     next start (of Snakemake or cubeflow run) makes again what is damaged.
 
-    Example: cubeflow verify -c config/hess-crab.yaml --set-aside
+    Example: cubeflow verify config/hess-crab.yaml --set-aside
     """
     from cubeflow.config import load_config
     from cubeflow.plan.make import make_plan, require_runs, say_planned

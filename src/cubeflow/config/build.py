@@ -37,7 +37,7 @@ FORMER = {"form": "no longer a key; expected keep: all, or keep: none to leave t
 _QUANTITY = re.compile(
     r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-zµ][A-Za-z0-9µ ^*/.()-]{0,39})", re.ASCII
 )
-_VARIABLE = re.compile(r"\$\{([^}:]*)(?::-([^}]*))?\}")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)(?::-([^}]*))?\}|([A-Za-z_]\w*))")
 _EXAMPLES = {"deg": "0.5 deg", "TeV": "1 TeV", "s": "28 min", "MB": "16 GB", "m-2 s-1 TeV-1": "3.45e-11 cm-2 s-1 TeV-1"}
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 _WORDS |= {tuple: "a list", dict: "keys and values"}
@@ -191,20 +191,19 @@ def parse_time(value: object) -> float:
 
 
 def parse_path(text: object) -> Path:
-    """Path in which ``${CUBEFLOW_DATA}`` or ``${CUBEFLOW_DATA:-default}`` is replaced; no other variable."""
+    """Path in which a first ``~/``, ``$NAME``, ``${NAME}`` and ``${NAME:-default}`` are replaced, as a shell does."""
 
     def value(match: re.Match[str]) -> str:
-        if match[1] != "CUBEFLOW_DATA":
-            raise ValueError(f"expected no variable but ${{CUBEFLOW_DATA}}, got {match[0]}")
-        found = os.environ.get("CUBEFLOW_DATA") or match[2]
+        name = match[1] or match[3]
+        found = os.environ.get(name) or match[2]
         if not found:
-            raise ValueError("CUBEFLOW_DATA is not set; set it to the folder of the data or write a path")
+            raise ValueError(f"{name} is not set; set it or write a path")
         return found
 
     path = _VARIABLE.sub(value, text) if isinstance(text, str) else ""
     if not path.strip() or any(ord(letter) < 32 for letter in path):
         raise WrongKind(text, "a path")
-    return Path(path)
+    return Path(path).expanduser() if path.startswith("~/") else Path(path)
 
 
 @dataclasses.dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -318,8 +319,8 @@ class Config:
     def places(self, message: str) -> str:
         """Message ``key: what was expected`` with the file and line of its key in front, as far as they are known.
 
-        The key of a target begins with ``targets.<name>``, and may be written in the common sections. What
-        CUBEFLOW_DATA is, is said where the value was written with it.
+        The key of a target begins with ``targets.<name>``, and may be written in the common sections. What a variable
+        is, is said where the value was written with it.
         """
         key, _, text = message.partition(": ")
         name = max((each for each in self.targets if key.startswith(f"targets.{each}.")), key=len, default=None)
@@ -327,7 +328,6 @@ class Config:
         if self.written is None or keys[0] not in ("data", "targets"):
             return message
         node = self.written.child(*keys)
-        if "CUBEFLOW_DATA" in repr(node.plain()):
-            value = os.environ.get("CUBEFLOW_DATA") or "not set, expected the folder of the data"
-            text += f"; CUBEFLOW_DATA is {value}"
+        for name in sorted(set(re.findall(r"\$\{?(\w+)", repr(node.plain())))):
+            text += f"; {name} is {os.environ.get(name) or 'not set'}"
         return replace(node, path=tuple(keys)).says(text)
