@@ -71,7 +71,7 @@ $(VENV)/.python:
 	"$$python" -m venv --clear $(VENV)
 	@touch $@
 
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+INSTALL = @echo "Installing into $(VENV) (about a minute)"; $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/.python
 	$(INSTALL) .

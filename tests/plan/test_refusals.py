@@ -5,7 +5,8 @@ import json
 import pytest
 
 from cubeflow.config import load_config
-from cubeflow.plan.make import make_plan
+from cubeflow.pipeline.tasks import Refusal
+from cubeflow.plan.make import make_plan, refusal_lines
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 
 
@@ -34,3 +35,12 @@ def test_a_missing_run_is_named_where_its_pointing_belongs(tmp_path, within, far
     plan = make_plan(load_config(tmp_path / "config.yaml"), lambda line: None)
     named = {name: [refusal.obs_id for refusal in found.refused] for name, found in plan.tasks.items()}
     assert named == {"near": [100002], "far": far}
+
+
+def test_runs_refused_for_the_same_reason_are_one_line():
+    missing = [Refusal(obs_id, f"store/obs_{obs_id}.fits.gz: No such file") for obs_id in (7, 5, 4, 4, 9, 3)]
+    other = Refusal(6, "store/obs_6.fits.gz: truncated gzip file")
+    assert refusal_lines([*missing, other]) == [
+        "runs 3-5, 7, 9: refused: store/obs_*.fits.gz: No such file",
+        "run 6: refused: store/obs_6.fits.gz: truncated gzip file",
+    ]

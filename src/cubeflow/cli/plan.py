@@ -46,9 +46,11 @@ def plan(configfiles: tuple[Path, ...], verify: bool, as_json: bool) -> None:
 
 def show_summary(summary: Summary) -> None:
     """Print what a plan means, refused runs first."""
+    from cubeflow.plan.make import refusal_lines
+
     for name, target in summary.targets.items():
-        for refusal in target.refused:
-            click.echo(f"{name}: run {refusal.obs_id}: refused: {refusal.reason}")
+        for line in refusal_lines(target.refused):
+            click.echo(f"{name}: {line}")
     for name, target in summary.targets.items():
         left_out = f"{len(target.refused)} refused, {target.unselected} not asked for"
         click.echo(

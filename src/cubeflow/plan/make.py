@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from cubeflow.config import Config
 from cubeflow.config.sections import Observations
@@ -20,6 +22,7 @@ from cubeflow.pipeline.progress import progress_folder
 from cubeflow.pipeline.tasks import (
     FOLDER,
     ReduceTask,
+    Refusal,
     ReportTask,
     StackTask,
     Target,
@@ -216,8 +219,22 @@ def say_planned(plan: Plan, say: Say) -> None:
     """Say how many runs each target has, and what is left out before any job starts."""
     for name, found in plan.tasks.items():
         say(f"{name}: {found.n_runs} runs in {len(found.reduce)} batches, {len(found.refused)} refused")
-        for refusal in found.refused:
-            say(f"{name}: run {refusal.obs_id}: refused: {refusal.reason}")
+        for line in refusal_lines(found.refused):
+            say(f"{name}: {line}")
+
+
+def refusal_lines(refused: Iterable[Refusal]) -> list[str]:
+    """A line for each reason with its runs, as ranges; a reason that names its run has ``*`` there for several."""
+    runs: dict[str, list[Refusal]] = {}
+    for refusal in refused:
+        runs.setdefault(refusal.reason.replace(str(refusal.obs_id), "*"), []).append(refusal)
+    lines = []
+    for reason, alike in runs.items():
+        ids = np.unique([refusal.obs_id for refusal in alike])
+        parts = np.split(ids, np.flatnonzero(np.diff(ids) > 1) + 1)
+        spans = ", ".join(f"{part[0]}" if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
+        lines.append(f"runs {spans}: refused: {reason}" if len(ids) > 1 else f"run {spans}: refused: {alike[0].reason}")
+    return lines
 
 
 def require_runs(plan: Plan) -> None:
