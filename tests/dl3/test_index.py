@@ -10,8 +10,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from astropy import units as u
+from astropy.table import Table
 
 from cubeflow.dl3 import reader
+from cubeflow.dl3.entries import direction_of
 from cubeflow.dl3.files import read_content
 from cubeflow.dl3.index import StoreError, open_store
 from cubeflow.dl3.reader import read_observation
@@ -393,3 +396,27 @@ def test_all_runs_in_one_file_are_read_once(stores, tmp_path, monkeypatch, n_run
         expected = read_observation(open_store(path).runs[0])
         for name in ("energy_tev", "ra_deg", "dec_deg", "time_s"):
             np.testing.assert_array_equal(getattr(observation.events, name), getattr(expected.events, name))
+
+
+@pytest.mark.parametrize("unit", ["rad", "arcmin", "deg", None])
+def test_pointings_of_the_index_in_any_unit(stores, tmp_path, rows, unit):
+    """Runs are selected by them: radians taken for degrees would leave all of them out."""
+    stores.write_index(tmp_path, rows)
+    (path,) = tmp_path.glob("obs-index*")
+    table = Table.read(path, hdu=1)
+    for name in ("RA_PNT", "DEC_PNT"):
+        table[name] = (np.asarray(table[name]) * u.deg).to(unit or "deg")
+        table[name].unit = unit
+    table.write(path, overwrite=True)
+    for run in open_store(tmp_path).runs:
+        assert direction_of(run.obs_info) == pytest.approx((83.6, 22.5), abs=1e-5)
+
+
+def test_a_pointing_in_a_unit_of_no_angle_is_no_pointing(stores, tmp_path, rows):
+    """It is taken from EVENTS, as one that is absent."""
+    stores.write_index(tmp_path, rows)
+    (path,) = tmp_path.glob("obs-index*")
+    table = Table.read(path, hdu=1)
+    table["RA_PNT"].unit = "m"
+    table.write(path, overwrite=True)
+    assert direction_of(open_store(tmp_path).runs[0].obs_info) is None

@@ -31,8 +31,11 @@ def test_utc_and_tt_headers_of_one_instant_agree():
 
 
 def test_time_zero_and_unit():
+    """Both keys that move the zero are in TIMEUNIT (OGIP 93-003; FITS 4.0, 9.4.1)."""
     frame = read_time_frame({**HESS, "TIMEZERO": 5.0, "TIMEUNIT": "d"}, "x", Notes())
-    assert (frame.offset_s, frame.unit) == (pytest.approx(69.184, abs=1e-6), "d")
+    assert (frame.offset_s, frame.unit) == (pytest.approx(64.184 + 5 * 86400, abs=1e-6), "d")
+    frame = read_time_frame({**HESS, "TIMEZERO": 5.0, "TIMEOFFS": 2500.0, "TIMEUNIT": "ms"}, "x", Notes())
+    assert frame.offset_s == pytest.approx(64.184 + 2.505, abs=1e-6)
 
 
 @pytest.mark.parametrize("key", ["MJDREFI", "MJDREFF", "TIMESYS"])

@@ -229,3 +229,63 @@ def test_fault_22_ontime_against_intervals_is_reported(bench, accepts):
 def test_fault_23_pointing_and_identity(bench, rejects, header, words):
     bench.header("EVENTS", **header)
     rejects("EVENTS", words)
+
+
+@pytest.mark.parametrize(("hdu", "columns"), [("EVENTS", ["TIME"]), ("GTI", ["START"]), ("GTI", ["STOP"])])
+def test_times_in_single_precision(bench, rejects, hdu, columns):
+    """In steps of 8 s ten years after the zero: events left the good time, and a livetime grew by 0.7 %."""
+    bench.edit(lambda hdus: in_single_precision(hdus, hdu, columns, 0.0))
+    rejects(f"file[{hdu}]: column {columns[0]}: single precision, in steps of 8 s; expected double precision")
+
+
+def test_times_in_single_precision_from_a_near_zero(bench, accepts):
+    """Seconds of the run itself have steps of a twentieth of a millisecond."""
+    with fits.open(bench.file()) as hdus:
+        zero_s = float(np.floor(hdus["GTI"].data["START"][0]))
+
+    def shift(hdus):
+        for hdu, columns in (("EVENTS", ["TIME"]), ("GTI", ["START", "STOP"])):
+            in_single_precision(hdus, hdu, columns, zero_s)
+            hdus[hdu].header["TIMEZERO"] = zero_s
+
+    bench.edit(shift)
+    assert float(accepts()["livetime"]) == pytest.approx(507.6, abs=1e-3)
+
+
+def in_single_precision(hdus, hdu, names, zero_s):
+    old = hdus[hdu]
+    columns = [
+        fits.Column(c.name, "E", unit=c.unit, array=old.data[c.name] - zero_s)
+        if c.name in names
+        else fits.Column(c.name, c.format, unit=c.unit, array=old.data[c.name])
+        for c in old.columns
+    ]
+    header = old.header.copy()
+    for number, column in enumerate(old.columns, start=1):
+        if column.name in names:
+            del header[f"TFORM{number}"]
+    hdus[hdu] = fits.BinTableHDU.from_columns(columns, header=header, name=hdu)
+
+
+@pytest.mark.parametrize("header", [{"RADESYS": "FK5"}, {"RADESYS": None}])
+def test_directions_of_another_equinox(bench, rejects, header):
+    """Precession of fifty years is 0.7 deg."""
+    bench.header("EVENTS", EQUINOX=1950.0, **header)
+    rejects("file[EVENTS]: EQUINOX = 1950.0, expected 2000")
+
+
+@pytest.mark.parametrize("equinox", [2000, "J2000", "J2000.0", "", None])
+def test_the_equinox_however_it_is_written(bench, accepts, equinox):
+    bench.header("EVENTS", RADESYS="FK5", EQUINOX=equinox)
+    accepts()
+
+
+def test_a_copy_of_a_run_under_another_id_is_said(bench):
+    """Its events would count twice; all that tells is that no two runs share times, pointing and number of events."""
+    assert "a copy" not in bench.cubeflow("run", "-c", bench.write_config())[1]
+    shutil.copy(bench.file(GOOD), bench.file(BAD))
+    bench.header("EVENTS", OBS_ID=BAD)
+    status, text = bench.cubeflow("run", "-c", bench.write_config())
+    assert status == 0
+    line = "t: run 100002: times, pointing and number of events as of run 100001; exclude one if it is a copy"
+    assert line in text.splitlines()

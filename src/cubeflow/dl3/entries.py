@@ -188,7 +188,7 @@ class Resolver:
         if not any(folder.is_relative_to(root) for root in self.allowed):
             # The line allows what `folder` has in common with the index, unless that is as wide as a home.
             common = next(parent for parent in (folder, *folder.parents) if self.base.is_relative_to(parent))
-            root = common if len(common.parts) > 2 and common != Path.home() else folder
+            root = common if len(common.parts) > 2 and common != Path(os.environ.get("HOME", "/")) else folder
             line = f'data: {{roots: ["{root}"]}}'
             raise FileRefused(f"{folder}: outside {self.base}; to allow it, add to the configuration: {line}")
 

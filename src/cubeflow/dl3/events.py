@@ -32,6 +32,8 @@ SCALES = ("TT", "TDT", "ET", "TDB", "TAI", "IAT", "GPS", "UTC")
 FRAME_KEYS = ("MJDREFI", "MJDREFF", "TIMESYS")
 ONTIME_TOLERANCE_S = 1.0
 DEADC_TOLERANCE = 0.01
+TIME_STEP_MAX_S = 0.1  # single precision has steps of 8 s ten years after its zero
+EQUINOXES = ("", "2000", "2000.0")
 _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:E[-+]?\d+)?)"
 CIRCLE = re.compile(rf"CIRCLE\({_NUMBER},{_NUMBER},{_NUMBER}\)")
 
@@ -52,7 +54,7 @@ def read_events(table: Table, notes: Notes, duplicates: str = "refuse") -> Event
         energy_tev=_values(table, "ENERGY", "TeV", notes, text(table.header, "EUNIT")),
         ra_deg=_values(table, "RA", "deg", notes),
         dec_deg=_values(table, "DEC", "deg", notes),
-        time_s=_values(table, "TIME", "s", notes, frame.unit) + frame.offset_s,
+        time_s=_times(table, "TIME", frame, notes),
         mc_id=_whole_numbers(table, "MC_ID") if "MC_ID" in table.columns else None,
     )
     usable = np.isfinite(events.time_s) & np.isfinite(events.energy_tev) & (events.energy_tev > 0)
@@ -85,6 +87,18 @@ def read_events(table: Table, notes: Notes, duplicates: str = "refuse") -> Event
 def _values(table: Table, name: str, target: str, notes: Notes, default: str = "") -> FloatArray:
     """Column of shape (n_rows,) in a plain unit; a missing unit is `default`, else the plain one, and counted."""
     return in_unit(table, name, table.one_per_row(name).astype(float, copy=False), target, notes, default)
+
+
+def _times(table: Table, name: str, frame: TimeFrame, notes: Notes) -> FloatArray:
+    """Times, shape (n_rows,), TT s since the reference; RunRefused for numbers that are too short to hold them."""
+    written = _values(table, name, "s", notes, frame.unit)
+    if table.numbers(name).dtype == np.float32:
+        step_s = float(np.spacing(np.max(np.abs(written), initial=0.0, where=np.isfinite(written)).astype(np.float32)))
+        if step_s > TIME_STEP_MAX_S:
+            raise RunRefused(
+                f"{table.hdu}: column {name}: single precision, in steps of {step_s:g} s; expected double precision"
+            )
+    return written + frame.offset_s
 
 
 def _whole_numbers(table: Table, name: str) -> IntArray:
@@ -124,7 +138,7 @@ def read_gti(table: Table, notes: Notes) -> Gti:
     """Good time intervals, sorted, overlapping ones merged and counted; RunRefused if there is none or one is bad."""
     where = str(table.hdu)
     frame = read_time_frame(table.header, where, notes)
-    start, stop = (_values(table, name, "s", notes, frame.unit) + frame.offset_s for name in ("START", "STOP"))
+    start, stop = (_times(table, name, frame, notes) for name in ("START", "STOP"))
     if not len(start):
         raise RunRefused(f"{where}: no interval, expected at least one")
     bad = ~(np.isfinite(start) & np.isfinite(stop) & (stop > start))
@@ -145,6 +159,8 @@ def read_pointing(header: Header, where: str, notes: Notes) -> Pointing:
     frame = str(header.get("RADESYS") or header.get("RADECSYS") or "").strip().upper()
     if frame not in EQUATORIAL:
         raise RunRefused(f"{where}: RADESYS = {frame!r}, expected ICRS or FK5")
+    if frame != "ICRS" and text(header, "EQUINOX").upper().strip("J") not in EQUINOXES:
+        raise RunRefused(f"{where}: EQUINOX = {header['EQUINOX']!r}, expected 2000")
     ra_deg, dec_deg = number(header, "RA_PNT", where), number(header, "DEC_PNT", where)
     if not -180 <= ra_deg < 540 or not -90 <= dec_deg <= 90:
         raise RunRefused(f"{where}: RA_PNT, DEC_PNT = {ra_deg}, {dec_deg}, expected 0 to 360 and -90 to 90")
@@ -193,8 +209,8 @@ class TimeFrame(NamedTuple):
 def read_time_frame(header: Header, where: str, notes: Notes) -> TimeFrame:
     """Time frame of an EVENTS or GTI header.
 
-    MJDREFI, MJDREFF and TIMESYS have no default, TIMEUNIT (s) and TIMEZERO (0) do. Raises RunRefused if one of the keys
-    is missing, no number, or the scale or unit is unknown.
+    MJDREFI, MJDREFF and TIMESYS have no default, TIMEUNIT (s), and TIMEZERO and TIMEOFFS (0, in TIMEUNIT) do. Raises
+    RunRefused if one of the keys is missing, no number, or the scale or unit is unknown.
     """
     for key in FRAME_KEYS:
         if header.get(key) is None:
@@ -205,11 +221,10 @@ def read_time_frame(header: Header, where: str, notes: Notes) -> TimeFrame:
     if scale == "TDB":
         notes.quirk("tdb-as-tt")
     days, fraction = number(header, "MJDREFI", where), number(header, "MJDREFF", where)
-    zero_s = number(header, "TIMEZERO", where, 0.0)
     offset_s = (days - TIME_REFERENCE_MJD) * DAY_S + fraction * DAY_S
     unit = text(header, "TIMEUNIT") or "s"
     try:
-        factor(unit, "s")
+        zero_s = sum(number(header, key, where, 0.0) for key in ("TIMEZERO", "TIMEOFFS")) * factor(unit, "s")
     except UnitError as error:
         raise RunRefused(f"{where}: TIMEUNIT: {error}") from error
     return TimeFrame(offset_s + tt_minus(scale, days, fraction, where) + zero_s, unit)

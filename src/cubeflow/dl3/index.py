@@ -33,7 +33,7 @@ from cubeflow.dl3.entries import (
     whole_number,
 )
 from cubeflow.dl3.files import FileRefused, begins_with
-from cubeflow.dl3.hdus import Header, Table, Value, open_table, read_hdus
+from cubeflow.dl3.hdus import Header, Table, UnitError, Value, factor, open_table, read_hdus
 
 __all__ = ["HduRef", "RunEntry", "Store", "StoreError", "open_store"]
 
@@ -43,6 +43,7 @@ FITS_START = b"SIMPLE  ="
 FITS_NAME = re.compile(r"\.(fits?|fts)\b", re.IGNORECASE)  # what is called so and cannot be read may hold a run
 MAX_TOLD = 3
 CUT_TYPES = {"rad_ma": "rad_max"}
+DIRECTIONS = ("RA_PNT", "DEC_PNT", "RA_OBJ", "DEC_OBJ")
 REQUIRED = ("OBS_ID", "HDU_TYPE", "HDU_CLASS", "FILE_NAME", "HDU_NAME")
 Runs = tuple[list[RunEntry], dict[int, str]]
 Infos = Mapping[int, Header]
@@ -399,9 +400,21 @@ def info_of(header: Header) -> dict[str, Value]:
     return info
 
 
+def _in_deg(table: Table, name: str, values: NDArray[Any]) -> NDArray[Any]:
+    """Directions of an index in deg, whatever their unit; NaN, for which EVENTS are asked, if it is of no angle."""
+    unit = table.columns[name.strip().upper()].unit
+    if name not in DIRECTIONS or values.dtype.kind not in "iuf" or unit in ("", "deg"):
+        return values
+    try:
+        return values * factor(unit, "deg")
+    except UnitError:
+        return np.full(len(values), np.nan)
+
+
 def read_obs_index(path: Path) -> tuple[dict[int, IndexRow], dict[int, str], list[str]]:
     """Rows of an observation index by run, why some cannot be used (two that differ), and rows without a run."""
-    columns = columns_of(read_table(path, "an observation index", "OBS_ID"))
+    table = read_table(path, "an observation index", "OBS_ID")
+    columns = {name: _in_deg(table, name, values) for name, values in columns_of(table).items()}
     obs_ids, odd = read_ids(columns, path)
     whole = np.array([-1 if obs_id is None else obs_id for obs_id in obs_ids], np.int64)
     columns = {name: whole if name.upper() == "OBS_ID" else values for name, values in columns.items()}
