@@ -158,3 +158,15 @@ def test_point_like_is_said(observation):
     row = reduce_observation(replace(observation, point_like=True), options()).row
     assert row["is_pointlike"] is True
     assert row["limits"] == "point-like: the exposure holds inside the cut on direction only"
+
+
+def test_an_energy_that_no_response_reaches_is_not_safe(observation):
+    """A dispersion that ends far above the energies of the map: counts there are worth nothing, and are left out."""
+    edges = observation.edisp.migra_edges
+    far = replace(observation, edisp=replace(observation.edisp, migra_edges=edges + 1000.0))
+    made, whole = (reduce_observation(each, options()) for each in (far, observation))
+    assert not made.maps["exposure_reco"].data.any()
+    assert not made.maps["mask_safe"].data.any()
+    assert whole.row["counts_safe"] > 0
+    assert (made.row["counts"], made.row["counts_safe"]) == (whole.row["counts"], 0)
+    assert (whole.maps["exposure_reco"].data[whole.maps["mask_safe"].data] > 0).all()

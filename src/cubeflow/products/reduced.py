@@ -103,7 +103,10 @@ def reduce_observation(observation: Observation, options: ReduceOptions) -> Redu
         maps["exposure"] = exposure
     maps |= _response_maps(observation, options)
     target_deg = options.geometry.center_deg
-    maps["mask_safe"] = make_mask_safe(observation, geom, options.energy, offset_max, options.safe_mask, target_deg)
+    mask = make_mask_safe(observation, geom, options.energy, offset_max, options.safe_mask, target_deg)
+    # Where no response reaches, counts mean nothing: the tables end in energy as they do in offset.
+    is_reached = maps["exposure_reco"].data > 0 if "exposure_reco" in maps else True
+    maps["mask_safe"] = Cube(mask.data & is_reached, "", geom, (options.energy,))
     gti_s = np.stack([observation.gti.start_s, observation.gti.stop_s], axis=1)
     n_cut = count_cut(observation, events, maps["mask_safe"], offset_max, options.safe_mask, target_deg)
     row = _row(observation, events, maps, options) | {
