@@ -217,3 +217,16 @@ def test_a_reader_that_has_enough_is_no_error(folder):
         assert program.stderr is not None
         program.stdout.close()
         assert program.stderr.read() == b""
+
+
+@pytest.mark.parametrize("option", [("--duration", "nan"), ("--duration", "1e9"), ("--first", str(2**63 - 1))])
+def test_a_simulation_that_cannot_be_is_a_mistake(cubeflow, option):
+    assert "expected" in cubeflow("simulate", "never", "--tiny", *option, status=2).output
+
+
+def test_a_home_that_cannot_be_looked_into(folder, results):
+    """As that of root is for the user of a container: nothing in it is needed, nor could it decide anything."""
+    command = [sys.executable, "-c", "from cubeflow.cli import main; main()", "check", "store"]
+    home = "/" + 300 * "h"  # of which the kernel says that it is no name
+    done = subprocess.run(command, cwd=folder, env={**os.environ, "HOME": home}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

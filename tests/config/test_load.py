@@ -66,7 +66,10 @@ def test_quantities_become_plain_numbers(text: str, unit: str, value: float) -> 
 
 @pytest.mark.parametrize(
     "text",
-    [0.02, 1, True, None, "0.02", "deg", "0.02 TeV", "0.02 degs", "1 deg2", "0.02, deg", "nan deg", [], "1" * 99],
+    [
+        *(0.02, 1, True, None, "0.02", "deg", "0.02 TeV", "0.02 degs", "1 deg2", "0.02, deg", "nan deg", [], "1" * 99),
+        *("1 dex(deg)", "2 mag(deg)", "3 dB(deg)"),
+    ],
 )
 def test_anything_else_is_no_quantity(text: object) -> None:
     with pytest.raises(ValueError, match=r"expected a quantity with a unit such as '0\.5 deg', got "):
@@ -409,6 +412,9 @@ MISTAKES = [
     ),
     ("{method: fov}", "{method: fov, min_counts: 0}", "11:backgrounds.fov.min_counts: expected at least 1, got 0"),
     ("{store: store}", "{store: ''}", "1:data.store: expected a path, got ''"),
+    ("offset_max: 2 deg", "results: ~me/out", "8:results: expected a path that does not start with - or ~name, got '~"),
+    ("offset_max: 2 deg", "results: -out", "8:results: expected a path that does not start with - or ~name, got '-out"),
+    ("offset_max: 2 deg", "simulate: {duration: 6 h}", "8:simulate.duration: expected at most 18000 s, got '6 h'"),
     ("{store: store}", "{}", "1:data.store: expected a value, got nothing"),
     ("data: {store: store}", "results: x", "data: expected a value, got nothing"),
     ("offset_max: 2 deg", "offset_max: [2 deg]", "8:offset_max: expected a quantity with a unit"),

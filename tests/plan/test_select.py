@@ -125,6 +125,13 @@ def test_runs_that_other_conditions_leave_out_are_not_asked_further():
     assert ([entry.obs_id for entry in chosen], refused, unselected) == ([7], [], 2)
 
 
+@pytest.mark.parametrize("where", ["", " "])
+def test_an_empty_condition_is_a_mistake(where):
+    store = Store("store", (RunEntry(7, (), GOOD),))
+    with pytest.raises(MistakeError, match=f"observations.where: expected an expression .* got '{where}'"):
+        select_runs(store, Observations(where=where), (83.6, 22.0))
+
+
 @pytest.mark.parametrize(("within_deg", "expected"), [(0.75, [100001, 100002]), (0.65, [100002])])
 def test_what_the_index_lacks_is_taken_from_the_events(tmp_path, within_deg, expected):
     """A run whose pointing the index does not know is selected by its own, which is then known to all that follows."""

@@ -185,7 +185,9 @@ def test_right_ascension_wraps_at_zero(tmp_path) -> None:
     ("change", "message"),
     [
         ({"n_runs": -1}, "n_runs -1"),
+        ({"first_obs_id": 2**63 - 1}, "numbers of runs below 2"),
         ({"duration_s": 0.0}, "duration_s 0.0: expected"),
+        ({"duration_s": float("nan")}, "duration_s nan: expected"),
         ({"offset_max_deg": 4.0}, "offset_max_deg 4.0: expected"),
         ({"background_scale": 0.0}, "background_scale must be positive"),
         ({"sources": ((0.0, 0.0, -1.0),)}, "fluxes of sources must not be negative"),

@@ -10,6 +10,7 @@ import pytest
 from cubeflow.store.atomic import (
     StorageError,
     file_sha256,
+    naming,
     replacing,
     sweep_temporaries,
     temporary_name,
@@ -206,3 +207,15 @@ def test_digest_is_that_of_the_bytes(tmp_path):
     assert file_sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     with pytest.raises(StorageError, match="gone: there is no such file"):
         file_sha256(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("kind", ["file", "link to nothing", "loop"])
+def test_what_stands_in_place_of_a_folder_is_said(tmp_path, kind):
+    folder = tmp_path / "results"
+    if kind == "file":
+        folder.write_text("")
+    else:
+        folder.symlink_to("results" if kind == "loop" else "nowhere/at/all")
+    words = "a link that leads to itself" if kind == "loop" else "in place of a folder"
+    with pytest.raises(StorageError, match=words), naming(folder):
+        folder.mkdir(exist_ok=True) if kind != "loop" else folder.stat()

@@ -280,8 +280,8 @@ def test_results_that_cannot_be_written(built):
     """One line that names the path, as from the verbs, and no stack of calls."""
     (built.folder / "taken").write_text("a file")
     built.config["results"] = "taken/results"
-    output = built.snakemake(status=1)
-    assert "cubeflow: [Errno 20] Not a directory: 'taken" in output
+    output = built.snakemake(status=2)
+    assert "results: taken is no folder; expected one, or nothing, under that name" in output
     assert "common.smk" not in output
 
 

@@ -141,5 +141,7 @@ def main() -> None:
     # One job, one core: the matrices are so small that more threads would only wait for each other, which
     # costs half as much CPU time again. Read by numpy when a verb imports it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Settings of astropy in a home decide nothing here, and the home may be of another user, as in a container.
+    os.environ.setdefault("ASTROPY_CONFIG_DIR", str(Path(__file__).parent))
     # Imports and plans make many objects and hardly any circles of them: looking for these took a twentieth of the CPU.
     gc.set_threshold(100_000)

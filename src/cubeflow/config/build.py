@@ -167,7 +167,7 @@ def parse_quantity(text: object, unit: str) -> float:
         from astropy import units
 
         try:
-            value *= float(units.Unit(name).to(unit))
+            value *= float(units.Quantity(1.0, name).to_value(unit))  # which a logarithmic unit, dex(TeV), is not for
         except (ValueError, TypeError) as error:
             raise wrong from error
     if not math.isfinite(value):
@@ -201,6 +201,8 @@ def parse_path(text: object) -> Path:
         return found
 
     path = _VARIABLE.sub(value, text) if isinstance(text, str) else ""
+    if re.match("-|~(?!/)", path):  # a program would take it for an option, a shell for somebody's home
+        raise ValueError(f"expected a path that does not start with - or ~name, got {text!r}")
     if not path.strip() or any(ord(letter) < 32 for letter in path):
         raise WrongKind(text, "a path")
     return Path(path).expanduser() if path.startswith("~/") else Path(path)

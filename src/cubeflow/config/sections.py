@@ -189,7 +189,7 @@ class Simulate:
     """Seed of the random numbers."""
     runs: Annotated[int, Setting(least=1, most=100_000)] = 6
     """Number of runs."""
-    duration_s: float = 1680.0
+    duration_s: Annotated[float, Setting(above=0.0, most=18_000)] = 1680.0
     """Duration of a run."""
 
 

@@ -160,8 +160,8 @@ def make_plan(config: Config, say: Say, is_forced: bool = False, reads_all: bool
     """
     results = config.results
     for folder in (results, *results.parents):
-        if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError(20, "Not a directory", str(folder))
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise MistakeError(f"results: {folder} is no folder; expected one, or nothing, under that name")
     cache = DigestCache.load(results / FOLDER / "digests.json", reads_all)
     with _placing(config):
         targets = {name: make_target(config, name, cache) for name in config.targets}

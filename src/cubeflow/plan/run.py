@@ -25,6 +25,7 @@ Say = Callable[[str], None]
 RunTask = ReduceTask | StackTask | ExportTask | TableTask  # what is done here; pictures and page are drawn by who shows
 # What is wrong with a target, a file or the machine, and no bug: it says nothing about the next task.
 FAILURES = (FailedError, MistakeError, OSError, MemoryError)
+OWN = ("tstart", "tstop", "ra_pnt", "dec_pnt", "n_events")  # columns of the run table that no two runs share
 MAX_NAMED = 20  # runs that are left out; all of them are in the run table
 
 
@@ -136,11 +137,15 @@ def table_lines(table: Path, labels: Sequence[str], named: Set[int] = frozenset(
     """
     runs: dict[int, tuple[str, str]] = {}  # status and reason: a run is used if any of its pieces is
     unknown, noted = 0, Counter[str]()
+    first: dict[tuple[str, ...], int] = {}
+    twins: dict[int, int] = {}
     try:
         with table.open(newline="") as lines:
             for row in csv.DictReader(lines):
                 found, obs_id = (row["status"], row["reason"]), int(row["obs_id"])
                 runs[obs_id] = min(found, runs.get(obs_id, found), key=lambda each: SEVERITY.index(each[0]))
+                if found[0] == "ok" and first.setdefault(tuple(row[name] for name in OWN), obs_id) != obs_id:
+                    twins[obs_id] = first[tuple(row[name] for name in OWN)]
                 unknown += int(row.get("counts_without_acceptance") or 0)
                 noted.update(label for label in labels if row.get(f"{label}_note"))
     except (csv.Error, KeyError, TypeError, ValueError) as error:
@@ -151,6 +156,8 @@ def table_lines(table: Path, labels: Sequence[str], named: Set[int] = frozenset(
         yield f"and {len(left_out) - MAX_NAMED} more runs that are left out; see {table}"
     if unknown:
         yield f"{unknown} safe counts are left out (counts_without_acceptance): there the background response ends"
+    for obs_id, other in twins.items():
+        yield f"run {obs_id}: times, pointing and number of events as of run {other}; exclude one if it is a copy"
     for label, count in noted.items():
         yield f"{label}: {count} runs with a note on their background; see column {label}_note of {table}"
     counts = Counter(status for status, _ in runs.values())

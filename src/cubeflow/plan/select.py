@@ -55,7 +55,7 @@ def select_runs(
             raise MistakeError(
                 f"observations.ids: not in the store: {sorted(absent)}; it has {len(store.runs)} runs{ends}"
             )
-    test = parse_where(wanted.where) if wanted.where else None
+    test = None if wanted.where is None else parse_where(wanted.where)
     named = [entry for entry in store.runs if _is_named(entry.obs_id, wanted)]
     chosen, odd = _choose(
         named, lambda info: _is_near(info, wanted.within_deg, target_deg) and (not test or test(info))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cubeflow.errors import MistakeError
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.maps.sphere import local_basis, lon_lat
 from cubeflow.observation import DAY_S
@@ -54,12 +55,13 @@ class SimulationOptions:
     shared_irf: bool = False
 
     def __post_init__(self) -> None:
-        if self.n_runs < 0 or self.first_obs_id < 0 or self.seed < 0:
-            raise ValueError(
-                f"n_runs {self.n_runs}, first_obs_id {self.first_obs_id} and seed {self.seed} must not be negative"
+        if self.n_runs < 0 or self.first_obs_id < 0 or self.seed < 0 or self.first_obs_id + self.n_runs >= 2**63:
+            raise MistakeError(
+                f"n_runs {self.n_runs}, first_obs_id {self.first_obs_id} and seed {self.seed}: expected none below 0,"
+                " and numbers of runs below 2**63"
             )
         if not 0.0 < self.duration_s <= 5.0 * 3600.0:
-            raise ValueError(f"duration_s {self.duration_s}: expected more than 0 and at most 18000 s")
+            raise MistakeError(f"duration_s {self.duration_s}: expected more than 0 and at most 18000 s")
         if not 0.0 < self.offset_max_deg < 4.0:
             raise ValueError(f"offset_max_deg {self.offset_max_deg}: expected more than 0 and less than 4 deg")
         if self.background_scale <= 0.0 or any(scale < 0.0 for _, _, scale in self.sources):

@@ -32,6 +32,8 @@ _REASONS = {
     errno.EPERM: "operation not permitted",
     errno.ENOENT: "there is no such file or folder (any more)",
     errno.ENOTDIR: "its folder is no folder",
+    errno.EEXIST: "a file, or a link to nothing, is there in place of a folder",
+    errno.ELOOP: "a link that leads to itself",
     errno.EISDIR: "a folder has that name",
     errno.ENAMETOOLONG: "the name is too long",
 }
