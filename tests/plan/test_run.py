@@ -225,7 +225,7 @@ def test_runs_with_a_note_are_told_at_the_end(tmp_path, config):
 def test_what_was_found_in_words():
     assert significance_text({"significance": 36.48}) == "36.5 sigma"
     assert significance_text(None) == "no significance"
-    assert "no bin is safe or there is no background" in significance_text({"significance": None})
+    assert "(no bin is safe, or there is no background)" in significance_text({"significance": None})
 
 
 def test_report_is_found_by_the_name_of_its_rule(config):
