@@ -11,7 +11,7 @@ BIN := $(abspath $(VENV))/bin
 SNAKEFILES := workflow
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help demo test test-slow test-slurm fuzz lint docs bench bench-scale bench-workflow validation
+.PHONY: help demo test test-slow test-slurm fuzz soak lint docs bench bench-scale bench-workflow validation
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,11 @@ test-slurm: $(VENV)/.installed-test-slurm  ## the workflow on a SLURM cluster of
 FUZZ_EXAMPLES ?= 20000
 fuzz: $(VENV)/.installed-test  ## change bytes of inputs and artifacts at random, FUZZ_EXAMPLES times for each reader
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) python -m pytest -n $(CORES) tests/faults/test_fuzz.py
+
+SEED ?= $(shell date +%s)
+STEPS ?= 100000
+soak: $(VENV)/.installed-test  ## random operations on a small store, for hours until stopped, or STEPS; SEED says which
+	SOAK_SEED=$(SEED) SOAK_STEPS=$(STEPS) python -m pytest -s --tb=short tests/workflow/test_soak.py
 
 lint: $(VENV)/.installed-lint  ## style, types and format of code and rules
 	ruff check .
