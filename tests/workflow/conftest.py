@@ -116,7 +116,7 @@ class Project:
         """Run the workflow as a user does; give what it said, and what Snakemake itself says if `is_talkative`."""
         self.write()
         talk = ["--printshellcmds"] if is_talkative else []
-        done = subprocess.run(self.command(*arguments, *talk), cwd=self.folder, env=environment(), **CAPTURED)
+        done = subprocess.run(self.command(*talk, *arguments), cwd=self.folder, env=environment(), **CAPTURED)
         assert done.returncode == status, done.stdout[-4000:]
         return done.stdout
 
