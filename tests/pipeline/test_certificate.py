@@ -1,6 +1,8 @@
 """Certificates: there after the last product, and an error names the file that it is about."""
 
 import errno
+import fcntl
+import os
 
 import pytest
 
@@ -62,3 +64,30 @@ def test_a_product_that_was_not_written_is_named(tmp_path):
         certified(tmp_path / "made-abab.json", KEY, [tmp_path / "absent"], {}),
     ):
         pass
+
+
+def test_a_file_system_without_locks_is_told_in_a_line(tmp_path, monkeypatch):
+    def unknown(*_):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    with (
+        pytest.raises(StorageError, match=rf"^{tmp_path}: Operation not supported \[(ENOTSUP|EOPNOTSUPP)\]$"),
+        certified(tmp_path / f"made-{KEY[:16]}.json", KEY, [], {}),
+    ):
+        pass
+
+
+def test_no_certificate_is_back_after_a_power_cut(tmp_path, monkeypatch):
+    """The folder is flushed once it holds no certificate, before the first product is written, here or elsewhere."""
+    flushed, flush = [], os.fsync
+
+    def fsync(descriptor):
+        flushed.append(sorted(path.name for path in tmp_path.iterdir()))
+        flush(descriptor)
+
+    old = tmp_path / f"made-{'0' * 16}.json"
+    old.write_text("{}")
+    monkeypatch.setattr(os, "fsync", fsync)
+    with certified(tmp_path / f"made-{KEY[:16]}.json", KEY, [], {}):
+        assert flushed == [[]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from cubeflow.errors import FailedError, MistakeError
 from cubeflow.pipeline.tasks import PRODUCTS, TABLES
 from cubeflow.plan.clean import clean_results
 from cubeflow.plan.lock import Lock, LockedError
-from cubeflow.store.atomic import replacing, temporary_name
+from cubeflow.store.atomic import StorageError, replacing, temporary_name
 
 RUNS = range(100001, 100006)
 
@@ -276,6 +277,26 @@ def test_lock_is_free_when_its_holder_is_gone_and_between_configurations(tmp_pat
     with Lock(tmp_path, "b").held():
         pass
     first.release()
+    with Lock(tmp_path, "a").held():
+        pass
+
+
+@pytest.mark.parametrize("call", ["ftruncate", "pwrite"])
+def test_lock_whose_file_cannot_be_written_is_told_with_its_name_and_free(tmp_path, monkeypatch, call):
+    def fails(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    lock = Lock(tmp_path, "a")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fails)
+        with pytest.raises(StorageError, match=r"\.cubeflow/lock-a: Input/output error"):
+            lock.take()
+    lock.take()
+    lock.take()  # it is held, and not waited for
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", fails)
+        with pytest.raises(StorageError, match=r"\.cubeflow/lock-a: Input/output error"):
+            lock.release()
     with Lock(tmp_path, "a").held():
         pass
 

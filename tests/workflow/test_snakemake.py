@@ -320,6 +320,11 @@ def test_second_workflow_says_who_holds_the_lock(built):
             assert "Traceback" not in output
         assert jobs(built.snakemake("-n"))["reduce"] >= 1
         assert "Would delete" in built.snakemake("-n", "--delete-all-output")
+        cube = built.results / "one/fov/cube.h5"
+        cube.write_bytes((content := cube.read_bytes())[:-1])
+        assert "is at work here" in built.snakemake("products", status=1)
+        assert list(cube.parent.glob("made-*.json")), "who is at work may be about to write what it is about"
+        cube.write_bytes(content)
     assert inodes(built) == before
     assert jobs(built.snakemake("--no-hooks"))["reduce"] >= 1
     built.snakemake("--delete-all-output")

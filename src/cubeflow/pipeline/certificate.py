@@ -20,7 +20,7 @@ from typing import Any
 from cubeflow.errors import FailedError
 from cubeflow.regular import read_regular
 from cubeflow.store.artifact import set_aside
-from cubeflow.store.atomic import file_sha256, naming, write_atomic
+from cubeflow.store.atomic import file_sha256, make_folder, naming, sync_folder, write_atomic
 from cubeflow.store.keys import parse_json, seal
 
 LIBRARIES = ("cubeflow", "numpy", "scipy", "astropy", "h5py", "hdf5plugin")
@@ -47,14 +47,17 @@ def certified(certificate: Path, key: str, files: Sequence[Path], made_from: Map
         If a file cannot be written. Another writer in the same folder is waited for.
     """
     folder, kind = certificate.parent, certificate.name.partition("-")[0]
+    make_folder(folder)
     with naming(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with naming(folder):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         for old in folder.glob(f"{kind}-*.json"):
             with naming(old):
                 old.unlink(missing_ok=True)
+        with naming(folder):
+            sync_folder(folder)  # after a power cut none may be back beside what is written here, or in another folder
         yield
         listed = {}
         for path in files:

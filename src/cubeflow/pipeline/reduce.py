@@ -36,7 +36,7 @@ from cubeflow.store.artifact import (
     set_aside,
     write_artifact,
 )
-from cubeflow.store.atomic import naming, sweep_temporaries
+from cubeflow.store.atomic import make_folder, sweep_temporaries
 from cubeflow.store.keys import to_plain
 
 Say = Callable[[str], None]
@@ -284,8 +284,7 @@ def read_kept(path: Path, kind: str, key: str, say: Say, unpack: Callable[[Artif
 def _keep(batch: Batch, path: Path, artifact: Artifact) -> None:
     """Write an artifact of an observation, if they are kept, with the names of its maps: to lack one may be lawful."""
     if batch.keeps:
-        with naming(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         sweep_temporaries(path.parent)
         about = {**artifact.attributes, "maps": sorted(artifact.maps)}
         made_from = {**artifact.provenance, "software": software()}

@@ -25,6 +25,7 @@ from cubeflow.store.artifact import (
     set_aside,
     write_artifact,
 )
+from cubeflow.store.atomic import make_folder
 
 Row = dict[str, Any]  # of a run: its place, status and reason, and the rows of its maps and its background
 
@@ -54,7 +55,7 @@ def write_stack(path: Path, stacked: Stack, key: str, rows: Sequence[Row], compr
     about = {**times, "n_runs": stacked.n_runs, "profiles": plain_profiles(stacked.profiles), "rows": list(rows)}
     attributes, made_from = {**about, "layers": sorted(stacked.layers)}, {"software": software()}
     datasets: dict[str, Cube | np.ndarray] = {**stacked.layers, "gti_s": stacked.gti_s}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_artifact(path, Artifact("stack", key, versions.STACK, datasets, attributes, made_from), compression)
 
 

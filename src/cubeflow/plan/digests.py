@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from cubeflow.dl3.files import digest_file
 from cubeflow.regular import read_regular
-from cubeflow.store.atomic import write_atomic
+from cubeflow.store.atomic import make_folder, write_atomic
 from cubeflow.store.keys import parse_json, to_plain
 
 FORMAT = 5
@@ -96,7 +96,7 @@ class DigestCache:
             return
         files = {name: known for name, known in self.files.items() if name in self._seen or Path(name).exists()}
         content = {"format": FORMAT, "files": files, "facts": self.facts}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         text = json.dumps(content, separators=(",", ":")).encode()
         write_atomic(self.path, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
         self._is_changed = False

@@ -31,7 +31,7 @@ from cubeflow.pipeline.tasks import (
 )
 from cubeflow.plan.estimate import Estimate
 from cubeflow.regular import open_regular
-from cubeflow.store.atomic import naming, write_atomic
+from cubeflow.store.atomic import make_folder, naming, write_atomic
 from cubeflow.store.keys import from_plain, parse_json, seal, to_plain
 
 Kind = Literal["reduce", "stack", "export", "figures", "report"]
@@ -207,7 +207,7 @@ def write_plan_file(path: Path, targets: Mapping[str, Target], jobs: Sequence[Jo
     """Write targets and jobs line by line."""
     named = [("target", *item) for item in targets.items()] + [("job", job.name, job) for job in jobs]
     lines = ({"is": kind, "name": name, "content": to_plain(content)} for kind, name, content in named)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_atomic(path, "".join(json.dumps({**line, "sha256": seal(line)}) + "\n" for line in lines).encode())
 
 

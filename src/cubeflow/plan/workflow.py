@@ -169,7 +169,11 @@ def plan_workflow(workflow: Any, config: Mapping[str, Any], say: Say) -> Workflo
     say_planned(plan, say)
     require_runs(plan)
     only_looks = _has_option(sys.argv, *READS)
+    os.environ[PLAN_VARIABLE] = str(plan.path.absolute())
+    made = WorkflowPlan(str(loaded.results), str(plan.path), plan.jobs, plan, say, deployment)
     # Snakemake sees that a file is there, and not that a product has another size than its certificate says.
+    if plan.untrue_certificates() and not only_looks:
+        made.hold()  # who is at work may be about to write what such a certificate is about
     for path in plan.untrue_certificates():
         say(f"{path}: not true of the files that it names; they are made again")
         if not only_looks:
@@ -178,8 +182,6 @@ def plan_workflow(workflow: Any, config: Mapping[str, Any], say: Say) -> Workflo
         _quieten(say)
     if not plan.needed and not only_looks:
         finish(plan, say)
-    os.environ[PLAN_VARIABLE] = str(plan.path.absolute())
-    made = WorkflowPlan(str(loaded.results), str(plan.path), plan.jobs, plan, say, deployment)
     if only_looks:
         return made
     if is_module or _has_option(sys.argv, "--no-h(ooks?)?"):

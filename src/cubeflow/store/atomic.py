@@ -68,13 +68,19 @@ def replacing(path: PathLike) -> Iterator[BufferedRandom]:
             with suppress(OSError):
                 temporary.unlink()
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def write_atomic(path: PathLike, payload: bytes | bytearray | memoryview) -> None:
     """Put `payload` under the name `path`, completely or not at all; raises as `replacing`."""
     with replacing(path) as file:
         file.write(payload)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, if they are not there; StorageError if that fails."""
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def file_sha256(path: PathLike) -> str:
@@ -128,7 +134,7 @@ def naming(path: PathLike) -> Iterator[None]:
         raise StorageError(f"{os.fspath(path)}: {reason}{code}") from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Flush the names in a folder to the disk; a file system that cannot is left alone."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
