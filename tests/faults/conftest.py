@@ -270,6 +270,12 @@ def bench(base_store, tmp_path, monkeypatch) -> Bench:
 
 
 @pytest.fixture(scope="session")
+def make_bench():
+    """Make a bench of a folder that holds a store."""
+    return Bench
+
+
+@pytest.fixture(scope="session")
 def undisturbed(base_store, tmp_path_factory) -> Bench:
     """The base store, reduced."""
     folder = tmp_path_factory.mktemp("undisturbed")
