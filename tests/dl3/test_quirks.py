@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cubeflow.dl3 import quirks
-from cubeflow.dl3.quirks import QUIRKS, Facts, Notes, header_quirks
+from cubeflow.dl3.quirks import QUIRKS, REPAIRS, Facts, Notes, header_quirks
 
 SOURCE = Path(quirks.__file__).parent
 
@@ -17,6 +17,13 @@ def test_every_name_that_the_readers_note_is_registered():
         noted |= set(re.findall(r"(?:notes\.quirk\(|quirks\.append\(|quirks\[)\"([\w-]+)\"", path.read_text()))
     assert len(noted) > 12
     assert noted <= QUIRKS.keys()
+
+
+def test_every_repair_that_the_readers_count_has_words():
+    counted = set()
+    for path in SOURCE.glob("*.py"):
+        counted |= set(re.findall(r"(?:notes\.repair\(|clip_negative\(\w+, )\"(\w+)\"", path.read_text()))
+    assert counted | {"edisp_negative", "psf_negative"} == REPAIRS.keys()
 
 
 def test_every_quirk_is_described_once_and_met_somewhere():

@@ -61,7 +61,7 @@ def test_all_that_was_made_is_read(made):
 
 ANY_KIND = [
     *("t/obs/*/reduced-*.h5", "t/obs/*/background-fov-*.h5", "t/stack/*/*.h5", "t/*/cube.h5", "t/*/dataset.fits.gz"),
-    *("t/runs.csv", "t/*/excess.png", "t/exclusion.reg", "report.html"),
+    *("t/runs.csv", "t/*/counts.svg", "t/exclusion.reg", "report.html"),
     *("t/*/made-*.json", "t/made-*.json", "t/*/figures-*.json", "made-*.json"),
 ]
 

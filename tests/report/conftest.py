@@ -12,12 +12,18 @@ import numpy as np
 import pytest
 from astropy.table import MaskedColumn, Table
 
+from cubeflow.maps import make_geometry
 from cubeflow.report.checks import collect_norms, draw_norms
 from cubeflow.report.figures import Figure, LabelSection
 from cubeflow.report.page import Page, TargetSection, make_page
+from cubeflow.report.skymap import Field, HotSpot, SkyImage, draw_map
 
 EVIL = "</script><script>window.stolen=1</script><img src=x onerror=window.stolen=1> & \u2028 'quoted' \"twice\""
 N_ROWS = 10_000
+# Significance, by its title: a slope from west to east with a hole, and a band of energy that is everywhere the same.
+SLOPE = np.tile(np.linspace(20.0, -4.0, 100), (80, 1))
+SLOPE[:10, :10] = np.nan
+SKY = {"all energies": SLOPE, "1 to 2 TeV": np.full((80, 100), 2.0)}
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless",
@@ -82,21 +88,20 @@ def page(rows) -> Page:
     runs = make_table(
         [row | {"quirks": EVIL.replace(" ", "_")} if index == 5 else row for index, row in enumerate(rows)]
     )
-    svg = draw_norms(collect_norms(runs, "fov"), "crab-norms", "Norms of all runs")
-    figures = (Figure("crab-norms", "Norms", f"Norms of {EVIL}", svg),)
-    numbers = {
-        "significance": "29.0 σ",
-        "excess": "1",
-        "counts": "2",
-        "background": "1",
-        "livetime": "1 h",
-        "runs": "9900",
-    }
-    links = (("cube.h5", "crab/fov/cube.h5"),)
-    label = LabelSection("fov", "fov", (83.633, 22.014), tuple(numbers.items()), figures, links, "f" * 64)
+    words = f"Norms of {EVIL}"
+    norms = Figure("norms", "crab-norms", "Norms", words, (draw_norms(collect_norms(runs, "fov"), words),))
+    geom = make_geometry("icrs", "TAN", 83.633, 22.014, (2.0, 1.6), 0.02)
+    field = Field(geom, geom.offset_deg(83.8, 22.3) < 0.2, np.array([[83.2, 22.1]]), (83.633, 22.014), 0.1)
+    images = [SkyImage("significance", title, "σ", data, 15.0) for title, data in SKY.items()]
+    sky = Figure("significance", "crab-map", "Significance", "A map", draw_map(images, field, "crab-map"))
+    facts = dict(zip(("significance", "excess", "counts", "background", "livetime", "runs"), "29121", strict=False))
+    spots = (HotSpot(6.5, 83.2, 22.1, 0.4, 12, False), HotSpot(3.5, 83.0, 22.0, 0.6, 1, False))
+    about = {"answers": (("Is there a source?", f"Detected {EVIL}"),), "hot_spots": spots, "cube_key": "f" * 64}
+    facts |= {"livetime": "1 h", "runs": "9900"}
+    label = LabelSection("fov", "fov", (83.633, 22.014), 29.0, facts, figures=(sky, norms), **about)
     target = TargetSection("crab", runs, [label])
     timing = [dict.fromkeys(("rule", "jobs", "seconds", "longest", "cpu", "memory"), "2")]
-    return Page("ab12", [target], [("cubeflow", "1.0")], timing)
+    return Page("ab12", [target], [("cubeflow", "1.0")], timing, f"snakemake --config a={EVIL}")
 
 
 @pytest.fixture(scope="session")
@@ -198,11 +203,15 @@ class Browser:
 
     def press(self, key: str) -> None:
         """Press and release a key."""
-        codes = {"Tab": 9, "Enter": 13}
+        codes = {"Tab": 9, "Enter": 13, "ArrowLeft": 37, "ArrowRight": 39, "+": 187}
         about = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
-        text = {"text": "\r"} if key == "Enter" else {}
+        text = {"text": {"Enter": "\r"}.get(key, key)} if key in ("Enter", "+") else {}
         self.send("Input.dispatchKeyEvent", type="keyDown", **about, **text)
         self.send("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    def point(self, x: float, y: float) -> None:
+        """Move the pointer to a place of the window."""
+        self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def complaints(self) -> list[str]:
         """Errors and warnings of the console, exceptions, and entries of the log."""

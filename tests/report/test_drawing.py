@@ -1,64 +1,123 @@
-"""Figures: the same bytes for the same numbers, and SVG that fits a page."""
+"""Charts: what is drawn where, and SVG that fits a page."""
 
+import html
+import json
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from cubeflow.report.drawing import drawing, plain_text, to_png, to_svg
+from cubeflow.report.drawing import (
+    ALERT,
+    Panel,
+    Scale,
+    Series,
+    draw_panels,
+    power_of_ten,
+    round_step,
+    superscript,
+    svg_file,
+    tick_name,
+)
+
+X, Y = np.array([1.0, 2.0, np.nan, 4.0]), np.array([0.0, 10.0, 5.0, 20.0])
 
 
-def draw(name: str = "one", alt: str = "An alt text") -> tuple[bytes, str]:
-    with drawing(3.0, 2.0) as figure:
-        axes = figure.add_subplot()
-        axes.imshow(np.arange(6.0).reshape(2, 3))
-        axes.plot([0, 1], [0, 1], label="line")
-        axes.legend()
-        return to_png(figure, 50), to_svg(figure, name, alt)
+def points_of(svg: str) -> list[tuple[list[tuple[float, float]], list[str]]]:
+    """Places and words of each series of points."""
+    found = []
+    for tag in re.findall(r'<path [^>]*class="points"[^>]*>', svg):
+        places = [(float(x), float(y)) for x, y in re.findall(r"M([\d.-]+),([\d.-]+)h0", tag)]
+        found.append((places, json.loads(html.unescape(re.search(r'data-words="([^"]*)"', tag)[1]))))
+    return found
 
 
-def test_same_bytes_every_time():
-    assert draw() == draw()
+def inner_size(svg: str) -> tuple[float, float]:
+    inner = re.search(r'<svg x="[\d.]+" y="[\d.]+" width="([\d.]+)" height="([\d.]+)">', svg)
+    return float(inner[1]), float(inner[2])
 
 
-def test_png_says_nothing_of_time_and_programs():
-    png = draw()[0]
-    assert png.startswith(b"\x89PNG")
-    assert b"tEXt" not in png
-    assert b"tIME" not in png
+def test_points_lie_where_their_values_are_and_keep_their_words():
+    words = ["first", "second", "none", "<last>"]
+    series = Series(X, Y, error=np.array([1.0, 2.0, 0.0, 3.0]), words=words)
+    svg = draw_panels([Panel([series], "x", "y", x_range=(0.0, 4.0), y_range=(0.0, 20.0))], "alt")
+    ((places, said),) = points_of(svg)
+    width, height = inner_size(svg)
+    wanted = [(width * x / 4.0, height * (1 - y / 20.0)) for x, y in ((1, 0), (2, 10), (4, 20))]
+    np.testing.assert_allclose(places, wanted, atol=0.06)
+    assert said == ["first: 0 ± 1", "second: 10 ± 2", "<last>: 20 ± 3"]
+    ElementTree.fromstring(svg)
 
 
-def test_svg_is_an_element_of_a_page():
-    svg = draw()[1]
-    assert svg.startswith('<svg role="img" aria-label="An alt text"')
-    assert "<metadata" not in svg
-    assert "var(--ink)" in svg
-    assert not re.search(r"<svg[^>]* (width|height)=", svg)
+def test_on_a_logarithmic_axis_what_is_not_positive_has_no_point():
+    panel = Panel([Series(X, Y, words="abcd")], "x", "y", y_log=True, x_range=(1.0, 4.0), y_range=(1.0, 100.0))
+    ((places, said),) = points_of(svg := draw_panels([panel], "alt"))
+    assert [words[0] for words in said] == ["b", "d"]
+    _, height = inner_size(svg)
+    np.testing.assert_allclose([y for _, y in places], [height / 2, height * (1 - np.log10(20) / 2)], atol=0.06)
 
 
-def test_identifiers_of_two_figures_differ():
-    first, second = (set(re.findall(r'\bid="([^"]+)"', draw(name)[1])) for name in ("one", "two"))
-    assert first
-    assert not first & second
-    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', draw("one")[1]))
-    assert used
-    assert used <= first
+def test_steps_and_lines_break_where_nothing_is_known():
+    steps = Series(np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.0, np.nan, 2.0]), "steps", ALERT)
+    svg = draw_panels([Panel([steps], "x", "y", x_range=(0.0, 3.0), y_range=(0.0, 2.0))], "alt")
+    d = re.search(rf'<path d="([^"]*)" stroke="{ALERT}"', svg)[1]
+    assert re.sub(r"[\d.,-]+", "", d) == "MLML"
 
 
-def test_words_are_escaped():
-    assert 'aria-label="a &lt;b&gt; &quot;c&quot; &amp; d"' in draw(alt='a <b> "c" & d')[1]
+def test_without_values_there_are_axes():
+    svg = draw_panels([Panel([Series(np.zeros(0), np.zeros(0))], "x", "y", x_log=True)], "alt")
+    assert ">x</text>" in svg
+    assert points_of(svg) == []
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"), [("$x$", r"\$x\$"), ("a\nb\x00", "a b "), ("x" * 99, "x" * 59 + "…"), ("σ", "σ")]
+    ("scale", "number", "ticks"),
+    [
+        (Scale(0.0, 10.0), 5, [0, 2, 4, 6, 8, 10]),
+        (Scale(-0.3, 0.3), 4, [-0.2, 0.0, 0.2]),
+        (Scale(1.0, 20.0, True), 4, [1, 2, 5, 10, 20]),
+        (Scale(0.5, 2e4, True), 4, [1, 10, 100, 1000, 10000]),
+        (Scale(100.0, 120.0, True), 4, [100, 105, 110, 115, 120]),
+    ],
 )
-def test_text_of_a_file_is_no_formula(text, shown):
-    assert plain_text(text) == shown
+def test_ticks_are_round(scale, number, ticks):
+    np.testing.assert_allclose(scale.ticks(number), ticks, atol=1e-12)
+    assert np.all(np.diff(scale.place(np.array(scale.ticks(number)))) > 0)
 
 
-def test_settings_of_others_stay():
-    import matplotlib
+def test_steps_are_round():
+    assert [round_step(least) for least in (0.7, 1.0, 1.01, 3.0, 5.1, 0.02)] == [1.0, 1.0, 2.0, 5.0, 10.0, 0.02]
 
-    before = matplotlib.rcParams["svg.hashsalt"], matplotlib.rcParams["text.color"]
-    draw()
-    assert (matplotlib.rcParams["svg.hashsalt"], matplotlib.rcParams["text.color"]) == before
+
+def test_numbers_on_an_axis():
+    assert [tick_name(tick, [0.0, 0.05, 0.1]) for tick in (0.0, 0.05, 0.1)] == ["0.00", "0.05", "0.10"]
+    assert [tick_name(tick, [-5.0, 0.0, 5.0]) for tick in (-5.0, 0.0)] == ["−5", "0"]
+    assert tick_name(53299.5, [53299.0, 53299.5]) == "53299.5"
+    assert tick_name(2e-7, [1e-7, 2e-7]) == "2e−07"
+
+
+def test_words_are_escaped():
+    svg = draw_panels([Panel([], 'a <b> "c" & d', "y")], 'a <b> "c" & d')
+    assert 'aria-label="a &lt;b&gt; &quot;c&quot; &amp; d"' in svg
+    assert ElementTree.fromstring(svg).get("aria-label") == 'a <b> "c" & d'
+
+
+def test_each_name_is_once_in_the_legend():
+    panels = [Panel([Series(X, Y, "line", label="counts")], "x", "y") for _ in range(2)]
+    assert draw_panels(panels, "alt", columns=2).count(">counts</text>") == 1
+
+
+def test_a_file_has_the_colours_of_paper_and_what_is_seen():
+    svg = (
+        '<svg a="1"><text fill="var(--ink,#15181d)">a</text><image b="1" display="none" href="x"/><image b="2"/></svg>'
+    )
+    text = svg_file(svg).decode()
+    assert text == (
+        '<svg a="1"><rect width="100%" height="100%" fill="white"/><text fill="#15181d">a</text><image b="2"/></svg>\n'
+    )
+
+
+def test_powers_of_ten():
+    assert [power_of_ten(np.array(values)) for values in ([2.5e9, 1.0], [0.02], [0.0], [])] == [9, -2, 0, 0]
+    assert superscript(-12) == "⁻¹²"

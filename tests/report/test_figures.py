@@ -1,6 +1,8 @@
 """Figures of labels and the page of them, from final cubes and a run table made by hand."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,7 +25,6 @@ from cubeflow.pipeline.tasks import (
     figures_file,
     files_of,
 )
-from cubeflow.plan.tasks import detail_of
 from cubeflow.products.acceptance import AcceptanceOptions
 from cubeflow.products.background import NoBackground
 from cubeflow.products.exclusion import ExclusionFile
@@ -33,10 +34,18 @@ from cubeflow.products.reduced import ReduceOptions
 from cubeflow.products.safe_mask import SafeMaskOptions
 from cubeflow.products.significance import SignificanceOptions
 from cubeflow.products.spectrum import PowerLaw
-from cubeflow.report.figures import LabelSection, label_facts, make_figures, read_figures
+from cubeflow.report.figures import (
+    LabelSection,
+    _band_images,
+    flux_text,
+    label_facts,
+    make_figures,
+    read_figures,
+    verdict,
+)
 from cubeflow.report.page import Page, TargetSection, make_page, read_timing, write_report
-from cubeflow.report.runs import count_warnings, is_used, left_out, read_runs
-from cubeflow.store.artifact import Artifact, write_artifact
+from cubeflow.report.runs import is_used, left_out
+from cubeflow.store.artifact import Artifact, open_artifact, write_artifact
 from cubeflow.store.atomic import file_sha256
 from cubeflow.store.tables import write_table
 
@@ -59,8 +68,12 @@ RUNS = [
         "quirks": "no_deadc time_in_days",
         "repairs": "nan_energy=12",
         "tstart": 53067.407407,
+        "livetime": 3600.0,
         "fov_norm_0": 1.1,
         "fov_norm_err_0": 0.1,
+        "fov_on": 40.0,
+        "fov_background": 5.0,
+        "fov_significance": 10.0,
     },
     {
         "obs_id": 100002,
@@ -68,9 +81,14 @@ RUNS = [
         "object": EVIL,
         "ra_pnt": 83.6,
         "dec_pnt": 21.5,
-        "quirks": "no_deadc",
+        "quirks": "no_deadc event-ids-repeated",
+        "tstart": 53068.0,
+        "livetime": 3600.0,
         "fov_norm_0": 0.9,
         "fov_norm_err_0": 0.1,
+        "fov_on": 20.0,
+        "fov_background": 3.5,
+        "fov_significance": 6.0,
     },
     {"obs_id": 100003, "status": "refused", "reason": "run 100003: obs_100003.fits.gz: no FITS file"},
 ]
@@ -86,8 +104,8 @@ def write_cube(folder, label):
     maps = {"counts": Cube(rng.poisson(0.4, (3, *GEOM.shape)), "", GEOM, (ENERGY,))}
     maps["mask_safe"] = Cube(rng.random((3, *GEOM.shape)) < 0.8, "", GEOM, (ENERGY,))
     maps["exposure"] = cube(lambda shape: rng.uniform(1e8, 2e9, shape), "m2 s", TRUE)
-    nothing = {"background", "excess", "significance"} if label == "bare" else set()
-    for name in ("counts", "background", "excess", "significance"):
+    nothing = {"significance"} if label == "bare" else set()
+    for name in ("counts", "significance"):
         values = (lambda shape: np.full(shape, np.nan)) if name in nothing else (lambda shape: rng.normal(0, 1, shape))
         maps[f"disc_{name}"] = cube(values, "", WHOLE)
     about = {"target": "crab", "label": label, "radius_deg": 0.1, "livetime_s": 7200.0, "n_runs": 2}
@@ -147,17 +165,17 @@ def target_of(folder):
     return Target("crab", (83.633, 22.014), options, methods, exclusions, SignificanceOptions())
 
 
-def task_of(label, n_labels=2):
+def task_of(label):
     key = ("12" if label == "fov" else "34") * 32
-    return FiguresTask("crab", label, key, KEYS[label], TABLE, detail_of(n_labels), writes_regions=label == "fov")
+    return FiguresTask("crab", label, key, KEYS[label], TABLE, writes_regions=label == "fov")
 
 
 def report_task(figures):
     return ReportTask("ef" * 32, (ReportTarget("crab", figures, TABLE),))
 
 
-def make_report(folder, n_labels=2):
-    tasks = [task_of(label, n_labels) for label in KEYS]
+def make_report(folder):
+    tasks = [task_of(label) for label in KEYS]
     for task in tasks:
         assert make_figures(folder, target_of(folder), task) == folder / files_of(task)[-1]
     return write_report(folder, report_task({task.label: task.key for task in tasks}))
@@ -178,14 +196,69 @@ def test_every_file_is_there(results):
     assert holds(results / certificate_file("", "ef" * 32), "ef" * 32)
 
 
-def test_numbers_are_those_of_the_cube(text):
-    assert "29.0 σ" in text
-    assert text.count("<dd>–</dd>") == 2
+def answers(results):
+    return {label: dict(read_figures(results, "crab", label, task_of(label).key).answers) for label in ("fov", "bare")}
+
+
+def test_answers_are_those_of_cube_and_table(results, text):
+    found = answers(results)["fov"]
+    assert found["Is there a source?"] == "Detected: 29.0 σ at the target"
+    assert found["Events at the target"] == "60 ON, 8.5 background, excess 51.5"
+    assert found["Brightest"] == "run 100001, 2004-03-03 09:46: 35 ± 6.3 excess events / hour"
+    rate, error = np.array([35.0, 16.5]), np.sqrt([40.0, 20.0])
+    mean = np.average(rate, weights=error**-2)
+    assert found["Steady?"].startswith(f"χ² / dof = {np.sum(((rate - mean) / error) ** 2):.1f} / 1, p = ")
+    assert found["Is the background flat?"].startswith("flat: off source mean 0.10 ± 0.10")
+    assert found["Norms"] == "median 1; χ² / dof = 2.0 / 1, p = 0.16 for one norm in all runs"
+    assert (
+        found["Runs to look at"] == "100001: nan_energy; no_deadc; time_in_days; 100002: event-ids-repeated; no_deadc"
+    )
+    assert found["Left out"] == "1 of 3 runs: 100003 refused: run 100003: obs_100003.fits.gz: no FITS file"
+    assert found["Excluded from the background"].startswith("x.reg: a circle of 0.35° about 83.633° +22.014°; 2.2%")
+    assert found["Data"] == "2 runs, 2.00 h, 2004-03-03 to 2004-03-04"
+    assert '<p class="verdict">Detected or No answer: 29.0 σ (fov), – (bare)</p>' in text
     assert KEYS["fov"] in text
-    assert "83.6330° +22.0140°" in text
-    assert "obs_100003.fits.gz: no FITS file" in text
-    summary = text[text.index("<caption>What is found") :].partition("</table>")[0]
-    assert summary.count('<td class="number">2</td><td class="number">1</td></tr>') == 2  # runs used, left out
+
+
+def test_peak_is_that_of_the_map(results):
+    with open_artifact(results / "crab/fov/cube.h5", "cube") as opened:
+        data = opened.dataset("disc_significance").data[0]
+    iy, ix = np.unravel_index(np.argmax(data), data.shape)
+    place = GEOM.wcs().pixel_to_world(ix, iy)
+    text = f"{data.max():.1f} σ at RA {place.ra.deg:.3f}°, Dec +{place.dec.deg:.3f}°, "
+    assert answers(results)["fov"]["Peak of the map"].startswith(text)
+
+
+def test_without_a_background_there_is_no_answer(results):
+    found = answers(results)["bare"]
+    assert found["Is there a source?"] == "No answer: – at the target"
+    assert (found["Peak of the map"], found["Is the background flat?"]) == ("–", "–")
+    assert "Norms" not in found
+    assert "Brightest" not in found
+
+
+@pytest.mark.parametrize(
+    ("significance", "words"),
+    [(None, "No answer"), (-6.0, "Not detected"), (2.99, "Not detected"), (3.0, "Hint"), (5.0, "Detected")],
+)
+def test_verdict(significance, words):
+    assert verdict(significance) == words
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (FLUX, "(3.14 ± 0.23) × 10⁻¹¹ cm⁻² s⁻¹ within 0.1°, which holds 68% of the PSF"),
+        (
+            {"flux": -1e-9, "flux_err": 2e-9, "flux_ul": 4.2e-9},
+            "below 4.20 × 10⁻¹³ cm⁻² s⁻¹ (95 %); (-1.00 ± 2.00) × 10⁻¹³ cm⁻² s⁻¹ within 0.1°",
+        ),
+        (FLUX | {"flux_err": None}, "–"),
+        ({}, "–"),
+    ],
+)
+def test_flux_is_given_for_square_centimetres_with_error_and_limit(found, text):
+    assert flux_text(found, 0.1) == text
 
 
 def test_columns_say_what_they_are(text):
@@ -197,34 +270,50 @@ def test_names_in_files_are_escaped(text):
     assert "\\u003c/script\\u003e\\u003cb\\u003ex" in text
 
 
-def test_the_more_labels_there_are_the_smaller_are_their_images():
-    found = {number: detail_of(number) for number in (1, 4, 5, 16, 17, 60, 61, 5000)}
-    assert [detail.dpi for detail in found.values()] == [110, 110, 72, 72, 60, 60, 40, 40]
-    assert [number for number, detail in found.items() if not detail.shows_all] == [17, 60, 61, 5000]
-
-
-def test_of_many_labels_the_page_shows_one_map_each_and_the_files_hold_all(results):
-    before = content_of(results)
-    text = make_report(results, n_labels=20).read_text(encoding="utf-8")
-    kinds = [name.split('"')[0].split("-", 3)[3] for name in text.split('<figure id="')[1:]]
-    assert [kind for kind in kinds if f"{kind}.png" in PICTURES] == ["significance"]
-    pictures = {path: content for path, content in content_of(results).items() if path.suffix == ".png"}
-    assert pictures == {path: content for path, content in before.items() if path.suffix == ".png"}
-    make_report(results)
-    assert content_of(results) == before
+def kinds_of(text, label):
+    names = [name.split('"')[0] for name in text.split('<figure id="')[1:]]
+    return [name.split("-", 3)[3] for name in names if name.startswith(f"crab-{label}-")]
 
 
 def test_figures_in_order(text):
-    kinds = ("significance", "excess", "counts", "background", "exposure", "off-source", "norms", "radial", "sectors")
-    names = [name.split('"')[0] for name in text.split('<figure id="')[1:]]
-    fov = [name.split("-", 3)[3] for name in names if name.startswith("crab-fov-")]
-    assert fov == [*kinds, "counts-spectrum", "exposure-spectrum"]
-    bare = [name.split("-", 3)[3] for name in names if name.startswith("crab-bare-")]
-    assert bare == ["counts", "exposure", "counts-spectrum", "exposure-spectrum"]
+    """What labels share, such as counts and exposure, is shown of the first alone."""
+    kinds = ["significance", "theta2", "energies", "evolution", "off-source", "norms", "offsets", "sectors"]
+    assert kinds_of(text, "fov") == [*kinds, "counts", "exposure", "exposure-energy"]
+    assert kinds_of(text, "bare") == ["theta2", "energies"]
+
+
+def test_labels_stand_beside_each_other(text):
+    rows = [re.findall(r'<figure id="crab-(\w+)-\w+-([\w-]+)"', row) for row in text.split('<div class="figures">')[1:]]
+    assert [("fov", "theta2"), ("bare", "theta2")] in rows
+    assert [("fov", "counts"), ("fov", "exposure"), ("fov", "exposure-energy")] in rows
+
+
+def test_bands_of_energy_are_there_to_slide_through(results, text):
+    titles = re.findall(r'data-title="(significance[^"]*)"', text)
+    assert titles == [
+        "significance within 0.1°",
+        *(f"significance, {band} TeV" for band in ("1 to 2", "2 to 6", "6 to 20")),
+    ]
+    assert (results / "crab/fov/significance.svg").read_text().count("<image") == 1
+
+
+def test_a_band_is_the_significance_of_its_bins(results):
+    with open_artifact(results / "crab/fov/cube.h5", "cube") as opened:
+        maps = opened.maps()
+    images = list(_band_images(maps, 0.1, 5.0))
+    counts, background, safe = (maps[name].data[1] for name in ("counts", "background", "mask_safe"))
+    on = np.where(safe, counts, 0).astype(float)
+    for iy, ix in ((18, 20), (3, 30)):
+        near = np.s_[iy - 1 : iy + 2, ix - 1 : ix + 2]
+        inside = np.hypot(*np.mgrid[-1:2, -1:2]) <= 1.0
+        n, mu = on[near][inside].sum(), np.where(safe, background, 0.0)[near][inside].sum()
+        wanted = np.sign(n - mu) * np.sqrt(2 * (n * np.log(n / mu) - n + mu if n else mu))
+        if safe[iy, ix]:
+            assert images[1].data[iy, ix] == pytest.approx(wanted, rel=1e-5)
 
 
 def content_of(results):
-    files = [path for path in results.rglob("*") if path.suffix in (".html", ".png", ".reg", ".json")]
+    files = [path for path in results.rglob("*") if path.suffix in (".html", ".svg", ".reg", ".json")]
     return {path: path.read_bytes() for path in sorted(files)}
 
 
@@ -239,7 +328,7 @@ make_report(Path(sys.argv[2]))
 
 def test_same_bytes_in_another_process(results):
     before = content_of(results)
-    assert len(before) == 2 + 10 + 2 + 4
+    assert len(before) == 2 + 6 + 2 + 4
     command = [sys.executable, "-c", AGAIN, __file__, str(results)]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "5"})
     assert content_of(results) == before
@@ -309,17 +398,6 @@ def test_a_target_without_usable_runs_has_its_table(tmp_path, table_of):
     assert 'href="crab/runs.ecsv"' in text
 
 
-def test_runs_are_counted_by_what_is_wrong(results):
-    runs = read_runs(results / "crab", TABLE)
-    assert count_warnings(runs) == [
-        ("no_deadc", 2, "deviation"),
-        ("nan_energy", 1, "repair"),
-        ("time_in_days", 1, "deviation"),
-    ]
-    refused = (100003, "", "refused", "run 100003: obs_100003.fits.gz: no FITS file")
-    assert left_out(runs, []) == left_out(runs, ["fov"]) == left_out(runs, ["fov", "bare"]) == [refused]
-
-
 def test_a_run_is_left_out_of_the_label_that_drops_it_only(table_of):
     """Of a run in two pieces and one whole run, the label ``fov`` drops what ``ring`` uses."""
     good = {"status": "ok", "reason": "", "ring_status": "ok", "ring_reason": "", "counts_without_acceptance": 20}
@@ -333,11 +411,12 @@ def test_a_run_is_left_out_of_the_label_that_drops_it_only(table_of):
         [True, False, True],
     ]
     assert left_out(runs, ["fov", "ring"]) == [(7, "", "skipped", "no time"), (7, "fov", "dropped", "norm 30")]
-    facts = tuple((name, "-") for name in ("significance", "excess", "counts", "background", "livetime"))
-    about = [(label, "fov", (1, 2), (*facts, ("runs", n)), ()) for label, n in (("fov", "1"), ("ring", "2"))]
-    sections = [LabelSection(*each) for each in about]
+    facts = dict.fromkeys(("significance", "excess", "counts", "background", "livetime"), "-")
+    sections = [
+        LabelSection(name, "fov", (1, 2), None, facts | {"runs": n}, (), ())
+        for name, n in (("fov", "1"), ("ring", "2"))
+    ]
     target = TargetSection("crab", runs, sections)
-    assert target.facts[1:] == [("runs selected", "2"), ("left out", "0"), ("counts left out without acceptance", "40")]
     assert [line["left_out"] for line in target.summary()] == ["1", "0"]
     text = b"".join(make_page(Page("12", [target], []))).decode()
     assert '<th scope="row" class="number">7</th><td>fov</td><td>dropped</td><td>norm 30</td>' in text
@@ -376,14 +455,38 @@ def test_large_maps_stay_on_the_disk(results, monkeypatch):
     monkeypatch.setattr("cubeflow.store.artifact.scratch_zeros", lambda *about: asked.append(about) or np.zeros(*about))
     make_figures(results, target_of(results), task_of("fov"))
     assert (3, *GEOM.shape) in [shape for shape, _ in asked]
-    assert len(asked) == 8
+    assert len(asked) == 6
 
 
-def test_facts_of_a_label_name_the_flux_with_its_error_and_limit():
+def test_facts_of_a_label():
     about = {"radius_deg": 0.1, "livetime_s": 7200.0, "n_runs": 2}
-    facts = dict(label_facts({**about, "source": SOURCE | FLUX}))
-    assert (facts["flux"], facts["its error"]) == ("3.14e-07 m⁻² s⁻¹", "2.2e-08 m⁻² s⁻¹")
-    assert (facts["its limit (95 %)"], facts["part of the PSF"]) == ("–", "68%")
-    facts = dict(label_facts({**about, "source": SOURCE | FLUX | {"flux_ul": 4.2e-7, "containment": None}}))
-    assert (facts["its limit (95 %)"], facts["part of the PSF"]) == ("4.2e-07 m⁻² s⁻¹", "–")
-    assert dict(label_facts({**about, "source": None}))["significance"] == "–"
+    facts = label_facts({**about, "source": {**SOURCE, "excess": -3.25}})
+    assert (facts["significance"], facts["excess"], facts["livetime"]) == ("29.0 σ", "−3.2", "2.00 h")
+    assert label_facts({**about, "source": None})["significance"] == "–"
+
+
+@pytest.mark.parametrize("n_targets", [3, 4])
+def test_of_many_targets_each_has_a_page(results, n_targets, tmp_path):
+    """The first page then holds no table of runs and no figure."""
+    names = ["crab", *(f"copy{k}" for k in range(1, n_targets))]
+    for name in names:
+        shutil.copytree(results / "crab", tmp_path / name)
+    figures = {label: task_of(label).key for label in KEYS}
+    task = ReportTask("ef" * 32, tuple(ReportTarget(name, figures, TABLE) for name in names))
+    index = write_report(tmp_path, task).read_text(encoding="utf-8")
+    assert holds(tmp_path / files_of(task)[-1], "ef" * 32)
+    own = [tmp_path / name / "report.html" for name in names]
+    if n_targets == 3:
+        assert index.count('<section class="target"') == 3
+        assert not any(path.exists() for path in own)
+        return
+    assert "<figure" not in index
+    assert re.findall(r'<th scope="row"><a href="([^"]*)"', index) == [
+        f"{name}/report.html" for name in names for _ in KEYS
+    ]
+    pages = [path.read_text(encoding="utf-8") for path in own]
+    assert [page.count('<section class="target"') for page in pages] == [1] * 4
+    for page, name in zip(pages, names, strict=True):
+        links = [link for link in re.findall(r'href="([^"#:]+)"', page) if link]
+        assert "../report.html" in links
+        assert f"../{name}/fov/cube.h5" in links

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from cubeflow.report.page import make_page
+from cubeflow.report.page import make_page, side_by_side
 from cubeflow.report.runs import script_json, table_parts
 
 
@@ -49,6 +49,7 @@ def test_markup_in_files_stays_text(text, rows):
     elements = Elements(text)
     assert elements.tags.count("script") == 2
     assert "img" not in elements.tags
+    assert text.count("window.stolen=1&lt;/script&gt;") >= 4
     table = json.loads(elements.scripts[0])
     names = {column["name"]: column for column in table["columns"]}
     assert names["object"]["values"][3] == rows[3]["object"]
@@ -79,10 +80,13 @@ def test_table_holds_all_values(table_of):
         "name": "a",
         "unit": "s",
         "description": "a of a run",
+        "heading": "a",
+        "digits": 3,
         "shown": False,
         "values": [1.234568, None, None, 3],
     }
-    assert second == {"name": "b", "description": "b of a run", "shown": True, "value": "x"}
+    about = {"name": "b", "description": "b of a run", "heading": "b", "digits": 3}
+    assert second == {**about, "shown": True, "value": "x"}
     assert plain_table(Table()) == {"rows": 0, "columns": []}
 
 
@@ -90,7 +94,16 @@ def test_runs_that_were_left_out_are_told_of(text):
     assert "100 are" not in text
     assert text.count('<th scope="row" class="number">') == 100
     assert "20050: EVENTS: no TIME column" in text
-    assert ">left out</dt><dd>100<" in text
+
+
+def test_hot_spots_are_those_above_four_sigma(text):
+    assert text.count(" σ</td>") == 1
+    assert ">6.5 σ</td>" in text
+
+
+def test_rows_that_are_the_same_are_one():
+    pairs = [(("a", "1"), ("b", "2"), ("c", "3")), (("a", "1"), ("b", "4"), ("d", "5"))]
+    assert side_by_side(pairs) == [("a", ["1"]), ("b", ["2", "4"]), ("c", ["3", "–"]), ("d", ["–", "5"])]
 
 
 @pytest.mark.parametrize("text", ["</script>", "<!--", "]]>", "\u2028\u2029", "&amp;", "naïve σ"])

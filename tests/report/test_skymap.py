@@ -1,102 +1,217 @@
-"""Sky maps: what is drawn where."""
+"""Sky maps: what is drawn where, and values that come back from the colours."""
 
 import io
+import json
 import re
+from html import unescape
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord, UnitSphericalRepresentation
+from PIL import Image
 
 from cubeflow.maps import Cube, energy_axis, make_geometry
-from cubeflow.report.drawing import power_of_ten, superscript
-from cubeflow.report.skymap import Field, SkyImage, colours, draw_image, final_images, reduced
+from cubeflow.report.skymap import (
+    LEFT,
+    SIDE,
+    TOP,
+    Field,
+    SkyImage,
+    describe,
+    draw_map,
+    final_images,
+    find_hot_spots,
+    reduced,
+    to_png,
+)
 
 GEOM = make_geometry("galactic", "CAR", 10.0, 1.0, (4.0, 2.6), 0.1)
+TANGENTIAL = make_geometry("icrs", "TAN", 83.6, 62.0, (5.0, 4.0), 0.05)
 
 
-def field(geom=GEOM, pointings=((270.0, -19.0),), title="a target") -> Field:
+def field(geom=GEOM, pointings=((270.0, -19.0),), target=(271.0, -19.5), ring=()) -> Field:
     excluded = np.zeros(geom.shape, bool)
     excluded[10:15, 12:19] = True
-    return Field(geom, excluded, np.array(pointings).reshape(-1, 2), (271.0, -19.5), title)
+    return Field(geom, excluded, np.array(pointings).reshape(-1, 2), target, 0.2, ring)
 
 
-def pixels(png: bytes) -> np.ndarray:
-    from matplotlib.image import imread
+def values_of(png: bytes, span: tuple[float, float, float]) -> np.ndarray:
+    """Values that the colours of an image stand for, as the page's script finds them: by what the palette says."""
+    palette = [tuple(png[at : at + 3]) for at in range(41, 41 + 3 * 256, 3)]
+    assert png[37:41] == b"PLTE"
+    assert len(set(palette)) == 256
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))[::-1]
+    step = np.array([[palette.index(tuple(pixel[:3])) for pixel in row] for row in pixels.tolist()])
+    low, high, bend = span
+    part = (step - 1) / 254
+    ends = np.arcsinh(low / bend if bend else 0), np.arcsinh(high / bend if bend else 0)
+    found = bend * np.sinh(ends[0] + part * (ends[1] - ends[0])) if bend else low + part * (high - low)
+    return np.where(pixels[..., 3] > 0, found, np.nan)
 
-    return imread(io.BytesIO(png))[..., :3]
 
-
-@pytest.mark.parametrize("style", ["signed", "excess", "counts", "smooth"])
-def test_every_style_is_drawn(style):
-    data = np.random.default_rng(1).normal(size=GEOM.shape)
+@pytest.mark.parametrize("top", [None, 5.0, 12.0, 15.0], ids=["positive", "faint", "bright", "cut"])
+def test_colours_give_the_values_back(top):
+    rng = np.random.default_rng(1)
+    data = rng.normal(size=GEOM.shape) if top else rng.uniform(0.0, 300.0, GEOM.shape)
     data[:3] = np.nan
-    png, svg = draw_image(SkyImage("a", "some map", "unit", data, style), field(), "name", "alt")
-    assert pixels(png).shape[1] > 600
-    assert "some map" in svg
-    assert "Galactic longitude" in svg
+    data[5, 7] = {None: 300.0, 5.0: 4.9, 12.0: 12.0, 15.0: 210.0}[top]
+    image = SkyImage("a", "some map", "unit", data, top)
+    found = values_of(to_png(image), image.span)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(data))
+    known = ~np.isnan(data)
+    step = 0.6 * (image.span[1] - image.span[0]) / 254 if top is None else 0.012 * np.hypot(5.0, data[known])
+    assert np.all(np.abs(found - data)[known] <= step)
+    assert found[5, 7] == pytest.approx(data[5, 7], rel=0.02)
 
 
 @pytest.mark.parametrize("value", [np.nan, 0.0, -3.0])
-def test_maps_without_structure(value):
-    for style in ("signed", "excess", "counts", "smooth"):
-        image = SkyImage("a", "flat", "unit", np.full(GEOM.shape, value), style)
-        _, svg = draw_image(image, field(pointings=()), "name", "alt")
-        assert ("no values" in svg) == bool(np.isnan(value))
-
-
-def test_title_from_a_file_is_no_formula():
-    assert "$\\frac{" in draw_image(SkyImage("a", "m", "u", np.zeros(GEOM.shape)), field(title="$\\frac{"), "n", "a")[1]
+@pytest.mark.parametrize("top", [None, 5.0])
+def test_maps_without_structure(value, top):
+    image = SkyImage("a", "flat", "unit", np.full(GEOM.shape, value), top)
+    whole, _ = draw_map([image], field(pointings=()), "name")
+    ElementTree.fromstring(whole)
+    assert ("without any value" in describe(image)) == bool(np.isnan(value))
+    assert np.isnan(values_of(to_png(image), image.span)).all() == bool(np.isnan(value))
 
 
 def test_equal_steps_of_significance_look_equal_about_zero():
-    cmap, limits = colours(SkyImage("a", "a", "", np.array([[-9.0, 30.0]]), "signed"))
-    assert (limits.vmin, limits.vmax) == (-5.0, 15.0)
-    white = cmap(limits(0.0))[:3]
-    assert min(white) > 0.95
-    # As far from white on either side.
-    above, below = (np.abs(np.subtract(cmap(limits(x))[:3], white)).max() for x in (1.0, -1.0))
-    assert above == pytest.approx(below, rel=0.35)
+    values, colours = SkyImage("a", "a", "", np.array([[-9.0, 30.0]]), 15.0).stops
+    assert values.tolist() == [-5.0, -2.5, 0.0, 2.5, 5.0, 15.0]
+    rgb = [np.array([np.interp(x, values, each) for each in colours.T]) for x in (-1.0, 0.0, 1.0)]
+    assert rgb[1].min() > 0.95 * 255
+    assert np.abs(rgb[0] - rgb[1]).max() == pytest.approx(np.abs(rgb[2] - rgb[1]).max(), rel=0.35)
 
 
 def test_a_large_map_is_thinned():
     data = np.arange(3000.0 * 10).reshape(10, 3000)
-    small, step = reduced(data)
-    assert (step, small.shape) == (3, (3, 1000))
+    small = reduced(data)
+    assert small.shape == (3, 1000)
     assert small[0, 0] == data[1, 1]
-    assert reduced(data[:, :1200])[1] == 1
+    assert reduced(data[:, :1200]).shape == (10, 1200)
 
 
 def test_a_survey_is_drawn_wide():
     geom = make_geometry("galactic", "CAR", 0.0, 0.0, (140.0, 10.0), 0.1)
     data = np.random.default_rng(1).normal(size=geom.shape)
-    png, _ = draw_image(SkyImage("a", "survey", "unit", data, "signed"), field(geom), "name", "alt")
-    assert pixels(png).shape[1] > 4 * pixels(png).shape[0]
+    whole, _ = draw_map([SkyImage("a", "survey", "unit", data, 5.0)], field(geom), "name")
+    width, height = map(float, re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', whole).groups())
+    assert width > 4 * height
+
+
+def path_of(svg: str, about: str) -> np.ndarray:
+    """Positions of a path, the longest one with some attributes, shape (n, 2)."""
+    d = max(re.findall(rf'<path d="([^"]*)"[^>]*{about}[^>]*/>', svg), key=len)
+    return np.array([[float(part) for part in pair.split(",")] for pair in re.findall(r"[ML]([\d.,-]+)", d)])
+
+
+@pytest.mark.parametrize("geom", [GEOM, TANGENTIAL], ids=["galactic", "icrs"])
+def test_disc_and_ring_have_their_radii(geom):
+    target = SkyCoord(*geom.center_deg, unit="deg").directional_offset_by(40 * u.deg, 0.4 * u.deg)
+    about = field(geom, target=(target.ra.deg, target.dec.deg), ring=(0.5, 0.8))
+    whole, zoom = draw_map([SkyImage("a", "a", "", np.zeros(geom.shape), 5.0)], about, "name")
+    wcs = geom.wcs()
+    for svg in (whole, zoom):
+        disc, ring = path_of(svg, 'stroke-width="1.6"'), path_of(svg, "#8a63d2")
+        x, y = np.concatenate([disc, ring]).T
+        found = wcs.pixel_to_world(x - 0.5, geom.ny - 0.5 - y).separation(target).deg
+        np.testing.assert_allclose(found, [0.2] * 73 + [0.5] * 73 + [0.8] * 73, atol=0.1 * geom.pixel_deg)
+
+
+@pytest.mark.parametrize("geom", [GEOM, TANGENTIAL], ids=["galactic", "icrs"])
+def test_numbers_on_the_axes_are_those_of_the_wcs(geom):
+    whole, _ = draw_map([SkyImage("a", "a", "", np.zeros(geom.shape), 5.0)], field(geom), "name")
+    height = SIDE * geom.ny / geom.nx
+    found = re.findall(
+        r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="(middle|end)" fill="[^"]*">([\d.−]+)</text>', whole
+    )
+    along = [[float(x), float(name)] for x, y, anchor, name in found if anchor == "middle"]
+    upward = [[float(y), float(name)] for x, y, anchor, name in found if anchor == "end"]
+    assert min(len(along), len(upward)) >= 2
+    for x, lon in along:
+        place = geom.wcs().pixel_to_world((x - LEFT) / SIDE * geom.nx - 0.5, -0.5)
+        assert place.spherical.lon.deg == pytest.approx(lon, abs=0.03)
+    for y, lat in upward:
+        place = geom.wcs().pixel_to_world(-0.5, geom.ny * (1 - (y - 3.5 - TOP) / height) - 0.5)
+        assert place.spherical.lat.deg == pytest.approx(lat, abs=0.03)
+
+
+@pytest.mark.parametrize("geom", [GEOM, TANGENTIAL], ids=["galactic", "icrs"])
+def test_the_script_knows_where_a_place_lies(geom):
+    """Nodes of the grid, between which it takes the mean, against astropy."""
+    whole, _ = draw_map([SkyImage("a", "a", "", np.zeros(geom.shape), 5.0)], field(geom), "name")
+    about = json.loads(unescape(re.search(r'data-sky="([^"]*)"', whole)[1]))
+    nodes = np.array(about["nodes"], float).reshape(-1, about["columns"], 3)
+    rng = np.random.default_rng(3)
+    x, y = rng.uniform(0, geom.nx, 50), rng.uniform(0, geom.ny, 50)
+    i, j = (x // about["step"]).astype(int), (y // about["step"]).astype(int)
+    right, down = (x / about["step"] - i)[:, None], (y / about["step"] - j)[:, None]
+    mean = (1 - down) * ((1 - right) * nodes[j, i] + right * nodes[j, i + 1]) + down * (
+        (1 - right) * nodes[j + 1, i] + right * nodes[j + 1, i + 1]
+    )
+    place = geom.wcs().pixel_to_world(x - 0.5, geom.ny - 0.5 - y)
+    wanted = place.represent_as(UnitSphericalRepresentation).to_cartesian().xyz.value.T
+    angle = np.rad2deg(np.linalg.norm(mean / np.linalg.norm(mean, axis=1)[:, None] - wanted, axis=1))
+    assert angle.max() < 0.01
+
+
+def test_a_target_off_the_map_has_no_part_of_its_own():
+    assert draw_map([SkyImage("a", "a", "", np.zeros(GEOM.shape), 5.0)], field(target=(10.0, 80.0)), "name")[1] == ""
 
 
 def test_of_many_pointings_some_are_drawn():
     flat = SkyImage("a", "flat", "unit", np.zeros(GEOM.shape))
     crowd = np.random.default_rng(1).normal(0.0, 0.3, (10_000, 2)) + field().target_deg
-    none, few, many = (draw_image(flat, field(pointings=each), "n", "a")[1] for each in ((), crowd[:100], crowd))
+    none, few, many = (draw_map([flat], field(pointings=each), "n")[0] for each in ((), crowd[:100], crowd))
+    crosses = [len(re.findall(r"M[\d.,-]+h[\d.]+m", svg)) for svg in (none, few, many)]
     assert ">pointings<" in few
-    assert few.count("<use") - none.count("<use") >= 100
-    assert 180 <= many.count("<use") - none.count("<use") <= 202
+    assert crosses[0] == 0
+    assert 2 * 90 <= crosses[1] <= 2 * 100
+    assert 180 <= crosses[2] / 2 <= 202
     assert re.search(r">1 in \d\d pointings<", many)
+
+
+def test_layers_are_there_and_the_first_is_seen():
+    images = [SkyImage("a", title, "σ", np.zeros(GEOM.shape), 5.0) for title in ("all", "low", "high")]
+    whole, zoom = draw_map(images, field(), "one")
+    assert [('display="none"' in tag) for tag in re.findall(r"<image [^>]*>", whole)] == [False, True, True]
+    assert '<use href="#one-layers"/>' in zoom
+    assert "<image" not in zoom
 
 
 def test_images_of_a_cube():
     energy, true = energy_axis([1.0, 4.0]), energy_axis([0.5, 1.0, 4.0, 16.0], "energy_true")
-    disc = Cube(np.ones((1, *GEOM.shape)), "", GEOM, (energy,))
-    maps = {f"disc_{name}": disc for name in ("significance", "excess", "counts", "background")}
+    disc = Cube(np.full((1, *GEOM.shape), 7.0), "", GEOM, (energy,))
+    maps = {f"disc_{name}": disc for name in ("significance", "counts")}
     exposure = np.zeros((3, *GEOM.shape))
     exposure[1, 4:] = 2.5e9
     images = final_images(maps | {"exposure": Cube(exposure, "m2 s", GEOM, (true,))}, 0.1)
-    assert [image.name for image in images] == ["significance", "excess", "counts", "background", "exposure"]
-    assert images[-1].title == "exposure at 2 TeV"
-    assert images[-1].unit == "exposure (10⁹ m² s)"
+    assert [(image.name, image.top) for image in images] == [
+        ("significance", 7.0),
+        ("counts", None),
+        ("exposure", None),
+    ]
+    assert (images[-1].title, images[-1].unit) == ("exposure at 2 TeV", "10⁹ m² s")
     assert images[-1].data[5, 5] == 2.5
     assert np.isnan(images[-1].data[0]).all()
     assert np.isnan(final_images(maps, 0.1)[-1].data).all()
 
 
-def test_powers_of_ten():
-    assert [power_of_ten(np.array(values)) for values in ([2.5e9, 1.0], [0.02], [0.0], [])] == [9, -2, 0, 0]
-    assert superscript(-12) == "⁻¹²"
+def test_hot_spots_are_connected_pixels():
+    data = np.full(TANGENTIAL.shape, 1.0)
+    data[0, :4] = np.nan
+    data[12, 14], data[13, 15], data[13, 16] = 6.5, 5.0, 4.2
+    data[60, 70], data[60, 72] = 4.5, 3.9
+    spots = find_hot_spots(data, field(TANGENTIAL, target=TANGENTIAL.center_deg))
+    assert [(spot.significance, spot.n_pixels, spot.is_excluded) for spot in spots] == [(6.5, 3, True), (4.5, 1, False)]
+    place = TANGENTIAL.wcs().pixel_to_world(14, 12)
+    assert (spots[0].ra_deg, spots[0].dec_deg) == pytest.approx((place.ra.deg, place.dec.deg))
+    assert spots[0].offset_deg == pytest.approx(place.separation(SkyCoord(*TANGENTIAL.center_deg, unit="deg")).deg)
+
+
+def test_a_faint_map_has_its_highest_pixel_and_an_empty_one_none():
+    data = np.full(GEOM.shape, np.nan)
+    assert find_hot_spots(data, field()) == []
+    data[5, 6], data[7, 8] = -1.0, 2.5
+    assert [(spot.significance, spot.n_pixels) for spot in find_hot_spots(data, field())] == [(2.5, 1)]

@@ -171,7 +171,7 @@ def test_settings_whose_names_agree_in_part_are_told_apart(project, tmp_path, mo
     for step in itertools.count():
         r_in_deg = round(0.3 + step * 1e-4, 6)
         changed = replace(target, backgrounds={**target.backgrounds, "ring": replace(ring, r_in_deg=r_in_deg)})
-        found = plan_tasks.TaskMaker(changed, plan.cache, StackOptions(batch=2, fanout=2), 2).make(entries, [], 0)
+        found = plan_tasks.TaskMaker(changed, plan.cache, StackOptions(batch=2, fanout=2)).make(entries, [], 0)
         root = found.export[1].root
         if abs(seen.setdefault(root[:3], r_in_deg) - r_in_deg) > 0.02:
             first, second = seen[root[:3]], r_in_deg

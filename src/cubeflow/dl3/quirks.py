@@ -39,6 +39,7 @@ class Quirk:
     description: str  # what files do, and how it is read
     kinds: tuple[str, ...]  # types of HDU it may be met in
     applies: Callable[[Facts], bool] | None = None  # condition on the header; None where only the numbers show it
+    is_suspect: bool = False  # better looked at; others are harmless
 
 
 def is_hess_dr1(events: Facts) -> bool:
@@ -75,19 +76,19 @@ _TABLE = (
     Quirk("axis-order-by-cref", "CREFn orders the axes otherwise than the columns; CREFn holds", RESPONSES),
     Quirk("axis-order-by-lengths", "array in another order than its axis columns: the one that fits", RESPONSES),
     Quirk("tdim-missing", "array without TDIM, shaped by the order of its axis columns", RESPONSES),
-    Quirk("edisp-not-normalised", "EDISP columns do not integrate to 1; normalised", ("edisp",)),
+    Quirk("edisp-not-normalised", "EDISP columns do not integrate to 1; normalised", ("edisp",), is_suspect=True),
     Quirk("edisp-per-bin", "EDISP is a probability per migra bin; divided by the bin width", ("edisp",)),
-    Quirk("sigma1-zero", "PSF_3GAUSS with SIGMA_1 = 0: no PSF in these cells", ("psf",)),
-    Quirk("background-empty-energies", "background is zero in whole energy bins", ("bkg",)),
+    Quirk("sigma1-zero", "PSF_3GAUSS with SIGMA_1 = 0: no PSF in these cells", ("psf",), is_suspect=True),
+    Quirk("background-empty-energies", "background is zero in whole energy bins", ("bkg",), is_suspect=True),
     Quirk("point-like-by-rad-max", "no HDUCLAS3, but RAD_MAX: point-like", ("aeff",)),
-    Quirk("rad-max-missing", "point-like, but neither RAD_MAX nor a RAD_MAX_2D table", ("aeff",)),
+    Quirk("rad-max-missing", "point-like, but neither RAD_MAX nor a RAD_MAX_2D table", ("aeff",), is_suspect=True),
     Quirk("ra-wrapped", "right ascension outside 0 to 360 deg; wrapped", ("events",)),
     Quirk("events-not-sorted", "events are not in order of time", ("events",)),
-    Quirk("events-far-from-pointing", "events more than 20 deg from the pointing", ("events",)),
-    Quirk("event-ids-repeated", "equal EVENT_IDs on different events", ("events",)),
-    Quirk("obs-id-missing", "no OBS_ID in EVENTS; the index says which run it is", ("events",)),
+    Quirk("events-far-from-pointing", "events more than 20 deg from the pointing", ("events",), is_suspect=True),
+    Quirk("event-ids-repeated", "equal EVENT_IDs on different events", ("events",), is_suspect=True),
+    Quirk("obs-id-missing", "no OBS_ID in EVENTS; the index says which run it is", ("events",), is_suspect=True),
     Quirk("hdu-name-case", "HDU_NAME of the index differs from EXTNAME in case", ANY),
-    Quirk("index-size-disagrees", "SIZE of the index is neither that of the file nor of the HDU", ANY),
+    Quirk("index-size-disagrees", "SIZE of the index is neither that of the file nor of the HDU", ANY, is_suspect=True),
     Quirk("index-hdu-type-cut", "HDU_TYPE cut short (rad_ma)", RESPONSES),
     Quirk("hdus-of-one-class", "several HDUs of one class in a file; keys or names say which one counts", ANY),
     Quirk(
@@ -155,6 +156,29 @@ _TABLE = (
     Quirk("thresholds-as-text", "LO_THRES or HI_THRES as text", ("aeff",)),
 )
 QUIRKS = {quirk.name: quirk for quirk in _TABLE}
+# What is repaired or dropped, by the name under which it is counted; and whether that is better looked at.
+REPAIRS = {
+    "aeff_negative": ("negative effective areas, set to 0", False),
+    "background_empty_energies": ("energy bins without background", True),
+    "background_negative": ("negative background rates, set to 0", True),
+    "deadc_disagrees": ("DEADC is not LIVETIME over ONTIME; DEADC holds", True),
+    "edisp_negative": ("negative values of the energy dispersion, set to 0", False),
+    "edisp_renormalised": ("cells of the energy dispersion that did not integrate to 1", False),
+    "edisp_without_norm": ("cells without an energy dispersion", False),
+    "event_ids_repeated": ("events whose EVENT_ID others have, too", True),
+    "events_duplicated": ("events that are there twice, of which one is kept", True),
+    "events_outside_gti": ("events outside the good time intervals", False),
+    "events_unusable": ("events without a time, an energy or a direction, dropped", True),
+    "gti_merged": ("good time intervals that overlapped", False),
+    "gti_unsorted": ("good time intervals not in order", False),
+    "ontime_disagrees": ("ONTIME is not the sum of the good time intervals, which hold", True),
+    "psf_negative": ("negative values of the PSF, set to 0", False),
+    "psf_off_norm": ("cells of the PSF that did not integrate to 1", False),
+    "psf_without_norm": ("cells without a PSF", False),
+    "ra_wrapped": ("right ascensions outside 0 to 360 deg", False),
+    "region_not_read": ("a region of the file that could not be read", True),
+    "unit_missing": ("columns without a unit", False),
+}
 
 
 def header_quirks(facts: Facts) -> list[str]:

@@ -21,7 +21,9 @@ from cubeflow.store.keys import short
 FOLDER = ".cubeflow"  # of plans, locks and progress, below the results
 PRODUCTS = ("cube.h5", "dataset.fits.gz", "datasets.yaml", "significance.fits.gz")
 TABLES = ("runs.ecsv", "runs.csv", "runs.fits")
-PICTURES = tuple(f"{name}.png" for name in ("significance", "excess", "counts", "background", "exposure"))
+PICTURES = tuple(f"{name}.svg" for name in ("significance", "counts", "exposure"))
+PAGE = "report.html"
+ON_ONE_PAGE = 3  # targets; of more, each has a page of its own
 REGIONS = ("exclusion.reg", "pointings.reg")
 
 
@@ -141,16 +143,8 @@ class TableTask:
 
 
 @dataclass(frozen=True)
-class Detail:
-    """Resolution of the images on the page, and whether all images of a label are shown there."""
-
-    dpi: int
-    shows_all: bool
-
-
-@dataclass(frozen=True)
 class FiguresTask:
-    """Pictures of a label and its section of the report; for one label of a target, its DS9 regions."""
+    """Pictures of a label and its section of the report; for one label of a target, DS9 regions and what all share."""
 
     kind: Literal["figures"] = field(default="figures", kw_only=True)
     target: str
@@ -158,7 +152,6 @@ class FiguresTask:
     key: str
     cube_key: str
     table_key: str
-    detail: Detail
     writes_regions: bool = True
 
 
@@ -203,7 +196,8 @@ def files_of(task: Task, target: Target | None = None) -> list[str]:
             regions = [f"{task.target}/{name}" for name in REGIONS if task.writes_regions]
             return [*(f"{folder}/{name}" for name in PICTURES), *regions, figures_file(folder, task.key)]
         case ReportTask():
-            return ["report.html", certificate_file("", task.key)]
+            pages = [f"{each.name}/{PAGE}" for each in task.targets if len(task.targets) > ON_ONE_PAGE]
+            return [PAGE, *pages, certificate_file("", task.key)]
 
 
 def inputs_of(task: Task) -> list[str]:

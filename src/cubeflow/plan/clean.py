@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from cubeflow.errors import MistakeError
-from cubeflow.pipeline.tasks import FOLDER, PICTURES, PRODUCTS, REGIONS, TABLES
+from cubeflow.pipeline.tasks import FOLDER, PAGE, PICTURES, PRODUCTS, REGIONS, TABLES
 from cubeflow.plan.lock import Lock
 from cubeflow.plan.make import Plan
 from cubeflow.regular import open_regular, read_regular
@@ -25,6 +25,7 @@ _ARTIFACTS = {
     "stack": re.compile(rf"{_KEY}(-[0-9a-f]{{8}})?\.h5(\.corrupt(\.\d+)?)?"),
 }
 _SET_ASIDE = re.compile(r"\.corrupt(\.\d+)?$")
+_EARLIER = {f"{name}.png" for name in ("significance", "excess", "counts", "background", "exposure")}
 _NAMES = {*PRODUCTS, *TABLES, *PICTURES, *REGIONS}
 _CLAIM = re.compile(rf"(made|figures)-({_KEY})\.json")
 
@@ -51,6 +52,8 @@ def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
                 yield path, is_abandoned(path)
             elif len(place) > 1 and place[0] in _ARTIFACTS:
                 yield path, _ARTIFACTS[place[0]].fullmatch(path.name) is not None and _is_artifact(path)
+            elif place == (PAGE,):
+                yield path, b'name="cubeflow-key"' in read_regular(path)[:1000]
             elif (name := _SET_ASIDE.sub("", path.name)) != path.name:
                 yield path, len(place) <= 2 and (name in _NAMES or _CLAIM.fullmatch(name) is not None)
             else:
@@ -120,7 +123,7 @@ def _claimed(folder: Path) -> set[str]:
             continue
         files, found = content.get("files"), found | {match[0]}
         if match[1] == "figures":
-            found |= set(PICTURES)
+            found |= {*PICTURES, *_EARLIER}
         elif isinstance(files, dict):
             listed = {name: files[name] for name in PRODUCTS if isinstance(files.get(name), dict)}
             found |= {name for name, about in listed.items() if about.get("bytes") == sizes.get(name)}

@@ -8,6 +8,7 @@ A job reads the lines that it needs and no others, whatever the size of the plan
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -37,7 +38,7 @@ from cubeflow.store.keys import from_plain, parse_json, seal, to_plain
 Kind = Literal["reduce", "stack", "export", "figures", "report"]
 LIMIT_S = 16.0  # of estimated CPU time in a job: the start of its process is some percent of it
 LEAST_S = 4.0  # and less is not worth a second process
-CPU_S = {"figures": 1.5, "table": 0.3, "report": 1.0}
+CPU_S = {"figures": 0.4, "table": 0.3, "report": 1.0}
 
 
 @dataclass(frozen=True)
@@ -203,9 +204,12 @@ def describe(task: Task) -> str:
             return f"{len(task.targets)} targets"
 
 
-def write_plan_file(path: Path, targets: Mapping[str, Target], jobs: Sequence[Job]) -> None:
-    """Write targets and jobs line by line."""
-    named = [("target", *item) for item in targets.items()] + [("job", job.name, job) for job in jobs]
+def write_plan_file(
+    path: Path, targets: Mapping[str, Target], jobs: Sequence[Job], command: Sequence[str] = ()
+) -> None:
+    """Write targets, jobs, and the command that started them, line by line."""
+    named: list[tuple[str, str, object]] = [("target", *item) for item in targets.items()]
+    named += [("job", job.name, job) for job in jobs] + [("command", "", list(command))]
     lines = ({"is": kind, "name": name, "content": to_plain(content)} for kind, name, content in named)
     make_folder(path.parent)
     write_atomic(path, "".join(json.dumps({**line, "sha256": seal(line)}) + "\n" for line in lines).encode())
@@ -227,6 +231,11 @@ def read_targets(path: Path, names: Collection[str]) -> dict[str, Target]:
         If it cannot be read.
     """
     return {name: from_plain(Target, plain) for name, plain in _read(path, "target", names).items()}
+
+
+def read_command(path: Path) -> str:
+    """Command that started the workflow of a plan file; raises as `read_targets`."""
+    return shlex.join(_read(path, "command", None)[""])
 
 
 def _read(path: Path, kind: str, names: Collection[str] | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ class Plan:
     def write(self) -> Path:
         """Write the plan for jobs, and what is known of the inputs for the next plan."""
         self.cache.save()
-        write_plan_file(self.path, self.targets, self.jobs)
+        write_plan_file(self.path, self.targets, self.jobs, [Path(sys.argv[0]).name, *sys.argv[1:]])
         return self.path
 
 
@@ -177,14 +178,13 @@ def make_plan(config: Config, say: Say, is_forced: bool = False, reads_all: bool
         say(f"{results}: holds results of the first edition, which are left alone; cubeflow clean lists them")
     with _placing(config):
         excluded = excluded_shares(targets, cache, say)
-    n_labels = sum(len(target.backgrounds) for target in targets.values())
     tasks: dict[str, TargetTasks] = {}
     needs: dict[str, Estimate] = {}
     for name, target in targets.items():
         section = config.targets[name]
         with _placing(config, f"targets.{name}."):
             entries, refused, unselected = select_runs(store, section.observations, target.position_deg)
-        maker = TaskMaker(target, cache, section.stack, n_labels)
+        maker = TaskMaker(target, cache, section.stack)
         tasks[name] = maker.make(entries, refused, unselected)
         refusals = {refusal.obs_id for refusal in tasks[name].refused}
         needs[name] = estimate(target, [entry for entry in entries if entry.obs_id not in refusals])

@@ -14,7 +14,6 @@ from cubeflow.dl3.reader import ALWAYS, read_enclosure, read_gti_and_site
 from cubeflow.observation import RunRefused, Unit
 from cubeflow.pipeline import versions
 from cubeflow.pipeline.tasks import (
-    Detail,
     ExportTask,
     FiguresTask,
     ReduceTask,
@@ -31,9 +30,6 @@ from cubeflow.plan.digests import DigestCache
 from cubeflow.plan.tree import Branch, make_batches, make_tree
 from cubeflow.products.pieces import select_time, split_gti
 from cubeflow.store.keys import make_key
-
-DETAIL = ((4, Detail(110, True)), (16, Detail(72, True)), (60, Detail(60, False)))  # up to a number of labels
-LEAST_DETAIL = Detail(40, False)
 
 
 class InputError(Exception):
@@ -74,12 +70,10 @@ class TaskMaker:
         Digests of the input files.
     stack : StackOptions
         How runs are batched and stacked.
-    n_labels : int
-        Labels of all targets: the more there are, the plainer are their figures.
     """
 
-    def __init__(self, target: Target, cache: DigestCache, stack: StackOptions, n_labels: int) -> None:
-        self.target, self.cache, self.detail, self.stack = target, cache, detail_of(n_labels), stack
+    def __init__(self, target: Target, cache: DigestCache, stack: StackOptions) -> None:
+        self.target, self.cache, self.stack = target, cache, stack
         options = {"reduce": target.reduce, "compression": target.compression}
         self.reduce = make_key("reduce-options", versions.REDUCE, options, {})
         self.labels = {}
@@ -187,9 +181,8 @@ class TaskMaker:
     def figures_task(self, export: ExportTask, table: TableTask) -> FiguresTask:
         """Pictures of a label."""
         is_first = export.label == next(iter(self.labels))
-        content = {"detail": self.detail, "writes_regions": is_first}
-        key = make_key("figures", versions.FIGURES, content, [export.key, table.key])
-        return FiguresTask(self.target.name, export.label, key, export.key, table.key, self.detail, is_first)
+        key = make_key("figures", versions.FIGURES, {"writes_regions": is_first}, [export.key, table.key])
+        return FiguresTask(self.target.name, export.label, key, export.key, table.key, is_first)
 
     def _stack_key(self, children: Sequence[str], is_pointlike: bool | None = None) -> str:
         options = {"compression": self.target.compression, "is_pointlike": is_pointlike}
@@ -243,11 +236,6 @@ def report_task(targets: Mapping[str, TargetTasks]) -> ReportTask:
         if tasks.table is not None
     )
     return ReportTask(make_key("report", versions.REPORT, {"targets": shown}, {}), shown)
-
-
-def detail_of(n_labels: int) -> Detail:
-    """Detail of the images of a page with some number of labels."""
-    return next((detail for limit, detail in DETAIL if n_labels <= limit), LEAST_DETAIL)
 
 
 def input_name(ref: HduRef) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,44 +13,40 @@ from numpy.typing import NDArray
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.products.profiles import N_SECTORS, OFFSET_WIDTH_DEG, Profiles
 from cubeflow.products.significance import OffSource
-from cubeflow.report.drawing import ALERT, DATA, INK, MANY_POINTS, MODEL, SERIES, SOFT, drawing, grid, to_svg
-from cubeflow.report.runs import numbers
+from cubeflow.report.drawing import ALERT, DATA, MODEL, SERIES, SOFT, Panel, Series, draw_panels
+from cubeflow.report.runs import numbers, run_names
+from cubeflow.report.source import chi2_constant, residual_sigma
 
 if TYPE_CHECKING:
     from astropy.table import Table
-    from matplotlib.axes import Axes
 
 Bands = Sequence[tuple[float, float]]
-X_TICKS = 6  # at most: dates as MJD with a fraction need the room
-MAX_NAMES = 8
 OUTLIER_SIGMAS = 5.0
+FLAT = 0.1  # distance of mean from 0 and width from 1 that is taken as none, beside three times the error
 DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 
 
-def draw_off_source(found: OffSource, significance: FloatArray, svg_name: str, alt: str) -> str:
+def draw_off_source(found: OffSource, significance: FloatArray, alt: str) -> str:
     """SVG of the significances outside known sources, beside those of all pixels (NaN for none) and of empty sky."""
-    edges, histogram = found.edges, found.histogram
+    edges, histogram = found.edges, found.histogram.astype(float)
     step, n_pixels = edges[1] - edges[0], float(histogram.sum())
     everything = significance[np.isfinite(significance)]
-    with drawing(5.8, 3.8) as figure:
-        axes = figure.add_subplot()
-        grid(axes)
-        reach = np.concatenate([edges, np.arange(edges[-1] + step, everything.max(initial=0.0) + 2 * step, step)])
-        axes.stairs(np.histogram(everything, reach)[0], reach, color=SOFT, label="all pixels")
-        axes.stairs(histogram, edges, color=DATA, fill=True, alpha=0.3)
-        axes.stairs(histogram, edges, color=DATA, label="outside the exclusions")
-        x = np.linspace(-6.0, 6.0, 241)
-        axes.plot(x, n_pixels * step * normal(x, 0.0, 1.0), "--", color=ALERT, label="expected: mean 0, width 1")
-        if np.isfinite(found.fit_width):
-            fit = n_pixels * step * normal(x, found.fit_mean, found.fit_width)
-            axes.plot(x, fit, color=MODEL, label="Gaussian fit")
-        axes.set_yscale("log")
-        axes.set_ylim(0.5, max(2.0 * float(histogram.max(initial=1)), 2.0))
-        axes.set_xlim(min(edges[0], -5.0), float(np.clip(reach[-1], 5.0, 15.0)))
-        axes.set_xlabel("significance (σ)")
-        axes.set_ylabel(f"pixels per {step:.2g} σ")
-        axes.legend(fontsize=8, loc="upper right")
-        return to_svg(figure, svg_name, alt)
+    reach = np.concatenate([edges, np.arange(edges[-1] + step, everything.max(initial=0.0) + 2 * step, step)])
+    x = np.linspace(-6.0, 6.0, 121)
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    words = [f"{low:.1f} to {high:.1f} σ" for low, high in itertools.pairwise(edges)]
+    series = [
+        Series(reach, np.histogram(everything, reach)[0].astype(float), "steps", SOFT, "all"),
+        Series(centres, np.where(histogram > 0, histogram, np.nan), "points", DATA, "off source", words=words),
+        Series(x, n_pixels * step * normal(x, 0.0, 1.0), "dashed", ALERT, "expected"),
+    ]
+    if np.isfinite(found.fit_width):
+        fit = n_pixels * step * normal(x, found.fit_mean, found.fit_width)
+        series.append(Series(x, fit, "line", MODEL, "Gaussian fit"))
+    x_range = min(float(edges[0]), -5.0), float(np.clip(reach[-1], 5.0, 15.0))
+    y_range = 0.5, max(2.0 * float(histogram.max(initial=1)), 2.0)
+    panel = Panel(series, "significance (σ)", f"pixels per {step:.2g} σ", False, True, x_range, y_range)
+    return draw_panels([panel], alt, height=240)
 
 
 def normal(x: FloatArray, mean: float, width: float) -> FloatArray:
@@ -58,28 +55,41 @@ def normal(x: FloatArray, mean: float, width: float) -> FloatArray:
 
 
 def off_source_text(found: OffSource) -> str:
-    """One sentence on mean and width."""
-    parts = [
-        f"{title}: mean {mean:.2f} ± {mean_err:.2f}, width {width:.2f} ± {width_err:.2f}"
-        for title, mean, mean_err, width, width_err in (
-            ("all pixels", found.mean, found.mean_err, found.width, found.width_err),
-            ("fit", found.fit_mean, found.fit_mean_err, found.fit_width, found.fit_width_err),
-        )
-        if np.isfinite(mean) and np.isfinite(width)
-    ]
-    return "; ".join(parts).replace("-", "−") or "too few pixels for a mean and a width"
+    """Whether the background is flat, with mean and width of all pixels off source, and chi-square of the histogram."""
+    mean, width = found.mean, found.width
+    if not (np.isfinite(mean) and np.isfinite(width)):
+        return "too few pixels for a mean and a width"
+    flat = abs(mean) <= max(3 * found.mean_err, FLAT) and abs(width - 1) <= max(3 * found.width_err, FLAT)
+    text = f"mean {mean:.2f} ± {found.mean_err:.2f}, width {width:.2f} ± {found.width_err:.2f}".replace("-", "−")
+    return f"{'flat' if flat else 'not flat'}: off source {text} (expected 0 and 1)"
 
 
 @dataclass(frozen=True, eq=False)
 class Norms:
     """Norms of all runs of a label that have one in any group, in order."""
 
+    names: list[str]  # of each run
     obs_id: NDArray[np.int64]  # shape (n_runs,)
     norm: FloatArray  # shape (n_runs, n_groups), NaN where there is none
     norm_err: FloatArray  # the same
     mjd: FloatArray  # start of each run, NaN where unknown
     zenith_deg: FloatArray  # NaN where unknown
     outlier: NDArray[np.bool_]  # far from the median of its group
+
+    @property
+    def chi2(self) -> tuple[float, int]:
+        """Chi-square of the norms about the weighted mean of their group, and degrees of freedom, all groups."""
+        found = [chi2_constant(*pair) for pair in zip(self.norm.T, self.norm_err.T, strict=True)]
+        return sum(chi2 for chi2, _ in found), sum(dof for _, dof in found)
+
+    @property
+    def suspects(self) -> list[tuple[str, str]]:
+        """Run and reason of norms that are far from the others."""
+        return [
+            (str(self.obs_id[run]), f"norm {self.norm[run, group]:.3g} where the median is {median:.3g}")
+            for group, median in enumerate(np.nanmedian(self.norm, axis=0))
+            for run in np.flatnonzero(self.outlier[:, group])
+        ]
 
 
 def collect_norms(runs: Table, label: str) -> Norms | None:
@@ -93,14 +103,13 @@ def collect_norms(runs: Table, label: str) -> Norms | None:
         np.stack([numbers(runs, f"{label}_{name}_{group}") for group in range(n_groups)], axis=1)
         for name in ("norm", "norm_err")
     )
-    found = ~np.isnan(norm).all(axis=1)
+    found, known = ~np.isnan(norm).all(axis=1), ~np.isnan(norm).all(axis=0)
     if not found.any():
         return None
-    norm, error = norm[found], error[found]
+    norm, error, rows = norm[found][:, known], error[found][:, known], runs[found]
     outlier = np.stack([find_outliers(*pair) for pair in zip(norm.T, error.T, strict=True)], axis=1)
-    mjd = numbers(runs, "tstart")[found]
-    obs_id = np.asarray(runs["obs_id"], np.int64)[found]
-    return Norms(obs_id, norm, error, mjd, numbers(runs, "zenith")[found], outlier)
+    about = np.asarray(rows["obs_id"], np.int64), norm, error, numbers(rows, "tstart"), numbers(rows, "zenith")
+    return Norms(run_names(rows), *about, outlier)
 
 
 def find_outliers(norm: FloatArray, error: FloatArray) -> NDArray[np.bool_]:
@@ -115,110 +124,63 @@ def find_outliers(norm: FloatArray, error: FloatArray) -> NDArray[np.bool_]:
     return distance > OUTLIER_SIGMAS * np.fmax(np.nan_to_num(error), scatter)
 
 
-def draw_norms(norms: Norms, svg_name: str, alt: str) -> str:
-    """SVG with one panel each for run, time and zenith angle."""
-    order = np.arange(1, norms.obs_id.size + 1, dtype=float)
-    panels = [("run, in order of its number", order), ("start (MJD, TT)", norms.mjd), ("zenith (°)", norms.zenith_deg)]
-    with drawing(5.8, 6.2) as figure:
-        figure.subplots_adjust(hspace=0.5, top=0.95)
-        for index, (title, x) in enumerate(panels):
-            axes = figure.add_subplot(3, 1, index + 1)
-            _draw_panel(axes, x, norms)
-            axes.set_xlabel(title)
-            axes.set_ylabel("norm")
-            if index == 0:
-                for run, group in np.argwhere(norms.outlier)[:MAX_NAMES]:
-                    place, name = (x[run], norms.norm[run, group]), str(norms.obs_id[run])
-                    axes.annotate(name, place, (7, 0), textcoords="offset points", fontsize=8, va="center")
-                if norms.norm.shape[1] > 1 or norms.outlier.any():
-                    axes.legend(fontsize=8, ncols=5, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1)
-        return to_svg(figure, svg_name, alt)
+def draw_norms(norms: Norms, alt: str) -> str:
+    """SVG with one panel each for order in time, and zenith angle."""
+    order = 1.0 + np.argsort(np.argsort(norms.mjd, kind="stable"), kind="stable").astype(float)
+    panels = []
+    places: list[tuple[str, FloatArray]] = [("run, in order of time", order), ("zenith (°)", norms.zenith_deg)]
+    for title, x in places:
+        series = []
+        for group, colour in zip(range(norms.norm.shape[1]), SERIES * 9, strict=False):
+            label = "norm" if norms.norm.shape[1] == 1 else f"group {group}"
+            y, error = norms.norm[:, group], norms.norm_err[:, group]
+            series.append(Series(x, y, colour=colour, label=label, error=error, words=norms.names))
+        if norms.outlier.any():
+            runs, groups = np.nonzero(norms.outlier)
+            names = [norms.names[k] for k in runs]
+            series.append(Series(x[runs], norms.norm[runs, groups], colour=ALERT, label="far off", words=names))
+        panels.append(Panel(series, title, "norm"))
+    return draw_panels(panels, alt, height=220)
 
 
-def _draw_panel(axes: Axes, x: FloatArray, norms: Norms) -> None:
-    grid(axes)
-    many = norms.norm.size > MANY_POINTS
-    axes.axhline(1.0, color=SOFT, linewidth=1.0)
-    for group, colour in zip(range(norms.norm.shape[1]), SERIES * 9, strict=False):
-        y, error = norms.norm[:, group], norms.norm_err[:, group]
-        label = "norm" if norms.norm.shape[1] == 1 else f"group {group}"
-        if many:
-            axes.plot(x, y, ".", color=colour, markersize=2, alpha=0.5, rasterized=True, label=label)
-        else:
-            axes.errorbar(x, y, error, fmt="o", color=colour, elinewidth=0.8, label=label, rasterized=x.size > 300)
-        out = norms.outlier[:, group]
-        if out.any():
-            name = "outlier" if group == np.flatnonzero(norms.outlier.any(axis=0))[0] else None
-            axes.plot(x[out], y[out], "o", markersize=9, fillstyle="none", color=ALERT, rasterized=many, label=name)
-    axes.margins(x=0.03, y=0.12)
-    axes.ticklabel_format(useOffset=False)
-    axes.locator_params(axis="x", nbins=X_TICKS)
-
-
-def draw_radial(profiles: Profiles, bands_tev: Bands, svg_name: str, alt: str) -> str:
-    """SVG with a panel per energy band: density by offset, and the residual in sigma below it."""
-    rows, columns = -(-len(bands_tev) // 2), min(len(bands_tev), 2)
-    with drawing(5.8, 3.2 * rows) as figure:
-        figure.subplots_adjust(top=1 - 0.1 / rows)
-        cells = figure.add_gridspec(rows, columns, hspace=0.35, wspace=0.28)
-        for band, (low, high) in enumerate(bands_tev):
-            pair = cells[divmod(band, 2)].subgridspec(2, 1, height_ratios=[2.4, 1.0], hspace=0.12)
-            upper = figure.add_subplot(pair[0])
-            lower = figure.add_subplot(pair[1], sharex=upper)
+def draw_offsets(profiles: Profiles, bands_tev: Bands, alt: str) -> str:
+    """SVG with a panel per energy band of the density by offset, and the residual in sigma below it."""
+    panels = []
+    for first in range(0, len(bands_tev), 2):
+        upper, lower = [], []
+        for band, (low, high) in list(enumerate(bands_tev))[first : first + 2]:
             counts, background = profiles.offset_counts[band], profiles.offset_background[band]
             area = profiles.area_deg2[band]
             scale = np.divide(1.0, area, out=np.full(area.shape, np.nan), where=area > 0)
             edges = OFFSET_WIDTH_DEG * np.arange(area.size + 1)
             centres = 0.5 * (edges[1:] + edges[:-1])
-            grid(upper)
-            upper.stairs(background * scale, edges, color=MODEL, linewidth=1.6, label="background", baseline=None)
-            upper.errorbar(centres, counts * scale, np.sqrt(counts) * scale, fmt="o", color=DATA, label="counts")
-            upper.set_ylim(bottom=0.0)
-            upper.set_title(f"{low:.3g} to {high:.3g} TeV", fontsize=10)
-            upper.tick_params(labelbottom=False)
-            _draw_residual(lower, centres, residual_sigma(counts, background))
-            if band % 2 == 0:
-                upper.set_ylabel("events / deg²")
-                lower.set_ylabel("residual (σ)")
-            if band == 0:
-                upper.legend(fontsize=8)
-        return to_svg(figure, svg_name, alt)
+            words = [f"{centre:.1f}° from the pointing" for centre in centres]
+            steps = Series(edges, background * scale, "steps", MODEL, "background")
+            points = Series(centres, counts * scale, label="counts", error=np.sqrt(counts) * scale, words=words)
+            top = 1.1 * float(np.nanmax([*(counts * scale), *(background * scale)], initial=1e-9))
+            title = f"{low:.3g} to {high:.3g} TeV"
+            upper.append(Panel([steps, points], "", "events / deg²", y_range=(0.0, top), title=title))
+            pull = residual_sigma(counts, background)
+            limit = max(3.5, 1.15 * float(np.abs(pull[np.isfinite(pull)]).max(initial=0.0)))
+            zero = Series(edges[[0, -1]], np.zeros(2), "line", SOFT)
+            residual = [zero, Series(centres, pull, words=words)]
+            lower.append(Panel(residual, "offset (°)", "residual (σ)", y_range=(-limit, limit)))
+        panels += [*upper, *lower]
+    return draw_panels(panels, alt, columns=min(len(bands_tev), 2), height=150)
 
 
-def _draw_residual(axes: Axes, offset_deg: FloatArray, pull: FloatArray) -> None:
-    grid(axes)
-    axes.axhspan(-1.0, 1.0, color=SOFT, alpha=0.2, linewidth=0)
-    axes.axhline(0.0, color=SOFT, linewidth=1.0)
-    axes.plot(offset_deg, pull, "o", color=DATA)
-    limit = max(3.5, 1.15 * float(np.abs(pull[np.isfinite(pull)]).max(initial=0.0)))
-    axes.set_ylim(-limit, limit)
-    axes.set_xlabel("offset (°)")
-
-
-def residual_sigma(counts: FloatArray, background: FloatArray) -> FloatArray:
-    """(counts - background) / sqrt(background); NaN without background."""
-    known = np.nan_to_num(background) > 0
-    root = np.sqrt(np.where(known, background, 1.0))
-    return np.where(known, (counts - background) / root, np.nan)
-
-
-def draw_sectors(profiles: Profiles, bands_tev: Bands, svg_name: str, alt: str) -> str:
-    """SVG with a panel per energy band: counts over background in eight sectors about the pointings."""
-    rows, columns = -(-len(bands_tev) // 2), min(len(bands_tev), 2)
-    with drawing(5.8, 2.3 * rows + 0.2) as figure:
-        figure.subplots_adjust(hspace=0.4, wspace=0.28, top=1 - 0.13 / rows)
-        for band, (low, high) in enumerate(bands_tev):
-            axes = figure.add_subplot(rows, columns, band + 1)
-            counts, background = profiles.sector_counts[band], profiles.sector_background[band]
-            scale = np.divide(1.0, background, out=np.full(N_SECTORS, np.nan), where=background > 0)
-            y, error = 100.0 * (counts * scale - 1.0), 100.0 * np.sqrt(counts) * scale
-            grid(axes)
-            axes.axhline(0.0, color=SOFT, linewidth=1.0)
-            axes.errorbar(np.arange(N_SECTORS), y, error, fmt="o", color=DATA, elinewidth=1.0)
-            axes.set_xticks(np.arange(N_SECTORS), DIRECTIONS)
-            reach = float((np.abs(y) + error)[np.isfinite(y)].max(initial=1.0))
-            axes.set_ylim(-1.1 * reach, 1.1 * reach)
-            axes.set_title(f"{low:.3g} to {high:.3g} TeV", fontsize=10, color=INK)
-            if band % 2 == 0:
-                axes.set_ylabel("counts / background − 1 (%)")
-        return to_svg(figure, svg_name, alt)
+def draw_sectors(profiles: Profiles, bands_tev: Bands, alt: str) -> str:
+    """SVG with a panel per energy band: counts over background in eight sectors about the pointing."""
+    panels = []
+    for band, (low, high) in enumerate(bands_tev):
+        counts, background = profiles.sector_counts[band], profiles.sector_background[band]
+        scale = np.divide(1.0, background, out=np.full(N_SECTORS, np.nan), where=background > 0)
+        y, error = 100.0 * (counts * scale - 1.0), 100.0 * np.sqrt(counts) * scale
+        reach = 1.1 * float((np.abs(y) + error)[np.isfinite(y)].max(initial=1.0))
+        zero = Series(np.array([0.0, N_SECTORS - 1.0]), np.zeros(2), "line", SOFT)
+        points = Series(np.arange(N_SECTORS, dtype=float), y, error=error, words=DIRECTIONS)
+        title, ends = f"{low:.3g} to {high:.3g} TeV", ((-0.4, N_SECTORS - 0.6), (-reach, reach))
+        panels.append(
+            Panel([zero, points], "", "counts / background − 1 (%)", False, False, *ends, title=title, names=DIRECTIONS)
+        )
+    return draw_panels(panels, alt, columns=min(len(panels), 2), height=180)

@@ -1,152 +1,239 @@
-"""Figures without a display: one look for all, and the same bytes for the same numbers."""
+"""Charts as SVG: panels with axes, points, lines and steps.
+
+A general library takes a tenth of a second for a chart, more than all else that a label needs; and here each point
+keeps its words, which the script of the page shows.
+"""
 
 from __future__ import annotations
 
-import gc
 import html
-import io
+import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from cubeflow.maps.arrays import FloatArray
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-# Colours that stand out on white and on near-black. INK and SOFT become variables of the page in SVG.
-INK, SOFT = "#15181d", "#8b919a"
+# Variables of the page, with what they are where there is no page: colours that stand out on white and near-black.
+INK, SOFT = "var(--ink,#15181d)", "var(--soft,#5c636d)"
 DATA, MODEL, ALERT, THIRD = "#2f81d6", "#d9730d", "#d4337c", "#2a9d72"
-SERIES = (DATA, MODEL, THIRD, ALERT, "#8a63d2", "#9a8300")
-PAGE_COLOURS = {INK: "var(--ink)", SOFT: "var(--soft)"}
-PNG_LEVEL = 3  # a fifth larger than by default, in a third of the time
-MANY_POINTS = 1500  # more are drawn as an image inside an SVG
-
-STYLE: dict[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": INK,
-    "axes.grid": False,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.facecolor": "white",
-    "font.family": "DejaVu Sans",
-    "font.size": 10.0,
-    "grid.color": SOFT,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-    "lines.markersize": 4.0,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "cubeflow",
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
+SERIES = (DATA, MODEL, THIRD, "#8a63d2", "#9a8300")
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 420.0, 52.0, 14.0, 18.0, 34.0  # of a figure and its margins, in units of the SVG
+LETTER = 5.8  # width of a letter on average
 
 
-@contextmanager
-def drawing(width_in: float, height_in: float) -> Iterator[Figure]:
-    """Give a new figure of that size in inches; axes made inside the block have the common look."""
-    import matplotlib
-    from matplotlib.figure import Figure
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Values of a panel; those that are not finite are not drawn."""
 
-    with matplotlib.rc_context():
-        dict.update(cast("dict[Any, Any]", matplotlib.rcParams), _look())
-        figure = Figure(figsize=(width_in, height_in))
-        # Fixed margins in inches: to have them found would take as long as drawing.
-        margins = {"left": 0.75 / width_in, "right": 1 - 0.15 / width_in}
-        figure.subplots_adjust(**margins, bottom=0.5 / height_in, top=1 - 0.12 / height_in)
-        yield figure
-        figure.clear()
-    _keep_libraries()
-    gc.collect()  # the parts of a figure refer to each other, and would stay until Python looks for such circles
+    x: FloatArray  # shape (n,); of steps the edges, (n + 1,)
+    y: FloatArray  # shape (n,)
+    kind: Literal["points", "line", "dashed", "steps"] = "points"
+    colour: str = DATA
+    label: str = ""  # in the legend of the figure, which has each but once
+    error: FloatArray | None = None  # shape (n,)
+    words: Sequence[str] = ()  # on each point
 
 
-@lru_cache(maxsize=1)
-def _keep_libraries() -> None:
-    """Have Python not look for circles in what is loaded by now: that would take as long as some of the figures."""
-    gc.collect()
-    gc.freeze()
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Two axes and what is drawn between them."""
+
+    series: Sequence[Series]
+    x_label: str
+    y_label: str
+    x_log: bool = False
+    y_log: bool = False
+    x_range: tuple[float, float] | None = None  # None for that of the values
+    y_range: tuple[float, float] | None = None
+    span: tuple[float, float] | None = None  # of x, shaded
+    title: str = ""
+    names: Sequence[str] = ()  # of x = 0, 1, ... in place of numbers
 
 
-@lru_cache(maxsize=1)
-def _look() -> dict[Any, Any]:
-    """All settings of matplotlib, whatever those of the user are: its defaults and `STYLE`."""
-    import matplotlib
+@dataclass(frozen=True)
+class Scale:
+    """Linear or logarithmic axis."""
 
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        return dict.copy(cast("dict[Any, Any]", matplotlib.rcParams))
+    low: float
+    high: float
+    is_log: bool = False
 
+    def place(self, values: FloatArray) -> FloatArray:
+        """Where values lie, from 0 at the lower to 1 at the upper end; below for what has no logarithm."""
+        if not self.is_log:
+            return (values - self.low) / (self.high - self.low)
+        positive = np.fmax(values, self.low * (self.low / self.high))
+        return np.where(np.isnan(values), np.nan, np.log(positive / self.low) / np.log(self.high / self.low))
 
-def to_png(figure: Figure, dpi: int = 200) -> bytes:
-    """PNG of a figure; no time and no version of a program is inside. Call it inside `drawing`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = io.BytesIO()
-    figure.set_dpi(dpi)
-    # The canvas' own method draws once, where savefig would draw twice.
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None}, pil_kwargs={"compress_level": PNG_LEVEL})
-    return buffer.getvalue()
-
-
-def to_svg(figure: Figure, name: str, alt: str, dpi: int = 150) -> str:
-    """SVG element for a page. Call it inside `drawing`, and last: the figure loses its background.
-
-    Parameters
-    ----------
-    figure : Figure
-        What to draw. It follows the colours of the page through the variables ``--ink`` and ``--soft``.
-    name : str
-        Unique on the page: identifiers inside the SVG begin with it.
-    alt : str
-        What the figure shows, for those who do not see it.
-    dpi : int
-        Resolution of the images inside.
-    """
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    buffer = io.StringIO()
-    figure.set_dpi(dpi)
-    for background in (figure.patch, *(axes.patch for axes in figure.axes)):
-        background.set_visible(False)
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    for colour, variable in PAGE_COLOURS.items():
-        text = text.replace(colour, variable)
-    for size in ("width", "height"):
-        text = re.sub(rf'(<svg[^>]*?) {size}="[^"]*"', r"\1", text, count=1)
-    return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(alt)}" focusable="false"', 1)
+    def ticks(self, number: int) -> list[float]:
+        """Round values inside, about as many as that."""
+        if not self.is_log or self.high / self.low < 8:
+            step = round_step((self.high - self.low) / number)
+            return [k * step for k in range(int(np.ceil(self.low / step)), int(np.floor(self.high / step)) + 1)]
+        powers = range(int(np.floor(np.log10(self.low))), int(np.ceil(np.log10(self.high))) + 1)
+        several = (1.0, 2.0, 5.0) if self.high / self.low < 500 else (1.0,)
+        found = [first * 10.0**power for power in powers[:: 1 + len(powers) // 8] for first in several]
+        return [value for value in found if self.low <= value <= self.high]
 
 
-def plain_text(text: str) -> str:
-    """Text from a file for a figure: a dollar sign starts no formula, and nothing is too long."""
-    shown = text if len(text) <= 60 else f"{text[:59]}…"
-    return "".join(char if char.isprintable() else " " for char in shown).replace("$", r"\$")
+def round_step(least: float) -> float:
+    """Smallest of 1, 2 and 5 times a power of ten that is not below `least`."""
+    power = 10.0 ** np.floor(np.log10(least))
+    return float(next(first * power for first in (1.0, 2.0, 5.0, 10.0) if first * power >= least * (1 - 1e-9)))
 
 
-def grid(axes: Axes) -> None:
-    """Draw faint lines behind the data."""
-    axes.grid(True)
-    axes.tick_params(length=3)
+def draw_panels(panels: Sequence[Panel], alt: str, columns: int = 1, height: float = 190.0) -> str:
+    """SVG of panels, row by row, each of a height; `alt` is for those who do not see it."""
+    width = (WIDTH - columns * LEFT - RIGHT) / columns
+    named = {each.label: each for panel in panels for each in panel.series if each.label}
+    parts = list(legend(LEFT, 11.0, [(_stroke(each), name) for name, each in named.items()]))
+    above = 16.0 if named else 0.0
+    for number, panel in enumerate(panels):
+        row, column = divmod(number, columns)
+        box = LEFT + column * (width + LEFT), above + row * height + TOP, width, height - TOP - BOTTOM
+        parts += _panel(panel, box)
+    return svg(parts, WIDTH, above + height * -(-len(panels) // columns), alt)
+
+
+def svg(parts: Iterable[str], width: float, height: float, alt: str) -> str:
+    """SVG element for a page; it takes the width that it is given."""
+    about = f'role="img" aria-label="{html.escape(alt)}" font-size="11" font-family="system-ui,sans-serif"'
+    place = f'xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" fill="none"'
+    return f"<svg {place} {about}>{''.join(parts)}</svg>"
+
+
+def svg_file(element: str) -> bytes:
+    """SVG file of an element of a page: what is seen of it, on white, in the colours that are for that."""
+    head, _, rest = re.sub(r'<image [^>]*display="none"[^>]*/>', "", element).partition(">")
+    rest = re.sub(r"var\(--\w+,(#\w+)\)", r"\1", rest)
+    return f'{head}><rect width="100%" height="100%" fill="white"/>{rest}\n'.encode()
+
+
+def text(x: float, y: float, words: str, anchor: str = "start", turn: int = 0) -> str:
+    """SVG text."""
+    turned = f' transform="rotate({turn} {x:.1f} {y:.1f})"' if turn else ""
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{turned}'
+    return f'<text {place} fill="{INK}">{html.escape(words)}</text>' if words else ""
+
+
+def path(d: str, colour: str, about: str = "") -> str:
+    """SVG path, of lines that do not grow with what they are in."""
+    return f'<path d="{d}" stroke="{colour}" vector-effect="non-scaling-stroke" {about}/>' if d else ""
+
+
+def line_d(x: FloatArray, y: FloatArray) -> str:
+    """Path along positions, broken where there is none."""
+    known = np.isfinite(x) & np.isfinite(y)
+    letters = np.where(known & ~np.concatenate([[False], known[:-1]]), "M", "L")
+    return "".join(f"{a}{u:.1f},{v:.1f}" for a, u, v in zip(letters[known], x[known], y[known], strict=True))
+
+
+def frame(
+    box: tuple[float, float, float, float],
+    labels: tuple[str, str],
+    x_ticks: Iterable[tuple[float, str]],
+    y_ticks: Iterable[tuple[float, str]],
+) -> Iterator[str]:
+    """Axes at the left and the lower side of a box (left, top, width, height): names, and numbers at their places."""
+    left, top, width, height = box
+    yield f'<path d="M{left:g},{top:g}v{height:g}h{width:g}" stroke="{INK}"/>'
+    yield from (text(left + at, top + height + 14, name, "middle") for at, name in x_ticks)
+    yield from (text(left - 5, top + at + 3.5, name, "end") for at, name in y_ticks)
+    yield text(left + width / 2, top + height + 29, labels[0], "middle")
+    yield text(left - 38, top + height / 2, labels[1], "middle", -90)
+
+
+def legend(x: float, y: float, entries: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Names of lines, given by their attributes, one after the other."""
+    for about, name in entries:
+        yield f'<g stroke-width="2.5"><path d="M{x:.1f},{y - 4:g}h14" {about}/></g>' + text(x + 18, y, name)
+        x += 30 + LETTER * len(name)
+
+
+def _stroke(series: Series) -> str:
+    return f'stroke="{series.colour}"' + (' stroke-dasharray="4 3"' if series.kind == "dashed" else "")
+
+
+def _panel(panel: Panel, box: tuple[float, float, float, float]) -> Iterator[str]:
+    """Parts of an SVG."""
+    left, top, width, height = box
+    x_scale = _scale([each.x for each in panel.series], panel.x_range, panel.x_log, 0.03)
+    errors = [each.y + sign * each.error for each in panel.series if each.error is not None for sign in (-1, 1)]
+    y_scale = _scale([*(each.y for each in panel.series), *errors], panel.y_range, panel.y_log, 0.06)
+    x_ticks = x_scale.ticks(int(width / 45))
+    x_names = panel.names or [tick_name(value, x_ticks) for value in x_ticks]
+    x_at = width * x_scale.place(np.array(range(len(x_names)) if panel.names else x_ticks, float))
+    y_ticks = y_scale.ticks(int(height / 28))
+    y_at = height * (1 - y_scale.place(np.array(y_ticks, float)))
+    lines = "".join(f"M{x:.1f},0v{height:g}" for x in x_at) + "".join(f"M0,{y:.1f}h{width:g}" for y in y_at)
+    parts = [path(lines, SOFT, 'stroke-opacity="0.25"')]
+    if panel.span is not None:
+        start, end = width * x_scale.place(np.array(panel.span))
+        size = f'x="{start:.1f}" width="{max(end - start, 1.5):.1f}" height="{height:g}"'
+        parts.append(f'<rect {size} fill="{THIRD}" fill-opacity="0.2"/>')
+    for each in panel.series:
+        parts += _series(each, width * x_scale.place(each.x), height, y_scale)
+    yield f'<svg x="{left:g}" y="{top:g}" width="{width:g}" height="{height:g}">{"".join(parts)}</svg>'
+    y_names = [tick_name(value, y_ticks) for value in y_ticks]
+    ticks = zip(x_at, x_names, strict=True), zip(y_at, y_names, strict=True)
+    yield from frame(box, (panel.x_label, panel.y_label), *ticks)
+    yield text(left, top - 5, panel.title)
+
+
+def _series(series: Series, x: FloatArray, height: float, scale: Scale) -> Iterator[str]:
+    """Parts of an SVG for values whose places along x are given."""
+    y = height * (1 - scale.place(series.y))
+    if series.kind != "points":
+        if series.kind == "steps":
+            x, y = np.repeat(x, 2)[1:-1], np.repeat(y, 2)
+        yield f'<path d="{line_d(x, y)}" {_stroke(series)} stroke-width="1.6"/>'
+        return
+    drawn = np.isfinite(x) & np.isfinite(y) & ((series.y > 0) | np.bool_(not scale.is_log))
+    known: list[int] = np.flatnonzero(drawn).tolist()
+    said = [f"{series.words[k]}: {series.y[k]:.4g}" for k in known]
+    if (error := series.error) is not None:
+        low, high = (height * (1 - scale.place(series.y + sign * error)) for sign in (-1, 1))
+        bars = "".join(f"M{x[k]:.1f},{low[k]:.1f}V{high[k]:.1f}" for k in known if np.isfinite(error[k]))
+        yield path(bars, series.colour, 'stroke-opacity="0.6"')
+        said = [f"{words} ± {error[k]:.2g}" for words, k in zip(said, known, strict=True)]
+    about = f'class="points" stroke-width="{5 if x.size < 300 else 3}" stroke-linecap="round"'
+    dots = "".join(f"M{x[k]:.1f},{y[k]:.1f}h0" for k in known)
+    yield path(dots, series.colour, f'{about} data-words="{html.escape(json.dumps(said, ensure_ascii=False))}"')
+
+
+def _scale(values: Sequence[FloatArray], given: tuple[float, float] | None, is_log: bool, margin: float) -> Scale:
+    """Linear or logarithmic axis that holds all values with a margin, or what is given."""
+    found = np.concatenate([[], *values])
+    found = found[np.isfinite(found) & ((found > 0) | np.bool_(not is_log))]
+    if given is not None or not found.size:
+        return Scale(*(given or (1.0, 10.0)), is_log)
+    low, high = float(found.min()), float(found.max())
+    if is_log:
+        factor = max(high / low, 1.2) ** margin
+        return Scale(low / factor, high * factor, True)
+    reach = margin * ((high - low) or max(abs(high), 1.0) * 0.1)
+    return Scale(low - reach, high + reach)
+
+
+def tick_name(value: float, ticks: Sequence[float]) -> str:
+    """Number on an axis, with as many digits as its neighbours need."""
+    sizes = [abs(size) for size in (*np.diff(ticks), *ticks) if abs(size) > 1e-12]
+    if sizes and 1e-3 <= max(sizes) < 1e6:
+        digits = max(0, -int(np.floor(np.log10(min(sizes)) + 1e-6)))
+        return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # no -0
+    return f"{value:.3g}".replace("-", "−")
+
+
+def superscript(number: int) -> str:
+    """Whole number in superscript digits."""
+    return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def power_of_ten(values: FloatArray) -> int:
     """Power of ten of the largest value."""
     largest = float(values.max(initial=0.0))
     return int(np.floor(np.log10(largest))) if largest > 0 else 0
-
-
-def superscript(number: int) -> str:
-    """Whole number in superscript digits."""
-    return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

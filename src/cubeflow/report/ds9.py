@@ -57,14 +57,19 @@ def _line(area: Area) -> str:
     return f"{name}({area.ra_deg:.6f},{area.dec_deg:.6f},{sizes},{(area.angle_deg + 90.0) % 360.0:.6f})"
 
 
-def outlines(excluded: NDArray[np.bool_], geom: Geometry) -> list[str]:
-    """Polygons, ICRS deg, around the excluded pixels of a mask of shape (ny, nx)."""
+def contours(values: NDArray[Any], level: float) -> list[NDArray[np.float64]]:
+    """Lines in pixels, shape (2, n) each, along which an image of shape (ny, nx) has a value; NaN is no value."""
     from contourpy import contour_generator
 
-    found: Any = contour_generator(z=np.pad(excluded, 1).astype(float)).lines(0.5)
+    lines: Any = contour_generator(z=np.ma.masked_invalid(values)).lines(level)
+    return [line.T for line in lines]
+
+
+def outlines(excluded: NDArray[np.bool_], geom: Geometry) -> list[str]:
+    """Polygons, ICRS deg, around the excluded pixels of a mask of shape (ny, nx)."""
     polygons = []
-    for line in found:
-        vectors = geom.pixel_to_vectors(line[:-1, 0] - 1.0, line[:-1, 1] - 1.0)
+    for x, y in contours(np.pad(excluded, 1).astype(float), 0.5):
+        vectors = geom.pixel_to_vectors(x[:-1] - 1.0, y[:-1] - 1.0)
         ra, dec = sphere.lon_lat(vectors[np.isfinite(vectors[:, 0])])
         numbers_deg = ",".join(f"{value:.6f}" for pair in zip(ra, dec, strict=True) for value in pair)
         if ra.size > 2:

@@ -1,8 +1,8 @@
-"""Pictures, figures and words of one label of a target, for the report."""
+"""Answers, figures and pictures of one label of a target, for the report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,59 +10,48 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeflow.errors import FailedError
-from cubeflow.maps import Cube
+from cubeflow.maps import Axis, Cube
 from cubeflow.pipeline.certificate import certified, read_certificate
 from cubeflow.pipeline.stack import open_made, read_profiles
 from cubeflow.pipeline.tasks import FiguresTask, Target, figures_file, files_of
-from cubeflow.products.profiles import band_edges_tev
-from cubeflow.products.significance import OffSource
-from cubeflow.report import checks, spectra
+from cubeflow.products.adaptive_ring import AdaptiveRingOptions
+from cubeflow.products.exclusion import Disc
+from cubeflow.products.profiles import band_edges_tev, energy_bands
+from cubeflow.products.ring_background import RingOptions
+from cubeflow.products.significance import OffSource, make_map_significance_cash, make_map_significance_li_ma
+from cubeflow.report import checks, source
+from cubeflow.report.drawing import superscript, svg_file
 from cubeflow.report.ds9 import write_regions
-from cubeflow.report.runs import is_used, numbers, read_runs
-from cubeflow.report.skymap import Field, SkyImage, draw_image, final_images
+from cubeflow.report.runs import date, is_used, left_out, n_runs, numbers, read_runs, suspicions
+from cubeflow.report.skymap import Field, HotSpot, SkyImage, draw_map, final_images, find_hot_spots
 from cubeflow.store.atomic import write_atomic
 from cubeflow.store.keys import from_plain, to_plain
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-Attributes = Mapping[str, Any]  # of a cube, as JSON has them
-MAPS = ("counts", "background", "mask_safe", "exposure")
-DISCS = ("disc_significance", "disc_excess", "disc_counts", "disc_background")
-FILES = ("cube.h5", "dataset.fits.gz", "significance.fits.gz")
-SHOWN_OUTLIERS = 20
+Attributes = Mapping[str, Any]  # of a cube, or options, as JSON has them
+DISCS = ("disc_significance", "disc_counts")
+MAPS = (*DISCS, "counts", "background", "mask_safe", "exposure", "acceptance", "counts_off", "alpha")
+DETECTED, HINT = 5.0, 3.0  # sigma
+MAX_LISTED = 5
 CAPTIONS = {
-    "significance": "Blue below zero, red above; equal steps of colour are equal steps in σ.",
-    "excess": "Counts minus background; the colours are stretched about the noise so that faint structure shows.",
+    "significance": "Blue below zero, red above; equal steps of colour are equal steps in σ up to 5.",
     "counts": "Events that pass the safe mask, summed in discs.",
-    "background": "Predicted background, summed in the same discs.",
     "exposure": "Effective area times livetime, summed over the runs.",
 }
-
-
-# Of the disc at the target: name and form.
-FACTS = {
-    "significance": ("significance", "{:.1f} σ"),
-    "excess": ("excess", "{:.1f}"),
-    "counts": ("counts", "{:.0f}"),
-    "background": ("background", "{:.1f}"),
-    "flux": ("flux", "{:.3g} m⁻² s⁻¹"),
-    "flux_err": ("its error", "{:.2g} m⁻² s⁻¹"),
-    "flux_ul": ("its limit (95 %)", "{:.2g} m⁻² s⁻¹"),
-    "containment": ("part of the PSF", "{:.0%}"),
-}
+IN_DISC = {"significance": "{:.1f} σ", "excess": "{:.1f}", "counts": "{:.0f}", "background": "{:.1f}"}
 
 
 @dataclass(frozen=True)
 class Figure:
     """A picture with its words."""
 
-    name: str  # unique on the page
+    kind: str  # of all labels those of one kind stand beside each other
+    name: str  # unique among all targets
     title: str
     caption: str  # how to read it
-    svg: str  # from `to_svg`: trusted markup
-    file: str | None = None  # the same picture as a file, relative to the page
-    wide: bool = False  # takes the whole width of the page
+    svgs: tuple[str, ...]  # trusted markup
 
 
 @dataclass(frozen=True)
@@ -72,9 +61,12 @@ class LabelSection:
     label: str
     method: str
     target_deg: tuple[float, float]
-    facts: tuple[tuple[str, str], ...]  # name and value
+    significance: float | None  # at the target, sigma
+    facts: Mapping[str, str]  # numbers of the disc at the target, livetime and runs
+    answers: tuple[tuple[str, str], ...]  # questions with their answers
     figures: tuple[Figure, ...]  # in the order in which people look
-    links: tuple[tuple[str, str], ...] = ()  # text and path, relative to the page
+    hot_spots: tuple[HotSpot, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()  # with which it was made
     cube_key: str = ""  # of what the cube that it shows was made of
 
 
@@ -95,39 +87,37 @@ def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
     folder = results / task.target
     output, runs = folder / task.label, read_runs(folder, task.table_key)
     with open_made(output / "cube.h5", "cube", task.cube_key) as opened:
-        maps = opened.maps((*DISCS, *MAPS))
-        about = opened.artifact.attributes
+        maps, about = opened.maps(MAPS), opened.artifact.attributes
     masks, geom = target.exclusion_masks(), target.reduce.geometry
     pointings = np.stack([numbers(runs, "ra_pnt"), numbers(runs, "dec_pnt")], axis=1)[is_used(runs, task.label)]
     pointings = pointings[np.isfinite(pointings).all(axis=1)]
-    field = Field(geom, masks.mask(geom), pointings, target.position_deg, f"{task.target}, {task.label}")
-    images = final_images(maps, target.significance.radius_deg)
-    links = tuple((name, f"{task.target}/{task.label}/{name}") for name in FILES)
-    facts = tuple(label_facts(about))
-    about_label = task.label, target.backgrounds[task.label].method, target.position_deg
+    radius_deg, method = target.significance.radius_deg, target.backgrounds[task.label]
+    ring = method if isinstance(method, RingOptions | AdaptiveRingOptions) else None
+    radii = () if ring is None else (ring.r_in_deg, ring.r_in_deg + ring.width_deg)
+    field = Field(geom, masks.mask(geom), pointings, target.position_deg, radius_deg, radii)
     *paths, certificate = (results / file for file in files_of(task))
     made_from: dict[str, object] = {"inputs": {"cube": task.cube_key, "table": task.table_key}}
     with certified(certificate, task.key, paths, made_from):
         if task.writes_regions:
             write_regions(folder, masks, geom, runs)
-        figures = [*_draw_images(output, task, images, field), *_draw_checks(task, target, maps, about, runs)]
-        made_from["section"] = to_plain(LabelSection(*about_label, facts, tuple(figures), links, task.cube_key))
+        figures = [*_draw_maps(output, task, maps, field), *_draw_charts(task, maps, about, runs, field)]
+        significance = np.asarray(maps["disc_significance"].data[0], float)
+        spots = find_hot_spots(significance, field)
+        settings = dict(_settings({"background": to_plain(method), **to_plain(target.reduce)}))
+        section = LabelSection(
+            label=task.label,
+            method=method.method,
+            target_deg=target.position_deg,
+            significance=(about["source"] or {}).get("significance"),
+            facts=label_facts(about),
+            answers=tuple(answer(target, task.label, about, runs, spots, field)),
+            figures=tuple(figures),
+            hot_spots=tuple(spots),
+            settings=tuple(settings.items()),
+            cube_key=task.cube_key,
+        )
+        made_from["section"] = to_plain(section)
     return certificate
-
-
-def _draw_images(output: Path, task: FiguresTask, images: Sequence[SkyImage], field: Field) -> list[Figure]:
-    """Write images as PNG; return those that the page shows."""
-    figures = []
-    for image in images:
-        name = _figure_name(task, image.name)
-        is_shown = bool(np.isfinite(image.data).any()) and (task.detail.shows_all or image.name == "significance")
-        png, svg = draw_image(image, field, name if is_shown else None, _describe_image(task, image), task.detail.dpi)
-        write_atomic(output / f"{image.name}.png", png)
-        if is_shown:
-            title, file = image.title[0].upper() + image.title[1:], f"{task.target}/{task.label}/{image.name}.png"
-            is_wide = field.geom.nx > 2.2 * field.geom.ny
-            figures.append(Figure(name, title, CAPTIONS[image.name], svg, file, is_wide))
-    return figures
 
 
 def _figure_name(task: FiguresTask, kind: str) -> str:
@@ -135,71 +125,201 @@ def _figure_name(task: FiguresTask, kind: str) -> str:
     return f"{plain}-{task.key[:8]}-{kind}"
 
 
-def _describe_image(task: FiguresTask, image: SkyImage) -> str:
-    """Words for those who do not see a map."""
-    finite = image.data[np.isfinite(image.data)]
-    span = f"from {finite.min():.3g} to {finite.max():.3g}" if finite.size else "without any value"
-    return f"Sky map of {image.title} of {task.target}, background {task.label}: {image.unit} {span}."
+def _draw_maps(output: Path, task: FiguresTask, maps: Mapping[str, Cube], field: Field) -> Iterator[Figure]:
+    """Write images as SVG; give those that the page shows."""
+    for image in final_images(maps, field.radius_deg):
+        layers, name = [image], _figure_name(task, image.name)
+        if image.name == "significance":
+            layers += _band_images(maps, field.radius_deg, image.top)
+        whole, zoom = draw_map(layers, field, name)
+        write_atomic(output / f"{image.name}.svg", svg_file(whole))
+        is_shown = image.name == "significance" or task.writes_regions
+        if is_shown and np.isfinite(image.data).any():
+            svgs = (whole, zoom) if zoom and image.name == "significance" else (whole,)
+            yield Figure(image.name, name, image.title[0].upper() + image.title[1:], CAPTIONS[image.name], svgs)
 
 
-def _draw_checks(
-    task: FiguresTask, target: Target, maps: Mapping[str, Cube], about: Attributes, runs: Table
-) -> list[Figure]:
-    """Figures that tell whether the background is right, and spectra; those without data are left out."""
-    figures: list[Figure] = []
+def _band_images(maps: Mapping[str, Cube], radius_deg: float, top: float | None) -> Iterator[SkyImage]:
+    """Significance in bands of energy, in the colours of that of all; none where rings are one for all energies."""
+    energy, off = maps["counts"].axes[0], maps.get("counts_off")
+    bands = energy_bands(energy)
+    if "background" not in maps or len(bands) < 2 or (off is not None and off.axes[0] != energy):
+        return
+    for band, (low, high) in zip(bands, band_edges_tev(energy), strict=True):
+        axis = Axis(energy.name, energy.edges[band.start : band.stop + 1], energy.unit, energy.interp)
+        part = {
+            name: Cube(cube.data[band], cube.unit, cube.geom, (axis,))
+            for name, cube in maps.items()
+            if cube.axes[0] == energy
+        }
+        mask = maps["mask_safe"].data[band]
+        if off is None:
+            found = make_map_significance_cash(part["counts"], part["background"], mask, radius_deg)
+        else:
+            ring = part["acceptance"], part["counts_off"], part["alpha"]
+            found = make_map_significance_li_ma(part["counts"], *ring, mask, radius_deg)
+        title = f"significance, {low:.3g} to {high:.3g} TeV"
+        yield SkyImage("band", title, "σ", found.significance.data[0], top)
 
-    def add(kind: str, title: str, caption: str, draw: Any, *content: object) -> None:
-        """Draw a figure of some content."""
-        name, alt = _figure_name(task, kind), f"{title} of {task.target}, background {task.label}. {caption}"
-        figures.append(Figure(name, title, caption, draw(*content, name, alt)))
 
-    plain = about["off_source"]
-    if plain and plain["n_pixels"]:
-        values: dict[str, Any] = {name: np.nan if value is None else value for name, value in plain.items()}
-        values |= {name: np.asarray(plain[name]) for name in ("edges", "histogram")}
-        empty_sky = OffSource(**values)
+def _draw_charts(
+    task: FiguresTask, maps: Mapping[str, Cube], about: Attributes, runs: Table, field: Field
+) -> Iterator[Figure]:
+    """Figures of the target and of the background; those without data are left out."""
+
+    def figure(kind: str, title: str, caption: str, draw: Any, *content: object) -> Figure:
+        alt = f"{title} of {task.target}, background {task.label}. {caption}"
+        return Figure(kind, _figure_name(task, kind), title, caption, (draw(*content, alt),))
+
+    found = source.collect_source(maps, field.target_deg, field.radius_deg, field.excluded)
+    if found.theta2_counts.any():
+        caption = f"By squared distance from the target; the first bin is the disc of {field.radius_deg:g}°."
+        yield figure("theta2", "Profile about the target", caption, source.draw_theta2, found)
+        thresholds = numbers(runs, "energy_threshold")[is_used(runs, task.label)]
         caption = (
-            f"Outside the exclusions, {checks.off_source_text(empty_sky)}. "
-            "Without sources and with the right background the mean is 0 and the width 1."
+            "In the disc at the target, and outside exclusions and disc; shaded: the first safe energies of the runs."
         )
+        known = thresholds[np.isfinite(thresholds)]
+        yield figure("energies", "Counts by energy", caption, source.draw_energies, found, known)
+    if (evolution := source.collect_evolution(runs, task.label)) is not None:
+        caption = "A steady source follows the dashed line; a rate also depends on zenith angle and offset."
+        yield figure("evolution", "Run by run, and with livetime", caption, source.draw_evolution, evolution)
+    if (empty_sky := _empty_sky(about)) is not None:
+        caption = f"Background {checks.off_source_text(empty_sky)}."
         significance = np.asarray(maps["disc_significance"].data, float)
-        add("off-source", "Significance of empty sky", caption, checks.draw_off_source, empty_sky, significance)
-    found = checks.collect_norms(runs, task.label)
-    if found is not None:
-        out = [str(run) for run in np.unique(found.obs_id[found.outlier.any(axis=1)])]
-        more = f" and {len(out) - SHOWN_OUTLIERS} more" if len(out) > SHOWN_OUTLIERS else ""
-        caption = (
-            f"Runs far from the median (5 times error and scatter): {', '.join(out[:SHOWN_OUTLIERS])}{more}."
-            if out
-            else "No run is further from the median than 5 times its error and the usual scatter."
+        yield figure(
+            "off-source", "Significance of empty sky", caption, checks.draw_off_source, empty_sky, significance
         )
-        add("norms", "Norm of the background by run, time and zenith", caption, checks.draw_norms, found)
+    if (norms := checks.collect_norms(runs, task.label)) is not None:
+        caption = "One group of energies each colour; far off is more than 5 times error and scatter from the median."
+        yield figure("norms", "Norm of the background", caption, checks.draw_norms, norms)
     summed = read_profiles(about["profiles"])
     if summed is not None and summed.area_deg2.any():
         bands = band_edges_tev(maps["counts"].axes[0])
         caption = "Counts and background outside the exclusions, by offset from the pointing, all runs together."
-        add("radial", "Acceptance by offset", caption, checks.draw_radial, summed, bands)
+        yield figure("offsets", "Acceptance by offset", caption, checks.draw_offsets, summed, bands)
         caption = "Relative residual in eight sectors about the pointings, outside the exclusions, all runs together."
-        add("sectors", "Acceptance by direction", caption, checks.draw_sectors, summed, bands)
-    thresholds = numbers(runs, "energy_threshold")[is_used(runs, task.label)]
-    energies = spectra.collect_spectra(maps, target.position_deg)
-    caption = "Events of the whole map that pass the safe mask, and the background predicted for them."
-    known = thresholds[np.isfinite(thresholds)]
-    if np.nansum([energies.counts, energies.background]) > 0:
-        add("counts-spectrum", "Counts by energy", caption, spectra.draw_counts, energies, known)
-    if energies.exposure_largest.any():
+        yield figure("sectors", "Acceptance by direction", caption, checks.draw_sectors, summed, bands)
+    if task.writes_regions and "exposure" in maps and np.any(maps["exposure"].data):
         caption = "Effective area times livetime by true energy."
-        add("exposure-spectrum", "Exposure by energy", caption, spectra.draw_exposure, energies)
-    return figures
+        draw = source.draw_exposure
+        yield figure("exposure-energy", "Exposure by energy", caption, draw, maps["exposure"], field.target_deg)
 
 
-def label_facts(about: Attributes) -> list[tuple[str, str]]:
+def _empty_sky(about: Attributes) -> OffSource | None:
+    """Off-source distribution of a cube; None without pixels."""
+    plain = about["off_source"]
+    if not (plain and plain["n_pixels"]):
+        return None
+    values: dict[str, Any] = {name: np.nan if value is None else value for name, value in plain.items()}
+    return OffSource(**values | {name: np.asarray(plain[name]) for name in ("edges", "histogram")})
+
+
+def label_facts(about: Attributes) -> dict[str, str]:
     """Numbers of a label, from the attributes of its cube; what is not known is a dash."""
-    source = about["source"] or dict.fromkeys(FACTS)
-    found = [(name, source[key], form) for key, (name, form) in FACTS.items() if key in source]
-    return [
-        *((name, "–" if value is None else form.format(value)) for name, value, form in found),
-        ("within", f"{about['radius_deg']:g}°"),
-        ("livetime", f"{about['livetime_s'] / 3600:.2f} h"),
-        ("runs", str(about["n_runs"])),
-    ]
+    found = about["source"] or {}
+    facts = {
+        name: "–" if found.get(name) is None else form.format(found[name]).replace("-", "−")
+        for name, form in IN_DISC.items()
+    }
+    return facts | {"livetime": f"{about['livetime_s'] / 3600:.2f} h", "runs": str(about["n_runs"])}
+
+
+def verdict(significance: float | None) -> str:
+    """Whether there is a source, in words."""
+    if significance is None:
+        return "No answer"
+    return "Detected" if significance >= DETECTED else "Hint" if significance >= HINT else "Not detected"
+
+
+def answer(
+    target: Target, label: str, about: Attributes, runs: Table, spots: Sequence[HotSpot], field: Field
+) -> Iterator[tuple[str, str]]:
+    """What people ask of a label first, with the answers."""
+    facts, found = label_facts(about), about["source"] or {}
+    significance, used = found.get("significance"), runs[is_used(runs, label)]
+    yield "Is there a source?", f"{verdict(significance)}: {facts['significance']} at the target"
+    yield "Peak of the map", spot_text(spots[0]) if spots else "–"
+    edges = target.reduce.energy.edges
+    yield f"Flux, {edges[0]:.3g} to {edges[-1]:.3g} TeV", flux_text(found, field.radius_deg)
+    yield "Events at the target", f"{facts['counts']} ON, {facts['background']} background, excess {facts['excess']}"
+    evolution = source.collect_evolution(runs, label)
+    if evolution is not None and evolution.mjd.size > 1:
+        rate, error = evolution.rate
+        best = int(np.nanargmax(rate))
+        chi2, dof = source.chi2_constant(rate, error)
+        yield "Brightest", f"{evolution.names[best]}: {rate[best]:.3g} ± {error[best]:.2g} excess events / hour"
+        yield "Steady?", f"{chi2_text(chi2, dof)} for one rate in all runs"
+    empty_sky, norms = _empty_sky(about), checks.collect_norms(runs, label)
+    yield "Is the background flat?", "–" if empty_sky is None else checks.off_source_text(empty_sky)
+    if norms is not None:
+        chi2, dof = norms.chi2
+        yield "Norms", f"median {np.nanmedian(norms.norm):.3g}; {chi2_text(chi2, dof)} for one norm in all runs"
+    suspects = sorted([*(norms.suspects if norms else ()), *suspicions(runs, label)])
+    yield "Runs to look at", _listed([f"{run}: {why}" for run, why in suspects]) or "none"
+    lost = [f"{run} {status}: {reason}" for run, _, status, reason in left_out(runs, [label])]
+    unknown = np.nansum(numbers(used, "counts_without_acceptance"))
+    also = f"; {unknown:.0f} counts without acceptance" if unknown else ""
+    of_all = f"{n_runs(runs) - n_runs(used)} of {n_runs(runs)} runs: "
+    yield "Left out", (of_all + _listed(lost) if lost else "no run") + also
+    yield "Excluded from the background", exclusion_text(target, field)
+    times = np.concatenate([numbers(used, "tstart"), numbers(used, "tstop")])
+    times = times[np.isfinite(times)]
+    when = f", {date(times.min())[:10]} to {date(times.max())[:10]}" if times.size else ""
+    yield "Data", f"{facts['runs']} runs, {facts['livetime']}{when}"
+
+
+def _listed(items: Sequence[str]) -> str:
+    """The first of some items in a row."""
+    more = f"; and {len(items) - MAX_LISTED} more" if len(items) > MAX_LISTED else ""
+    return "; ".join(items[:MAX_LISTED]) + more
+
+
+def chi2_text(chi2: float, dof: int) -> str:
+    """Chi-square with the probability that chance makes it as large."""
+    from scipy.special import gammaincc  # slow to import
+
+    return f"χ² / dof = {chi2:.1f} / {dof}" + (f", p = {gammaincc(dof / 2, chi2 / 2):.2g}" if dof else "")
+
+
+def spot_text(spot: HotSpot) -> str:
+    """Significance and place of a hot spot."""
+    place = f"RA {spot.ra_deg:.3f}°, Dec {spot.dec_deg:+.3f}°".replace("-", "−")
+    return f"{spot.significance:.1f} σ at {place}, {spot.offset_deg:.2g}° from the target"
+
+
+def flux_text(found: Mapping[str, float | None], radius_deg: float) -> str:
+    """Flux in the disc at the target, cm-2 s-1, with its error, and its limit where it is not significant."""
+    flux, error, limit = (found.get(name) for name in ("flux", "flux_err", "flux_ul"))
+    if flux is None or error is None:
+        return "–"
+    power = int(np.floor(np.log10(max(abs(flux), error))))
+    text = f"({flux / 10.0**power:.2f} ± {error / 10.0**power:.2f}) × 10{superscript(power - 4)} cm⁻² s⁻¹"
+    if limit is not None:
+        text = f"below {limit / 10.0**power:.2f} × 10{superscript(power - 4)} cm⁻² s⁻¹ (95 %); {text}"
+    part = found.get("containment")
+    return f"{text} within {radius_deg:g}°" + ("" if part is None else f", which holds {part:.0%} of the PSF")
+
+
+def exclusion_text(target: Target, field: Field) -> str:
+    """What is excluded from the background: files with their areas, of which a lone circle is named, and the share."""
+    names = []
+    for each in target.exclusions:
+        areas = each.areas.areas if each.areas else ()
+        what = f"{len(areas)} areas" if areas else "an image"
+        if len(areas) == 1 and isinstance(disc := areas[0], Disc):
+            what = f"a circle of {disc.radius_deg:g}° about {disc.ra_deg:.3f}° {disc.dec_deg:+.3f}°"
+        names.append(f"{each.file.path.name}: {what}")
+    return f"{'; '.join(names)}; {field.excluded.mean():.1%} of the map" if names else "nothing"
+
+
+def _settings(plain: Attributes, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Options by dotted name, as text; an axis in short."""
+    for name, value in plain.items():
+        if isinstance(value, Mapping) and "edges" in value:
+            edges = value["edges"]
+            yield prefix + name, f"{len(edges) - 1} bins, {edges[0]:g} to {edges[-1]:g} {value['unit']}"
+        elif isinstance(value, Mapping):
+            yield from _settings(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
@@ -17,25 +17,13 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cubeflow.pipeline.certificate import certified, software
 from cubeflow.pipeline.progress import duration
-from cubeflow.pipeline.tasks import FiguresTask, ReportTask, files_of
-from cubeflow.plan.jobs import read_jobs, read_targets
+from cubeflow.pipeline.tasks import PICTURES, PRODUCTS, REGIONS, FiguresTask, ReportTask, files_of
+from cubeflow.plan.jobs import read_command, read_jobs, read_targets
 from cubeflow.regular import open_regular
-from cubeflow.report.figures import LabelSection, make_figures, read_figures
-from cubeflow.report.runs import (
-    MAX_LEFT_OUT,
-    count_warnings,
-    is_used,
-    left_out,
-    n_runs,
-    numbers,
-    read_runs,
-    shown_columns,
-    table_parts,
-)
+from cubeflow.report.figures import Figure, LabelSection, make_figures, read_figures, verdict
+from cubeflow.report.runs import MAX_LEFT_OUT, count_warnings, left_out, n_runs, read_runs, shown_columns, table_parts
 from cubeflow.store.atomic import replacing
 
 if TYPE_CHECKING:
@@ -43,6 +31,13 @@ if TYPE_CHECKING:
 
 TEMPLATES = "cubeflow.report", "templates"
 BLOCK_BYTES = 1 << 18
+SECTIONS = (
+    ("Where", ("significance",)),
+    ("At the target", ("theta2", "energies")),
+    ("In time", ("evolution",)),
+    ("Is the background right?", ("off-source", "norms", "offsets", "sectors")),
+    ("What was seen", ("counts", "exposure", "exposure-energy")),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,20 +49,32 @@ class TargetSection:
     labels: Sequence[LabelSection]
 
     @property
-    def facts(self) -> list[tuple[str, str]]:
-        """Position and numbers of runs."""
-        where = ["{:.4f}° {:+.4f}°".format(*section.target_deg) for section in self.labels[:1]]
-        selected = n_runs(self.runs)
-        counted = [("runs selected", selected), ("left out", selected - n_runs(self.runs[is_used(self.runs)]))]
-        if unknown := np.nansum(numbers(self.runs, "counts_without_acceptance")):
-            counted.append(("counts left out without acceptance", int(unknown)))
-        return [*(("position (ICRS)", position) for position in where), *((name, str(n)) for name, n in counted)]
+    def verdict(self) -> str:
+        """One line on whether there is a source."""
+        found = [f"{each.facts['significance']} ({each.label})" for each in self.labels]
+        words = list(dict.fromkeys(verdict(each.significance) for each in self.labels))
+        return f"{' or '.join(words) or 'No run is left'}{': ' + ', '.join(found) if found else ''}"
 
     @property
-    def links(self) -> list[tuple[str, str]]:
-        """Name and path of its files."""
-        names = ["runs.ecsv", "runs.csv", *(["exclusion.reg", "pointings.reg"] if self.labels else [])]
-        return [(name, f"{self.name}/{name}") for name in names]
+    def sections(self) -> Iterator[tuple[str, list[list[tuple[str, Figure]]]]]:
+        """Headings, each with rows of figures: label by label those of one kind, or kind by kind what only one has."""
+        for heading, kinds in SECTIONS:
+            rows: list[list[tuple[str, Figure]]] = []
+            for kind in kinds:
+                row = [(each.label, figure) for each in self.labels for figure in each.figures if figure.kind == kind]
+                if len(row) == 1 and rows and len({figure.kind for _, figure in rows[-1]}) == len(rows[-1]):
+                    rows[-1] += row
+                elif row:
+                    rows.append(row)
+            if rows:
+                yield heading, rows
+
+    @property
+    def links(self) -> list[str]:
+        """Paths of its files, below the results."""
+        names = ["runs.ecsv", "runs.csv", *(REGIONS if self.labels else ())]
+        of_label = [f"{each.label}/{name}" for each in self.labels for name in (*PRODUCTS, *PICTURES)]
+        return [f"{self.name}/{name}" for name in (*names, *of_label)]
 
     def table_parts(self) -> Iterator[str]:
         """Run table as JSON."""
@@ -76,19 +83,31 @@ class TargetSection:
     def summary(self) -> Iterator[dict[str, str]]:
         """Line of the summary for each label."""
         for section in self.labels:
-            about = {"target": self.name, "label": section.label, "method": section.method}
-            facts = dict(section.facts)
-            yield {**about, **facts, "left_out": str(n_runs(self.runs) - int(facts["runs"]))}
+            lost = n_runs(self.runs) - int(section.facts["runs"])
+            about = {"label": section.label, "method": section.method, "verdict": verdict(section.significance)}
+            yield about | dict(section.facts) | {"left_out": str(lost)}
 
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """All of the report."""
+    """A page of the report: of all targets, or of one of them."""
 
     key: str  # of what it was made of
     targets: Sequence[TargetSection]  # in the order of the configuration
     versions: Sequence[tuple[str, str]]  # name and version of programs
     timing: Sequence[Mapping[str, str]] = ()  # per rule, from `read_timing`
+    command: str = ""  # that started the workflow
+    is_index: bool = False  # the targets have their own pages
+    root: str = ""  # from here to the results
+
+
+def side_by_side(pairs: Iterable[Iterable[tuple[str, str]]]) -> list[tuple[str, list[str]]]:
+    """Names in order, each with its value in every column of pairs; with one value where all are the same."""
+    rows, columns = [], [dict(column) for column in pairs]
+    for name in dict.fromkeys(name for column in columns for name in column):
+        values = [column.get(name, "–") for column in columns]
+        rows.append((name, values[:1] if len(set(values)) == 1 else values))
+    return rows
 
 
 def do_job(plan_file: Path, name: str, say: Callable[[str], None]) -> None:
@@ -101,12 +120,12 @@ def do_job(plan_file: Path, name: str, say: Callable[[str], None]) -> None:
         if isinstance(task, FiguresTask):
             say(f"{task.target}: {task.label}: {make_figures(results, targets[task.target], task)}")
         elif isinstance(task, ReportTask):
-            path = write_report(results, task)
+            path = write_report(results, task, read_command(plan_file))
             say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
-def write_report(results: Path, task: ReportTask) -> Path:
-    """Put ``report.html`` together from run tables, and from the figures of each label.
+def write_report(results: Path, task: ReportTask, command: str = "") -> Path:
+    """Put ``report.html`` together from run tables, and from the figures of each label; of many targets, a page each.
 
     Raises FailedError if the figures of a label are not there.
     """
@@ -116,32 +135,42 @@ def write_report(results: Path, task: ReportTask) -> Path:
         sections.append(TargetSection(target.name, read_runs(results / target.name, target.table), labels))
     versions = [*software().items(), ("snakemake", version("snakemake"))]
     timing = read_timing(sorted((results / "benchmarks").glob("*.tsv")))
-    path = results / "report.html"
+    *paths, certificate = (results / file for file in files_of(task))
+    whole = Page(task.key, sections, versions, timing, command, is_index=len(paths) > 1)
+    pages = [
+        whole,
+        *(replace(whole, targets=[each], is_index=False, root="../") for each in sections[: len(paths) - 1]),
+    ]
     made_from = {"inputs": {target.name: dict(target.labels) for target in task.targets}}
-    with certified(results / files_of(task)[-1], task.key, [path], made_from), replacing(path) as file:
-        for block in make_page(Page(task.key, sections, versions, timing)):
-            file.write(block)
-    return path
+    with certified(certificate, task.key, paths, made_from):
+        for path, page in zip(paths, pages, strict=True):
+            with replacing(path) as file:
+                for block in make_page(page):
+                    file.write(block)
+    return paths[0]
 
 
 def make_page(page: Page) -> Iterator[bytes]:
-    """HTML of a page, in blocks; every string but the SVGs is escaped."""
+    """HTML of a page, in blocks; every string but the SVG is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     environment = Environment(loader=PackageLoader(*TEMPLATES), undefined=StrictUndefined, autoescape=True)
     environment.trim_blocks = environment.lstrip_blocks = True
     folder = files(TEMPLATES[0]).joinpath(TEMPLATES[1])
-    script, style = (folder.joinpath(name).read_text("utf-8") for name in ("report.js", "report.css"))
+    table, alive, style = (folder.joinpath(name).read_text("utf-8") for name in ("report.js", "alive.js", "report.css"))
+    script = table + alive
+    environment.filters["markup"] = Markup
     parts = environment.get_template("report.html").generate(
         page=page,
         script=Markup(script),
         style=Markup(style),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        markup=Markup,
         left_out_of=left_out,
         max_left_out=MAX_LEFT_OUT,
         warnings_of=count_warnings,
+        side_by_side=side_by_side,
+        shared=SECTIONS[-1][1],
         all_markup=partial(map, Markup),
     )
     block = bytearray()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cubeflow.dl3.quirks import QUIRKS, REPAIRS
 from cubeflow.pipeline.certificate import read_certified
 from cubeflow.pipeline.tasks import certificate_file
 
@@ -20,8 +23,19 @@ if TYPE_CHECKING:
     from astropy.table import Column, Table
 
 MAX_LEFT_OUT = 300
-SHOWN = ("obs_id", "status", "object", "zenith", "offset", "livetime", "energy_threshold", "counts_safe")
-SHOWN_OF_LABEL = ("norm_0", "norm_err_0", "excess", "significance")
+MJD_0 = datetime(1858, 11, 17)
+SHOWN = ("obs_id", "status", "start", "zenith", "offset", "livetime", "energy_threshold", "counts_safe")
+SHOWN_OF_LABEL = ("excess", "significance", "norm_0")
+HEADINGS = {
+    "obs_id": "run",
+    "energy_threshold": "threshold",
+    "counts_safe": "counts",
+    "ra_pnt": "pointing RA",
+    "dec_pnt": "pointing Dec",
+    "tstart": "start (MJD, TT)",
+    "tstop": "end (MJD, TT)",
+}
+DIGITS = {"tstart": 11, "tstop": 11, "ra_pnt": 7, "dec_pnt": 7, "ra_object": 7, "dec_object": 7}  # of numbers; else 3
 # What HTML would take for markup inside a script, and the line ends of JavaScript that JSON does not know.
 UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -54,14 +68,33 @@ def n_runs(runs: Table) -> int:
     return len(set(runs["obs_id"].tolist()))
 
 
+def date(mjd: float) -> str:
+    """Date and time of an MJD, to a minute; empty for none."""
+    return f"{MJD_0 + timedelta(days=mjd):%Y-%m-%d %H:%M}" if math.isfinite(mjd) else ""
+
+
+def run_names(runs: Table) -> list[str]:
+    """Number, piece and start of each row, for people."""
+    pieces = numbers(runs, "piece")
+    return [
+        f"run {obs_id}" + ("" if np.isnan(piece) else f" piece {piece:.0f}") + (f", {date(mjd)}" if mjd == mjd else "")
+        for obs_id, piece, mjd in zip(runs["obs_id"].tolist(), pieces, numbers(runs, "tstart"), strict=True)
+    ]
+
+
 def left_out(runs: Table, labels: Sequence[str]) -> list[tuple[int, str, str, str]]:
     """Run, label (empty if none has used the run), status and reason of all that was not used."""
     found = []
     for label in ("", *labels):
         status, reason = _column(runs, label, "status"), _column(runs, label, "reason")
         rows = runs[~is_used(runs, label) & (is_used(runs) == bool(label))]
-        found += [(int(row["obs_id"]), label, str(row[status]), str(row[reason])) for row in rows]
+        found += [(int(row["obs_id"]), label, str(row[status]), without_folders(str(row[reason]))) for row in rows]
     return sorted(found)
+
+
+def without_folders(reason: str) -> str:
+    """Reason with the names of files in place of their paths."""
+    return re.sub(r"(?:/|\b[\w.+~-]+/)(?:[\w.+~-]+/)*(?=[\w+-][\w.+-]*\.\w)", "", reason)
 
 
 def _column(runs: Table, label: str, name: str) -> str:
@@ -70,14 +103,30 @@ def _column(runs: Table, label: str, name: str) -> str:
     return column if label and column in runs.colnames else name
 
 
-def count_warnings(runs: Table) -> list[tuple[str, int, str]]:
-    """Deviations and repairs with the number of runs that have them, the most frequent first."""
-    found: Counter[tuple[str, str]] = Counter()
-    for column, kind in (("quirks", "deviation"), ("repairs", "repair")):
+def count_warnings(runs: Table) -> list[tuple[bool, str, str, int]]:
+    """Deviations and repairs: whether they are to be looked at, name, words and number of runs; in that order."""
+    found: Counter[str] = Counter()
+    for column in ("quirks", "repairs"):
         for words in runs[column].tolist() if column in runs.colnames else ():
-            found.update({(word.partition("=")[0], kind) for word in (words or "").split()})
-    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
-    return [(name, number, kind) for (name, kind), number in ordered]
+            found.update({word.partition("=")[0] for word in (words or "").split()})
+    known = {name: (quirk.description, quirk.is_suspect) for name, quirk in QUIRKS.items()} | REPAIRS
+    rows = [(*known.get(name, ("", True))[::-1], name, number) for name, number in found.items()]
+    return [
+        (suspect, name, text, n)
+        for suspect, text, name, n in sorted(rows, key=lambda row: (not row[0], -row[3], row[2]))
+    ]
+
+
+def suspicions(runs: Table, label: str) -> Iterator[tuple[str, str]]:
+    """Run and reason of what is to be looked at in runs that are used: notes, and deviations that may matter."""
+    used = runs[is_used(runs, label)]
+    suspect = {name for is_suspect, name, *_ in count_warnings(used) if is_suspect}
+    for row in used:
+        words = " ".join(str(row[name] or "") for name in ("quirks", "repairs") if name in used.colnames)
+        reasons = sorted(suspect & {word.partition("=")[0] for word in words.split()})
+        note = str(row[name]) if (name := f"{label}_note") in used.colnames and row[name] else ""
+        if reasons or note not in ("", "--"):
+            yield str(row["obs_id"]), "; ".join([*reasons, *([note] if note not in ("", "--") else [])])
 
 
 def shown_columns(runs: Table, labels: Sequence[str]) -> list[str]:
@@ -95,17 +144,23 @@ def table_parts(runs: Table, shown: Sequence[str]) -> Iterator[str]:
     yield f'{{"rows":{len(runs)},"columns":['
     for number, name in enumerate(runs.colnames):
         yield "," * (number > 0) + script_json(_column_data(runs[name], name in shown))
+        if name == "reason" and "tstart" in runs.colnames:
+            starts = {"name": "start", "description": "start of the first good time interval (TT)", "shown": True}
+            yield "," + script_json(starts | {"values": [date(mjd) for mjd in numbers(runs, "tstart")]})
     yield "]}"
 
 
 def _column_data(column: Column, is_shown: bool) -> dict[str, object]:
     """Column as plain content."""
-    digits = 11 if column.unit == "d" else 7  # of times MJD to a second
-    values = [_short(value, digits) for value in column.tolist()]
+    digits = DIGITS.get(column.name, 3)
+    values = [_short(value, max(digits, 7)) for value in column.tolist()]
+    if column.name == "reason":
+        values = [without_folders(str(value)) if value else value for value in values]
     about = {"name": column.name, "unit": str(column.unit or ""), "description": column.description or ""}
+    about["heading"] = HEADINGS.get(column.name, column.name.replace("_", " ").removesuffix(" 0"))
     is_same = len(values) > 1 and all(value == values[0] and type(value) is type(values[0]) for value in values)
     content = {"value": values[0]} if is_same else {"values": values}
-    return {**{name: text for name, text in about.items() if text}, "shown": is_shown, **content}
+    return {**{name: text for name, text in about.items() if text}, "digits": digits, "shown": is_shown, **content}
 
 
 def _short(value: object, digits: int) -> object:

@@ -1,29 +1,40 @@
-"""The images of a final cube: colours, celestial axes, exclusions, pointings and the target."""
+"""The images of a final cube with celestial grid, exclusions, ring, pointings and target; and its hot spots.
+
+An image is a PNG whose 255 colours are as many values: the script of the page reads them back from the colours.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import html
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from io import BytesIO
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from cubeflow.maps import Cube, Geometry, sphere
 from cubeflow.maps.arrays import FloatArray
-from cubeflow.report.drawing import SOFT, drawing, plain_text, power_of_ten, superscript, to_png, to_svg
+from cubeflow.report import drawing
+from cubeflow.report.drawing import INK, Scale, line_d, path, round_step, text, tick_name
+from cubeflow.report.ds9 import contours
 
-if TYPE_CHECKING:
-    from astropy.visualization.wcsaxes import WCSAxes
-    from matplotlib.colors import Colormap, Normalize
-
-SIGNIFICANCE_LIMITS = 5.0, 15.0
-LABELS = {"icrs": ("Right ascension", "Declination"), "galactic": ("Galactic longitude", "Galactic latitude")}
+LIMITS = 5.0, 15.0  # sigma; to the first colours are even on either side of zero, from the last on all are one
+AXES = {
+    "icrs": ("right ascension (°)", "declination (°)"),
+    "galactic": ("galactic longitude (°)", "galactic latitude (°)"),
+}
 MAX_SIDE_PIXELS = 1200
-LINE_COLOURS = "white", "#20242a"  # on images that are mostly dark, and on those that are mostly white
-LEFT_IN, RIGHT_IN, BOTTOM_IN, TOP_IN = 0.8, 0.95, 0.6, 0.4
+N_COLOURS = 255  # and one for no value
+SIGNED = "1f5fa8", "86b9dc", "f8f8f8", "f2a481", "c9242f", "2c0513"
+POSITIVE = "440154", "482878", "3e4a89", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725"
 MAX_POINTINGS = 200
+LEFT, TOP, SIDE, ZOOM_SIDE = 46.0, 8.0, 300.0, 200.0
+ZOOM_RADII, ZOOM_LEAST_DEG = 5.0, 0.4  # half the side of the part about the target
+HOT_SIGMA, MAX_HOT_SPOTS = 4.0, 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +43,54 @@ class SkyImage:
 
     name: str  # also that of the file
     title: str  # what it is, in words
-    unit: str  # label of the colour bar
+    unit: str
     data: FloatArray  # shape (ny, nx); NaN for none
-    style: str = "smooth"  # or "signed" about zero, "excess" stretched about the noise, "counts" of events
+    top: float | None = None  # of a significance: where its last colour begins; None for values that are not negative
+
+    @property
+    def span(self) -> tuple[float, float, float]:
+        """Values between which colours stand for one each, and from where on their steps grow (0: nowhere)."""
+        finite = self.data[np.isfinite(self.data)]
+        low, high = min(float(finite.min(initial=0.0)), 0.0), float(finite.max(initial=0.0))
+        if self.top is None:
+            return low, high if high > low else low + 1.0, 0.0
+        return min(low, -LIMITS[0]), max(high, LIMITS[0]), LIMITS[0]
+
+    @property
+    def stops(self) -> tuple[FloatArray, FloatArray]:
+        """Values, shape (n,), and their colours, (n, 3), between which colours change evenly."""
+        low, high, bend = self.span
+        names: tuple[str, ...] = POSITIVE if self.top is None else SIGNED
+        values = np.linspace(low, high, len(names))
+        if self.top is not None:
+            values = np.append(bend * np.linspace(-1, 1, 5), self.top)
+        colours = np.array([list(bytes.fromhex(name)) for name in names], float)
+        n = values.size - (self.top == bend)
+        return values[:n], colours[:n]
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """What all images of a label share."""
+
+    geom: Geometry  # pixel grid of the images
+    excluded: NDArray[np.bool_]  # shape (ny, nx); True where the exclusion regions are
+    pointings_deg: FloatArray  # shape (n, 2): right ascension and declination, ICRS
+    target_deg: tuple[float, float]  # the same of the target
+    radius_deg: float  # of the disc at the target in which counts are summed
+    ring_deg: tuple[float, ...] = ()  # radii of the ring about the target
+
+
+@dataclass(frozen=True)
+class HotSpot:
+    """Connected pixels of a significance map above `HOT_SIGMA`, or its highest pixel."""
+
+    significance: float  # of its peak
+    ra_deg: float  # where that is, ICRS
+    dec_deg: float
+    offset_deg: float  # of that from the target
+    n_pixels: int
+    is_excluded: bool  # the peak lies in an exclusion region
 
 
 def final_images(maps: Mapping[str, Cube], radius_deg: float) -> list[SkyImage]:
@@ -43,155 +99,236 @@ def final_images(maps: Mapping[str, Cube], radius_deg: float) -> list[SkyImage]:
     Parameters
     ----------
     maps : mapping of str to Cube
-        ``disc_significance``, ``disc_excess``, ``disc_counts``, ``disc_background`` (1, lat, lon), ``exposure``
-        (energy_true, lat, lon) if there is one: it is shown at the geometric mean of the energies of the events.
+        ``disc_significance``, ``disc_counts`` (1, lat, lon), ``exposure`` (energy_true, lat, lon) if there is one: it
+        is shown at the geometric mean of the energies of the events.
     radius_deg : float
         Radius of the discs.
     """
-    disc = f"within {radius_deg:g}°"
-    names = ("significance", "excess", "counts", "background")
-    significance, excess, counts, background = (maps[f"disc_{name}"].data[0] for name in names)
-    images = [
-        SkyImage("significance", f"significance {disc}", "significance (σ)", significance, "signed"),
-        SkyImage("excess", f"excess {disc}", f"excess events {disc}", excess, "excess"),
-        SkyImage("counts", f"counts {disc}", f"events {disc}", counts, "counts"),
-        SkyImage("background", f"background {disc}", f"background events {disc}", background),
+    significance, counts = (maps[f"disc_{name}"].data[0] for name in ("significance", "counts"))
+    top = float(np.clip(np.max(significance, initial=0.0, where=np.isfinite(significance)), *LIMITS))
+    found = [
+        SkyImage("significance", f"significance within {radius_deg:g}°", "σ", significance, top),
+        SkyImage("counts", f"counts within {radius_deg:g}°", "events", counts),
     ]
     if "exposure" not in maps:
-        return [*images, SkyImage("exposure", "exposure", "exposure (m² s)", np.full(counts.shape, np.nan))]
+        return [*found, SkyImage("exposure", "exposure", "m² s", np.full(counts.shape, np.nan))]
     energy_true, edges = maps["exposure"].axes[0].centers, maps["disc_counts"].axes[0].edges
     index = int(np.argmin(np.abs(np.log(energy_true / np.sqrt(edges[0] * edges[-1])))))
     plane = maps["exposure"].data[index]
-    power = power_of_ten(plane)
-    shown = np.where(plane > 0, plane / 10.0**power, np.nan)
-    title, unit = f"exposure at {energy_true[index]:.3g} TeV", f"exposure (10{superscript(power)} m² s)"
-    return [*images, SkyImage("exposure", title, unit, shown)]
+    power = drawing.power_of_ten(plane)
+    shown, unit = np.where(plane > 0, plane / 10.0**power, np.nan), f"10{drawing.superscript(power)} m² s"
+    return [*found, SkyImage("exposure", f"exposure at {energy_true[index]:.3g} TeV", unit, shown)]
 
 
-def colours(image: SkyImage) -> tuple[Colormap, Normalize]:
-    """Colour map and limits for ``imshow``."""
-    from matplotlib import colormaps
-    from matplotlib.colors import AsinhNorm, LinearSegmentedColormap, Normalize
-
+def describe(image: SkyImage) -> str:
+    """Words for those who do not see a map."""
     finite = image.data[np.isfinite(image.data)]
-    largest, smallest = (float(finite.max()), min(float(finite.min()), 0.0)) if finite.size else (1.0, 0.0)
-    if image.style == "signed":
-        # Blue below zero, white, red up to as much above; from there to a dark red. Equal steps look equal.
-        low, high = SIGNIFICANCE_LIMITS
-        top = float(np.clip(largest, low, high))
-        stops = [(-1, "#1f5fa8"), (-0.5, "#86b9dc"), (0, "#f8f8f8"), (0.5, "#f2a481"), (1, "#c9242f")]
-        points = [((low + where * low) / (top + low), colour) for where, colour in stops]
-        points += [(1.0, "#2c0513")] if top > low else []
-        points[-1] = 1.0, points[-1][1]
-        return LinearSegmentedColormap.from_list("significance", points, N=512), Normalize(-low, top)
-    if image.style == "excess":
-        scatter = 1.4826 * float(np.median(np.abs(finite - np.median(finite)))) if finite.size else 0.0
-        linear = 5.0 * (scatter or 1.0)
-        return colormaps["inferno"], AsinhNorm(linear, vmin=-linear, vmax=max(largest, linear))
-    limits = Normalize(smallest, largest if largest > smallest else smallest + 1.0)
-    return colormaps["inferno" if image.style == "counts" else "viridis"], limits
+    span = f"from {finite.min():.3g} to {finite.max():.3g} {image.unit}" if finite.size else "without any value"
+    return f"Sky map of {image.title}: {span}."
 
 
-def powers_about_zero(smallest: Any, largest: Any) -> list[float]:
-    """Zero, and the powers of ten of either sign that are not crowded about it."""
-    exponents = range(int(np.floor(np.log10(largest))) - 2, int(np.floor(np.log10(largest))) + 1)
-    sizes = [10.0**exponent for exponent in exponents if 10.0**exponent > 0.4 * abs(smallest)]
-    return [-size for size in sizes if -size >= smallest] + [0.0] + sizes
+def draw_map(layers: Sequence[SkyImage], field: Field, name: str) -> tuple[str, str]:
+    """SVG of images of one field, of which the first is seen; and SVG of the part about the target, which refers to it.
+
+    `name` is unique on the page. The script of the page shows the other layers. The second is empty where the target
+    is off the map.
+    """
+    geom, first = field.geom, layers[0]
+    width = SIDE * (1.0 if geom.nx < 2.2 * geom.ny else 2.2)
+    height = max(width * geom.ny / geom.nx, 60.0)
+    images = "".join(_image(layer, geom, k == 0) for k, layer in enumerate(layers))
+    marks, entries = _marks(field, "#20242a" if first.top is not None else "white")
+    about = f'data-layers="{name}-layers" data-sky="{html.escape(json.dumps(_positions(field)))}"'
+    parts = [*_sky(f'<g id="{name}-layers">{images}</g>', marks, about, geom, (width, height))]
+    parts += _colour_bar(first, LEFT + width + 8, height, name)
+    parts += drawing.legend(LEFT, TOP + height + 48, entries)
+    whole = drawing.svg(parts, LEFT + width + 52, TOP + height + 56, describe(first))
+    (x,), (y,) = _pixels(geom, [field.target_deg[0]], [field.target_deg[1]])
+    if not (0 <= x <= geom.nx and 0 <= y <= geom.ny):
+        return whole, ""
+    reach = max(ZOOM_RADII * field.radius_deg, ZOOM_LEAST_DEG, *(1.1 * radius for radius in field.ring_deg[1:]))
+    half = int(np.ceil(reach / geom.pixel_deg))
+    part = geom.cutout(int(x) - half, geom.ny - int(y) - half, 2 * half, 2 * half)
+    parts = [*_sky(f'<use href="#{name}-layers"/>', marks, about, part, (ZOOM_SIDE, ZOOM_SIDE), geom)]
+    zoom = drawing.svg(parts, LEFT + ZOOM_SIDE + 8, TOP + ZOOM_SIDE + 38, "The part about the target, enlarged.")
+    return whole, zoom
 
 
-@dataclass(frozen=True, eq=False)
-class Field:
-    """What all images of a target share."""
-
-    geom: Geometry  # pixel grid of the images
-    excluded: NDArray[np.bool_]  # shape (ny, nx); True where the exclusion regions are
-    pointings_deg: FloatArray  # shape (n, 2): right ascension and declination, ICRS
-    target_deg: tuple[float, float]  # the same of the target
-    title: str  # first part of every title
-
-
-def draw_image(image: SkyImage, field: Field, svg_name: str | None, alt: str, dpi: int = 150) -> tuple[bytes, str]:
-    """PNG and SVG (see `to_svg`) of an image, with the same content; the SVG is empty without a name."""
-    width, height = figure_size(field.geom)
-    with drawing(width, height) as figure:
-        data, step = reduced(image.data)
-        inner = (width - LEFT_IN - RIGHT_IN) / width, (height - BOTTOM_IN - TOP_IN) / height
-        left, bottom = LEFT_IN / width, BOTTOM_IN / height
-        axes = figure.add_axes((left, bottom, *inner), projection=_wcs(field.geom, step))
-        bar_axes = figure.add_axes((left + inner[0] + 0.12 / width, bottom, 0.16 / width, inner[1]))
-        cmap, norm = colours(image)
-        shown = axes.imshow(data, cmap, norm, origin="lower", interpolation="nearest", aspect="auto")
-        is_cut = image.style == "signed" and np.nanmax(image.data, initial=0.0) > SIGNIFICANCE_LIMITS[1]
-        bar = figure.colorbar(shown, cax=bar_axes, extend="max" if is_cut else "neither", extendfrac=0.02)
-        bar.set_label(image.unit)
-        if image.style == "excess":
-            ticks = powers_about_zero(*shown.get_clim())
-            bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-        bar.outline.set_edgecolor(SOFT)
-        if not np.isfinite(data).any():
-            axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", color=SOFT)
-        axes.set_title(f"{plain_text(field.title)}: {image.title}", fontsize=11, loc="left")
-        _decorate(axes, field, step, image.style)
-        axes.set_xlim(-0.5, data.shape[1] - 0.5)
-        axes.set_ylim(-0.5, data.shape[0] - 0.5)
-        return to_png(figure), "" if svg_name is None else to_svg(figure, svg_name, alt, dpi)
+def _sky(
+    images: str, marks: str, about: str, geom: Geometry, size: tuple[float, float], whole: Geometry | None = None
+) -> Iterator[str]:
+    """Parts of an SVG with images of a geometry (of the `whole` in whose place this one lies) and their frame."""
+    x0, y0 = (0, 0) if whole is None else geom.origin_in(whole)
+    top = 0 if whole is None else whole.ny - y0 - geom.ny
+    d, ticks = _graticule(geom, size)
+    grid = "" if whole else path(d, "#808890", 'stroke-opacity="0.35"')
+    place = f'x="{LEFT:g}" y="{TOP:g}" width="{size[0]:g}" height="{size[1]:g}" preserveAspectRatio="none"'
+    view = f'viewBox="{x0} {top} {geom.nx} {geom.ny}"'
+    yield f'<svg {place} {view}><g class="sky" {about}>{images}{grid}{marks}</g></svg>'
+    yield from drawing.frame((LEFT, TOP, *size), AXES[geom.frame], *ticks)
 
 
-def figure_size(geom: Geometry) -> tuple[float, float]:
-    """Width and height of the figure in inches: square pixels, and margins for the labels."""
-    scale = min((4.3 if geom.nx < 2.2 * geom.ny else 9.0) / geom.nx, 5.5 / geom.ny)
-    return max(scale * geom.nx, 2.0) + LEFT_IN + RIGHT_IN, max(scale * geom.ny, 1.2) + BOTTOM_IN + TOP_IN
+def _image(image: SkyImage, geom: Geometry, is_seen: bool) -> str:
+    """Image element, over the pixels of its geometry."""
+    png = base64.b64encode(to_png(image)).decode()
+    span = " ".join(f"{value:.6g}" for value in image.span)
+    about = f'data-span="{span}" data-title="{image.title}" data-unit="{image.unit}"'
+    hidden = "" if is_seen else ' display="none"'
+    place = f'width="{geom.nx}" height="{geom.ny}" preserveAspectRatio="none" image-rendering="pixelated"'
+    return f'<image {place} {about}{hidden} href="data:image/png;base64,{png}"/>'
 
 
-def reduced(data: FloatArray) -> tuple[FloatArray, int]:
-    """Every n-th pixel, and n, so that no side is longer than what a screen shows."""
+def to_png(image: SkyImage) -> bytes:
+    """PNG of values, north up: colour 0, transparent, for none; from 1 on one for each step of the value.
+
+    Value k of 255 is ``bend sinh(t)`` where t goes evenly from ``asinh(low / bend)`` to ``asinh(high / bend)``, see
+    `SkyImage.span`.
+    """
+    from PIL import Image
+
+    low, high, bend = image.span
+    data = reduced(image.data)
+    ends = np.arcsinh(np.array([low, high]) / bend) if bend else np.array([low, high])
+    place = ((np.arcsinh(data / bend) if bend else data) - ends[0]) / (ends[1] - ends[0])
+    index = np.nan_to_num(1 + np.rint(place * (N_COLOURS - 1)), nan=0.0)
+    steps = np.linspace(ends[0], ends[1], N_COLOURS)
+    values, (at, colours) = bend * np.sinh(steps) if bend else steps, image.stops
+    rgb = np.stack([np.interp(values, at, channel) for channel in colours.T], axis=1)
+    made = Image.fromarray(index[::-1].astype(np.uint8))
+    made.putpalette(bytes([0, 0, 0, *_palette(rgb)]))
+    made.save(buffer := BytesIO(), "PNG", transparency=0)
+    return buffer.getvalue()
+
+
+def _palette(colours: FloatArray) -> Iterator[int]:
+    """Bytes of colours; where two are equal one is changed by as little as nobody sees, so that each is one value."""
+    taken = {(0, 0, 0)}
+    for colour in np.rint(colours).astype(int).tolist():
+        near = (tuple(min(part + (k // 6**place) % 6, 255) for place, part in enumerate(colour)) for k in range(216))
+        taken.add(free := next(each for each in near if each not in taken))
+        yield from free
+
+
+def _colour_bar(image: SkyImage, x: float, height: float, name: str) -> Iterator[str]:
+    """Colour bar with its numbers and unit."""
+    values, colours = image.stops
+    scale = Scale(float(values[0]), float(values[-1]))
+    stops = "".join(
+        f'<stop offset="{place:.4f}" stop-color="rgb({",".join(f"{part:.0f}" for part in colour)})"/>'
+        for place, colour in zip(scale.place(values), colours, strict=True)
+    )
+    yield f'<linearGradient id="{name}-bar" x1="0" y1="1" x2="0" y2="0">{stops}</linearGradient>'
+    yield f'<rect x="{x:g}" y="{TOP:g}" width="10" height="{height:g}" fill="url(#{name}-bar)"/>'
+    ticks = scale.ticks(6)
+    for value, place in zip(ticks, scale.place(np.array(ticks)), strict=True):
+        yield text(x + 13, TOP + height * (1 - place) + 4, tick_name(value, ticks))
+    yield text(x + 42, TOP + height + 29, image.unit, "end")
+
+
+def reduced(data: FloatArray) -> FloatArray:
+    """Every n-th pixel, so that no side is longer than what a screen shows."""
     step = int(np.ceil(max(data.shape) / MAX_SIDE_PIXELS))
-    return data[step // 2 :: step, step // 2 :: step], step
+    return data[step // 2 :: step, step // 2 :: step]
 
 
-@lru_cache(maxsize=4)
-def _wcs(geom: Geometry, step: int) -> Any:
-    """Celestial axes of every `step`-th pixel; all images of a target have them in common."""
-    wcs = geom.wcs()
-    return wcs if step == 1 else wcs[step // 2 :: step, step // 2 :: step]
+def _marks(field: Field, line: str) -> tuple[str, list[tuple[str, str]]]:
+    """Exclusions, pointings, disc and ring over an image, each with a seam; and their names for the legend."""
+    geom, paper = field.geom, "#20242a" if line == "white" else "white"
+    rims = contours(np.pad(field.excluded, 1).astype(float), 0.5)  # which are shifted by a pixel
+    x, y = _pixels(geom, field.pointings_deg[:, 0], field.pointings_deg[:, 1])
+    inside = (x >= 0) & (x <= geom.nx) & (y >= 0) & (y <= geom.ny)
+    one_in = max(-(-int(inside.sum()) // MAX_POINTINGS), 1)  # of very many some: all of them would hide the map
+    size, places = 0.01 * min(geom.nx, geom.ny), zip(x[inside][::one_in], y[inside][::one_in], strict=True)
+    crosses = "".join(
+        f"M{u - size:.1f},{v:.1f}h{2 * size:.1f}m{-size:.1f},{-size:.1f}v{2 * size:.1f}" for u, v in places
+    )
+    lines = [
+        (
+            "exclusion",
+            line,
+            "".join(line_d(x - 0.5, geom.ny + 0.5 - y) + "Z" for x, y in rims),
+            'stroke-dasharray="4 3"',
+        ),
+        ("ring", "#8a63d2", "".join(_circle(field, radius) for radius in field.ring_deg), ""),
+        (f"disc {field.radius_deg:g}°", line, _circle(field, field.radius_deg), 'stroke-width="1.6"'),
+        ("pointings" if one_in == 1 else f"1 in {one_in} pointings", "#3b8fdd", crosses, 'stroke-width="1.4"'),
+    ]
+    seams = [
+        path(d, paper, 'stroke-width="3" stroke-opacity="0.7"') + path(d, colour, how) for _, colour, d, how in lines
+    ]
+    shown = [(f'stroke="{INK if colour == "white" else colour}" {how}', name) for name, colour, d, how in lines if d]
+    return "".join(seams), shown
 
 
-def _decorate(axes: WCSAxes, field: Field, step: int, style: str) -> None:
-    """Celestial axes, exclusion regions, pointings and target, with a legend."""
-    from matplotlib.lines import Line2D
-    from matplotlib.patheffects import withStroke
-    from scipy.ndimage import gaussian_filter
-
-    is_white = style == "signed"
-    line, paper = LINE_COLOURS[is_white], "white" if is_white else "black"
-    for coordinate, label in zip(axes.coords, LABELS[field.geom.frame], strict=True):
-        coordinate.set_axislabel(label)
-        coordinate.display_minor_ticks(True)
-        coordinate.grid(color=line, alpha=0.18, linestyle="-", linewidth=0.6)
-    handles: list[Any] = []
-    if field.excluded.any():
-        excluded = field.excluded[step // 2 :: step, step // 2 :: step].astype(float)
-        rounded = gaussian_filter(excluded, 1.0)  # no corners of pixels
-        axes.contour(rounded, levels=[0.5], colors=[line], linewidths=1.1, linestyles="--")
-        handles += [Line2D([], [], color=line, linestyle="--", linewidth=1.1, label="exclusion")]
-    x, y = _pixels(field, field.pointings_deg[:, 0], field.pointings_deg[:, 1], step)
-    if x.size:  # of very many some, evenly by run: all of them would hide the map
-        one_in = -(-x.size // MAX_POINTINGS)
-        label, size = ("pointings", 8) if one_in == 1 else (f"1 in {one_in} pointings", 5)
-        colour = "#0b5cad" if is_white else "#7fd4ff"
-        handles += axes.plot(x[::one_in], y[::one_in], "+", color=colour, label=label, markersize=size)
-    x, y = _pixels(field, [field.target_deg[0]], [field.target_deg[1]], step)
-    halo = [withStroke(linewidth=2.6, foreground=paper)]
-    handles += axes.plot(x, y, "x", color=line, markersize=7, path_effects=halo, label="target")
-    legend = axes.legend(handles=handles, loc="upper right", fontsize=8, frameon=True, framealpha=0.8, edgecolor="none")
-    legend.get_frame().set_facecolor(paper)
-    for text in legend.get_texts():
-        text.set_color(line)
+def _circle(field: Field, radius_deg: float) -> str:
+    """Path around the target."""
+    outward, east, north = sphere.local_basis(*field.target_deg)
+    turn, radius = np.linspace(0.0, 2.0 * np.pi, 73)[:, None], np.deg2rad(radius_deg)
+    vectors = np.cos(radius) * outward + np.sin(radius) * (np.cos(turn) * east + np.sin(turn) * north)
+    x, y = field.geom.vectors_to_pixel(vectors)
+    return line_d(x + 0.5, field.geom.ny - 0.5 - y)
 
 
-def _pixels(field: Field, ra_deg: ArrayLike, dec_deg: ArrayLike, step: int) -> tuple[FloatArray, FloatArray]:
-    """Pixel positions inside the image."""
-    x, y = field.geom.vectors_to_pixel(sphere.unit_vectors(ra_deg, dec_deg))
-    with np.errstate(invalid="ignore"):
-        inside = (x > -0.5) & (x < field.geom.nx - 0.5) & (y > -0.5) & (y < field.geom.ny - 0.5)
-    return (x[inside] - step // 2) / step, (y[inside] - step // 2) / step
+def _pixels(geom: Geometry, ra_deg: Sequence[float] | FloatArray, dec_deg: Sequence[float] | FloatArray) -> FloatArray:
+    """Places in an image whose first row is the northernmost, shape (2, n)."""
+    x, y = geom.vectors_to_pixel(sphere.unit_vectors(ra_deg, dec_deg))
+    return np.stack([x + 0.5, geom.ny - 0.5 - y])
+
+
+def _vectors(geom: Geometry, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Unit vectors, in the frame of the map, of such places; NaN off the sky."""
+    return sphere.icrs_to_frame(geom.pixel_to_vectors(x - 0.5, geom.ny - 0.5 - y), geom.frame)
+
+
+def _positions(field: Field) -> dict[str, object]:
+    """What tells the script of the page where a place in an image lies: vectors at the nodes of a coarse grid."""
+    geom = field.geom
+    step = max(int(1.0 / geom.pixel_deg), 1)
+    y, x = np.mgrid[: -(-geom.ny // step) + 1, : -(-geom.nx // step) + 1] * step
+    nodes = [None if np.isnan(value) else round(value, 6) for value in _vectors(geom, x, y).ravel().tolist()]
+    target = sphere.icrs_to_frame(sphere.unit_vectors(*field.target_deg), geom.frame)
+    about = {"nx": geom.nx, "ny": geom.ny, "frame": "RA Dec" if geom.frame == "icrs" else "l b"}
+    return {**about, "step": step, "columns": x.shape[1], "nodes": nodes, "target": np.round(target, 6).tolist()}
+
+
+def _graticule(geom: Geometry, size: tuple[float, float]) -> tuple[str, list[list[tuple[float, str]]]]:
+    """Path of the celestial grid in an image, and where it meets its lower and its left edge, with names."""
+    n = 61
+    y, x = np.meshgrid(np.linspace(0, geom.ny, n), np.linspace(0, geom.nx, n), indexing="ij")
+    lon, lat = sphere.lon_lat(_vectors(geom, x, y))
+    lon = (lon - geom.lon_deg + 180.0) % 360.0 - 180.0  # from the middle
+    d, ticks = "", []
+    # Edges that are off the sky tell nothing: the middle then, where it is widest.
+    k, m = (n // 2, n // 2) if np.isnan(lon[-1]).all() or np.isnan(lat[:, 0]).all() else (-1, 0)
+    for values, edge, length, zero in ((lon, lon[k], size[0], geom.lon_deg), (lat, lat[:, m], size[1], 0.0)):
+        low, high = np.nanmin(values) + zero, np.nanmax(values) + zero
+        step = round_step(max(high - low, geom.pixel_deg) / 5.0)
+        found = []
+        for line in step * np.arange(np.ceil(low / step), np.floor(high / step) + 1):
+            d += "".join(line_d(u * geom.nx / (n - 1), v * geom.ny / (n - 1)) for u, v in contours(values, line - zero))
+            before, after = edge[:-1] + zero - line, edge[1:] + zero - line
+            for at in np.flatnonzero((before * after <= 0) & (np.abs(after - before) < 180))[:1]:
+                part = before[at] / ((before[at] - after[at]) or 1.0)
+                name = tick_name(line % 360.0 if values is lon else line, [step])
+                found.append((float(length * (at + part) / (n - 1)), name))
+        ticks.append(found)
+    return d, ticks
+
+
+def find_hot_spots(significance: FloatArray, field: Field) -> list[HotSpot]:
+    """Hot spots of a map of shape (ny, nx), NaN for none, the highest first, `MAX_HOT_SPOTS` at most.
+
+    In a map that is nowhere as high it is the highest pixel alone.
+    """
+    from scipy.ndimage import label, maximum_position  # slow to import
+
+    known = np.nan_to_num(significance, nan=-np.inf)
+    regions, number = label((known >= min(HOT_SIGMA, known.max())) & np.isfinite(known), np.ones((3, 3)))
+    peaks: Any = maximum_position(significance, regions, range(1, number + 1)) if number else []
+    found = []
+    for region, (iy, ix) in enumerate(peaks, start=1):
+        vector, peak = field.geom.pixel_to_vectors(ix, iy), float(significance[iy, ix])
+        (ra, dec), n_pixels = sphere.lon_lat(vector), int(np.sum(regions == region))
+        offset = float(sphere.separation_deg(vector, sphere.unit_vectors(*field.target_deg)))
+        found.append(HotSpot(peak, float(ra), float(dec), offset, n_pixels, bool(field.excluded[iy, ix])))
+    return sorted(found, key=lambda spot: -spot.significance)[:MAX_HOT_SPOTS]

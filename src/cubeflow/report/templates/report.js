@@ -1,16 +1,16 @@
 "use strict";
+const make = (name, attributes = {}, ...children) => {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key in element && typeof value !== "string") element[key] = value;
+    else element.setAttribute(key, value);
+  }
+  element.append(...children);
+  return element;
+};
 // The run tables: sorted, filtered and shown in pages, so that ten thousand rows stay quick.
 (() => {
   const PAGE = 100;
-  const make = (name, attributes = {}, ...children) => {
-    const element = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) {
-      if (key in element && typeof value !== "string") element[key] = value;
-      else element.setAttribute(key, value);
-    }
-    element.append(...children);
-    return element;
-  };
   const cell = (column, row) => ("values" in column ? column.values[row] : column.value);
   const isNumber = (column) => {
     const values = "values" in column ? column.values : [column.value];
@@ -20,7 +20,7 @@
     const value = cell(column, row);
     if (value === null || value === undefined) return "";
     if (typeof value !== "number" || Number.isInteger(value)) return String(value);
-    return String(Number(value.toPrecision(column.unit === "d" ? 11 : 5))); // of times, MJD to a second
+    return String(Number(value.toPrecision(column.digits ?? 3)));
   };
   const compare = (first, second) => {
     const missing = (first === null || first === "") - (second === null || second === "");
@@ -87,7 +87,7 @@
         const sorted = state.sort === column;
         const arrow = sorted ? (state.down ? " ▼" : " ▲") : "";
         const unit = column.unit ? make("span", { class: "unit" }, ` ${column.unit}`) : "";
-        const button = make("button", { type: "button", title: column.description || column.name }, column.name, unit, arrow);
+        const button = make("button", { type: "button", title: `${column.name}: ${column.description || ""}` }, column.heading ?? column.name, unit, arrow);
         button.addEventListener("click", () => {
           state.down = sorted ? !state.down : false;
           state.sort = column;

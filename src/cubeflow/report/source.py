@@ -1,0 +1,205 @@
+"""What is at the target: by angle, by energy, and run by run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cubeflow.maps import Cube, sphere
+from cubeflow.maps.arrays import FloatArray
+from cubeflow.products.at_target import disc_pixels
+from cubeflow.products.cash import make_significance_cash, make_significance_li_ma
+from cubeflow.report.drawing import ALERT, MODEL, SOFT, Panel, Series, draw_panels, power_of_ten, superscript
+from cubeflow.report.runs import is_used, numbers, run_names
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+THETA2_BINS = 25  # of the profile, each as wide as the square of the radius
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Sums of a final cube over bins that are safe; NaN where there is no background."""
+
+    edges_tev: FloatArray  # reconstructed energy, shape (n + 1,)
+    on: FloatArray  # counts in the disc at the target, shared out by area on its rim, shape (n,)
+    on_background: FloatArray  # the same of the background
+    off: FloatArray  # counts outside the exclusions and the disc
+    off_background: FloatArray
+    theta2_edges: FloatArray  # squared distance from the target, deg2
+    theta2_counts: FloatArray  # of the pixels with their centre there
+    theta2_background: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Evolution:
+    """What each run of a label has at the target, in order of time; arrays of shape (n_runs,)."""
+
+    names: list[str]
+    mjd: FloatArray  # start; NaN where unknown
+    livetime_h: FloatArray
+    on: FloatArray
+    background: FloatArray
+    off: FloatArray  # NaN without a ring
+    significance: FloatArray
+
+    @property
+    def excess(self) -> FloatArray:
+        """ON counts less background."""
+        return self.on - self.background
+
+    @property
+    def rate(self) -> tuple[FloatArray, FloatArray]:
+        """Excess in an hour, and its error from the counts."""
+        ratio = np.divide(self.background, self.off, out=np.zeros(self.on.shape), where=self.off > 0)
+        return self.excess / self.livetime_h, np.sqrt(self.on + ratio * self.background) / self.livetime_h
+
+    @property
+    def cumulative(self) -> FloatArray:
+        """Significance of the first run, of the first two, and so on."""
+        on, background, off = (np.cumsum(each) for each in (self.on, self.background, self.off))
+        if np.isnan(off).any():
+            return np.asarray(make_significance_cash(on, background))
+        ratio = np.divide(background, off, out=np.full(on.shape, np.nan), where=off > 0)
+        return np.asarray(make_significance_li_ma(on, off, ratio))
+
+
+def collect_source(
+    maps: Mapping[str, Cube], target_deg: tuple[float, float], radius_deg: float, excluded: NDArray[np.bool_]
+) -> Source:
+    """Sums of the maps ``counts``, ``background`` and ``mask_safe`` of a final cube, plane by plane."""
+    energy, geom = maps["counts"].axes[0], maps["counts"].geom
+    rows, columns, share = disc_pixels(geom, target_deg, radius_deg)
+    elsewhere = ~excluded
+    elsewhere[rows[share > 0], columns[share > 0]] = False
+    theta2_edges = np.square(radius_deg) * np.arange(THETA2_BINS + 1)
+    near_rows, near_columns, _ = disc_pixels(geom, target_deg, float(np.sqrt(theta2_edges[-1])))
+    vectors = geom.pixel_to_vectors(near_columns, near_rows)
+    theta2 = np.square(sphere.separation_deg(vectors, sphere.unit_vectors(*target_deg)))
+    sums = {name: np.full((2, energy.n_bins), np.nan) for name in ("counts", "background")}
+    profiles = {name: np.full(THETA2_BINS, np.nan) for name in sums}
+    for name in sums.keys() & maps.keys():
+        near = np.zeros(theta2.shape)
+        for k, (plane, safe) in enumerate(zip(maps[name].data, maps["mask_safe"].data, strict=True)):
+            at_target = float(np.sum(plane[rows, columns] * share * safe[rows, columns], dtype=float))
+            sums[name][:, k] = at_target, np.sum(plane, where=safe & elsewhere, dtype=float)
+            near += plane[near_rows, near_columns] * safe[near_rows, near_columns]
+        profiles[name] = np.histogram(theta2, theta2_edges, weights=near)[0]
+    on, off = sums["counts"]
+    return Source(
+        energy.edges_array, on, sums["background"][0], off, sums["background"][1], theta2_edges, *profiles.values()
+    )
+
+
+def collect_evolution(runs: Table, label: str) -> Evolution | None:
+    """Runs of a label that have a background at the target; None if there is none."""
+    found = is_used(runs, label) & np.isfinite(numbers(runs, f"{label}_background") * numbers(runs, f"{label}_on"))
+    if not found.any():
+        return None
+    used = runs[found]
+    used = used[np.argsort(numbers(used, "tstart"), kind="stable")]
+    values = [numbers(used, f"{label}_{name}") for name in ("on", "background", "off", "significance")]
+    return Evolution(run_names(used), numbers(used, "tstart"), numbers(used, "livetime") / 3600, *values)
+
+
+def chi2_constant(values: FloatArray, errors: FloatArray) -> tuple[float, int]:
+    """Chi-square of values about their mean, weighted by their errors, and degrees of freedom."""
+    known = np.isfinite(values) & (errors > 0)
+    weights = errors[known] ** -2
+    if known.sum() < 2:
+        return 0.0, 0
+    mean = np.sum(weights * values[known]) / weights.sum()
+    return float(np.sum(weights * (values[known] - mean) ** 2)), int(known.sum()) - 1
+
+
+def draw_theta2(source: Source, alt: str) -> str:
+    """SVG of counts and background by squared distance from the target."""
+    edges = source.theta2_edges
+    centres, counts = 0.5 * (edges[1:] + edges[:-1]), source.theta2_counts
+    words = [f"{low:.3g} to {high:.3g} deg²" for low, high in itertools.pairwise(edges)]
+    series = [
+        Series(edges, source.theta2_background, "steps", MODEL, "background"),
+        Series(centres, counts, label="counts", error=np.sqrt(counts), words=words),
+    ]
+    top = 1.08 * float(np.nanmax([*(counts + np.sqrt(counts)), *source.theta2_background], initial=1.0))
+    panel = Panel(series, "θ² (deg²)", "events per bin", x_range=(0.0, float(edges[-1])), y_range=(0.0, top))
+    return draw_panels([panel], alt, height=240)
+
+
+def draw_energies(source: Source, thresholds_tev: FloatArray, alt: str) -> str:
+    """SVG of counts and background by energy, in the disc at the target and off it, with the residuals below."""
+    edges = source.edges_tev
+    centres = np.sqrt(edges[1:] * edges[:-1])
+    words = [f"{low:.3g} to {high:.3g} TeV" for low, high in itertools.pairwise(edges)]
+    span = (float(thresholds_tev.min()), float(thresholds_tev.max())) if thresholds_tev.size else None
+    reach = float(edges[0]) / 1.05, float(edges[-1]) * 1.05
+    upper, lower = [], []
+    for title, counts, background in (
+        ("at the target", source.on, source.on_background),
+        ("off it", source.off, source.off_background),
+    ):
+        series = [
+            Series(edges, background, "steps", MODEL, "background"),
+            Series(centres, counts, label="counts", error=np.sqrt(counts), words=words),
+        ]
+        largest = float(np.nanmax([*counts, *background], initial=1.0))
+        y_range = min(0.5, largest / 10), 2.0 * largest + 1
+        upper.append(Panel(series, "", "events per bin", True, True, reach, y_range, span, title))
+        pull = Series(centres, residual_sigma(counts, background), words=words)
+        zero = Series(edges[[0, -1]], np.zeros(2), "line", SOFT)
+        lower.append(Panel([zero, pull], "reconstructed energy (TeV)", "residual (σ)", True, x_range=reach, span=span))
+    return draw_panels([*upper, *lower], alt, columns=2)
+
+
+def residual_sigma(counts: FloatArray, background: FloatArray) -> FloatArray:
+    """(counts - background) / sqrt(background); NaN without background."""
+    known = np.nan_to_num(background) > 0
+    root = np.sqrt(np.where(known, background, 1.0))
+    return np.where(known, (counts - background) / root, np.nan)
+
+
+def draw_evolution(found: Evolution, alt: str) -> str:
+    """SVG of excess rate and significance by run, and how the significance grows with livetime."""
+    rate, error = found.rate
+    order = np.arange(1, rate.size + 1, dtype=float)
+    root = np.sqrt(np.cumsum(found.livetime_h))
+    total = found.cumulative
+    growth = Series(np.array([0.0, root[-1]]), np.array([0.0, total[-1]]), "dashed", SOFT, "steady source")
+    zero = Series(np.array([1.0, order[-1]]), np.zeros(2), "line", SOFT)
+    panels = [
+        Panel([Series(found.mjd, rate, error=error, words=found.names)], "start (MJD, TT)", "excess / hour"),
+        Panel([zero, Series(order, rate, error=error, words=found.names)], "run, in order of time", "excess / hour"),
+        Panel([growth, Series(root, total, words=found.names)], "√(livetime / h)", "significance so far (σ)"),
+        Panel(
+            [zero, Series(order, found.significance, words=found.names)], "run, in order of time", "significance (σ)"
+        ),
+    ]
+    return draw_panels(panels, alt, columns=2)
+
+
+def draw_exposure(exposure: Cube, target_deg: tuple[float, float], alt: str) -> str:
+    """SVG of the exposure by true energy, at the target and where it is largest."""
+    ix, iy = (int(index) for index in exposure.geom.pixel_index(*target_deg))
+    at_target = np.array([plane[iy, ix] if ix >= 0 else np.nan for plane in exposure.data], float)
+    largest = np.array([plane.max() for plane in exposure.data], float)
+    power = power_of_ten(largest)
+    energy_tev = exposure.axes[0].centers
+    words = [f"{energy:.3g} TeV" for energy in energy_tev]
+    shown = largest[largest > 0]
+    y_range = (
+        max(float(shown.min()), float(shown.max()) / 1e5) / 10.0**power / 1.5,
+        1.5 * float(shown.max()) / 10.0**power,
+    )
+    series = [
+        Series(energy_tev, largest / 10.0**power, "line", SOFT, "largest of the map"),
+        Series(energy_tev, at_target / 10.0**power, "points", ALERT, "at the target", words=words),
+    ]
+    unit = f"exposure (10{superscript(power)} m² s)"
+    panel = Panel(series, "true energy (TeV)", unit, x_log=True, y_log=True, y_range=y_range)
+    return draw_panels([panel], alt, height=240)
