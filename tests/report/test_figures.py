@@ -211,7 +211,8 @@ def test_answers_are_those_of_cube_and_table(results, text):
     assert found["Is the background flat?"].startswith("flat: off source mean 0.10 ± 0.10")
     assert found["Norms"] == "median 1; χ² / dof = 2.0 / 1, p = 0.16 for one norm in all runs"
     assert (
-        found["Runs to look at"] == "100001: nan_energy; no_deadc; time_in_days; 100002: event-ids-repeated; no_deadc"
+        found["Runs to look at"]
+        == "100001: nan_energy; 100001, 100002: no_deadc; 100001: time_in_days; 100002: event-ids-repeated"
     )
     assert found["Left out"] == "1 of 3 runs: 100003 refused: run 100003: obs_100003.fits.gz: no FITS file"
     assert found["Excluded from the background"].startswith("x.reg: a circle of 0.35° about 83.633° +22.014°; 2.2%")

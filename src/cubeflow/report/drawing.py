@@ -79,6 +79,10 @@ class Scale:
         found = [first * 10.0**power for power in powers[:: 1 + len(powers) // 8] for first in several]
         return [value for value in found if self.low <= value <= self.high]
 
+    def names(self, ticks: Sequence[float]) -> list[str]:
+        """Numbers at ticks."""
+        return [f"{tick:g}" if self.is_log and tick < 1e5 else tick_name(tick, ticks) for tick in ticks]
+
 
 def round_step(least: float) -> float:
     """Smallest of 1, 2 and 5 times a power of ten that is not below `least`."""
@@ -91,7 +95,7 @@ def draw_panels(panels: Sequence[Panel], alt: str, columns: int = 1, height: flo
     width = (WIDTH - columns * LEFT - RIGHT) / columns
     named = {each.label: each for panel in panels for each in panel.series if each.label}
     parts = list(legend(LEFT, 11.0, [(_stroke(each), name) for name, each in named.items()]))
-    above = 16.0 if named else 0.0
+    above = 16.0 * bool(named) - 12.0 * (not any(panel.title for panel in panels))
     for number, panel in enumerate(panels):
         row, column = divmod(number, columns)
         box = LEFT + column * (width + LEFT), above + row * height + TOP, width, height - TOP - BOTTOM
@@ -165,7 +169,7 @@ def _panel(panel: Panel, box: tuple[float, float, float, float]) -> Iterator[str
     errors = [each.y + sign * each.error for each in panel.series if each.error is not None for sign in (-1, 1)]
     y_scale = _scale([*(each.y for each in panel.series), *errors], panel.y_range, panel.y_log, 0.06)
     x_ticks = x_scale.ticks(int(width / 45))
-    x_names = panel.names or [tick_name(value, x_ticks) for value in x_ticks]
+    x_names = panel.names or x_scale.names(x_ticks)
     x_at = width * x_scale.place(np.array(range(len(x_names)) if panel.names else x_ticks, float))
     y_ticks = y_scale.ticks(int(height / 28))
     y_at = height * (1 - y_scale.place(np.array(y_ticks, float)))
@@ -178,8 +182,7 @@ def _panel(panel: Panel, box: tuple[float, float, float, float]) -> Iterator[str
     for each in panel.series:
         parts += _series(each, width * x_scale.place(each.x), height, y_scale)
     yield f'<svg x="{left:g}" y="{top:g}" width="{width:g}" height="{height:g}">{"".join(parts)}</svg>'
-    y_names = [tick_name(value, y_ticks) for value in y_ticks]
-    ticks = zip(x_at, x_names, strict=True), zip(y_at, y_names, strict=True)
+    ticks = zip(x_at, x_names, strict=True), zip(y_at, y_scale.names(y_ticks), strict=True)
     yield from frame(box, (panel.x_label, panel.y_label), *ticks)
     yield text(left, top - 5, panel.title)
 
@@ -198,7 +201,7 @@ def _series(series: Series, x: FloatArray, height: float, scale: Scale) -> Itera
     if (error := series.error) is not None:
         low, high = (height * (1 - scale.place(series.y + sign * error)) for sign in (-1, 1))
         bars = "".join(f"M{x[k]:.1f},{low[k]:.1f}V{high[k]:.1f}" for k in known if np.isfinite(error[k]))
-        yield path(bars, series.colour, 'stroke-opacity="0.6"')
+        yield path(bars, series.colour)
         said = [f"{words} ± {error[k]:.2g}" for words, k in zip(said, known, strict=True)]
     about = f'class="points" stroke-width="{5 if x.size < 300 else 3}" stroke-linecap="round"'
     dots = "".join(f"M{x[k]:.1f},{y[k]:.1f}h0" for k in known)

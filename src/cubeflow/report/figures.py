@@ -255,8 +255,10 @@ def answer(
     if norms is not None:
         chi2, dof = norms.chi2
         yield "Norms", f"median {np.nanmedian(norms.norm):.3g}; {chi2_text(chi2, dof)} for one norm in all runs"
-    suspects = sorted([*(norms.suspects if norms else ()), *suspicions(runs, label)])
-    yield "Runs to look at", _listed([f"{run}: {why}" for run, why in suspects]) or "none"
+    suspects: dict[str, list[str]] = {}
+    for run, why in (*(norms.suspects if norms else ()), *suspicions(runs, label)):
+        suspects.setdefault(why, []).append(run)
+    yield "Runs to look at", _listed([f"{_listed(found, ', ')}: {why}" for why, found in suspects.items()]) or "none"
     lost = [f"{run} {status}: {reason}" for run, _, status, reason in left_out(runs, [label])]
     unknown = np.nansum(numbers(used, "counts_without_acceptance"))
     also = f"; {unknown:.0f} counts without acceptance" if unknown else ""
@@ -269,10 +271,10 @@ def answer(
     yield "Data", f"{facts['runs']} runs, {facts['livetime']}{when}"
 
 
-def _listed(items: Sequence[str]) -> str:
+def _listed(items: Sequence[str], between: str = "; ") -> str:
     """The first of some items in a row."""
-    more = f"; and {len(items) - MAX_LISTED} more" if len(items) > MAX_LISTED else ""
-    return "; ".join(items[:MAX_LISTED]) + more
+    more = f"{between}and {len(items) - MAX_LISTED} more" if len(items) > MAX_LISTED else ""
+    return between.join(items[:MAX_LISTED]) + more
 
 
 def chi2_text(chi2: float, dof: int) -> str:

@@ -107,8 +107,8 @@ def count_warnings(runs: Table) -> list[tuple[bool, str, str, int]]:
     """Deviations and repairs: whether they are to be looked at, name, words and number of runs; in that order."""
     found: Counter[str] = Counter()
     for column in ("quirks", "repairs"):
-        for words in runs[column].tolist() if column in runs.colnames else ():
-            found.update({word.partition("=")[0] for word in (words or "").split()})
+        for words in _texts(runs, column):
+            found.update({word.partition("=")[0] for word in words.split()})
     known = {name: (quirk.description, quirk.is_suspect) for name, quirk in QUIRKS.items()} | REPAIRS
     rows = [(*known.get(name, ("", True))[::-1], name, number) for name, number in found.items()]
     return [
@@ -118,15 +118,18 @@ def count_warnings(runs: Table) -> list[tuple[bool, str, str, int]]:
 
 
 def suspicions(runs: Table, label: str) -> Iterator[tuple[str, str]]:
-    """Run and reason of what is to be looked at in runs that are used: notes, and deviations that may matter."""
+    """Run and reason of what is to be looked at in runs that are used: deviations that may matter, and notes."""
     used = runs[is_used(runs, label)]
     suspect = {name for is_suspect, name, *_ in count_warnings(used) if is_suspect}
-    for row in used:
-        words = " ".join(str(row[name] or "") for name in ("quirks", "repairs") if name in used.colnames)
-        reasons = sorted(suspect & {word.partition("=")[0] for word in words.split()})
-        note = str(row[name]) if (name := f"{label}_note") in used.colnames and row[name] else ""
-        if reasons or note not in ("", "--"):
-            yield str(row["obs_id"]), "; ".join([*reasons, *([note] if note not in ("", "--") else [])])
+    cells = [_texts(used, name) for name in ("quirks", "repairs", f"{label}_note")]
+    for obs_id, quirks, repairs, note in zip(used["obs_id"].tolist(), *cells, strict=True):
+        names = {word.partition("=")[0] for word in f"{quirks} {repairs}".split()}
+        yield from ((str(obs_id), reason) for reason in sorted(suspect & names | {note} - {""}))
+
+
+def _texts(runs: Table, name: str) -> list[str]:
+    """Texts of a column; empty where a run has none, or there is no such column."""
+    return [str(value or "") for value in runs[name].tolist()] if name in runs.colnames else [""] * len(runs)
 
 
 def shown_columns(runs: Table, labels: Sequence[str]) -> list[str]:

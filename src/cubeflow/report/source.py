@@ -148,8 +148,8 @@ def draw_energies(source: Source, thresholds_tev: FloatArray, alt: str) -> str:
             Series(edges, background, "steps", MODEL, "background"),
             Series(centres, counts, label="counts", error=np.sqrt(counts), words=words),
         ]
-        largest = float(np.nanmax([*counts, *background], initial=1.0))
-        y_range = min(0.5, largest / 10), 2.0 * largest + 1
+        positive = [value for value in (*counts, *background) if value > 0] or [1.0]
+        y_range = max(0.5, min(positive) / 2), 2.0 * max(positive)
         upper.append(Panel(series, "", "events per bin", True, True, reach, y_range, span, title))
         pull = Series(centres, residual_sigma(counts, background), words=words)
         zero = Series(edges[[0, -1]], np.zeros(2), "line", SOFT)
