@@ -43,7 +43,7 @@ from cubeflow.report.figures import (
     read_figures,
     verdict,
 )
-from cubeflow.report.page import Page, TargetSection, make_page, read_timing, write_report
+from cubeflow.report.page import Page, TargetSection, make_page, write_report
 from cubeflow.report.runs import is_used, left_out
 from cubeflow.store.artifact import Artifact, open_artifact, write_artifact
 from cubeflow.store.atomic import file_sha256
@@ -429,25 +429,6 @@ def test_of_many_runs_that_are_left_out_the_page_lists_the_first(table_of):
     text = b"".join(make_page(Page("12", [TargetSection("crab", table_of(rows), [])], []))).decode()
     assert text.count("<td>all</td><td>refused</td><td>broken</td>") == 300
     assert "the first of them; 2 more are in the run table" in text
-
-
-def test_timing(tmp_path):
-    head = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
-    (tmp_path / "reduce_1.tsv").write_text(head + "10.5\t0:00:10\t200\t1\t1\t1\t0\t0\t90\t9.5\n")
-    (tmp_path / "reduce_made_2.tsv").write_text(head + "300.5\t0:05:00\t350.4\t1\t1\t1\t0\t0\t90\t290\n")
-    (tmp_path / "export_1.tsv").write_text(head + "0.4\t0:00:00\t-\t-\t-\t-\t-\t-\t-\tNA\n")
-    (tmp_path / "stack-crab-fov-00.tsv").write_text(head)
-    first, second = read_timing(sorted(tmp_path.glob("*.tsv")))
-    assert first == {
-        "rule": "reduce",
-        "jobs": "2",
-        "seconds": "5.2 min",
-        "longest": "5 min",
-        "cpu": "5 min",
-        "memory": "350 MB",
-    }
-    assert (second["rule"], second["seconds"], second["memory"]) == ("export", "0.4 s", "")
-    assert read_timing([]) == []
 
 
 def test_large_maps_stay_on_the_disk(results, monkeypatch):

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
-import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cubeflow.pipeline.certificate import certified, software
-from cubeflow.pipeline.progress import duration
 from cubeflow.pipeline.tasks import PICTURES, PRODUCTS, REGIONS, FiguresTask, ReportTask, files_of
 from cubeflow.plan.jobs import read_command, read_jobs, read_targets
-from cubeflow.regular import open_regular
 from cubeflow.report.figures import Figure, LabelSection, make_figures, read_figures, verdict
 from cubeflow.report.runs import MAX_LEFT_OUT, count_warnings, left_out, n_runs, read_runs, shown_columns, table_parts
 from cubeflow.store.atomic import replacing
@@ -95,7 +88,6 @@ class Page:
     key: str  # of what it was made of
     targets: Sequence[TargetSection]  # in the order of the configuration
     versions: Sequence[tuple[str, str]]  # name and version of programs
-    timing: Sequence[Mapping[str, str]] = ()  # per rule, from `read_timing`
     command: str = ""  # that started the workflow
     is_index: bool = False  # the targets have their own pages
     root: str = ""  # from here to the results
@@ -134,9 +126,8 @@ def write_report(results: Path, task: ReportTask, command: str = "") -> Path:
         labels = [read_figures(results, target.name, label, key) for label, key in target.labels.items()]
         sections.append(TargetSection(target.name, read_runs(results / target.name, target.table), labels))
     versions = [*software().items(), ("snakemake", version("snakemake"))]
-    timing = read_timing(sorted((results / "benchmarks").glob("*.tsv")))
     *paths, certificate = (results / file for file in files_of(task))
-    whole = Page(task.key, sections, versions, timing, command, is_index=len(paths) > 1)
+    whole = Page(task.key, sections, versions, command, is_index=len(paths) > 1)
     pages = [
         whole,
         *(replace(whole, targets=[each], is_index=False, root="../") for each in sections[: len(paths) - 1]),
@@ -180,31 +171,3 @@ def make_page(page: Page) -> Iterator[bytes]:
             yield bytes(block)
             block.clear()
     yield bytes(block)
-
-
-def read_timing(files: Iterable[Path]) -> list[dict[str, str]]:
-    """Jobs, times and memory of each rule, the longest first, from its benchmark files ``<rule>-<job>.tsv``.
-
-    Values that Snakemake could not measure (short jobs on some systems) are left out of the sums.
-    """
-    jobs: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for path in files:
-        with TextIOWrapper(open_regular(path), newline="") as lines:
-            for line in csv.DictReader(lines, delimiter="\t"):
-                found = dict.fromkeys(("s", "cpu_time", "max_rss"), 0.0)
-                for name in found:
-                    with suppress(ValueError):  # "-", "NA"
-                        found[name] = float(line.get(name) or 0.0)
-                jobs[re.split("[-_]", path.stem)[0]].append(found)
-    totals = {rule: {name: [job[name] for job in found] for name in found[0]} for rule, found in jobs.items()}
-    return [
-        {
-            "rule": rule,
-            "jobs": str(len(found["s"])),
-            "seconds": duration(sum(found["s"])),
-            "longest": duration(max(found["s"])),
-            "cpu": duration(sum(found["cpu_time"])),
-            "memory": f"{max(found['max_rss']):.0f} MB" if any(found["max_rss"]) else "",
-        }
-        for rule, found in sorted(totals.items(), key=lambda item: -sum(item[1]["s"]))
-    ]
