@@ -37,6 +37,7 @@ from cubeflow.products.spectrum import PowerLaw
 from cubeflow.report.figures import (
     LabelSection,
     _band_images,
+    chi2_text,
     flux_text,
     label_facts,
     make_figures,
@@ -45,6 +46,7 @@ from cubeflow.report.figures import (
 )
 from cubeflow.report.page import Page, TargetSection, make_page, write_report
 from cubeflow.report.runs import is_used, left_out
+from cubeflow.report.skymap import HotSpot
 from cubeflow.store.artifact import Artifact, open_artifact, write_artifact
 from cubeflow.store.atomic import file_sha256
 from cubeflow.store.tables import write_table
@@ -204,7 +206,7 @@ def test_answers_are_those_of_cube_and_table(results, text):
     found = answers(results)["fov"]
     assert found["Is there a source?"] == "Detected: 29.0 σ at the target"
     assert found["Events at the target"] == "60 ON, 8.5 background, excess 51.5"
-    assert found["Brightest"] == "run 100001, 2004-03-03 09:46: 35 ± 6.3 excess events / hour"
+    assert found["Brightest"] == "run 100001, 2004-03-03 09:46: 35.0 ± 6.3 excess events / hour"
     rate, error = np.array([35.0, 16.5]), np.sqrt([40.0, 20.0])
     mean = np.average(rate, weights=error**-2)
     assert found["Steady?"].startswith(f"χ² / dof = {np.sum(((rate - mean) / error) ** 2):.1f} / 1, p = ")
@@ -260,6 +262,32 @@ def test_verdict(significance, words):
 )
 def test_flux_is_given_for_square_centimetres_with_error_and_limit(found, text):
     assert flux_text(found, 0.1) == text
+
+
+def test_a_source_away_from_the_target_is_in_the_verdict(table_of):
+    """Such as a shell about a target in its middle."""
+    spot = HotSpot(12.3, 83.1, -22.0, 0.5, 40, True)
+    facts = dict.fromkeys(("significance", "excess", "counts", "background", "livetime"), "2.5 σ") | {"runs": "1"}
+    faint = LabelSection("fov", "fov", (83.6, -22.0), 2.5, facts, (), (), (spot,))
+    target = TargetSection("shell", table_of(RUNS), [faint])
+    away = "12.3 σ at RA 83.100°, Dec −22.000°, 0.5° from the target"
+    assert target.verdict == f"Not detected: 2.5 σ (fov), {away}"
+    assert [row["peak"] for row in target.summary()] == ["12.3 σ, 0.50°"]
+    for other in (replace(faint, significance=6.0), replace(faint, hot_spots=(replace(spot, significance=4.2),))):
+        assert away not in TargetSection("shell", table_of(RUNS), [other]).verdict
+    assert TargetSection("none", table_of(RUNS), []).verdict == "No run is left: see below"
+
+
+@pytest.mark.parametrize(
+    ("chi2", "dof", "text"),
+    [
+        (3.84, 1, "χ² / dof = 3.8 / 1, p = 0.05"),
+        (900.0, 9, "χ² / dof = 900.0 / 9, p < 1e-09"),
+        (0.0, 0, "χ² / dof = 0.0 / 0, p = 1"),
+    ],
+)
+def test_chance_of_a_chi_square(chi2, dof, text):
+    assert chi2_text(chi2, dof) == text
 
 
 def test_columns_say_what_they_are(text):

@@ -133,7 +133,7 @@ def line_d(x: FloatArray, y: FloatArray) -> str:
     """Path along positions, broken where there is none."""
     known = np.isfinite(x) & np.isfinite(y)
     letters = np.where(known & ~np.concatenate([[False], known[:-1]]), "M", "L")
-    return "".join(f"{a}{u:.1f},{v:.1f}" for a, u, v in zip(letters[known], x[known], y[known], strict=True))
+    return "".join(f"{a}{u:.2f},{v:.2f}" for a, u, v in zip(letters[known], x[known], y[known], strict=True))
 
 
 def frame(
@@ -148,7 +148,7 @@ def frame(
     yield from (text(left + at, top + height + 14, name, "middle") for at, name in x_ticks)
     yield from (text(left - 5, top + at + 3.5, name, "end") for at, name in y_ticks)
     yield text(left + width / 2, top + height + 29, labels[0], "middle")
-    yield text(left - 38, top + height / 2, labels[1], "middle", -90)
+    yield text(left - 41, top + height / 2, labels[1], "middle", -90)
 
 
 def legend(x: float, y: float, entries: Iterable[tuple[str, str]]) -> Iterator[str]:

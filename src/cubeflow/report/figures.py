@@ -35,6 +35,7 @@ DISCS = ("disc_significance", "disc_counts")
 MAPS = (*DISCS, "counts", "background", "mask_safe", "exposure", "acceptance", "counts_off", "alpha")
 DETECTED, HINT = 5.0, 3.0  # sigma
 MAX_LISTED = 5
+LEAST_CHANCE = 1e-9  # below it nobody asks how small it is
 CAPTIONS = {
     "significance": "Blue below zero, red above; equal steps of colour are equal steps in σ up to 5.",
     "counts": "Events that pass the safe mask, summed in discs.",
@@ -248,7 +249,7 @@ def answer(
         rate, error = evolution.rate
         best = int(np.nanargmax(rate))
         chi2, dof = source.chi2_constant(rate, error)
-        yield "Brightest", f"{evolution.names[best]}: {rate[best]:.3g} ± {error[best]:.2g} excess events / hour"
+        yield "Brightest", f"{evolution.names[best]}: {rate[best]:.1f} ± {error[best]:.1f} excess events / hour"
         yield "Steady?", f"{chi2_text(chi2, dof)} for one rate in all runs"
     empty_sky, norms = _empty_sky(about), checks.collect_norms(runs, label)
     yield "Is the background flat?", "–" if empty_sky is None else checks.off_source_text(empty_sky)
@@ -281,7 +282,8 @@ def chi2_text(chi2: float, dof: int) -> str:
     """Chi-square with the probability that chance makes it as large."""
     from scipy.special import gammaincc  # slow to import
 
-    return f"χ² / dof = {chi2:.1f} / {dof}" + (f", p = {gammaincc(dof / 2, chi2 / 2):.2g}" if dof else "")
+    chance = gammaincc(dof / 2, chi2 / 2) if dof else 1.0
+    return f"χ² / dof = {chi2:.1f} / {dof}, p {f'= {chance:.2g}' if chance > LEAST_CHANCE else f'< {LEAST_CHANCE:g}'}"
 
 
 def spot_text(spot: HotSpot) -> str:

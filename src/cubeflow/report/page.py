@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cubeflow.pipeline.certificate import certified, software
 from cubeflow.pipeline.tasks import PICTURES, PRODUCTS, REGIONS, FiguresTask, ReportTask, files_of
 from cubeflow.plan.jobs import read_command, read_jobs, read_targets
-from cubeflow.report.figures import Figure, LabelSection, make_figures, read_figures, verdict
+from cubeflow.report.figures import Figure, LabelSection, make_figures, read_figures, spot_text, verdict
 from cubeflow.report.runs import MAX_LEFT_OUT, count_warnings, left_out, n_runs, read_runs, shown_columns, table_parts
 from cubeflow.store.atomic import replacing
 
@@ -43,10 +43,12 @@ class TargetSection:
 
     @property
     def verdict(self) -> str:
-        """One line on whether there is a source."""
+        """One line on whether there is a source, at the target or elsewhere."""
         found = [f"{each.facts['significance']} ({each.label})" for each in self.labels]
         words = list(dict.fromkeys(verdict(each.significance) for each in self.labels))
-        return f"{' or '.join(words) or 'No run is left'}{': ' + ', '.join(found) if found else ''}"
+        peaks = [each.hot_spots[0] for each in self.labels[:1] if each.hot_spots]
+        away = [spot_text(spot) for spot in peaks if verdict(spot.significance) == "Detected" not in words]
+        return f"{' or '.join(words) or 'No run is left'}: {', '.join([*found, *away]) or 'see below'}"
 
     @property
     def sections(self) -> Iterator[tuple[str, list[list[tuple[str, Figure]]]]]:
@@ -78,6 +80,8 @@ class TargetSection:
         for section in self.labels:
             lost = n_runs(self.runs) - int(section.facts["runs"])
             about = {"label": section.label, "method": section.method, "verdict": verdict(section.significance)}
+            spots = [f"{spot.significance:.1f} σ, {spot.offset_deg:.2f}°" for spot in section.hot_spots[:1]]
+            about["peak"] = "".join(spots) or "–"
             yield about | dict(section.facts) | {"left_out": str(lost)}
 
 

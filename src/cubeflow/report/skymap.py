@@ -32,7 +32,7 @@ N_COLOURS = 255  # and one for no value
 SIGNED = "1f5fa8", "86b9dc", "f8f8f8", "f2a481", "c9242f", "2c0513"
 POSITIVE = "440154", "482878", "3e4a89", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725"
 MAX_POINTINGS = 200
-LEFT, TOP, SIDE, ZOOM_SIDE = 46.0, 8.0, 300.0, 200.0
+LEFT, TOP, SIDE, ZOOM_SIDE = 50.0, 8.0, 300.0, 200.0
 ZOOM_RADII, ZOOM_LEAST_DEG = 5.0, 0.4  # half the side of the part about the target
 HOT_SIGMA, MAX_HOT_SPOTS = 4.0, 20
 
@@ -256,7 +256,7 @@ def _marks(field: Field, line: str) -> tuple[str, list[tuple[str, str]]]:
     seams = [
         path(d, paper, 'stroke-width="3" stroke-opacity="0.7"') + path(d, colour, how) for _, colour, d, how in lines
     ]
-    shown = [(f'stroke="{INK if colour == "white" else colour}" {how}', name) for name, colour, d, how in lines if d]
+    shown = [(f'stroke="{INK if colour == line else colour}" {how}', name) for name, colour, d, how in lines if d]
     return "".join(seams), shown
 
 
