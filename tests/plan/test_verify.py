@@ -1,6 +1,7 @@
 """Damage of every kind of file that a plan trusts by its name."""
 
 import json
+import shutil
 
 import pytest
 
@@ -57,6 +58,27 @@ def test_all_that_was_made_is_read(made):
     made_files = {path for path in plan.results.rglob("*") if path.is_file() and ".cubeflow" not in path.parts}
     assert made_files == set(found)
     assert {*PICTURES, *REGIONS, "report.html"} <= {path.name for path in found}
+
+
+def test_pictures_and_pages_that_are_no_longer_made_are_stale(made):
+    """Pictures of earlier versions, and the page of a target where there were many; not those of others."""
+    _, plan = made
+    assert stale_files(plan) == []
+    folder = plan.results / "t"
+    label = next(path.parent for path in folder.glob("*/significance.svg"))
+    page, picture, others = folder / "report.html", label / "excess.png", folder / "talk/excess.png"
+    shutil.copy(plan.results / "report.html", page)
+    others.parent.mkdir()
+    for path in (picture, others):
+        path.write_bytes(b"PNG")
+    try:
+        assert stale_files(plan) == sorted([page, picture])
+        page.write_text("<!doctype html><title>mine</title>")
+        assert stale_files(plan) == [picture]
+    finally:
+        for path in (page, picture, others):
+            path.unlink()
+        others.parent.rmdir()
 
 
 ANY_KIND = [

@@ -54,7 +54,7 @@ def test_plan_of_everything_of_nothing_and_of_one_more(inside):
     assert one["runs"] == one["runs_to_reduce"] == 5
     n_stacks = 2 * one["batches"] + first["jobs"]["stack"]
     n_final = 2 * (len(PRODUCTS) + 1) + len(TABLES) + 1
-    n_pages = 2 * 6 + 2 + 2  # pictures and section of each label, regions, page and its certificate
+    n_pages = 2 * 4 + 2 + 2  # pictures and section of each label, regions, page and its certificate
     assert (first["make"], first["keep"], first["remove"]) == (5 * 3 + n_stacks + n_final + n_pages, 0, 0)
     assert first["disk_mb"] >= 0
     assert 80 <= first["largest_job"]["memory_mb"] <= 300

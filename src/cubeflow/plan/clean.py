@@ -25,6 +25,7 @@ _ARTIFACTS = {
     "stack": re.compile(rf"{_KEY}(-[0-9a-f]{{8}})?\.h5(\.corrupt(\.\d+)?)?"),
 }
 _SET_ASIDE = re.compile(r"\.corrupt(\.\d+)?$")
+# Pictures of earlier versions.
 _EARLIER = {f"{name}.png" for name in ("significance", "excess", "counts", "background", "exposure")}
 _NAMES = {*PRODUCTS, *TABLES, *PICTURES, *REGIONS}
 _CLAIM = re.compile(rf"(made|figures)-({_KEY})\.json")
@@ -58,7 +59,8 @@ def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
                 yield path, len(place) <= 2 and (name in _NAMES or _CLAIM.fullmatch(name) is not None)
             else:
                 is_product = len(place) == 2 and place[0] not in target.backgrounds
-                is_ours = is_product or (len(place) <= 2 and _CLAIM.fullmatch(path.name) is not None)
+                is_claim = len(place) <= 2 and _CLAIM.fullmatch(path.name) is not None
+                is_ours = is_product or is_claim or path.name in _EARLIER
                 yield path, is_ours and path.name in claimed(path.parent)
     first_edition = [plan.results / "plan.json", *(plan.results / FOLDER).glob("plans/*.json")]
     yield from ((path, False) for path in first_edition if path.is_file())
