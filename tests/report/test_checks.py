@@ -57,4 +57,4 @@ def test_acceptance_is_drawn_per_band(n_bands):
     assert all(f"{low:.3g} to {high:.3g} TeV" in offsets for low, high in bands)
     assert directions.count(">NW<") == n_bands
     north = 100.0 * (profiles.sector_counts[0, 0] / sectors[0, 0] - 1)
-    assert f"&quot;N: {north:.4g} ± " in directions
+    assert f"N: {north:.4g} ± " in directions

@@ -32,7 +32,7 @@
     const box = figure.querySelector(".picture"), said = make("p", { class: "said", role: "status" });
     const layers = [...box.querySelectorAll("[id$=-layers] > image")], skies = [...box.querySelectorAll(".sky")];
     const points = [...box.querySelectorAll(".points")].flatMap((path) => {
-      const words = JSON.parse(path.dataset.words);
+      const words = path.dataset.words.split("|");
       return [...path.getAttribute("d").matchAll(/M([\d.-]+),([\d.-]+)/g)].map(([, x, y], k) => ({ path, x: Number(x), y: Number(y), words: words[k] }));
     });
     const cursor = document.createElementNS("http://www.w3.org/2000/svg", "path");
