@@ -271,7 +271,7 @@ def test_a_source_away_from_the_target_is_in_the_verdict(table_of):
     faint = LabelSection("fov", "fov", (83.6, -22.0), 2.5, facts, (), (), (spot,))
     target = TargetSection("shell", table_of(RUNS), [faint])
     away = "12.3 σ at RA 83.100°, Dec −22.000°, 0.5° from the target"
-    assert target.verdict == f"Not detected: 2.5 σ (fov), {away}"
+    assert target.verdict == f"Not detected: 2.5 σ (fov); but {away}"
     assert [row["peak"] for row in target.summary()] == ["12.3 σ, 0.50°"]
     for other in (replace(faint, significance=6.0), replace(faint, hot_spots=(replace(spot, significance=4.2),))):
         assert away not in TargetSection("shell", table_of(RUNS), [other]).verdict

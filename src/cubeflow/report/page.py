@@ -47,8 +47,8 @@ class TargetSection:
         found = [f"{each.facts['significance']} ({each.label})" for each in self.labels]
         words = list(dict.fromkeys(verdict(each.significance) for each in self.labels))
         peaks = [each.hot_spots[0] for each in self.labels[:1] if each.hot_spots]
-        away = [spot_text(spot) for spot in peaks if verdict(spot.significance) == "Detected" not in words]
-        return f"{' or '.join(words) or 'No run is left'}: {', '.join([*found, *away]) or 'see below'}"
+        away = [f"; but {spot_text(spot)}" for spot in peaks if verdict(spot.significance) == "Detected" not in words]
+        return f"{' or '.join(words) or 'No run is left'}: {', '.join(found) or 'see below'}{''.join(away)}"
 
     @property
     def sections(self) -> Iterator[tuple[str, list[list[tuple[str, Figure]]]]]:
