@@ -98,7 +98,7 @@ def page(rows) -> Page:
     spots = (HotSpot(6.5, 83.2, 22.1, 0.4, 12, False), HotSpot(3.5, 83.0, 22.0, 0.6, 1, False))
     about = {"answers": (("Is there a source?", f"Detected {EVIL}"),), "hot_spots": spots, "cube_key": "f" * 64}
     facts |= {"livetime": "1 h", "runs": "9900"}
-    label = LabelSection("fov", "fov", (83.633, 22.014), 29.0, facts, figures=(sky, norms), **about)
+    label = LabelSection("fov", "fov", 29.0, facts, figures=(sky, norms), **about)
     target = TargetSection("crab", runs, [label])
     return Page("ab12", [target], [("cubeflow", "1.0")], f"snakemake --config a={EVIL}")
 

@@ -218,6 +218,7 @@ def test_answers_are_those_of_cube_and_table(results, text):
     )
     assert found["Left out"] == "1 of 3 runs: 100003 refused: run 100003: obs_100003.fits.gz: no FITS file"
     assert found["Excluded from the background"].startswith("x.reg: a circle of 0.35° about 83.633° +22.014°; 2.2%")
+    assert found["Target (ICRS)"] == "RA 83.633°, Dec +22.014°"
     assert found["Data"] == "2 runs, 2.00 h, 2004-03-03 to 2004-03-04"
     assert '<p class="verdict">Detected or No answer: 29.0 σ (fov), – (bare)</p>' in text
     assert KEYS["fov"] in text
@@ -268,7 +269,7 @@ def test_a_source_away_from_the_target_is_in_the_verdict(table_of):
     """Such as a shell about a target in its middle."""
     spot = HotSpot(12.3, 83.1, -22.0, 0.5, 40, True)
     facts = dict.fromkeys(("significance", "excess", "counts", "background", "livetime"), "2.5 σ") | {"runs": "1"}
-    faint = LabelSection("fov", "fov", (83.6, -22.0), 2.5, facts, (), (), (spot,))
+    faint = LabelSection("fov", "fov", 2.5, facts, (), (), (spot,))
     target = TargetSection("shell", table_of(RUNS), [faint])
     away = "12.3 σ at RA 83.100°, Dec −22.000°, 0.5° from the target"
     assert target.verdict == f"Not detected: 2.5 σ (fov); but {away}"
@@ -442,8 +443,7 @@ def test_a_run_is_left_out_of_the_label_that_drops_it_only(table_of):
     assert left_out(runs, ["fov", "ring"]) == [(7, "", "skipped", "no time"), (7, "fov", "dropped", "norm 30")]
     facts = dict.fromkeys(("significance", "excess", "counts", "background", "livetime"), "-")
     sections = [
-        LabelSection(name, "fov", (1, 2), None, facts | {"runs": n}, (), ())
-        for name, n in (("fov", "1"), ("ring", "2"))
+        LabelSection(name, "fov", None, facts | {"runs": n}, (), ()) for name, n in (("fov", "1"), ("ring", "2"))
     ]
     target = TargetSection("crab", runs, sections)
     assert [line["left_out"] for line in target.summary()] == ["1", "0"]

@@ -61,7 +61,6 @@ class LabelSection:
 
     label: str
     method: str
-    target_deg: tuple[float, float]
     significance: float | None  # at the target, sigma
     facts: Mapping[str, str]  # numbers of the disc at the target, livetime and runs
     answers: tuple[tuple[str, str], ...]  # questions with their answers
@@ -104,17 +103,15 @@ def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
         figures = [*_draw_maps(output, task, maps, field), *_draw_charts(task, maps, about, runs, field)]
         significance = np.asarray(maps["disc_significance"].data[0], float)
         spots = find_hot_spots(significance, field)
-        settings = dict(_settings({"background": to_plain(method), **to_plain(target.reduce)}))
         section = LabelSection(
             label=task.label,
             method=method.method,
-            target_deg=target.position_deg,
             significance=(about["source"] or {}).get("significance"),
             facts=label_facts(about),
             answers=tuple(answer(target, task.label, about, runs, spots, field)),
             figures=tuple(figures),
             hot_spots=tuple(spots),
-            settings=tuple(settings.items()),
+            settings=tuple(_settings({"background": to_plain(method), **to_plain(target.reduce)})),
             cube_key=task.cube_key,
         )
         made_from["section"] = to_plain(section)
@@ -270,6 +267,7 @@ def answer(
     times = times[np.isfinite(times)]
     when = f", {date(times.min())[:10]} to {date(times.max())[:10]}" if times.size else ""
     yield "Data", f"{facts['runs']} runs, {facts['livetime']}{when}"
+    yield "Target (ICRS)", position_text(*target.position_deg)
 
 
 def _listed(items: Sequence[str], between: str = "; ") -> str:
@@ -288,8 +286,13 @@ def chi2_text(chi2: float, dof: int) -> str:
 
 def spot_text(spot: HotSpot) -> str:
     """Significance and place of a hot spot."""
-    place = f"RA {spot.ra_deg:.3f}°, Dec {spot.dec_deg:+.3f}°".replace("-", "−")
+    place = position_text(spot.ra_deg, spot.dec_deg)
     return f"{spot.significance:.1f} σ at {place}, {spot.offset_deg:.2g}° from the target"
+
+
+def position_text(ra_deg: float, dec_deg: float) -> str:
+    """Position on the sky."""
+    return f"RA {ra_deg:.3f}°, Dec {dec_deg:+.3f}°".replace("-", "−")
 
 
 def flux_text(found: Mapping[str, float | None], radius_deg: float) -> str:
