@@ -121,6 +121,12 @@ def test_runs_in_order_of_time_grow_to_the_significance_of_all(table_of, label):
     assert "38 ± " in svg
 
 
+def test_a_run_without_counts_has_an_error(table_of):
+    found = collect_evolution(table_of([row | {"fov_on": 0.0} for row in rows("fov")[:2]]), "fov")
+    np.testing.assert_allclose(found.rate[1], 2.0)
+    assert chi2_constant(*found.rate)[1] == 1
+
+
 def test_without_runs_that_have_a_background_there_is_no_evolution(table_of):
     assert collect_evolution(table_of(rows("fov")[2:]), "fov") is None
     assert collect_evolution(table_of([{"obs_id": 1, "status": "ok"}]), "fov") is None

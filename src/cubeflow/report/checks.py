@@ -180,7 +180,5 @@ def draw_sectors(profiles: Profiles, bands_tev: Bands, alt: str) -> str:
         zero = Series(np.array([0.0, N_SECTORS - 1.0]), np.zeros(2), "line", SOFT)
         points = Series(np.arange(N_SECTORS, dtype=float), y, error=error, words=DIRECTIONS)
         title, ends = f"{low:.3g} to {high:.3g} TeV", ((-0.4, N_SECTORS - 0.6), (-reach, reach))
-        panels.append(
-            Panel([zero, points], "", "counts / background − 1 (%)", False, False, *ends, title=title, names=DIRECTIONS)
-        )
+        panels.append(Panel([zero, points], "", "residual (%)", False, False, *ends, title=title, names=DIRECTIONS))
     return draw_panels(panels, alt, columns=min(len(panels), 2), height=180)

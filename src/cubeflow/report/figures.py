@@ -242,7 +242,7 @@ def answer(
     yield f"Flux, {edges[0]:.3g} to {edges[-1]:.3g} TeV", flux_text(found, field.radius_deg)
     yield "Events at the target", f"{facts['counts']} ON, {facts['background']} background, excess {facts['excess']}"
     evolution = source.collect_evolution(runs, label)
-    if evolution is not None and evolution.mjd.size > 1:
+    if evolution is not None and np.isfinite(evolution.rate[0]).sum() > 1:
         rate, error = evolution.rate
         best = int(np.nanargmax(rate))
         chi2, dof = source.chi2_constant(rate, error)

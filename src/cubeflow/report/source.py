@@ -56,9 +56,9 @@ class Evolution:
 
     @property
     def rate(self) -> tuple[FloatArray, FloatArray]:
-        """Excess in an hour, and its error from the counts."""
+        """Excess in an hour, and its error from the counts, of which there is one at least."""
         ratio = np.divide(self.background, self.off, out=np.zeros(self.on.shape), where=self.off > 0)
-        return self.excess / self.livetime_h, np.sqrt(self.on + ratio * self.background) / self.livetime_h
+        return self.excess / self.livetime_h, np.sqrt(np.fmax(self.on, 1.0) + ratio * self.background) / self.livetime_h
 
     @property
     def cumulative(self) -> FloatArray:
