@@ -545,3 +545,47 @@ def test_overrides_that_no_file_could_hold(tmp_path, overrides, expected):
     (tmp_path / "c.yaml").write_text(MINIMAL)
     with pytest.raises(ConfigError, match=re.escape(expected)):
         load_config(tmp_path / "c.yaml", overrides)
+
+
+# ------------------------------------------------------------------------------------------- intervals
+
+
+@pytest.mark.parametrize(
+    ("written", "by_s"),
+    [
+        ("night", "night"),
+        ("run", "run"),
+        ("28 min", 1680.0),
+        ("[53345, '2004-12-06T12:00:00', 53346]", (53345.0, 53345.5, 53346.0)),
+        ("null", None),
+    ],
+)
+def test_intervals_of_a_stack(written: str, by_s: object) -> None:
+    assert crab(f"{MINIMAL}stack: {{by: {written}}}\n").stack.by_s == by_s
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        (
+            "stack: {by: week}",
+            "stack.by: expected 'night', 'month', 'run', a quantity with a unit such as '28 min' or a list",
+        ),
+        ("stack: {by: 0.5 s}", "stack.by: expected at least 1 s, got '0.5 s'"),
+        (
+            "stack: {by: [53345]}",
+            "stack.by: expected two or more edges, each at least 1 s after the one before, got MJD",
+        ),
+        ("stack: {by: [53346, 53345]}", "stack.by: expected two or more edges"),
+        ("stack: {by: [53345, 53345.000001]}", "stack.by: expected two or more edges"),
+        ("stack: {by: [53345, tomorrow]}", "stack.by[1]: expected a TT time such as"),
+        ("stack: {by: []}", "stack.by: expected two or more edges"),
+        ("export: {per: interval}", "export.per: expected stack.by, which says what the intervals are; it is null"),
+        ("export: {per: night}", "export.per: expected 'none'"),
+        ("export: {fit_radius: 0.01 deg}", "export.fit_radius: expected at least one pixel of 0.02 deg, got 0.01 deg"),
+    ],
+)
+def test_mistakes_about_intervals_and_datasets(section: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(f"{MINIMAL}{section}\n")
+    assert message in str(caught.value)

@@ -15,7 +15,7 @@ from gammapy.modeling.models import FoVBackgroundModel, GaussianSpatialModel, Po
 
 from cubeflow.maps import Cube, energy_axis, make_geometry, rad_axis
 from cubeflow.store import fits as cubeflow_fits
-from cubeflow.store.fits import datasets_yaml, write_dataset_fits, write_image_fits
+from cubeflow.store.fits import datasets_yaml, models_yaml, write_dataset_fits, write_image_fits
 
 ENERGY = energy_axis([0.7, 1.3, 3.7, 11.9])
 ENERGY_TRUE = energy_axis([0.4, 0.9, 2.1, 5.3, 17.0], "energy_true")
@@ -258,13 +258,35 @@ def test_large_maps_are_copied_to_the_disk_with_the_same_bytes(tmp_path, monkeyp
     assert (tmp_path / "a.fits.gz").read_bytes() == (tmp_path / "b.fits.gz").read_bytes()
 
 
+ENTRIES = [("crab-fov", "MapDataset", "dataset.fits.gz", True), ("x" * 60, "MapDatasetOnOff", "a b.fits.gz", False)]
+
+
 def test_gammapy_verifies_the_checksum_of_the_list():
     from gammapy.utils.scripts import from_yaml
 
-    named = [("crab-fov", "MapDataset", "dataset.fits.gz"), ("x" * 60, "MapDatasetOnOff", "a b.fits.gz")]
-    content = from_yaml(datasets_yaml(named).decode(), checksum=True)  # a wrong checksum is a warning, an error here
-    assert [tuple(each.values()) for each in content["datasets"]] == named
+    content = from_yaml(datasets_yaml(ENTRIES).decode(), checksum=True)  # a wrong checksum is a warning, an error here
+    assert [tuple(each.values()) for each in content["datasets"]] == [each[:3] for each in ENTRIES]
     assert list(content["datasets"][0]) == ["name", "type", "filename"]
+
+
+def test_gammapy_reads_the_models_of_the_backgrounds(tmp_path, caplog):
+    from gammapy.modeling.models import FoVBackgroundModel, Models
+
+    (tmp_path / "models.yaml").write_bytes(models_yaml([*ENTRIES, ("msh", "MapDataset", "b.fits.gz", True)]))
+    models = Models.read(tmp_path / "models.yaml", checksum=True)
+    assert [model.datasets_names for model in models] == [["crab-fov"], ["msh"]]
+    for model in models:
+        expected = FoVBackgroundModel(dataset_name=model.datasets_names[0], name=model.name)
+        for ours, theirs in zip(model.parameters, expected.parameters, strict=True):
+            assert (ours.name, ours.value, ours.unit, ours.frozen) == (
+                theirs.name,
+                theirs.value,
+                theirs.unit,
+                theirs.frozen,
+            )
+    assert not caplog.messages  # nothing is left to defaults
+    (tmp_path / "none.yaml").write_bytes(models_yaml(ENTRIES[1:]))
+    assert len(Models.read(tmp_path / "none.yaml", checksum=True)) == 0
 
 
 @pytest.mark.filterwarnings("default::DeprecationWarning")

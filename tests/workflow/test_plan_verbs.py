@@ -177,7 +177,7 @@ def test_clean_leaves_what_others_wrote(inside, tmp_path):
     others_wrote(inside, tmp_path / "outside")
     mine = {path: content for path, content in contents(inside.results).items() if before.get(path) != content}
     outside = contents(tmp_path / "outside")
-    assert len(mine) == 22 + 5  # a copy of four products and their certificate
+    assert len(mine) == 22 + 6  # a copy of five products and their certificate
     stale = inside.results / "one/obs/100001/reduced-00000123456789ab.h5"
     artifacts = inside.results.glob("one/obs/100001/reduced-*.h5")
     stale.write_bytes(next(path for path in artifacts if path in before).read_bytes())

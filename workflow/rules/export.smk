@@ -1,7 +1,7 @@
 # The final products of a label and the run table of a target, each with its certificate; those of several
-# small targets share a process.
+# small targets share a process. Light curves and lists of datasets follow the products of intervals and runs.
 
-for _job in PLAN.jobs("export"):
+for _job in PLAN.jobs("export") + PLAN.jobs("series"):
 
     rule:
         name:

@@ -17,6 +17,7 @@ from cubeflow.maps.sphere import Position
 from cubeflow.products.acceptance import AcceptanceOptions
 from cubeflow.products.adaptive_ring import AdaptiveRingOptions
 from cubeflow.products.background import BackgroundOptions
+from cubeflow.products.dataset import ExportOptions
 from cubeflow.products.exclusion import ExclusionFile
 from cubeflow.products.fov_background import FovOptions
 from cubeflow.products.norms import make_energy_groups
@@ -34,6 +35,7 @@ MAX_LABEL = 40
 RESERVED_ENDINGS = (".ecsv", ".csv", ".fits", ".reg", ".json", ".html")
 RunId = Annotated[int, Setting(least=0)]
 Length = Annotated[float, Setting(above=0.0, least=1e-5, most=180.0)]  # what numbers of pixels are counted in
+Seconds = Annotated[float, Setting(least=1)]
 Bins = Annotated[int, Setting(least=1, most=10_000)]
 Projection = Literal["TAN", "CAR", "AIT", "ZEA", "SIN", "STG", "ARC", "MOL", "SFL", "CEA", "MER", "PAR"]
 
@@ -69,7 +71,7 @@ class Observations:
     """Condition on the columns of the observation index."""
     time_mjd: tuple[tuple[float, float], ...] | None = None
     """Intervals [start, stop] that are used, TT: ISO strings or MJD; null for all."""
-    split_s: Literal["gti", "night"] | Annotated[float, Setting(least=1)] | None = None
+    split_s: Literal["gti", "night"] | Seconds | None = None
     """Reduce a run in pieces: by GTI, by night or by duration; null for whole runs."""
     duplicates: Literal["refuse", "drop"] = "refuse"
     """What to do with event rows that appear twice in a run."""
@@ -169,6 +171,14 @@ class StackOptions:
     """Mean number of stacks that are stacked into one."""
     mixed: bool = False
     """Without a background, stack point-like and full-enclosure exposures together; else those of most runs."""
+    by_s: Literal["night", "month", "run"] | Seconds | Annotated[tuple[float, ...], Setting("MJD")] | None = None
+    """Products by interval, too, and a light curve: by night, month, run, duration or edges (TT); null for none."""
+
+    def __post_init__(self) -> None:
+        edges = self.by_s if isinstance(self.by_s, tuple) else (0.0, 1.0)
+        if len(edges) < 2 or any(upper - lower < 1 / 86400 for lower, upper in itertools.pairwise(edges)):
+            wrong = f"got MJD {list(edges)!r:.80}"
+            raise ValueError(f"by_s: expected two or more edges, each at least 1 s after the one before, {wrong}")
 
 
 @dataclass(frozen=True)
@@ -227,8 +237,15 @@ class TargetConfig:
     """Significance maps."""
     stack: StackOptions = field(default_factory=StackOptions)
     """How runs are batched and stacked."""
+    export: ExportOptions = field(default_factory=ExportOptions)
+    """Datasets for modelling."""
 
     def __post_init__(self) -> None:
+        if self.export.per == "interval" and self.stack.by_s is None:
+            raise KeyMistake(("export", "per"), "expected stack.by, which says what the intervals are; it is null")
+        if (radius_deg := self.export.fit_radius_deg) is not None and radius_deg < self.geometry.pixel_deg:
+            least = f"expected at least one pixel of {self.geometry.pixel_deg:g} deg, got {radius_deg:g} deg"
+            raise KeyMistake(("export", "fit_radius"), least)
         energy, true = self.energy.axis("energy").edges, self.energy_true.axis("energy_true").edges
         if true[-1] <= energy[0] or energy[-1] <= true[0]:
             expected = f"expected energies that reach over those of energy, {energy[0]:g} to {energy[-1]:g} TeV"

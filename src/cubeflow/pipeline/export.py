@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.errors import RunsLeftOut
@@ -22,7 +23,7 @@ from cubeflow.products.final import Final, make_final
 from cubeflow.products.stack import Stack, blank_stack
 from cubeflow.store.artifact import Artifact, write_artifact
 from cubeflow.store.atomic import write_atomic
-from cubeflow.store.fits import datasets_yaml, write_dataset_fits, write_image_fits
+from cubeflow.store.fits import DatasetEntry, datasets_yaml, models_yaml, write_dataset_fits, write_image_fits
 from cubeflow.store.keys import short, to_plain
 
 IMAGES = ("significance", "excess", "counts", "background")
@@ -30,7 +31,7 @@ MAX_LIMITS = 5  # lines on where counts and exposure of runs end
 
 
 def export_label(results: Path, target: Target, task: ExportTask, say: Callable[[str], None]) -> None:
-    """Write ``cube.h5``, ``dataset.fits.gz``, ``datasets.yaml`` and ``significance.fits.gz`` of a label.
+    """Write `PRODUCTS` of a label, or of a part of its runs.
 
     Where no run is left they are without counts, exposure and background, and a line says why.
 
@@ -39,50 +40,59 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
     RunsLeftOut
         If runs were refused and `Target.on_refused` is ``fail``.
     """
-    folder = results / task.target / task.label
+    folder, where = results / task.folder, task.folder.replace("/", ": ")
     with open_made(results / stack_file(task.target, task.label, task.root), "stack", task.root) as opened:
         rows = opened.artifact.attributes["rows"]
         require_not_refused(target, rows, task.refused)
         if rows and all(row["status"] != "ok" for row in rows):
             n_runs = len({row["obs_id"] for row in rows})
             why = f"run {rows[0]['obs_id']}: {rows[0]['status']}: {rows[0]['reason']}"
-            say(f"{task.target}: {task.label}: no run is left of {n_runs}; {why}; see {task.target}/runs.ecsv")
+            say(f"{where}: no run is left of {n_runs}; {why}; see {task.target}/runs.ecsv")
         totals = read_stack(opened)
     used = {row["obs_id"]: row["run"] for row in rows if row["status"] == "ok"}
     kinds = {run["is_pointlike"] for run in used.values()}
     found = Counter(run["limits"] for run in used.values() if run["limits"])
     for limits, count in found.most_common(MAX_LIMITS):
-        say(f"{task.target}: {task.label}: {count} of {len(used)} runs: {limits}")
+        say(f"{where}: {count} of {len(used)} runs: {limits}")
     options = target.reduce
     if not totals.layers:
         totals = blank_stack(options.geometry, options.energy, options.energy_true)
     excluded = target.exclusion_masks().mask(options.geometry)
     geometries = options.geometry, options.irf_geometry
     final = make_final(totals, *geometries, target.significance, target.position_deg, options.spectrum, excluded)
+    if (radius_deg := target.export.fit_radius_deg) is not None:
+        near = options.geometry.offset_deg(*target.position_deg) <= radius_deg
+        mask = np.broadcast_to(near, (options.energy.n_bins, *near.shape))
+        final = replace(final, maps={**final.maps, "mask_fit": Cube(mask, "", options.geometry, (options.energy,))})
     made_from = {
         "target": task.target,
         "label": task.label,
+        "part": task.part,
         "inputs": {"stack": task.root, "runs": dict(task.runs), "exclusion": list(target.exclusion_digests)},
         "options": {"reduce": to_plain(options), "background": to_plain(target.background_options(task.label))},
         "versions": {name: getattr(versions, name.upper()) for name in ("reduce", "background", "stack", "export")},
     }
-    paths = [folder / name for name in PRODUCTS]
+    cube_path, dataset, datasets, models, images = paths = [folder / name for name in PRODUCTS]
     with certified(results / files_of(task)[-1], task.key, paths, made_from):
         keywords = _keywords(target, task, totals, kinds)
         maps = dataset_maps(final.maps)
-        write_dataset_fits(paths[1], maps, totals.gti_s, totals.livetime_s, keywords, True in kinds)
-        kind = "MapDatasetOnOff" if "counts_off" in maps else "MapDataset"
-        write_atomic(paths[2], datasets_yaml([(f"{task.target}-{task.label}", kind, paths[1].name)]))
-        write_image_fits(paths[3], _images(final), keywords)
-        about = {"target": task.target, "label": task.label, "is_pointlike": True in kinds, "is_mixed": len(kinds) > 1}
-        made = {**made_from, "software": software()}
-        cube = Artifact("cube", task.key, versions.EXPORT, {}, about, made)
-        _write_cube(paths[0], cube, final, totals, target.compression)
+        write_dataset_fits(dataset, maps, totals.gti_s, totals.livetime_s, keywords, True in kinds)
+        listed = [dataset_entry(task.target, task.label, task.part, maps, dataset.name)]
+        write_atomic(datasets, datasets_yaml(listed))
+        write_atomic(models, models_yaml(listed))
+        write_image_fits(images, _images(final), keywords)
+        about = {name: getattr(task, name) for name in ("target", "label", "part")}
+        about |= {"is_pointlike": True in kinds, "is_mixed": len(kinds) > 1}
+        cube = Artifact("cube", task.key, versions.EXPORT, {}, about, {**made_from, "software": software()})
+        _write_cube(cube_path, cube, final, totals, target.compression)
     summary = final.summary
-    say(
-        f"{task.target}: {task.label}: {summary.n_runs} runs, {summary.livetime_s / 3600:.2f} h, "
-        f"{summary.counts} counts; {folder}"
-    )
+    say(f"{where}: {summary.n_runs} runs, {summary.livetime_s / 3600:.2f} h, {summary.counts} counts; {folder}")
+
+
+def dataset_entry(target: str, label: str, part: str, maps: Container[str], file: str) -> DatasetEntry:
+    """What lists of datasets say of one, from the names of its maps."""
+    name, is_ring = "-".join(filter(None, (target, label, part))), "counts_off" in maps
+    return name, "MapDatasetOnOff" if is_ring else "MapDataset", file, "background" in maps and not is_ring
 
 
 def require_not_refused(target: Target, rows: Sequence[Row], refused: Sequence[Refusal]) -> None:

@@ -87,7 +87,9 @@ class Watch:
 
 
 @contextmanager
-def showing(results: Path, total: int, say: Callable[[str], None], look: Callable[[], None]) -> Iterator[None]:
+def showing(
+    results: Path, total: int, say: Callable[[str], None], look: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Show how far all batches are, while the block runs: a live bar in a terminal, a line now and then elsewhere.
 
     `total` is the number of runs that the jobs of the workflow go through; nothing is shown of them where it is 0.

@@ -126,9 +126,7 @@ def reduce_batch(results: Path, target: Target, task: ReduceTask, say: Say, prog
     if failed:
         raise FailedError("\n".join(dict.fromkeys(failed)))
     for label, total in sums.items():
-        n_runs = len({row["obs_id"] for row in rows[label] if row["status"] == "ok"})  # not of their pieces
-        stacked = replace(total.result(), n_runs=n_runs)
-        write_stack(leaves[label], stacked, task.leaves[label], rows[label], target.compression)
+        write_stack(leaves[label], total.result(), task.leaves[label], rows[label], target.compression)
 
 
 def _parts(batch: Batch, keys: UnitKeys, labels: tuple[str, ...]) -> Iterator[tuple[str, RunStack | Stack, Row]]:

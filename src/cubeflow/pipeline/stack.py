@@ -46,13 +46,14 @@ def stack_node(results: Path, target: Target, task: StackTask, say: Callable[[st
     stacked = total.result()
     path = results / stack_file(task.target, task.label, task.key)
     write_stack(path, stacked, task.key, rows, target.compression)
-    say(f"{path.name}: {len(task.children)} stacks, {stacked.n_runs} runs, livetime {stacked.livetime_s:.1f} s")
+    say(f"{path.name}: {len(task.children)} stacks, livetime {stacked.livetime_s:.1f} s")
 
 
 def write_stack(path: Path, stacked: Stack, key: str, rows: Sequence[Row], compression: str) -> None:
-    """Write a stack; everything but the maps goes into the attributes."""
+    """Write a stack; everything but the maps goes into the attributes. Pieces of a run count as one run."""
     times = {"ontime_s": stacked.ontime_s, "livetime_s": stacked.livetime_s}
-    about = {**times, "n_runs": stacked.n_runs, "profiles": plain_profiles(stacked.profiles), "rows": list(rows)}
+    n_runs = len({row["obs_id"] for row in rows if row["status"] == "ok"})
+    about = {**times, "n_runs": n_runs, "profiles": plain_profiles(stacked.profiles), "rows": list(rows)}
     attributes, made_from = {**about, "layers": sorted(stacked.layers)}, {"software": software()}
     datasets: dict[str, Cube | np.ndarray] = {**stacked.layers, "gti_s": stacked.gti_s}
     make_folder(path.parent)

@@ -13,13 +13,17 @@ from cubeflow.dl3.entries import RunEntry
 from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.observation import Unit
 from cubeflow.products.background import BackgroundOptions
+from cubeflow.products.dataset import ExportOptions
 from cubeflow.products.exclusion import EVERY_ENERGY, Areas, Exclusion, ExclusionFile, ExclusionMasks
 from cubeflow.products.reduced import ReduceOptions
 from cubeflow.products.significance import SignificanceOptions
 from cubeflow.store.keys import short
 
 FOLDER = ".cubeflow"  # of plans, locks and progress, below the results
-PRODUCTS = ("cube.h5", "dataset.fits.gz", "datasets.yaml", "significance.fits.gz")
+PRODUCTS = ("cube.h5", "dataset.fits.gz", "datasets.yaml", "models.yaml", "significance.fits.gz")
+PARTS = "parts"  # folder of the products of intervals, runs and batches, below that of a label
+LIGHT_CURVE = "lightcurve.ecsv"
+JOINT = ("joint.yaml", "joint-models.yaml")
 TABLES = ("runs.ecsv", "runs.csv", "runs.fits")
 PICTURES = tuple(f"{name}.svg" for name in ("significance", "counts", "exposure"))
 PAGE = "report.html"
@@ -56,6 +60,7 @@ class Target:
     compression: Literal["blosc", "gzip", "none"] = "blosc"  # filter of the artifacts
     keep: Literal["all", "none"] = "all"  # artifacts of observations, or only the sums of batches
     on_refused: Literal["continue", "fail"] = "continue"  # export without the runs that are refused, or fail
+    export: ExportOptions = field(default_factory=ExportOptions)  # datasets for modelling
 
     def background_options(self, label: str) -> dict[str, object]:
         """All that decides a background beside the maps and the content of the exclusion files: hashed, and kept."""
@@ -120,7 +125,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class ExportTask:
-    """Final products of a label."""
+    """Final products of a label, or of a part of its runs."""
 
     kind: Literal["export"] = field(default="export", kw_only=True)
     target: str
@@ -129,6 +134,25 @@ class ExportTask:
     root: str  # key of the last stack
     runs: Mapping[str, str]  # key of the background of each unit, for those who ask why a result changed
     refused: tuple[Refusal, ...] = ()  # runs that no stack knows, where one that is refused is a failure
+    part: str = ""  # name of an interval, run or batch; empty for all runs
+
+    @property
+    def folder(self) -> str:
+        """Folder of the products, below the results."""
+        return f"{self.target}/{self.label}" + (f"/{PARTS}/{self.part}" if self.part else "")
+
+
+@dataclass(frozen=True)
+class SeriesTask:
+    """Light curve of a label, and the list of its datasets for a joint fit."""
+
+    kind: Literal["series"] = field(default="series", kw_only=True)
+    target: str
+    label: str
+    key: str
+    parts: Mapping[str, str]  # key of the products of each part
+    intervals: tuple[str, ...]  # parts that are points of the light curve; none for no light curve
+    joint: tuple[str, ...]  # parts that are fitted together; none for no list
 
 
 @dataclass(frozen=True)
@@ -173,7 +197,7 @@ class ReportTask:
     targets: tuple[ReportTarget, ...]
 
 
-Task = ReduceTask | StackTask | ExportTask | TableTask | FiguresTask | ReportTask
+Task = ReduceTask | StackTask | ExportTask | SeriesTask | TableTask | FiguresTask | ReportTask
 
 
 def files_of(task: Task, target: Target | None = None) -> list[str]:
@@ -187,8 +211,11 @@ def files_of(task: Task, target: Target | None = None) -> list[str]:
         case StackTask():
             return list(artifact_keys(task))
         case ExportTask():
+            return [*(f"{task.folder}/{name}" for name in PRODUCTS), certificate_file(task.folder, task.key)]
+        case SeriesTask():
             folder = f"{task.target}/{task.label}"
-            return [*(f"{folder}/{name}" for name in PRODUCTS), certificate_file(folder, task.key)]
+            names = [LIGHT_CURVE] * bool(task.intervals) + [*JOINT] * bool(task.joint)
+            return [*(f"{folder}/{name}" for name in names), f"{folder}/series-{short(task.key)}.json"]
         case TableTask():
             return [*(f"{task.target}/{name}" for name in TABLES), certificate_file(task.target, task.key)]
         case FiguresTask():
@@ -209,6 +236,8 @@ def inputs_of(task: Task) -> list[str]:
             return [stack_file(task.target, task.label, child) for child in task.children]
         case ExportTask():
             return [stack_file(task.target, task.label, task.root)]
+        case SeriesTask():
+            return [f"{task.target}/{task.label}/{PARTS}/{part}/cube.h5" for part in task.parts]
         case TableTask():
             return [stack_file(task.target, label, root) for label, root in task.roots.items()]
         case FiguresTask():

@@ -7,7 +7,8 @@ each number together with a digest of a reference result, so that it cannot be f
 REDUCE = 7
 BACKGROUND = 5
 STACK = 3
-EXPORT = 5
+EXPORT = 6
+SERIES = 1
 TABLE = 4
 FIGURES = 3
 REPORT = 5

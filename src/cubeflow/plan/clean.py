@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from cubeflow.errors import MistakeError
-from cubeflow.pipeline.tasks import FOLDER, PAGE, PICTURES, PRODUCTS, REGIONS, TABLES
+from cubeflow.pipeline.tasks import FOLDER, JOINT, LIGHT_CURVE, PAGE, PARTS, PICTURES, PRODUCTS, REGIONS, TABLES
 from cubeflow.plan.lock import Lock
 from cubeflow.plan.make import Plan
 from cubeflow.regular import open_regular, read_regular
@@ -27,8 +27,9 @@ _ARTIFACTS = {
 _SET_ASIDE = re.compile(r"\.corrupt(\.\d+)?$")
 # Pictures of earlier versions.
 _EARLIER = {f"{name}.png" for name in ("significance", "excess", "counts", "background", "exposure")}
-_NAMES = {*PRODUCTS, *TABLES, *PICTURES, *REGIONS}
-_CLAIM = re.compile(rf"(made|figures)-({_KEY})\.json")
+_LISTED = (*PRODUCTS, LIGHT_CURVE, *JOINT)  # in certificates of a label
+_NAMES = {*_LISTED, *TABLES, *PICTURES, *REGIONS}
+_CLAIM = re.compile(rf"(made|series|figures)-({_KEY})\.json")
 
 
 def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
@@ -45,6 +46,7 @@ def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
         folder = plan.results / name
         for path in _files_below(folder) if plan.tasks[name].reduce else ():
             place = path.relative_to(folder).parts
+            is_near = len(place) <= 2 or (len(place) == 4 and place[1] == PARTS)
             if str(path.relative_to(plan.results)) in needed:
                 continue
             if not stat.S_ISREG(path.lstat().st_mode):
@@ -56,11 +58,11 @@ def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
             elif place == (PAGE,):
                 yield path, b'name="cubeflow-key"' in read_regular(path)[:1000]
             elif (name := _SET_ASIDE.sub("", path.name)) != path.name:
-                yield path, len(place) <= 2 and (name in _NAMES or _CLAIM.fullmatch(name) is not None)
+                yield path, is_near and (name in _NAMES or _CLAIM.fullmatch(name) is not None)
             else:
-                is_product = len(place) == 2 and place[0] not in target.backgrounds
-                is_claim = len(place) <= 2 and _CLAIM.fullmatch(path.name) is not None
-                is_ours = is_product or is_claim or path.name in _EARLIER
+                is_product = len(place) == 4 or (len(place) == 2 and place[0] not in target.backgrounds)
+                is_product |= path.name in (LIGHT_CURVE, *JOINT, *_EARLIER)
+                is_ours = is_near and (is_product or _CLAIM.fullmatch(path.name) is not None)
                 yield path, is_ours and path.name in claimed(path.parent)
     first_edition = [plan.results / "plan.json", *(plan.results / FOLDER).glob("plans/*.json")]
     yield from ((path, False) for path in first_edition if path.is_file())
@@ -121,13 +123,13 @@ def _claimed(folder: Path) -> set[str]:
             continue
         if not isinstance(content, dict) or not str(content.get("key")).startswith(match[2]):
             continue
-        if content.get("label", folder.name) != folder.name:  # somebody's copy
+        if (content.get("part") or content.get("label", folder.name)) != folder.name:  # somebody's copy
             continue
         files, found = content.get("files"), found | {match[0]}
         if match[1] == "figures":
             found |= {*PICTURES, *_EARLIER}
         elif isinstance(files, dict):
-            listed = {name: files[name] for name in PRODUCTS if isinstance(files.get(name), dict)}
+            listed = {name: files[name] for name in _LISTED if isinstance(files.get(name), dict)}
             found |= {name for name, about in listed.items() if about.get("bytes") == sizes.get(name)}
     return found
 

@@ -96,6 +96,7 @@ def estimate(target: Target, entries: Sequence[RunEntry] = ()) -> Estimate:
         "reduce": (125, BYTES_PER_VOXEL * n.run + 16 * n.plane + 8 * labels * n.held + _reading_bytes(entries)),
         "stack": (110, 64 * n.plane + 13 * n.held + rows),
         "export": (175, 8 * planes + min(8 * n.total, FITS_BYTES) + 4 * rows),
+        "series": (175, 8 * n.plane),
         "figures": (260, 8 * REPORT_PLANES * n.plane + rows),
         "report": (100, rows),
     }

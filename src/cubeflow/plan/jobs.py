@@ -15,6 +15,7 @@ from io import TextIOWrapper
 from itertools import chain
 from math import ceil
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal
 
 from cubeflow.errors import MistakeError
@@ -23,6 +24,7 @@ from cubeflow.pipeline.tasks import (
     FiguresTask,
     ReduceTask,
     ReportTask,
+    SeriesTask,
     StackTask,
     TableTask,
     Target,
@@ -35,10 +37,11 @@ from cubeflow.regular import open_regular
 from cubeflow.store.atomic import make_folder, naming, write_atomic
 from cubeflow.store.keys import from_plain, parse_json, seal, to_plain
 
-Kind = Literal["reduce", "stack", "export", "figures", "report"]
+Kind = Literal["reduce", "stack", "export", "series", "figures", "report"]
 LIMIT_S = 16.0  # of estimated CPU time in a job: the start of its process is some percent of it
 LEAST_S = 4.0  # and less is not worth a second process
-CPU_S = {"figures": 0.4, "table": 0.3, "report": 1.0}
+CPU_S = {"figures": 0.4, "table": 0.3, "series": 0.3, "report": 1.0}
+MAX_SAID = 4  # tasks that the message of a job names
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,7 @@ def _job(name: str, kind: Kind, parts: Sequence[_Part], pending: Set[str]) -> Jo
         sources=tuple(sorted(path for path in sources if "{" not in path)),
         inputs=tuple(file for file in needed if file in pending and file not in outputs),
         outputs=outputs,
-        message="; ".join(dict.fromkeys(map(describe, tasks))),
+        message=shorten("; ".join(dict.fromkeys(map(describe, tasks))), MAX_SAID, placeholder=" ..."),
         memory_mb=max(part.memory_mb for part in parts),
         seconds=sum(part.seconds for part in parts),
         is_made=all(part.is_made for part in parts),
@@ -196,7 +199,7 @@ def describe(task: Task) -> str:
             return f"{task.target}: " + (f"run {first}" if first == last else f"runs {first}-{last}")
         case StackTask():
             return f"{task.target}: {task.label}: {len(task.children)} stacks"
-        case ExportTask() | FiguresTask():
+        case ExportTask() | SeriesTask() | FiguresTask():
             return f"{task.target}: {task.label}"
         case TableTask():
             return f"{task.target}: run table"

@@ -135,6 +135,7 @@ class Plan:
     def sweep(self) -> None:
         """Remove what killed writers left beside products, stacks and plans; a batch does so beside its artifacts."""
         folders = [self.results, self.results / FOLDER, progress_folder(self.results)]
+        folders += [self.results / task.folder for found in self.tasks.values() for task in found.parts]
         for name, target in self.targets.items():
             places = ("", *target.backgrounds, *(f"stack/{label}" for label in target.backgrounds))
             folders += [self.results / name / place for place in places]
@@ -184,8 +185,8 @@ def make_plan(config: Config, say: Say, is_forced: bool = False, reads_all: bool
         section = config.targets[name]
         with _placing(config, f"targets.{name}."):
             entries, refused, unselected = select_runs(store, section.observations, target.position_deg)
-        maker = TaskMaker(target, cache, section.stack)
-        tasks[name] = maker.make(entries, refused, unselected)
+            maker = TaskMaker(target, cache, section.stack)
+            tasks[name] = maker.make(entries, refused, unselected)
         refusals = {refusal.obs_id for refusal in tasks[name].refused}
         needs[name] = estimate(target, [entry for entry in entries if entry.obs_id not in refusals])
     shown = {name: found for name, found in tasks.items() if found.export}
@@ -212,6 +213,7 @@ def make_target(config: Config, name: str, cache: DigestCache) -> Target:
         config.artifacts.compression,
         config.artifacts.keep,
         config.on_refused,
+        section.export,
     )
 
 
@@ -219,6 +221,8 @@ def say_planned(plan: Plan, say: Say) -> None:
     """Say how many runs each target has, and what is left out before any job starts."""
     for name, found in plan.tasks.items():
         say(f"{name}: {found.n_runs} runs in {len(found.reduce)} batches, {len(found.refused)} refused")
+        for note in found.notes:
+            say(f"{name}: {note}")
         for line in refusal_lines(found.refused):
             say(f"{name}: {line}")
 

@@ -11,18 +11,19 @@ from pathlib import Path
 from cubeflow.config import Config
 from cubeflow.errors import FailedError, MistakeError, RunsLeftOut
 from cubeflow.pipeline.export import export_label, significance_text
+from cubeflow.pipeline.lightcurve import write_series
 from cubeflow.pipeline.memory import memory_message
 from cubeflow.pipeline.progress import Progress, duration, progress_folder
 from cubeflow.pipeline.reduce import reduce_batch
 from cubeflow.pipeline.stack import open_made, stack_node
 from cubeflow.pipeline.table import SEVERITY, write_run_table
-from cubeflow.pipeline.tasks import FOLDER, ExportTask, ReduceTask, StackTask, TableTask, Target
+from cubeflow.pipeline.tasks import FOLDER, ExportTask, ReduceTask, SeriesTask, StackTask, TableTask, Target
 from cubeflow.plan.jobs import read_jobs, read_targets
 from cubeflow.plan.make import Plan, make_plan, require_runs
 from cubeflow.store.keys import short
 
 Say = Callable[[str], None]
-RunTask = ReduceTask | StackTask | ExportTask | TableTask  # what is done here; pictures and page are drawn by who shows
+RunTask = ReduceTask | StackTask | ExportTask | SeriesTask | TableTask  # others draw pictures and page
 # What is wrong with a target, a file or the machine, and no bug: it says nothing about the next task.
 FAILURES = (FailedError, MistakeError, OSError, MemoryError)
 OWN = ("tstart", "tstop", "ra_pnt", "dec_pnt", "n_events")  # columns of the run table that no two runs share
@@ -39,6 +40,8 @@ def do_task(results: Path, target: Target, task: RunTask, say: Say) -> None:
             stack_node(results, target, task, say)
         case ExportTask():
             export_label(results, target, task, say)
+        case SeriesTask():
+            write_series(results, target, task, say)
         case TableTask():
             write_run_table(results, target, task, say)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,6 +11,7 @@ from cubeflow.config.sections import StackOptions
 from cubeflow.dl3.entries import HduRef, RunEntry, missing_types
 from cubeflow.dl3.files import InputChanged
 from cubeflow.dl3.reader import ALWAYS, read_enclosure, read_gti_and_site
+from cubeflow.errors import MistakeError
 from cubeflow.observation import RunRefused, Unit
 from cubeflow.pipeline import versions
 from cubeflow.pipeline.tasks import (
@@ -20,6 +21,7 @@ from cubeflow.pipeline.tasks import (
     Refusal,
     ReportTarget,
     ReportTask,
+    SeriesTask,
     StackTask,
     TableTask,
     Target,
@@ -28,8 +30,12 @@ from cubeflow.pipeline.tasks import (
 )
 from cubeflow.plan.digests import DigestCache
 from cubeflow.plan.tree import Branch, make_batches, make_tree
-from cubeflow.products.pieces import select_time, split_gti
+from cubeflow.products.pieces import Interval, interval_of, select_time, split_gti
 from cubeflow.store.keys import make_key
+
+EDGE_S = 1e-3  # what ends on the edge of an interval does not reach over it
+Times = tuple[list[tuple[float, float]], float | None]  # start and stop of each piece, TT s; longitude of the site
+Units = dict[Interval | None, dict[int, list[UnitKeys]]]  # by interval and run; None for those in no interval
 
 
 class InputError(Exception):
@@ -43,20 +49,24 @@ class TargetTasks:
     reduce: tuple[ReduceTask, ...] = ()  # in order, as all that follow; none without runs
     stack: tuple[StackTask, ...] = ()
     export: tuple[ExportTask, ...] = ()
+    parts: tuple[ExportTask, ...] = ()  # of intervals, runs and batches
+    series: tuple[SeriesTask, ...] = ()
     table: TableTask | None = None  # None if the target has no run at all
     figures: tuple[FiguresTask, ...] = ()
     refused: tuple[Refusal, ...] = ()  # selected runs that cannot be used, known before anything is read
     unselected: int = 0  # runs of the store that the target did not ask for
+    notes: tuple[str, ...] = ()  # what is to be known of the intervals
 
     @property
     def tasks(self) -> tuple[Task, ...]:
         """All of them, each after those whose files it reads."""
-        return (*self.reduce, *self.stack, *self.export, *(() if self.table is None else (self.table,)), *self.figures)
+        table = () if self.table is None else (self.table,)
+        return (*self.reduce, *self.stack, *self.export, *self.parts, *self.series, *table, *self.figures)
 
     @property
     def n_runs(self) -> int:
         """Number of runs, however many pieces each is cut into."""
-        return sum(len({keys.unit.obs_id for keys in task.units}) for task in self.reduce)
+        return len({keys.unit.obs_id for task in self.reduce for keys in task.units})
 
 
 class TaskMaker:
@@ -74,6 +84,8 @@ class TaskMaker:
 
     def __init__(self, target: Target, cache: DigestCache, stack: StackOptions) -> None:
         self.target, self.cache, self.stack = target, cache, stack
+        per = target.export.per
+        self.per = "interval" if stack.by_s == "run" and per != "none" else per
         options = {"reduce": target.reduce, "compression": target.compression}
         self.reduce = make_key("reduce-options", versions.REDUCE, options, {})
         self.labels = {}
@@ -82,33 +94,72 @@ class TaskMaker:
             self.labels[label] = make_key("background-options", versions.BACKGROUND, *about)
 
     def make(self, entries: Iterable[RunEntry], refused: Sequence[Refusal], unselected: int) -> TargetTasks:
-        """Tasks for some runs; those whose files are missing are refused, too."""
-        units: dict[int, tuple[UnitKeys, ...]] = {}
-        refusals = list(refused)
+        """Tasks for some runs; those whose files are missing are refused, too. Raises as `batches`."""
+        units: Units = {}
+        refusals, crossing = list(refused), set[int]()
         for entry in entries:
             try:
-                units[entry.obs_id] = self.units(entry)
+                for interval, keys, crosses in self.units(entry):
+                    units.setdefault(interval, {}).setdefault(entry.obs_id, []).append(keys)
+                    crossing |= {entry.obs_id} if crosses else set()
             except InputError as error:
                 refusals.append(Refusal(entry.obs_id, str(error)))
         refusals.sort(key=lambda refusal: refusal.obs_id)
-        batches = make_batches(sorted(units), self.stack.batch)
-        groups = ([keys for obs_id in group.obs_ids for keys in units[obs_id]] for group in batches)
-        kind = self._kind(found[0] for found in units.values())
-        reduce = tuple(self.reduce_task(group, kind) for group in groups)
-        if not reduce:
+        if not units:
             table = self.table_task({}, refusals) if refusals else None
             return TargetTasks(table=table, refused=tuple(refusals), unselected=unselected)
+        batches = self.batches(units)
+        reduce = [task for tasks in batches.values() for task in tasks]
         stack: list[StackTask] = []
-        roots = {label: self.nodes(label, reduce, stack) for label in self.labels}
-        runs = [keys for task in reduce for keys in task.units]
+        export, parts, series = [], [], []
         fatal = tuple(refusals) if self.target.on_refused == "fail" else ()
-        export = tuple(self.export_task(label, root, runs, fatal) for label, root in roots.items())
-        table = self.table_task(roots, refusals)
+        for label in self.labels:
+            roots = {}
+            for interval, tasks in batches.items():
+                leaves = [(task.units[-1].unit.obs_id, task.leaves[label]) for task in tasks]
+                roots[interval] = self.nodes(label, leaves, stack)
+            numbered = [(interval.number if interval else 0, root) for interval, root in roots.items()]
+            export.append(self.export_task(label, self.nodes(label, numbered, stack), reduce, fatal))
+            found = list(self.part_tasks(label, batches, roots))
+            parts += found
+            series += [self.series_task(label, found, [each.name for each in batches if each])] if found else []
+        table = self.table_task({each.label: each.root for each in export}, refusals)
         figures = tuple(self.figures_task(each, table) for each in export)
-        return TargetTasks(reduce, tuple(stack), export, table, figures, tuple(refusals), unselected)
+        made = tuple(stack), tuple(export), tuple(parts), tuple(series), table, figures
+        return TargetTasks(tuple(reduce), *made, tuple(refusals), unselected, self._notes(units, crossing))
 
-    def units(self, entry: RunEntry) -> tuple[UnitKeys, ...]:
-        """Units of a run with their keys; InputError if a file is missing or an HDU that every run needs."""
+    def batches(self, units: Units) -> dict[Interval | None, list[ReduceTask]]:
+        """Batches of each interval, in order of time after those of none; MistakeError if edges hold no run."""
+        by = self.stack.by_s
+        if isinstance(by, tuple) and set(units) == {None}:
+            raise MistakeError(f"stack.by: no run lies between the edges, MJD {by}; expected one that does, or null")
+        size = 1 if "run" in (by, self.per) else self.stack.batch
+        kind = self._kind(keys[0] for runs in units.values() for keys in runs.values())
+        made = {}
+        for interval in sorted(units, key=lambda each: each or ()):
+            runs = units[interval]
+            found = make_batches(sorted(runs), size)
+            groups = ([keys for obs_id in batch.obs_ids for keys in runs[obs_id]] for batch in found)
+            made[interval] = [self.reduce_task(group, kind) for group in groups]
+        return made
+
+    def part_tasks(
+        self, label: str, batches: Mapping[Interval | None, Sequence[ReduceTask]], roots: Mapping[Interval | None, str]
+    ) -> Iterator[ExportTask]:
+        """Final products of each interval, and of each run or batch that is exported."""
+        for interval, tasks in batches.items():
+            start = [interval.name] if interval else []
+            if interval:
+                yield self.export_task(label, roots[interval], tasks, (), interval.name)
+            for task in tasks if self.per in ("run", "group") else ():
+                ends = dict.fromkeys(str(task.units[k].unit.obs_id) for k in (0, -1))
+                yield self.export_task(label, task.leaves[label], [task], (), "-".join([*start, self.per, *ends]))
+
+    def units(self, entry: RunEntry) -> list[tuple[Interval | None, UnitKeys, bool]]:
+        """Interval of each unit of a run, its keys, and whether it reaches over an edge.
+
+        InputError if a file is missing or an HDU that every run needs.
+        """
         digests = {ref.path: self._digest(ref) for ref in entry.hdus}
         missing = missing_types({ref.hdu_type for ref in entry.hdus}, ALWAYS)
         if missing:
@@ -120,16 +171,22 @@ class TaskMaker:
         # Only what is in the key: neither the row of the index nor its other columns.
         kept = replace(entry, obs_info={}, hdus=tuple(ref._replace(row=None) for ref in entry.hdus))
         found = []
-        pieces = {"split_s": self.target.reduce.split_s, "time_mjd": self.target.reduce.time_mjd, "hdus": known}
-        for piece in self._pieces(entry, make_key("pieces", versions.REDUCE, pieces, inputs), by_path):
-            unit = Unit(entry.obs_id, piece)
-            key = make_key("reduced", versions.REDUCE, about | {"piece": piece}, inputs)
+        options, by = self.target.reduce, self.stack.by_s
+        pieces = {"split_s": options.split_s, "time_mjd": options.time_mjd, "hdus": known}
+        times, lon_deg = self._times(entry, make_key("times", versions.REDUCE, pieces, inputs), by_path)
+        for piece, (start_s, stop_s) in enumerate(times or [(0.0, 0.0)]):
+            unit = Unit(entry.obs_id, piece if times and options.split_s is not None else None)
+            interval, first, last = (
+                None if by is None or not (times or by == "run") else interval_of(time_s, by, unit, lon_deg)
+                for time_s in ((start_s + stop_s) / 2, start_s, stop_s - EDGE_S)
+            )
+            key = make_key("reduced", versions.REDUCE, about | {"piece": unit.piece}, inputs)
             backgrounds = {
                 label: make_key("background", versions.BACKGROUND, options, [key])
                 for label, options in self.labels.items()
             }
-            found.append(UnitKeys(unit, kept, by_path, key, backgrounds))
-        return tuple(found)
+            found.append((interval, UnitKeys(unit, kept, by_path, key, backgrounds), first != last))
+        return found
 
     def reduce_task(self, units: Sequence[UnitKeys], is_pointlike: bool | None) -> ReduceTask:
         """Batch of units, and the key of its sum for each label."""
@@ -139,23 +196,26 @@ class TaskMaker:
             leaves[label] = self._stack_key([keys.backgrounds[label] for keys in units], kind)
         return ReduceTask(self.target.name, tuple(units), leaves, is_pointlike)
 
-    def nodes(self, label: str, batches: Sequence[ReduceTask], found: list[StackTask]) -> str:
-        """Add the inner nodes of a label to `found`, children first; give the key of the last one."""
-        ends = [(task.units[0].unit.obs_id, task.units[-1].unit.obs_id) for task in batches]
-        leaf = {first: task.leaves[label] for (first, _), task in zip(ends, batches, strict=True)}
+    def nodes(self, label: str, parts: Sequence[tuple[int, str]], found: list[StackTask]) -> str:
+        """Add the inner nodes of a label to `found`, children first; give the key of the last one.
+
+        `parts` are what is stacked, in order: the number with which each speaks in the tree, and its key.
+        """
 
         def key_of(group: Branch) -> str:
             if not group.children:
-                return leaf[group.first]
+                return parts[group.first][1]
             children = tuple(key_of(child) for child in group.children)
             key = self._stack_key(children)
             found.append(StackTask(self.target.name, label, key, children))
             return key
 
-        return key_of(make_tree([Branch(first, last) for first, last in ends], self.stack.fanout))
+        return key_of(make_tree([Branch(k, number) for k, (number, _) in enumerate(parts)], self.stack.fanout))
 
-    def export_task(self, label: str, root: str, units: Sequence[UnitKeys], refused: tuple[Refusal, ...]) -> ExportTask:
-        """Final products of a label, which are not made if there are refused runs."""
+    def export_task(
+        self, label: str, root: str, tasks: Sequence[ReduceTask], refused: tuple[Refusal, ...], part: str = ""
+    ) -> ExportTask:
+        """Final products of a label, or of a part of its runs, which are not made if there are refused runs."""
         target, options = self.target, self.target.reduce
         content = {
             "target": target.name,
@@ -164,11 +224,21 @@ class TaskMaker:
             "geometries": [options.geometry, options.irf_geometry],
             "spectrum": options.spectrum,
             "on_refused": target.on_refused,
+            "fit_radius_deg": target.export.fit_radius_deg,
             **({"refused": refused} if refused else {}),
+            "part": part,
         }
         key = make_key("export", versions.EXPORT, content, [root])
-        made_of = {keys.unit.name: keys.backgrounds[label] for keys in units}
-        return ExportTask(target.name, label, key, root, made_of, refused)
+        made_of = {keys.unit.name: keys.backgrounds[label] for task in tasks for keys in task.units}
+        return ExportTask(target.name, label, key, root, made_of, refused, part)
+
+    def series_task(self, label: str, parts: Sequence[ExportTask], intervals: Sequence[str]) -> SeriesTask:
+        """Light curve of the intervals, and list for a joint fit, of the parts of a label."""
+        keys, points = {each.part: each.key for each in parts}, set(intervals)
+        joint = [name for name in keys if self.per != "none" and (name in points) == (self.per == "interval")]
+        content = {"target": self.target.name, "label": label, "intervals": intervals, "joint": joint}
+        key = make_key("series", versions.SERIES, content, keys)
+        return SeriesTask(self.target.name, label, key, keys, tuple(intervals), tuple(joint))
 
     def table_task(self, roots: Mapping[str, str], refused: Sequence[Refusal]) -> TableTask:
         """Run table."""
@@ -209,23 +279,36 @@ class TaskMaker:
         except ValueError as error:
             raise InputError(str(error)) from error
 
-    def _pieces(self, entry: RunEntry, key: str, digests: Mapping[str, str]) -> Sequence[int | None]:
-        """Numbers of the pieces of a run; None for a whole run, also for one that will be refused when it is read."""
+    def _times(self, entry: RunEntry, key: str, digests: Mapping[str, str]) -> Times:
+        """Times of a run; none if it will be refused when it is read, or if they do not matter."""
         options, split_s = self.target.reduce, self.target.reduce.split_s
-        if split_s is None:
-            return (None,)
+        if split_s is None and self.stack.by_s in (None, "run"):
+            return [], None
 
-        def count() -> int:
+        def find() -> Times:
             try:
                 gti, site = read_gti_and_site(entry, digests)
                 selected = gti if options.time_mjd is None else select_time(gti, options.time_mjd)
-                return len(split_gti(selected, split_s, site)) if selected.start_s.size else 0
+                pieces = [selected] if split_s is None else split_gti(selected, split_s, site)
+                ends = [(float(each.start_s[0]), float(each.stop_s[-1])) for each in pieces if each.start_s.size]
+                return ends, None if site is None else site.lon_deg
             except RunRefused:
-                return 0
+                return [], None
             except InputChanged as error:  # or it cannot be read: nothing is known of the content of these digests
                 raise InputError(str(error)) from error
 
-        return range(self.cache.fact(key, count)) or (None,)
+        found: Times = self.cache.fact(key, find)
+        return found
+
+    def _notes(self, units: Units, crossing: Set[int]) -> tuple[str, ...]:
+        """How many intervals there are, and what of the runs does not fit into them."""
+        said = [f"{len(units.keys() - {None})} intervals"]
+        if None in units:
+            said.append(f"{len(units[None])} runs or parts of them lie in none: they are in the full stack only")
+        if crossing:
+            runs = f"{len(crossing)} runs reach over an edge (run {min(crossing)}, ...)"
+            said.append(f"{runs}: each counts where its middle lies; observations.split cuts runs")
+        return tuple(f"stack.by: {each}" for each in said if self.stack.by_s is not None)
 
 
 def report_task(targets: Mapping[str, TargetTasks]) -> ReportTask:

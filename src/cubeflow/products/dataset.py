@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from cubeflow.maps import Cube, scratch_zeros
 
-COMMON = ("counts", "mask_safe", "exposure", "psf", "edisp", "irf_exposure")
+COMMON = ("counts", "mask_safe", "mask_fit", "exposure", "psf", "edisp", "irf_exposure")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Datasets for modelling."""
+
+    per: Literal["none", "run", "interval", "group"] = "none"
+    """Beside the stack a dataset per run, interval or batch, in a list for a joint fit."""
+    fit_radius_deg: float | None = None
+    """A fit uses what is within this distance from the target (MASK_FIT); null for the whole map."""
 
 
 def dataset_maps(maps: Mapping[str, Cube]) -> dict[str, Cube]:

@@ -1,11 +1,13 @@
-"""Good time intervals: selection by time, and runs in pieces."""
+"""Good time intervals: selection by time, runs in pieces, and intervals that hold whole runs or pieces."""
 
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from datetime import date, timedelta
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -17,11 +19,22 @@ from cubeflow.observation import (
     RunRefused,
     RunSkipped,
     Site,
+    Unit,
     merge_intervals,
 )
 
 MAX_PIECES = 10_000
 Split = Literal["gti", "night"] | float
+By = Literal["night", "month", "run"] | float | tuple[float, ...]
+MJD_0 = date(1858, 11, 17)
+CALENDAR_MJD = 600_000  # to here calendars go, either way
+
+
+class Interval(NamedTuple):
+    """Part of the time whose runs and pieces are stacked; intervals of one kind sort by time."""
+
+    number: int
+    name: str
 
 
 def select_time(gti: Gti, intervals_mjd: Sequence[tuple[float, float]]) -> Gti:
@@ -68,6 +81,37 @@ def split_gti(gti: Gti, split: Split, site: Site | None = None) -> list[Gti]:
     if not float(split) > 0:
         raise ValueError(f"split: expected a duration above 0 s, got {split}")
     return _cut(gti, float(split), float(gti.start_s[0]))
+
+
+def interval_of(time_s: float, by: By, unit: Unit, lon_deg: float | None = None) -> Interval | None:
+    """Interval to which a time belongs, TT s since the time reference; it holds its start and not its end.
+
+    Intervals are nights, from one local mean noon to the next (UTC noon where the longitude of the site, east, is not
+    known), named after the evening; the nights of a calendar month; the run or piece itself; a duration in s, counted
+    from the time reference whatever the runs are; or between edges, MJD (TT). None before the first edge, from the last
+    one on, and for a time that is in no calendar.
+    """
+    if by == "run":
+        return Interval(unit.obs_id, f"run-{unit.name}")
+    mjd = TIME_REFERENCE_MJD + time_s / DAY_S
+    if not abs(mjd) < CALENDAR_MJD:
+        return None
+    if by in ("night", "month"):
+        night = int(np.floor(mjd - 0.5 + (lon_deg or 0.0) / 360.0))
+        evening = MJD_0 + timedelta(days=night)
+        is_night = by == "night"
+        number = night if is_night else 12 * evening.year + evening.month
+        return Interval(number, f"{by}-{evening.isoformat()[: None if is_night else 7]}")
+    if isinstance(by, tuple):
+        number = bisect_right(by, mjd) - 1
+        return Interval(number, _name_of(by[number])) if 0 <= number < len(by) - 1 else None
+    number = int(np.floor(time_s / float(by)))
+    return Interval(number, _name_of(TIME_REFERENCE_MJD + number * float(by) / DAY_S))
+
+
+def _name_of(start_mjd: float) -> str:
+    """Name of the interval that begins at a time; of two that are 1 s apart it is not the same."""
+    return f"mjd-{start_mjd:.6f}".rstrip("0").rstrip(".")
 
 
 def in_selected_time(observation: Observation, time_mjd: Sequence[tuple[float, float]] | None) -> Observation:

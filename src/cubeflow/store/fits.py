@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from astropy.io import fits
 
 Keywords = Mapping[str, str | bool | int | float]
+DatasetEntry = tuple[str, str, str, bool]  # name, type and file of a dataset, and whether its background has a norm
 # On exposure, background and PSF cubes ISA-L writes 2 % more than zlib at level 1, in a ninth of the time.
 GZIP_LEVEL = 1
 PIECE_BYTES = 1 << 22
 SCRATCH_BYTES = 1 << 22  # of each map, and all of them are there at once
-_OF_ENERGY = ("counts", "background", "counts_off", "acceptance", "acceptance_off", "mask_safe")
+_OF_ENERGY = ("counts", "background", "counts_off", "acceptance", "acceptance_off", "mask_safe", "mask_fit")
 _AXES = {
     **dict.fromkeys(_OF_ENERGY, ("energy",)),
     **dict.fromkeys(("exposure", "irf_exposure"), ("energy_true",)),
@@ -40,6 +41,7 @@ _AXES = {
 }
 _ON_OFF = ("counts_off", "acceptance", "acceptance_off")
 _RESPONSES = ("edisp", "psf")
+_NORM = ("norm", 1.0, "", False), ("tilt", 0.0, "", True), ("reference", 1.0, "TeV", True)  # name, value, unit, frozen
 
 
 def write_dataset_fits(
@@ -126,15 +128,29 @@ def write_image_fits(path: PathLike, images: Cube | Mapping[str, Cube], keywords
     _write(path, hdus)
 
 
-def datasets_yaml(datasets: Sequence[tuple[str, str, str]]) -> bytes:
+def datasets_yaml(datasets: Sequence[DatasetEntry]) -> bytes:
     """List of datasets for ``gammapy.datasets.Datasets.read``.
 
-    It has name, type (``MapDataset``, ``MapDatasetOnOff``) and file, relative to the list, of each, and the checksum
-    that gammapy verifies: of the text in the form in which it writes it.
+    It has name, type (``MapDataset``, ``MapDatasetOnOff``) and file, relative to the list, of each.
     """
+    return _yaml({"datasets": [{"name": name, "type": kind, "filename": file} for name, kind, file, _ in datasets]})
+
+
+def models_yaml(datasets: Sequence[DatasetEntry]) -> bytes:
+    """Models of the backgrounds of datasets for ``gammapy.modeling.models.Models.read``: norm free, no tilt."""
+    components = []
+    for name in (name for name, _, _, is_modelled in datasets if is_modelled):
+        parameters = [dict(zip(("name", "value", "unit", "frozen"), each, strict=True)) for each in _NORM]
+        spectral = {"type": "PowerLawNormSpectralModel", "parameters": parameters}
+        about = {"type": "FoVBackgroundModel", "name": f"{name}-bkg", "datasets_names": [name]}
+        components.append({**about, "spectral": spectral})
+    return _yaml({"components": components})
+
+
+def _yaml(content: object) -> bytes:
+    """Text with the checksum that gammapy verifies: of the text in the form in which it writes it."""
     import yaml
 
-    content = {"datasets": [{"name": name, "type": kind, "filename": file} for name, kind, file in datasets]}
     text = yaml.safe_dump(content, sort_keys=False, indent=4, width=80, default_flow_style=False)
     checksum = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
     return f"{text}checksum: {checksum}\n".encode()

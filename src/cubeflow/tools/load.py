@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cubeflow.errors import MistakeError
 from cubeflow.maps import Cube
 from cubeflow.observation import TIME_REFERENCE_MJD
+from cubeflow.pipeline.tasks import PARTS
 from cubeflow.products.dataset import dataset_maps, response_exposure
+from cubeflow.regular import read_regular
 from cubeflow.store.artifact import read_artifact
+from cubeflow.store.keys import parse_json
 
 if TYPE_CHECKING:
     from gammapy.datasets import MapDataset
@@ -68,26 +72,42 @@ class Loaded:
         if self.kind != "cube":
             meta = {"m2 s": of_exposure}  # by unit
             return {name: cube.to_gammapy(meta.get(cube.unit)) for name, cube in self.maps.items()}
-        name = f"{self.attributes['target']}-{self.attributes['label']}"
+        name = "-".join(filter(None, map(self.attributes.get, ("target", "label", "part"))))
         return to_dataset(dataset_maps(self.maps), self.arrays["gti_s"], of_exposure, name)
 
 
-def load(path: str | Path) -> Loaded:
+def load(path: str | Path, obs_id: int | None = None, label: str = "*") -> Loaded:
     """Read an artifact, whole and checked.
 
     Parameters
     ----------
     path : path
-        ``cube.h5``, ``reduced-<key>.h5``, ``background-<label>-<key>.h5`` or a stack.
+        ``cube.h5``, ``reduced-<key>.h5``, ``background-<label>-<key>.h5`` or a stack; or the folder of a target.
+    obs_id, label : int and str, optional
+        Run whose cube is read (``export: {per: run}``), and its background: the first by name if left out.
 
     Raises
     ------
     StorageError, ArtifactDamaged, ArtifactMismatch, ArtifactNewer
         If it cannot be read, is damaged, or was written by an older or newer version.
+    MistakeError
+        If there is no cube of the run.
     """
-    artifact = read_artifact(path)
+    key = None
+    if obs_id is not None:
+        path, key = _cube_of_run(Path(path), obs_id, label)
+    artifact = read_artifact(path, key=key)
     arrays = {name: each for name, each in artifact.datasets.items() if not isinstance(each, Cube)}
     return Loaded(artifact.kind, artifact.key, artifact.maps, arrays, artifact.attributes, artifact.provenance)
+
+
+def _cube_of_run(folder: Path, obs_id: int, label: str) -> tuple[Path, str]:
+    """Cube of a run, and its key, as the list of the parts of a label has it."""
+    for certificate in sorted(folder.glob(f"{label}/series-*.json")):
+        for part, key in parse_json(read_regular(certificate))["inputs"].items():
+            if f"-{part}".endswith(f"-run-{obs_id}"):
+                return certificate.parent / PARTS / part / "cube.h5", key
+    raise MistakeError(f"{folder}: no cube of run {obs_id}, expected one as export: {{per: run}} makes it")
 
 
 def to_dataset(

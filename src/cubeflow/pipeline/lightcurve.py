@@ -1,0 +1,113 @@
+"""The task ``series``: the light curve of a label, and the list of its datasets for a joint fit."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from cubeflow.maps import Cube
+from cubeflow.observation import to_mjd
+from cubeflow.pipeline.certificate import certified
+from cubeflow.pipeline.export import dataset_entry
+from cubeflow.pipeline.stack import open_made
+from cubeflow.pipeline.table import TIMES
+from cubeflow.pipeline.tasks import JOINT, LIGHT_CURVE, PARTS, SeriesTask, Target, files_of
+from cubeflow.products.at_target import disc_pixels
+from cubeflow.store.artifact import OpenArtifact
+from cubeflow.store.atomic import write_atomic
+from cubeflow.store.fits import datasets_yaml, models_yaml
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+PER_CM2 = 1e-4  # of what is per m2
+# Of the column: unit, and what it holds.
+COLUMNS = {
+    "interval": ("", "folder of its products, below parts"),
+    "time_min": ("d", "start of the first good time interval, MJD (TT)"),
+    "time_max": ("d", "end of the last good time interval, MJD (TT)"),
+    "e_min": ("TeV", "lower end of the energies"),
+    "e_max": ("TeV", "upper end of the energies"),
+    "flux": ("cm-2 s-1", "flux of a point source at the target, from the excess in the disc and the containment"),
+    "flux_err": ("cm-2 s-1", "error of the flux upwards"),
+    "flux_ul": ("cm-2 s-1", "upper limit (95 %) where the significance is below 3"),
+    "sqrt_ts": ("", "significance of the excess in the disc, negative for a deficit"),
+    "livetime": ("s", "livetime"),
+    "n_runs": ("", "runs that are used"),
+    "n_on": ("", "counts in the disc"),
+    "n_off": ("", "OFF counts of the ring about the target"),
+    "alpha": ("", "background in the disc over OFF counts"),
+    "excess": ("", "ON counts less background in the disc"),
+    "containment": ("", "part of the PSF in the disc"),
+    "energy_threshold": ("TeV", "lower edge of the first energy bin that is safe in the disc"),
+}
+OF_SOURCE = {name: name for name in ("flux", "flux_err", "flux_ul", "alpha", "excess", "containment")}
+OF_SOURCE |= {"sqrt_ts": "significance", "n_on": "counts", "n_off": "off"}
+OF_ENERGY = ("e_min", "e_max", "flux", "flux_err", "flux_ul", "sqrt_ts")  # shape (n, 1), as gammapy has it
+Point = dict[str, str | float]
+
+
+def write_series(results: Path, target: Target, task: SeriesTask, say: Callable[[str], None]) -> None:
+    """Write ``lightcurve.ecsv``, and ``joint.yaml`` with ``joint-models.yaml``, of a label; FailedError as `open_made`.
+
+    An interval of which no run is left is no point of the light curve.
+    """
+    folder = results / task.target / task.label
+    points, listed, in_curve, in_list = [], [], set(task.intervals), set(task.joint)
+    for part, key in task.parts.items():
+        with open_made(folder / PARTS / part / "cube.h5", "cube", key) as opened:
+            if part in in_curve and opened.artifact.attributes["n_runs"]:
+                points.append({"interval": part, **make_point(opened, target)})
+            if part in in_list:
+                about = part, opened.names, f"{PARTS}/{part}/dataset.fits.gz"
+                listed.append(dataset_entry(task.target, task.label, *about))
+    *names, certificate = files_of(task)
+    made_from = {"target": task.target, "label": task.label, "inputs": dict(task.parts)}
+    with certified(results / certificate, task.key, [results / name for name in names], made_from):
+        if task.intervals:
+            make_light_curve(points).write(text := io.StringIO(), format="ascii.ecsv")
+            write_atomic(folder / LIGHT_CURVE, text.getvalue().encode())
+            say(f"{task.target}: {task.label}: light curve of {len(points)} intervals; {folder / LIGHT_CURVE}")
+        if task.joint:
+            write_atomic(folder / JOINT[0], datasets_yaml(listed))
+            write_atomic(folder / JOINT[1], models_yaml(listed))
+
+
+def make_point(opened: OpenArtifact, target: Target) -> Point:
+    """Point of a light curve from the cube of an interval; NaN where there is no answer."""
+    about, edges = opened.artifact.attributes, target.reduce.energy.edges
+    found = {name: np.nan if value is None else value for name, value in (about["source"] or {}).items()}
+    times = to_mjd(np.asarray(opened.dataset("gti_s")))
+    mask = cast(Cube, opened.dataset("mask_safe"))
+    rows, columns, _ = disc_pixels(mask.geom, target.position_deg, target.significance.radius_deg)
+    safe = np.flatnonzero(mask.data[:, rows, columns].any(axis=1))
+    point = {column: found.get(name, np.nan) for column, name in OF_SOURCE.items()}
+    to_point_source = PER_CM2 / point["containment"]
+    return {
+        **point,
+        **{name: point[name] * to_point_source for name in ("flux", "flux_err", "flux_ul")},
+        "time_min": float(times[:, 0].min()),
+        "time_max": float(times[:, 1].max()),
+        "e_min": edges[0],
+        "e_max": edges[-1],
+        "livetime": about["livetime_s"],
+        "n_runs": about["n_runs"],
+        "energy_threshold": edges[safe[0]] if safe.size else np.nan,
+    }
+
+
+def make_light_curve(points: Sequence[Point]) -> Table:
+    """Points in order of time, as ``gammapy.estimators.FluxPoints.read(..., format="lightcurve")`` takes them."""
+    from astropy.table import Column, Table
+
+    table = Table(meta={"SED_TYPE": "flux", **TIMES, "TIMESYS": "tt"})  # in which letters gammapy takes it
+    ordered = sorted(points, key=lambda point: point["time_min"])
+    for name, (unit, about) in COLUMNS.items():
+        cells = np.array([point[name] for point in ordered])
+        data = cells[:, None] if name in OF_ENERGY and points else cells
+        table[name] = Column(data, unit=unit or None, description=about)
+    return table
