@@ -18,7 +18,7 @@ _ABOUT = {
     "stack": ("Stack stacks into one: a node of the tree.", "cubeflow.plan.run"),
     "export": ("Write final products (cube, FITS for gammapy, significance) and run tables.", "cubeflow.plan.run"),
     "figures": (
-        "Draw PNG images and the figures of the report beside the cubes, and DS9 regions.",
+        "Draw pictures and the figures of the report beside the cubes, and DS9 regions.",
         "cubeflow.report.page",
     ),
     "report": ("Put the page results/report.html together from the figures.", "cubeflow.report.page"),
