@@ -128,7 +128,7 @@ def test_inspect_for_people_and_programs(cubeflow, results):
 def test_provenance_says_what_it_was_made_of_and_not_where_or_when(cubeflow, results, folder):
     for path in (results / "crab").rglob("*.h5"):
         about = json.loads(cubeflow("inspect", "--json", path).stdout)
-        parts = {"cube": {"target", "label", "inputs", "options", "versions", "software"}, "stack": {"software"}}
+        parts = {"cube": {"target", "label", "inputs", "options", "part", "versions", "software"}, "stack": {"software"}}
         assert set(about["provenance"]) == parts.get(about["kind"], {"options", "inputs", "software"})
         assert str(folder) not in json.dumps([about["provenance"], about["attributes"]])
     run = json.loads(cubeflow("inspect", "--json", next(results.rglob("reduced-*.h5"))).stdout)
@@ -155,7 +155,7 @@ def test_run_makes_what_the_verbs_make_one_by_one(cubeflow, results, folder):
     (folder / "whole.yaml").write_text(CONFIG + "results: whole\n")
     assert "2 runs used" in cubeflow("run", "-c", "whole.yaml").output
     made = [path.relative_to(results) for path in (results / "crab").rglob("*.*")]
-    assert len(made) == 2 * 2 + 1 + 4 + 3 + 2  # maps and backgrounds, leaf, products, tables, certificates
+    assert len(made) == 2 * 2 + 1 + 5 + 3 + 2  # maps and backgrounds, leaf, products, tables, certificates
     for path in made:
         assert (folder / "whole" / path).read_bytes() == (results / path).read_bytes(), path
 
@@ -164,7 +164,7 @@ def test_run_once_more_makes_nothing(cubeflow, folder):
     (folder / "twice.yaml").write_text(CONFIG + "results: twice\n")
     cubeflow("run", "-c", "twice.yaml")
     status = {path: path.stat().st_ino for path in (folder / "twice" / "crab").rglob("*.*")}
-    assert len(status) == 14
+    assert len(status) == 15
     cubeflow("run", "-c", "twice.yaml")
     assert {path: path.stat().st_ino for path in status} == status
 
