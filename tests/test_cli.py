@@ -128,7 +128,10 @@ def test_inspect_for_people_and_programs(cubeflow, results):
 def test_provenance_says_what_it_was_made_of_and_not_where_or_when(cubeflow, results, folder):
     for path in (results / "crab").rglob("*.h5"):
         about = json.loads(cubeflow("inspect", "--json", path).stdout)
-        parts = {"cube": {"target", "label", "inputs", "options", "part", "versions", "software"}, "stack": {"software"}}
+        parts = {
+            "cube": {"target", "label", "inputs", "options", "part", "versions", "software"},
+            "stack": {"software"},
+        }
         assert set(about["provenance"]) == parts.get(about["kind"], {"options", "inputs", "software"})
         assert str(folder) not in json.dumps([about["provenance"], about["attributes"]])
     run = json.loads(cubeflow("inspect", "--json", next(results.rglob("reduced-*.h5"))).stdout)

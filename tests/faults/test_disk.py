@@ -89,7 +89,7 @@ def changed(bench):
 
 
 def contents(folder):
-    names = ("*.h5", "*.fits.gz", "datasets.yaml", "runs.*")
+    names = ("*.h5", "*.fits.gz", "datasets.yaml", "models.yaml", "runs.*")
     return {str(path.relative_to(folder)): path.read_bytes() for name in names for path in folder.rglob(name)}
 
 

@@ -8,11 +8,12 @@ import pytest
 from cubeflow.config import load_config
 from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.errors import MistakeError
+from cubeflow.plan.make import ranges_text
 from cubeflow.products.exclusion import ExclusionFile, ExclusionMasks
 from cubeflow.simulate.options import SimulationOptions
 from cubeflow.simulate.store import simulate_store
 from cubeflow.tools.init import Found, config_text, init_config, quoted, round_down, round_up, two_digits_up
-from cubeflow.tools.survey import RunFacts, ranges_text, reach_deg
+from cubeflow.tools.survey import RunFacts, reach_deg
 from cubeflow.tools.targets import parse_target
 
 CRAB = parse_target("Crab")
@@ -93,7 +94,7 @@ def test_run_numbers_are_drawn_together():
     assert list(ranges_text([3, 1, 2, 7, 9, 10])) == ["1-3", "7", "9-10"]
 
 
-@pytest.mark.parametrize("path", ["data/x", "../a/b-1", "with blank/x", 'a"b/ü', "null", "1e3", "-x/y", "a: b/#"])
+@pytest.mark.parametrize("path", ["data/x", "../a/b-1", "with blank/x", 'a"b/ü', "null", "1e3", "a: b/#"])
 def test_paths_survive_as_yaml(path, tmp_path):
     text = config_text(found(), "c.yaml", path, None)
     (tmp_path / "c.yaml").write_text(text.replace("store: data/store", f"store: {quoted(path)}"))

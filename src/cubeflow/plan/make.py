@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from cubeflow.config import Config
 from cubeflow.config.sections import Observations
 from cubeflow.dl3.entries import Store, direction_of
@@ -234,11 +232,21 @@ def refusal_lines(refused: Iterable[Refusal]) -> list[str]:
         runs.setdefault(refusal.reason.replace(str(refusal.obs_id), "*"), []).append(refusal)
     lines = []
     for reason, alike in runs.items():
-        ids = np.unique([refusal.obs_id for refusal in alike])
-        parts = np.split(ids, np.flatnonzero(np.diff(ids) > 1) + 1)
-        spans = ", ".join(f"{part[0]}" if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
+        ids = {refusal.obs_id for refusal in alike}
+        spans = ", ".join(ranges_text(ids))
         lines.append(f"runs {spans}: refused: {reason}" if len(ids) > 1 else f"run {spans}: refused: {alike[0].reason}")
     return lines
+
+
+def ranges_text(numbers: Iterable[int]) -> Iterator[str]:
+    """Whole numbers as ``23523``, ``33787-33801``: runs of consecutive ones are drawn together."""
+    ordered = sorted(numbers)
+    start = 0
+    for k in range(1, len(ordered) + 1):
+        if k == len(ordered) or ordered[k] != ordered[k - 1] + 1:
+            first, last = ordered[start], ordered[k - 1]
+            yield str(first) if first == last else f"{first}-{last}"
+            start = k
 
 
 def require_runs(plan: Plan) -> None:

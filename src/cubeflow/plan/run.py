@@ -175,10 +175,10 @@ def _what_next(plan: Plan) -> list[str]:
         lines.append(f"report: {report}")
     tasks = [task for found in plan.tasks.values() for task in found.export]
     for task in [task for task in tasks if plan.is_made(task)][:1]:
-        folder = plan.results / task.target / task.label
+        cube, listed = (str(plan.results / task.target / task.label / name) for name in ("cube.h5", "datasets.yaml"))
         lines += [
-            f"import cubeflow; cube = cubeflow.load({str(folder / 'cube.h5')!r})",
-            f"from gammapy.datasets import Datasets; (dataset,) = Datasets.read({str(folder / 'datasets.yaml')!r})",
+            f"import cubeflow; cube = cubeflow.load({cube!r})",
+            f"from gammapy.datasets import Datasets; (dataset,) = Datasets.read({listed!r}, lazy=False)",
         ]
     return lines
 

@@ -55,8 +55,9 @@ def replacing(path: PathLike) -> Iterator[BufferedRandom]:
     """
     path = Path(path)
     with naming(path):
-        temporary, file = _open_temporary(path)
-        try:
+        temporary = path.parent / temporary_name(path.name)
+        try:  # begins before the file is there: a signal may come at any time
+            file = _open_locked(temporary)
             with os.fdopen(os.dup(file.fileno()), "rb"):  # keeps the lock until the file has its name
                 # A network file system may report only on closing that the disk is full.
                 with file:
@@ -146,13 +147,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _open_temporary(path: Path) -> tuple[Path, BufferedRandom]:
-    """Make and open a hidden file beside `path`, locked where the file system has locks."""
+def _open_locked(temporary: Path) -> BufferedRandom:
+    """Make and open a file, locked where the file system has locks."""
     while True:
-        temporary = path.parent / temporary_name(path.name)
         file = temporary.open("x+b")
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)  # waits for nobody but one who sweeps, and then the file is gone
         if temporary.exists():
-            return temporary, file
+            return file
         file.close()

@@ -18,8 +18,9 @@ from cubeflow.config import load_config
 from cubeflow.dl3.index import Store
 from cubeflow.dl3.quirks import QUIRKS
 from cubeflow.errors import MistakeError
+from cubeflow.plan.make import ranges_text
 from cubeflow.store.atomic import write_atomic
-from cubeflow.tools.survey import NEAR, RunFacts, objects_of, offsets_of, open_with_roots, ranges_text, sample_runs
+from cubeflow.tools.survey import NEAR, RunFacts, objects_of, offsets_of, open_with_roots, sample_runs
 from cubeflow.tools.targets import KNOWN, SAME, Place, parse_target, separation_deg
 
 MAX_OBJECTS = 12

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,14 +134,3 @@ def background_range(background: object) -> tuple[float, float] | None:
     filled = np.nonzero(background.rate.reshape(len(background.rate), -1).sum(axis=1) > 0)[0]
     edges = background.energy_edges_tev
     return (float(edges[filled[0]]), float(edges[filled[-1] + 1])) if filled.size else None
-
-
-def ranges_text(numbers: Sequence[int]) -> Iterator[str]:
-    """Whole numbers as ``23523``, ``33787-33801``: runs of consecutive ones are drawn together."""
-    ordered = sorted(numbers)
-    start = 0
-    for k in range(1, len(ordered) + 1):
-        if k == len(ordered) or ordered[k] != ordered[k - 1] + 1:
-            first, last = ordered[start], ordered[k - 1]
-            yield str(first) if first == last else f"{first}-{last}"
-            start = k
