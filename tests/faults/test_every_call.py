@@ -203,8 +203,10 @@ class Workflow:
 
     def __init__(self, bench, patch):
         self.bench = bench
-        patch.setattr(figures, "draw_image", lambda image, *_: (b"PNG" + image.data.tobytes()[:3000], "<svg/>"))
-        patch.setattr(figures, "_draw_checks", lambda *_: [])
+        patch.setattr(
+            figures, "draw_map", lambda images, *_: (f"<svg>{images[0].data.tobytes()[:3000].hex()}</svg>", "")
+        )
+        patch.setattr(figures, "_draw_charts", lambda *_: [])
         patch.setattr(os, "fsync", lambda descriptor: None)  # heard of all the same, and not waited for
         bench.set("exclusion", "exclusion.reg")
         bench.set("stack", {"batch": 2})

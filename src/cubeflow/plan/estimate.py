@@ -28,7 +28,7 @@ READ_FACTOR, READ_FREE = 4, 48 * 2**20  # memory for reading a file over its siz
 BYTES_PER_VOXEL = 27  # of one run: its maps, their float32 copies, and what a background needs meanwhile
 EXPORT_PLANES = {False: 27, True: 47}  # in memory, without and with rings at each energy
 FITS_BYTES = 1e8  # of maps of a FITS file that are small, at most
-REPORT_PLANES, BYTES_SHOWN = 26, 25  # of images while they are drawn, and of a voxel of the maps that are shown
+REPORT_PLANES, BYTES_SHOWN = 26, 25  # of images while they are drawn, and of a voxel of small maps that are shown
 BYTES_PER_ROW = 4_000  # of a run in the run table
 BYTES_PER_FILE = 1e5  # on the disk, whatever is in it
 BYTES_KEPT = 1.5  # on the disk for a voxel of a run in float32, compressed
@@ -92,12 +92,13 @@ def estimate(target: Target, entries: Sequence[RunEntry] = ()) -> Estimate:
     n = sizes(target, entries)
     per_energy = any(getattr(each, "per_energy", False) for each in target.backgrounds.values())
     planes, rows, labels = EXPORT_PLANES[per_energy] * n.plane, BYTES_PER_ROW * len(entries), len(target.backgrounds)
+    n_shown = target.reduce.energy.n_bins * n.plane
     needs = {
         "reduce": (115, BYTES_PER_VOXEL * n.run + 16 * n.plane + 8 * labels * n.held + _reading_bytes(entries)),
         "stack": (110, 64 * n.plane + 13 * n.held + rows),
         "export": (140, 8 * planes + min(8 * n.total, FITS_BYTES) + 4 * rows),
         "series": (140, 8 * n.plane),
-        "figures": (140, (8 * REPORT_PLANES + BYTES_SHOWN * target.reduce.energy.n_bins) * n.plane + rows),
+        "figures": (140, 8 * REPORT_PLANES * n.plane + min(BYTES_SHOWN * n_shown, FITS_BYTES) + rows),
         "report": (100, rows),
     }
     memory = {kind: int(base_mb + n_bytes / 2**20) for kind, (base_mb, n_bytes) in needs.items()}

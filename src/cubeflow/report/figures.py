@@ -11,6 +11,7 @@ import numpy as np
 
 from cubeflow.errors import FailedError
 from cubeflow.maps import Axis, Cube
+from cubeflow.maps.scratch import release
 from cubeflow.pipeline.certificate import certified, read_certificate
 from cubeflow.pipeline.stack import open_made, read_profiles
 from cubeflow.pipeline.tasks import FiguresTask, Target, figures_file, files_of
@@ -88,6 +89,7 @@ def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
     output, runs = folder / task.label, read_runs(folder, task.table_key)
     with open_made(output / "cube.h5", "cube", task.cube_key) as opened:
         maps, about = opened.maps(MAPS), opened.artifact.attributes
+    _release(maps)
     masks, geom = target.exclusion_masks(), target.reduce.geometry
     pointings = np.stack([numbers(runs, "ra_pnt"), numbers(runs, "dec_pnt")], axis=1)[is_used(runs, task.label)]
     pointings = pointings[np.isfinite(pointings).all(axis=1)]
@@ -116,6 +118,12 @@ def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
         )
         made_from["section"] = to_plain(section)
     return certificate
+
+
+def _release(maps: Mapping[str, Cube]) -> None:
+    """Let the memory of maps in scratch files go."""
+    for cube in maps.values():
+        release(cube.data)
 
 
 def _figure_name(task: FiguresTask, kind: str) -> str:
@@ -156,6 +164,7 @@ def _band_images(maps: Mapping[str, Cube], radius_deg: float, top: float | None)
         else:
             ring = part["acceptance"], part["counts_off"], part["alpha"]
             found = make_map_significance_li_ma(part["counts"], *ring, mask, radius_deg)
+        _release(maps)
         title = f"significance, {low:.3g} to {high:.3g} TeV"
         yield SkyImage("band", title, "σ", found.significance.data[0], top)
 

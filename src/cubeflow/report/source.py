@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cubeflow.maps import Cube, sphere
 from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps.scratch import release
 from cubeflow.products.at_target import disc_pixels
 from cubeflow.products.cash import make_significance_cash, make_significance_li_ma
 from cubeflow.report.drawing import ALERT, MODEL, SOFT, Panel, Series, draw_panels, power_of_ten, superscript
@@ -90,6 +91,7 @@ def collect_source(
             at_target = float(np.sum(plane[rows, columns] * share * safe[rows, columns], dtype=float))
             sums[name][:, k] = at_target, np.sum(plane, where=safe & elsewhere, dtype=float)
             near += plane[near_rows, near_columns] * safe[near_rows, near_columns]
+            release(maps[name].data)
         profiles[name] = np.histogram(theta2, theta2_edges, weights=near)[0]
     on, off = sums["counts"]
     return Source(
@@ -188,6 +190,7 @@ def draw_exposure(exposure: Cube, target_deg: tuple[float, float], alt: str) -> 
     ix, iy = (int(index) for index in exposure.geom.pixel_index(*target_deg))
     at_target = np.array([plane[iy, ix] if ix >= 0 else np.nan for plane in exposure.data], float)
     largest = np.array([plane.max() for plane in exposure.data], float)
+    release(exposure.data)
     power = power_of_ten(largest)
     energy_tev = exposure.axes[0].centers
     words = [f"{energy:.3g} TeV" for energy in energy_tev]
