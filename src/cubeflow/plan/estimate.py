@@ -94,7 +94,7 @@ def estimate(target: Target, entries: Sequence[RunEntry] = ()) -> Estimate:
     planes, rows, labels = EXPORT_PLANES[per_energy] * n.plane, BYTES_PER_ROW * len(entries), len(target.backgrounds)
     n_shown = target.reduce.energy.n_bins * n.plane
     needs = {
-        "reduce": (115, BYTES_PER_VOXEL * n.run + 16 * n.plane + 8 * labels * n.held + _reading_bytes(entries)),
+        "reduce": (140, BYTES_PER_VOXEL * n.run + 16 * n.plane + 8 * labels * n.held + _reading_bytes(entries)),
         "stack": (110, 64 * n.plane + 13 * n.held + rows),
         "export": (140, 8 * planes + min(8 * n.total, FITS_BYTES) + 4 * rows),
         "series": (140, 8 * n.plane),

@@ -41,7 +41,7 @@ Kind = Literal["reduce", "stack", "export", "series", "figures", "report"]
 LIMIT_S = 16.0  # of estimated CPU time in a job: the start of its process is some percent of it
 LEAST_S = 4.0  # and less is not worth a second process
 CPU_S = {"figures": 0.4, "table": 0.3, "series": 0.3, "report": 1.0}
-MAX_SAID = 4  # tasks that the message of a job names
+MAX_SAID = 300  # letters in the message of a job
 
 
 @dataclass(frozen=True)
