@@ -41,6 +41,7 @@ def takes_configuration(verb: Callable[..., None]) -> Callable[..., None]:
     )
     @wraps(verb)
     def started(config: tuple[Path, ...], configfiles: tuple[Path, ...], **others: object) -> None:
+        """Start the verb with all that was given either way, or the usual file."""
         verb(configfiles=(*config, *configfiles) or (CONFIG,), **others)
 
     return started

@@ -58,6 +58,7 @@ class WorkflowPlan:
         self._lock = None if self.plan is None else Lock(self.plan.results, self.plan.config)
         self._shown = ExitStack()
         self._told: set[str] = set()  # targets
+        self._begun = 0.0  # when jobs began, s on the clock of `time.monotonic`
 
     def files(self, *kinds: str) -> list[str]:
         """Files that all tasks of some kinds make; none in a cluster job."""
@@ -124,9 +125,8 @@ class WorkflowPlan:
         forget_other_plans(self.plan)
         n_units = sum(len(task.units) for task in self.plan.needed if task.kind == "reduce")
         if not is_quiet:
-            start = time.monotonic()
-            look = lambda: self._tell_finished(time.monotonic() - start)  # noqa: E731
-            self._shown.enter_context(showing(Path(self.results), n_units, self.say, look))
+            self._begun = time.monotonic()
+            self._shown.enter_context(showing(Path(self.results), n_units, self.say, self._tell_finished))
 
     def end(self, is_done: bool) -> None:
         """Give the lock back, and say what was made."""
@@ -136,14 +136,14 @@ class WorkflowPlan:
         if is_done and self.plan is not None:
             finish(self.plan, self.say, self._told)
 
-    def _tell_finished(self, after_s: float) -> None:
+    def _tell_finished(self) -> None:
         """Say of each target what was found, as soon as its products are there."""
         assert self.plan is not None
         for name, found in self.plan.tasks.items():
             tasks: list[Task] = [*found.export, *([found.table] if found.table else [])]
             if name not in self._told and tasks and all(map(self.plan.is_made, tasks)):
                 with suppress(FailedError, OSError):  # is said at the end, by who can fail
-                    for line in [*target_lines(self.plan, name, after_s)]:
+                    for line in [*target_lines(self.plan, name, time.monotonic() - self._begun)]:
                         self.say(line)
                     self._told.add(name)
 
@@ -199,6 +199,7 @@ def _quieten(say: Say) -> None:
     told: set[str] = set()
 
     def is_shown(record: logging.LogRecord) -> bool:
+        """Whether Snakemake's handler is to show a record; a failure is said here."""
         text = record.getMessage()
         if getattr(record, "event", None) == "job_error":
             log = next(iter(getattr(record, "log", None) or ()), None)
