@@ -7,6 +7,7 @@ from astropy.table import Table
 from cubeflow.config import load_config
 from cubeflow.pipeline.table import make_table
 from cubeflow.plan.run import run_whole, table_lines
+from cubeflow.report.runs import numbers
 from cubeflow.store.artifact import read_artifact
 from cubeflow.store.tables import write_table
 
@@ -175,6 +176,18 @@ def test_cells_without_a_value_are_masked(tmp_path):
     for form in ("ecsv", "fits"):
         found = Table.read(tmp_path / f"runs.{form}")
         assert found["counts"].mask.tolist() == [False, True]
+
+
+def test_a_column_without_any_value_keeps_its_type(tmp_path):
+    """The report reads them as numbers: for the only run with counts the fov background may be dropped."""
+    row = {"obs_id": 7, "zenith_deg": None, "object": None, "fov_alpha": None, "fov_norm_0": None, "fov_note": None}
+    table = make_table([row], ["fov"], "0")
+    assert {name: table[name].dtype.kind for name in table.colnames if name != "obs_id"} == {
+        "zenith": "f", "object": "U", "fov_alpha": "f", "fov_norm_0": "f", "fov_note": "U",
+    }  # fmt: skip
+    write_table(tmp_path / "runs", table)
+    assert np.isnan(numbers(Table.read(tmp_path / "runs.fits"), "fov_alpha")).tolist() == [True]
+    assert Table.read(tmp_path / "runs.ecsv")["fov_alpha"].mask.tolist() == [True]
 
 
 def test_a_run_that_one_label_drops_is_good_for_another(tmp_path):

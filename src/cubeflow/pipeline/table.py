@@ -93,6 +93,7 @@ OF_LABEL = {
     "note": "what is to be known about the background of a run that is kept all the same",
 }
 _COMMON = FIRST | HEADERS
+WORDS = {"status", "reason", "note", "object", "limits", "quirks", "repairs", "instrument", "telescope", "obs_mode"}
 
 
 def write_run_table(results: Path, target: Target, task: TableTask, say: Callable[[str], None]) -> None:
@@ -158,21 +159,22 @@ def make_table(rows: Sequence[dict[str, Cell]], labels: Sequence[str], key: str)
     for name in sorted(names, key=lambda name: _order(_split_unit(name)[0], labels)):
         column, unit = _split_unit(name)
         cells = [row.get(name) for row in rows]
-        kind = _kind({type(cell) for cell in cells} - {type(None)})
+        label = _label_of(column, labels)
+        kind = _kind(column.removeprefix(f"{label}_"), {type(cell) for cell in cells} - {type(None)})
         empty = kind()
         data = [empty if cell is None else kind(cell) for cell in cells]
         mask = [cell is None for cell in cells]
-        about = _describe(column, _label_of(column, labels))
+        about = _describe(column, label)
         table[column] = MaskedColumn(data, mask=mask if any(mask) else False, unit=unit, description=about)
     return table
 
 
-def _kind(kinds: set[type]) -> type[bool] | type[int] | type[float] | type[str]:
-    """Type of a column from those of its cells; text for a column without any value."""
+def _kind(name: str, kinds: set[type]) -> type[bool] | type[int] | type[float] | type[str]:
+    """Type of a column from its name (of which WORDS are text) and those of its cells, if it has any."""
     for kind, allowed in ((bool, {bool}), (int, {int, bool}), (float, {float, int, bool})):
         if kinds and kinds <= allowed:
             return kind
-    return str
+    return str if kinds or name in WORDS else float
 
 
 def _merge(merged: dict[str, Cell], row: Row, label: str) -> None:
