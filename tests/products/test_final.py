@@ -217,7 +217,7 @@ summed = anonymous_mb()
 final = make_final(total, geom, geom.coarse(0.5), SignificanceOptions(0.1), (83.6, 22.0),
                    PowerLaw(), np.zeros(geom.shape, bool))
 assert final.summary.counts == 2 * n * geom.nx * geom.ny
-size = sum(cube.nbytes for cube in total.layers.values()) / 1e6
+size = sum(cube.data.nbytes for cube in total.layers.values()) / 1e6
 print(size, summed - before, max(anonymous_mb() - before, 0))
 import resource
 """

@@ -224,7 +224,7 @@ def test_large_sums_do_not_stay_in_memory(monkeypatch):
     monkeypatch.setattr(stack_module, "HELD_BYTES", 100)
     monkeypatch.setattr(stack_module, "release", lambda array: released.append(array.nbytes))
     stacked = stack([make_run(1), make_run(2)])
-    large = [cube.nbytes for cube in stacked.layers.values() if cube.nbytes > 100]
+    large = [cube.data.nbytes for cube in stacked.layers.values() if cube.data.nbytes > 100]
     assert len(large) >= 3
     assert set(large) <= set(released)
 

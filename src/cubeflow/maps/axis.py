@@ -22,17 +22,6 @@ class Axis:
     Edges are a part of keys, and the last digit of a logarithm or of a conversion of units depends on the processor:
     they are rounded to 12 significant digits here, whatever they were made from.
 
-    Parameters
-    ----------
-    name : str
-        ``energy`` (reconstructed), ``energy_true`` or ``rad``.
-    edges : tuple of float
-        The ``n_bins + 1`` strictly increasing bin edges, in `unit`.
-    unit : str
-        Unit of the edges: ``TeV`` for energies, ``deg`` for ``rad``.
-    interp : {"log", "lin"}
-        Spacing; it decides what the centre of a bin is.
-
     Raises
     ------
     ValueError
@@ -41,9 +30,13 @@ class Axis:
     """
 
     name: str
+    """``energy`` (reconstructed), ``energy_true`` or ``rad``."""
     edges: tuple[float, ...]
+    """The ``n_bins + 1`` strictly increasing bin edges, in `unit`."""
     unit: str
+    """Unit of the edges: ``TeV`` for energies, ``deg`` for ``rad``."""
     interp: Literal["log", "lin"] = "log"
+    """Spacing; it decides what the centre of a bin is."""
 
     def __post_init__(self) -> None:
         edges = np.array([float(f"{edge:.11e}") for edge in self.edges])

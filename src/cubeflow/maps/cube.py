@@ -23,18 +23,6 @@ if TYPE_CHECKING:
 class Cube:
     """Values on (axes..., lat, lon).
 
-    Parameters
-    ----------
-    data : array, shape (axes..., ny, nx)
-        For most maps (energy, lat, lon); for PSF maps (energy_true, rad, lat, lon) and for
-        energy-dispersion maps (energy_true, energy, lat, lon).
-    unit : str
-        FITS unit of the values; ``""`` for counts.
-    geom : Geometry
-        Pixel grid.
-    axes : tuple of Axis
-        Non-spatial axes in the order of the array; none for an image.
-
     Raises
     ------
     ValueError
@@ -42,9 +30,14 @@ class Cube:
     """
 
     data: NDArray[Any]
+    """Shape (axes..., ny, nx): for most maps (energy, lat, lon), (energy_true, rad, lat, lon) for PSF maps and
+    (energy_true, energy, lat, lon) for energy-dispersion maps."""
     unit: str
+    """FITS unit of the values; ``""`` for counts."""
     geom: Geometry
+    """Pixel grid."""
     axes: tuple[Axis, ...]
+    """Non-spatial axes in the order of the array; none for an image."""
 
     def __post_init__(self) -> None:
         expected = (*(axis.n_bins for axis in self.axes), *self.geom.shape)
@@ -57,11 +50,6 @@ class Cube:
         axes = [*((axis.name, axis.n_bins) for axis in self.axes), ("lat", lat), ("lon", lon)]
         shape = " x ".join(f"{name} {size}" for name, size in axes)
         return f"<Cube {shape}, {self.data.dtype}{f', {self.unit}' if self.unit else ''}>"
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the values."""
-        return int(self.data.nbytes)
 
     def axis(self, name: str) -> Axis:
         """Axis of that name; KeyError where the cube has none."""
@@ -122,7 +110,7 @@ class Cube:
         return Cube(self.data.astype(np.float32), self.unit, self.geom, self.axes)
 
     def cutout(self, geom: Geometry) -> Cube:
-        """Return the part on `geom`, which must lie inside this cube's geometry on the same grid."""
+        """Return the part on `geom`, which must lie inside this cube's geometry on the same grid, as a view."""
         shared = geom.overlap(self.geom)
         if shared is None or self.data[(..., *shared[1])].shape[-2:] != geom.shape:
             raise ValueError(f"{geom} does not lie inside {self.geom}")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from astropy.units import Quantity
     from astropy.wcs import WCS
 
+N_RINGS = 9  # of positions that fill a disc
 BISECTIONS = 20  # until the rim of the sky is found on the edge of a pixel
 FRAMES = {"icrs": ("RA--", "DEC-"), "galactic": ("GLON", "GLAT")}
 
@@ -30,24 +31,13 @@ class GeometryError(ValueError):
     """A geometry is impossible, or two geometries do not fit each other."""
 
 
+class NoOverlap(ValueError):
+    """An observation does not touch the map; the message says how far away it is."""
+
+
 @dataclass(frozen=True)
 class Geometry:
     """A two-dimensional pixel grid on the sky.
-
-    Parameters
-    ----------
-    frame : {"icrs", "galactic"}
-        Celestial frame of the map.
-    projection : str
-        Three-letter FITS code: ``TAN``, ``CAR``, ``AIT``, ``ZEA``, ...
-    lon_deg, lat_deg : float
-        Reference position (CRVAL) in `frame`.
-    pixel_deg : float
-        Pixel size (CDELT), the same in both directions; longitude grows to the left.
-    nx, ny : int
-        Number of pixels along longitude and latitude.
-    crpix_x, crpix_y : float
-        Reference pixel, FITS convention (the centre of the first pixel is 1).
 
     Raises
     ------
@@ -56,14 +46,23 @@ class Geometry:
     """
 
     frame: str
+    """Celestial frame of the map, ``icrs`` or ``galactic``."""
     projection: str
+    """Three-letter FITS code: ``TAN``, ``CAR``, ``AIT``, ``ZEA``, ..."""
     lon_deg: float
+    """Longitude of the reference position (CRVAL) in `frame`."""
     lat_deg: float
+    """Latitude of the reference position."""
     pixel_deg: float
+    """Pixel size (CDELT), the same in both directions; longitude grows to the left."""
     nx: int
+    """Number of pixels along longitude."""
     ny: int
+    """Number of pixels along latitude."""
     crpix_x: float
+    """Reference pixel along longitude, FITS convention (the centre of the first pixel is 1)."""
     crpix_y: float
+    """Reference pixel along latitude."""
 
     def __post_init__(self) -> None:
         if self.frame not in FRAMES:
@@ -287,3 +286,44 @@ def shared(geom: Geometry) -> Geometry:
     The runs of a batch often have one cutout in common; it is computed once.
     """
     return geom
+
+
+def make_cutout(geom: Geometry, ra_deg: float, dec_deg: float, radius_deg: float) -> Geometry:
+    """Bounding box, on the pixel grid of `geom`, of a disc on the sky about an ICRS position (the pointing).
+
+    It is whole, also beyond the border of `geom`: what a run says of its background does not depend on the map.
+    NoOverlap if no pixel centre of `geom` lies within the disc.
+    """
+    x0, y0, x1, y1 = _bounding_box(geom, ra_deg, dec_deg, radius_deg)
+    inner = max(x0, 0), max(y0, 0), min(x1, geom.nx), min(y1, geom.ny)
+    if inner[0] < inner[2] and inner[1] < inner[3]:
+        whole = shared(geom.cutout(x0, y0, x1 - x0, y1 - y0))
+        on_map = np.s_[inner[1] - y0 : inner[3] - y0, inner[0] - x0 : inner[2] - x0]
+        if np.any(whole.offset_deg(ra_deg, dec_deg)[on_map] < radius_deg):
+            return whole
+    distance = sphere.angular_distance_deg(geom.center_deg, (ra_deg, dec_deg))
+    raise NoOverlap(
+        f"no pixel of the map lies within {radius_deg:g} deg of the pointing "
+        f"({ra_deg:.4f}, {dec_deg:.4f}), which is {distance:.2f} deg from the map centre"
+    )
+
+
+def _bounding_box(geom: Geometry, ra_deg: float, dec_deg: float, radius_deg: float) -> tuple[int, int, int, int]:
+    """Pixel box [x0, x1) x [y0, y1) that holds every pixel centre within the disc."""
+    # Positions on rings that fill the disc, from its rim inwards, shape (n, 3).
+    angle = np.linspace(0.0, 2.0 * np.pi, 721)
+    radius = np.deg2rad(radius_deg) * np.linspace(1.0, 0.0, N_RINGS)[:, None, None]
+    outward, east, north = sphere.local_basis(ra_deg, dec_deg)
+    rim = np.cos(angle)[..., None] * east + np.sin(angle)[..., None] * north
+    x, y = geom.vectors_to_pixel((np.cos(radius) * outward + np.sin(radius) * rim).reshape(-1, 3))
+    good = np.isfinite(x) & np.isfinite(y)
+    if not np.any(good):
+        return 0, 0, 0, 0
+    x, y = x[good], y[good]
+    box = [x.min(), y.min(), x.max(), y.max()]
+    # A disc that is torn apart by the edge of an all-sky projection, or holds a pole, may fill the whole map.
+    if np.ptp(x) * geom.pixel_deg > 180.0 or np.ptp(y) * geom.pixel_deg > 180.0:
+        box = [0, 0, geom.nx - 1, geom.ny - 1]
+    x0, y0 = (int(np.floor(value)) for value in box[:2])
+    x1, y1 = (int(np.ceil(value)) + 1 for value in box[2:])
+    return x0, y0, x1, y1

@@ -47,18 +47,10 @@ def tangent_solid_angles(u_deg: FloatArray, v_deg: FloatArray) -> FloatArray:
     """Solid angle in sr of the cells of a grid on the tangent plane, shape (ny, nx).
 
     Straight lines on that plane are great circles, so that each cell is a spherical polygon, the difference of four
-    rectangles with a corner at the tangent point: ``arctan(u v / sqrt(1 + u^2 + v^2))``.
-
-    Parameters
-    ----------
-    u_deg, v_deg : array, shape (1, nx + 1) and (ny + 1, 1)
-        Plane coordinates of the edges of the cells in deg.
-
-    Returns
-    -------
-    area : array, shape (ny, nx)
-        Exact but for rounding, which grows with the distance from the tangent point over the size of a cell, squared:
-        6e-10 of the area for cells of 0.01 deg at 10 deg.
+    rectangles with a corner at the tangent point: ``arctan(u v / sqrt(1 + u^2 + v^2))``. `u_deg`, shape (1, nx + 1),
+    and `v_deg`, shape (ny + 1, 1), are the plane coordinates of the edges in deg. The area is exact but for rounding,
+    which grows with the distance from the tangent point over the size of a cell, squared: 6e-10 of the area for cells
+    of 0.01 deg at 10 deg.
     """
     u, v = np.deg2rad(u_deg), np.deg2rad(v_deg)
     corner = np.arctan(u * v / np.sqrt(1.0 + u * u + v * v))

@@ -17,16 +17,9 @@ SCRATCH_VARIABLE = "CUBEFLOW_SCRATCH"
 def scratch_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """Array of zeros that lies in a file without a name, so that none is left behind however the process ends.
 
-    Returns
-    -------
-    array, shape `shape`
-        In the folder that ``CUBEFLOW_SCRATCH`` names, in which variables are filled in here, on the machine of the
-        job (``$SLURM_TMPDIR`` is known to no other), or in the system's folder for temporary files.
-
-    Raises
-    ------
-    OSError
-        If the disk does not take it: all of it is asked for at once, and never when a value is written.
+    The file is in the folder that ``CUBEFLOW_SCRATCH`` names, in which variables are filled in here, on the machine of
+    the job (``$SLURM_TMPDIR`` is known to no other), or in the system's folder for temporary files. OSError if the disk
+    does not take it: all of it is asked for at once, and never when a value is written.
     """
     folder = os.path.expandvars(os.environ.get(SCRATCH_VARIABLE, "")) or tempfile.gettempdir()
     number = math.prod(shape)

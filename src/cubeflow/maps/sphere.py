@@ -101,19 +101,10 @@ def local_basis(lon_deg: float, lat_deg: float) -> FloatArray:
 
 
 def sky_offset(vectors: FloatArray, lon_deg: float, lat_deg: float) -> tuple[FloatArray, FloatArray]:
-    """Longitude (growing **east**) and latitude in deg in the sky-offset frame about a position.
+    """Longitude in (-180, 180], growing **east**, and latitude in deg, shape (...), in the sky-offset frame.
 
-    Parameters
-    ----------
-    vectors : array, shape (..., 3)
-        ICRS unit vectors.
-    lon_deg, lat_deg : float
-        Origin of the frame, ICRS, deg.
-
-    Returns
-    -------
-    lon_east, lat_north : array, shape (...)
-        In deg, longitude in (-180, 180]. GADF's own FoV longitude grows west: it is ``-lon_east``.
+    Its origin is an ICRS position in deg, `vectors`, shape (..., 3), are ICRS unit vectors. GADF's own FoV longitude
+    grows west: it is the negative of this one.
     """
     return offset_in(vectors, local_basis(lon_deg, lat_deg))
 

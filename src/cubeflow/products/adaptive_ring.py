@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from cubeflow.maps.arrays import BoolArray, FloatArray
-from cubeflow.maps.cube import Cube
+from cubeflow.maps import BoolArray, Cube, FloatArray
 from cubeflow.products.convolve import Annulus, sum_around
 from cubeflow.products.ring_background import (
     OnOffPlane,

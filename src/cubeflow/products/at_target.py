@@ -7,8 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from cubeflow.maps import Cube, Geometry, NoOverlap, make_cutout, sphere
-from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
+from cubeflow.maps import BoolArray, Cube, FloatArray, Geometry, IntArray, NoOverlap, make_cutout, sphere
 from cubeflow.products.cash import excess_above, make_significance_cash, make_significance_li_ma
 from cubeflow.products.significance import number_or_none
 

@@ -11,8 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from cubeflow.maps import Cube
-from cubeflow.maps.arrays import BoolArray
+from cubeflow.maps import BoolArray, Cube
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
 from cubeflow.products.at_target import find_at_target

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps import FloatArray
 
 MAX_STEPS = 100
 # Newton's steps end when what is still to be gained in the statistic is below this (1 is one standard deviation).

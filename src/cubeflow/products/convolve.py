@@ -11,7 +11,7 @@ import numpy as np
 from numpy.fft import fftn, ifftn, irfft2, rfft2
 from numpy.typing import NDArray
 
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps import FloatArray
 
 ComplexArray = NDArray[np.complex128]
 Shape = tuple[int, int]

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cubeflow.maps import sphere
-from cubeflow.maps.arrays import IntArray
-from cubeflow.maps.axis import Axis
-from cubeflow.maps.cube import Cube
-from cubeflow.maps.geom import Geometry
+from cubeflow.maps import Axis, Cube, Geometry, IntArray, sphere
 from cubeflow.observation import EventList, Pointing
 
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cubeflow.errors import MistakeError
-from cubeflow.maps import Axis, Geometry, sphere
-from cubeflow.maps.arrays import BoolArray, FloatArray
+from cubeflow.maps import Axis, BoolArray, FloatArray, Geometry, sphere
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS

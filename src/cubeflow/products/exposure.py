@@ -9,10 +9,7 @@ from numpy.typing import DTypeLike
 
 from cubeflow.irf.aeff import EffectiveArea
 from cubeflow.irf.edisp import EnergyDispersion
-from cubeflow.maps.arrays import FloatArray, IntArray
-from cubeflow.maps.axis import Axis
-from cubeflow.maps.cube import Cube
-from cubeflow.maps.geom import Geometry
+from cubeflow.maps import Axis, Cube, FloatArray, Geometry, IntArray
 from cubeflow.observation import Pointing
 from cubeflow.products.spectrum import INDEX_2, Spectrum
 from cubeflow.products.true_energy import TrueEnergies, average_area

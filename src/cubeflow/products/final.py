@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cubeflow.maps import Cube, Geometry, GeometryError, release, scratch_zeros
-from cubeflow.maps.arrays import BoolArray
+from cubeflow.maps import BoolArray, Cube, Geometry, GeometryError, release, scratch_zeros
 from cubeflow.products.at_target import disc_pixels, find_at_target, find_containment, find_flux
 from cubeflow.products.reduced import Cell
 from cubeflow.products.significance import (

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
-from cubeflow.maps.cube import Cube
+from cubeflow.maps import BoolArray, Cube, FloatArray, IntArray
 from cubeflow.products.cash import CashFit, fit_log_linear
 from cubeflow.products.masked import allowed_bins, usable_bins
 from cubeflow.products.norms import (

@@ -8,11 +8,7 @@ from cubeflow.irf.aeff import EffectiveArea
 from cubeflow.irf.edisp import EnergyDispersion
 from cubeflow.irf.psf import PSF
 from cubeflow.irf.table import Nodes
-from cubeflow.maps import sphere
-from cubeflow.maps.arrays import FloatArray
-from cubeflow.maps.axis import Axis
-from cubeflow.maps.cube import Cube
-from cubeflow.maps.geom import Geometry, make_geometry
+from cubeflow.maps import Axis, Cube, FloatArray, Geometry, make_geometry, sphere
 from cubeflow.observation import Pointing
 from cubeflow.products.spectrum import INDEX_2, Spectrum
 from cubeflow.products.true_energy import PSF_PART, TrueEnergies

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cubeflow.maps.arrays import BoolArray, FloatArray
+from cubeflow.maps import BoolArray, FloatArray
 
 
 def usable_bins(acceptance: FloatArray, safe: BoolArray | None) -> BoolArray:

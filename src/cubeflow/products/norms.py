@@ -9,8 +9,7 @@ from enum import IntFlag
 
 import numpy as np
 
-from cubeflow.maps.arrays import FloatArray, IntArray
-from cubeflow.maps.axis import Axis
+from cubeflow.maps import Axis, FloatArray, IntArray
 
 Group = tuple[int, ...]
 Groups = tuple[Group, ...]

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cubeflow.maps import Axis, Cube, Geometry, sphere
-from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
+from cubeflow.maps import Axis, BoolArray, Cube, FloatArray, Geometry, IntArray, sphere
 from cubeflow.observation import Pointing
 
 OFFSET_WIDTH_DEG = 0.2

@@ -9,8 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
-from cubeflow.maps.cube import Cube
+from cubeflow.maps import BoolArray, Cube, FloatArray, IntArray
 from cubeflow.products.convolve import Annulus, count_around, fft_shape, sum_pair, transform_pair, without_noise
 from cubeflow.products.masked import allowed_bins, usable_bins
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps import Cube
-from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
+from cubeflow.maps import BoolArray, Cube, FloatArray, IntArray
 from cubeflow.products.cash import fit_log_linear, make_significance_cash, make_significance_li_ma
 from cubeflow.products.convolve import Annulus, count_around, sum_both_around, without_noise
 

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import numpy as np
 
-from cubeflow.maps import Axis, Cube, Geometry, Position, sphere, zeros
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps import Axis, Cube, FloatArray, Geometry, Position, sphere, zeros
 from cubeflow.products.convolve import convolve_kernels
 from cubeflow.products.kernels import make_edisp_kernel, make_psf_kernel
 from cubeflow.products.setting import Setting

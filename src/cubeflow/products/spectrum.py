@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps import FloatArray
 from cubeflow.products.setting import Setting
 
 # Nodes per energy bin of the Gauss-Legendre rule in ln E for spectra without a closed integral.

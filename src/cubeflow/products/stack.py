@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cubeflow.maps import Axis, Cube, Geometry, GeometryError, release, scratch_zeros
-from cubeflow.maps.arrays import BoolArray, FloatArray
+from cubeflow.maps import Axis, BoolArray, Cube, FloatArray, Geometry, GeometryError, release, scratch_zeros
 from cubeflow.products.profiles import Profiles, add_profiles
 
 SUM_TYPES = {"b": "?", "i": "i8", "u": "i8", "f": "f8"}  # type in which a layer is summed, by kind

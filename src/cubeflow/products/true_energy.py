@@ -15,8 +15,7 @@ import numpy as np
 from cubeflow.irf.aeff import EffectiveArea
 from cubeflow.irf.edisp import EnergyDispersion
 from cubeflow.irf.table import Nodes
-from cubeflow.maps.arrays import FloatArray, IntArray
-from cubeflow.maps.axis import Axis, log_edges
+from cubeflow.maps import Axis, FloatArray, IntArray, log_edges
 from cubeflow.products.spectrum import Spectrum
 
 DECADE = np.log(10.0)
