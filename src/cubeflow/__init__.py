@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     from cubeflow.maps import Axis, Cube, Geometry, make_cutout
     from cubeflow.observation import Pointing
     from cubeflow.products.acceptance import make_map_hadron_acceptance
-    from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
     from cubeflow.products.counts import make_map_counts
     from cubeflow.products.exclusion import make_mask_exclusion
     from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_exposure_true_energy
     from cubeflow.products.fov_background import FovOptions, make_map_fov_background
     from cubeflow.products.kernels import make_edisp_kernel, make_edisp_map, make_psf_kernel, make_psf_map
-    from cubeflow.products.ring_background import RingOptions, make_map_ring_background
+    from cubeflow.products.ring_background import (
+        AdaptiveRingOptions,
+        RingOptions,
+        make_map_adaptive_ring_background,
+        make_map_ring_background,
+    )
     from cubeflow.products.safe_mask import SafeMaskOptions, make_mask_safe
     from cubeflow.products.significance import make_map_significance_cash, make_map_significance_li_ma
     from cubeflow.products.spectrum import PowerLaw
@@ -36,13 +40,17 @@ HOMES = {
     "maps": ("Axis", "Cube", "Geometry", "make_cutout"),
     "observation": ("Pointing",),
     "products.acceptance": ("make_map_hadron_acceptance",),
-    "products.adaptive_ring": ("AdaptiveRingOptions", "make_map_adaptive_ring_background"),
     "products.counts": ("make_map_counts",),
     "products.exclusion": ("make_mask_exclusion",),
     "products.exposure": ("make_map_exposure_reco_energy", "make_map_exposure_true_energy"),
     "products.fov_background": ("FovOptions", "make_map_fov_background"),
     "products.kernels": ("make_edisp_kernel", "make_edisp_map", "make_psf_kernel", "make_psf_map"),
-    "products.ring_background": ("RingOptions", "make_map_ring_background"),
+    "products.ring_background": (
+        "AdaptiveRingOptions",
+        "RingOptions",
+        "make_map_adaptive_ring_background",
+        "make_map_ring_background",
+    ),
     "products.safe_mask": ("SafeMaskOptions", "make_mask_safe"),
     "products.significance": ("make_map_significance_cash", "make_map_significance_li_ma"),
     "products.spectrum": ("PowerLaw",),

@@ -12,10 +12,14 @@ from cubeflow.irf.background import Background3D
 from cubeflow.maps import Axis, Cube
 from cubeflow.observation import DAY_S, TIME_REFERENCE_MJD, Gti, Site
 from cubeflow.products.acceptance import make_field_rotation, make_map_hadron_acceptance
-from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
 from cubeflow.products.counts import make_map_counts
 from cubeflow.products.kernels import make_psf_kernel, make_psf_map
-from cubeflow.products.ring_background import RingOptions, make_map_ring_background
+from cubeflow.products.ring_background import (
+    AdaptiveRingOptions,
+    RingOptions,
+    make_map_adaptive_ring_background,
+    make_map_ring_background,
+)
 
 from .conftest import plain_axis, plain_geometry, plain_parts
 

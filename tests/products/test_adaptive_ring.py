@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cubeflow.maps import Cube, energy_axis, make_geometry
-from cubeflow.products.adaptive_ring import (
+from cubeflow.products.ring_background import (
     AdaptiveRingOptions,
+    RingOptions,
     make_adaptive_rings,
     make_map_adaptive_ring_background,
+    make_map_ring_background,
 )
-from cubeflow.products.ring_background import RingOptions, make_map_ring_background
 
 PIXEL = 0.1
 ENERGY = energy_axis([1.0, 3.0, 20.0])

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from cubeflow.maps import sphere
-from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
 from cubeflow.products.at_target import find_at_target
 from cubeflow.products.background import NoBackground, make_background, run_stack
 from cubeflow.products.final import make_final
@@ -14,7 +13,12 @@ from cubeflow.products.fov_background import FovOptions, make_map_fov_background
 from cubeflow.products.pieces import cut_pieces
 from cubeflow.products.profiles import make_profiles
 from cubeflow.products.reduced import Reduced, reduce_observation
-from cubeflow.products.ring_background import RingOptions, make_map_ring_background
+from cubeflow.products.ring_background import (
+    AdaptiveRingOptions,
+    RingOptions,
+    make_map_adaptive_ring_background,
+    make_map_ring_background,
+)
 from cubeflow.products.significance import SignificanceOptions
 from cubeflow.products.stack import stack
 

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from cubeflow.maps import Position, sphere
-from cubeflow.products.adaptive_ring import AdaptiveRingOptions
 from cubeflow.products.background import make_background, run_stack
 from cubeflow.products.final import make_final
 from cubeflow.products.fov_background import FovOptions
 from cubeflow.products.reduced import reduce_observation
-from cubeflow.products.ring_background import RingOptions
+from cubeflow.products.ring_background import AdaptiveRingOptions, RingOptions
 from cubeflow.products.significance import SignificanceOptions
 from cubeflow.products.sky_model import Source, make_model_counts
 from cubeflow.products.spectrum import PowerLaw

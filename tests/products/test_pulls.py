@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 from cubeflow.maps import Cube, energy_axis, make_geometry
-from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
 from cubeflow.products.fov_background import FovOptions, make_map_fov_background
-from cubeflow.products.ring_background import RingOptions, make_map_ring_background
+from cubeflow.products.ring_background import (
+    AdaptiveRingOptions,
+    RingOptions,
+    make_map_adaptive_ring_background,
+    make_map_ring_background,
+)
 from cubeflow.products.significance import make_map_significance_cash, make_map_significance_li_ma
 
 N_SKIES = 200

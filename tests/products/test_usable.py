@@ -7,12 +7,11 @@ import pytest
 
 from cubeflow.irf.background import Background3D
 from cubeflow.maps import make_geometry, sphere
-from cubeflow.products.adaptive_ring import AdaptiveRingOptions
 from cubeflow.products.background import NoBackground, make_background, run_stack
 from cubeflow.products.fov_background import FovOptions, make_map_fov_background
 from cubeflow.products.profiles import OFFSET_WIDTH_DEG
 from cubeflow.products.reduced import reduce_observation
-from cubeflow.products.ring_background import RingOptions, make_map_ring_background
+from cubeflow.products.ring_background import AdaptiveRingOptions, RingOptions, make_map_ring_background
 from cubeflow.products.stack import stack
 
 from .conftest import TARGET_DEG, reduce_options, simulated_runs

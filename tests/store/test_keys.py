@@ -17,12 +17,11 @@ from cubeflow.maps import energy_axis, make_geometry, rad_axis
 from cubeflow.maps.sphere import Position
 from cubeflow.pipeline.tasks import PlannedExclusion, StackTask, Target
 from cubeflow.products.acceptance import AcceptanceOptions
-from cubeflow.products.adaptive_ring import AdaptiveRingOptions
 from cubeflow.products.background import NoBackground
 from cubeflow.products.exclusion import Areas, Disc, ExclusionFile, Polygon, Shape
 from cubeflow.products.fov_background import FovOptions
 from cubeflow.products.reduced import ReduceOptions
-from cubeflow.products.ring_background import RingOptions
+from cubeflow.products.ring_background import AdaptiveRingOptions, RingOptions
 from cubeflow.products.safe_mask import SafeMaskOptions
 from cubeflow.products.significance import SignificanceOptions
 from cubeflow.products.sky_model import Source

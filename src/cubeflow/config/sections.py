@@ -15,14 +15,13 @@ from cubeflow.config.read import Node
 from cubeflow.maps import Axis, energy_axis, log_edges, make_geometry, rad_axis
 from cubeflow.maps.sphere import Position
 from cubeflow.products.acceptance import AcceptanceOptions
-from cubeflow.products.adaptive_ring import AdaptiveRingOptions
 from cubeflow.products.background import BackgroundOptions
 from cubeflow.products.dataset import ExportOptions
 from cubeflow.products.exclusion import ExclusionFile
 from cubeflow.products.fov_background import FovOptions
 from cubeflow.products.norms import make_energy_groups
 from cubeflow.products.reduced import ReduceOptions
-from cubeflow.products.ring_background import RingOptions
+from cubeflow.products.ring_background import AdaptiveRingOptions, RingOptions
 from cubeflow.products.safe_mask import SafeMaskOptions
 from cubeflow.products.setting import Setting
 from cubeflow.products.significance import SignificanceOptions

@@ -13,14 +13,18 @@ import numpy as np
 
 from cubeflow.maps import BoolArray, Cube
 from cubeflow.maps.sphere import angular_distance_deg
-from cubeflow.products.adaptive_ring import AdaptiveRingOptions, make_map_adaptive_ring_background
 from cubeflow.products.at_target import find_at_target
 from cubeflow.products.fov_background import FovOptions, make_map_fov_background
 from cubeflow.products.masked import usable_bins
 from cubeflow.products.norms import NormTable
 from cubeflow.products.profiles import Profiles, make_profiles
 from cubeflow.products.reduced import Cell, Reduced
-from cubeflow.products.ring_background import RingOptions, make_map_ring_background
+from cubeflow.products.ring_background import (
+    AdaptiveRingOptions,
+    RingOptions,
+    make_map_adaptive_ring_background,
+    make_map_ring_background,
+)
 from cubeflow.products.sky_model import make_model_counts
 from cubeflow.products.stack import RunStack, make_run_stack
 

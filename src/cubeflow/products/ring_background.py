@@ -1,17 +1,29 @@
-"""Ring background: counts around a pixel, scaled by the ratio of acceptances."""
+"""Ring background: counts around a pixel, scaled by the ratio of acceptances; in one ring, or in one that adapts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps import BoolArray, Cube, FloatArray, IntArray
-from cubeflow.products.convolve import Annulus, count_around, fft_shape, sum_pair, transform_pair, without_noise
+from cubeflow.products.convolve import (
+    Annulus,
+    count_around,
+    fft_shape,
+    sum_around,
+    sum_pair,
+    transform_pair,
+    without_noise,
+)
 from cubeflow.products.masked import allowed_bins, usable_bins
+from cubeflow.products.setting import Setting
+
+# A ring that holds exactly the acceptance it needs is taken, whatever the last bits.
+EQUAL = 1e-9
 
 
 @dataclass(frozen=True)
@@ -30,35 +42,65 @@ class RingOptions:
     """A run in which no pixel has any OFF is left out of this label, or refused."""
 
 
+@dataclass(frozen=True)
+class AdaptiveRingOptions:
+    """Counts in a ring about each pixel that grows until it is large enough."""
+
+    method: Literal["adaptive-ring"] = field(default="adaptive-ring", kw_only=True)
+    """Adaptive ring background."""
+    r_in_deg: float
+    """Inner radius of the first ring."""
+    width_deg: float
+    """Width of the first ring."""
+    r_out_max_deg: float
+    """Largest outer radius."""
+    step_deg: float = 0.02
+    """Growth from ring to ring."""
+    theta_deg: float = 0.22
+    """Radius of the disc to whose acceptance that of the ring is compared."""
+    threshold: Annotated[float, Setting(above=0, below=1)] = 0.25
+    """Largest ratio of the acceptance in the disc to that in the ring; where none reaches it, the largest is used."""
+    mode: Literal["fixed_width", "fixed_r_in"] = "fixed_width"
+    """What stays as it is while the ring grows."""
+    per_energy: bool = False
+    """One ratio per energy bin, or one from the sum over energy."""
+    on_failure: Literal["drop", "error"] = "drop"
+    """A run in which no pixel has any OFF is left out of this label, or refused."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("fixed_width", "fixed_r_in"):
+            raise ValueError(f"mode: expected 'fixed_width' or 'fixed_r_in', got {self.mode!r}")
+        for name in ("width_deg", "step_deg", "threshold", "theta_deg"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"{name}: expected a number above 0, got {getattr(self, name)}")
+        if not self.r_in_deg + self.width_deg <= self.r_out_max_deg * (1 + 1e-9) < np.inf:
+            raise ValueError(
+                f"r_out_max_deg: expected at least r_in + width = {self.r_in_deg + self.width_deg:g} deg, "
+                f"got {self.r_out_max_deg:g} deg"
+            )
+
+
 @dataclass(frozen=True, eq=False)
 class RingBackground:
     """OFF counts and acceptance of a run, and the background which they predict.
 
     With one ratio for all energies `counts_off`, `acceptance_off` and `alpha` have a single energy bin over the whole
     axis; otherwise (and `background` and `mask` always) they have the energy bins of the counts.
-
-    Parameters
-    ----------
-    counts_off : Cube of int, (energy or 1, lat, lon)
-        Counts in the allowed pixels of the ring about each pixel.
-    acceptance_off : Cube, (energy or 1, lat, lon)
-        Acceptance of the same pixels; exactly 0 where the ring holds none.
-    alpha : Cube, (energy or 1, lat, lon)
-        Acceptance of the pixel (summed over its usable energies) / acceptance_off; NaN where that is 0.
-    background : Cube, (energy, lat, lon)
-        acceptance x counts_off / acceptance_off; NaN where acceptance_off is 0.
-    mask : array of bool, shape (n_energy, ny, nx)
-        Usable bins (safe, with acceptance) that have a background.
-    too_small : array of bool, shape (n_energy or 1, ny, nx)
-        Where no ring holds the acceptance that is asked for (any at all, if nothing more is): the largest was taken.
     """
 
     counts_off: Cube
+    """Counts, int, in the allowed pixels of the ring about each pixel, (energy or 1, lat, lon)."""
     acceptance_off: Cube
+    """Acceptance of the same pixels, (energy or 1, lat, lon); exactly 0 where the ring holds none."""
     alpha: Cube
+    """Acceptance of the pixel (summed over its usable energies) / acceptance_off; NaN where that is 0."""
     background: Cube
+    """acceptance x counts_off / acceptance_off, (energy, lat, lon); NaN where acceptance_off is 0."""
     mask: BoolArray
+    """Usable bins (safe, with acceptance) that have a background, shape (n_energy, ny, nx)."""
     too_small: BoolArray
+    """Where no ring holds the acceptance that is asked for (any at all, if nothing more is), shape (n_energy or 1, ny,
+    nx): the largest was taken."""
 
 
 class OnOffPlane(NamedTuple):
@@ -76,25 +118,8 @@ def make_map_ring_background(
 
     The ring is made of the pixels whose centres lie from the inner radius to that plus the width away, both included,
     on the pixel grid; of them what is safe, has acceptance and is not excluded. Beyond the map there is nothing: maps
-    must reach the outer radius beyond what is used.
-
-    Parameters
-    ----------
-    acceptance : Cube, (energy, lat, lon)
-        Predicted hadron background of the run; its scale does not matter.
-    counts : Cube, (energy, lat, lon)
-        Counts of the run.
-    exclusion : array of bool, shape (ny, nx) or (n_energy, ny, nx), or None
-        True where counts must not be used; None for nowhere.
-    options : RingOptions
-        Radii; whether each energy has a ratio by itself, or all have one from the sums over energy.
-    safe : array of bool, shape (n_energy, ny, nx), optional
-        True where the bin is safe, excluded or not; every bin if left out.
-
-    Returns
-    -------
-    RingBackground
-        Pixels without acceptance in their ring have NaN and ``mask`` False.
+    must reach the outer radius beyond what is used. The arguments are those of `make_map_fov_background`; the scale of
+    the acceptance does not matter. Pixels without acceptance in their ring have NaN and ``mask`` False.
 
     Raises
     ------
@@ -106,8 +131,29 @@ def make_map_ring_background(
     Berge, Funk & Hinton 2007, A&A 466, 1219.
     """
     ring = make_ring(options.r_in_deg, options.width_deg, counts.geom.pixel_deg)
-    planes, usable = on_off_planes(acceptance, counts, exclusion, safe, options.per_energy)
-    return make_ring_result(acceptance, usable, off_sums(planes, (ring,)), options.per_energy)
+    return _from_rings(acceptance, counts, exclusion, safe, (ring,), options.per_energy)
+
+
+def make_map_adaptive_ring_background(
+    acceptance: Cube,
+    counts: Cube,
+    exclusion: BoolArray | None,
+    options: AdaptiveRingOptions,
+    safe: BoolArray | None = None,
+) -> RingBackground:
+    """Background of each pixel of a run from the counts in the first ring that is large enough.
+
+    The arguments are those of `make_map_ring_background`. Pixels for which no ring is large enough have that of the
+    last ring and are ``too_small``; where that holds no acceptance there is NaN and ``mask`` False. ValueError if maps
+    and masks do not fit each other, or a ring holds no pixel.
+    """
+    rings = make_adaptive_rings(options, counts.geom.pixel_deg)
+    disc = Annulus(0.0, options.theta_deg / counts.geom.pixel_deg)
+
+    def needed(plane: OnOffPlane) -> FloatArray:
+        return sum_around(plane.acceptance_on, disc) / options.threshold * (1 - EQUAL)
+
+    return _from_rings(acceptance, counts, exclusion, safe, rings, options.per_energy, needed)
 
 
 def make_ring(r_in_deg: float, width_deg: float, pixel_deg: float) -> Annulus:
@@ -121,30 +167,67 @@ def make_ring(r_in_deg: float, width_deg: float, pixel_deg: float) -> Annulus:
     return ring
 
 
-def on_off_planes(
-    acceptance: Cube, counts: Cube, exclusion: BoolArray | None, safe: BoolArray | None, per_energy: bool
-) -> tuple[Iterator[OnOffPlane], BoolArray]:
-    """What goes into the rings, energy by energy or one plane of the sums over energy; and the usable bins."""
+def make_adaptive_rings(options: AdaptiveRingOptions, pixel_deg: float) -> tuple[Annulus, ...]:
+    """Rings in the order in which they are tried; the last still lies within the largest outer radius."""
+    room = options.r_out_max_deg - options.r_in_deg - options.width_deg
+    grown = options.step_deg * np.arange(int(np.floor(room / options.step_deg + 1e-6)) + 1)
+    if options.mode == "fixed_width":
+        return tuple(make_ring(options.r_in_deg + more, options.width_deg, pixel_deg) for more in grown)
+    return tuple(make_ring(options.r_in_deg, options.width_deg + more, pixel_deg) for more in grown)
+
+
+def _from_rings(
+    acceptance: Cube,
+    counts: Cube,
+    exclusion: BoolArray | None,
+    safe: BoolArray | None,
+    rings: Sequence[Annulus],
+    per_energy: bool,
+    needed: Callable[[OnOffPlane], FloatArray | float] = lambda _: 0.0,
+) -> RingBackground:
+    """Background from the first of some rings that holds some acceptance and as much as is `needed`, (ny, nx)."""
     if acceptance.geom != counts.geom or acceptance.axes != counts.axes:
         raise ValueError(f"counts and acceptance differ: {counts.geom} {counts.axes}, {acceptance.geom}")
     usable = usable_bins(acceptance.data, safe)
-    allowed = allowed_bins(usable, exclusion)
+    energy, geom = acceptance.axis("energy"), acceptance.geom
+    axis = energy if per_energy else energy.in_one_bin()
+    shape = (axis.n_bins, *geom.shape)
+    counts_off, acceptance_off, alpha = np.empty(shape, np.int64), np.empty(shape), np.empty(shape)
+    background, mask, too_small = np.empty(acceptance.data.shape), np.empty(usable.shape, bool), np.empty(shape, bool)
+    planes = _on_off_planes(acceptance.data, counts.data, usable, allowed_bins(usable, exclusion), per_energy)
+    for k, (plane, off, accepted, open_pixels) in enumerate(_off_sums(planes, rings, needed)):
+        counts_off[k], acceptance_off[k], too_small[k] = off, accepted, open_pixels
+        known = accepted > 0
+        inverse = np.divide(1.0, accepted, out=np.full(known.shape, np.nan), where=known)
+        np.multiply(plane.acceptance_on, inverse, out=alpha[k])
+        ratio = off * inverse
+        for e in (k,) if per_energy else range(energy.n_bins):
+            np.multiply(acceptance.data[e], ratio, out=background[e])
+            np.logical_and(usable[e], known, out=mask[e])
+    return RingBackground(
+        Cube(counts_off, "", geom, (axis,)),
+        Cube(acceptance_off, "", geom, (axis,)),
+        Cube(alpha, "", geom, (axis,)),
+        Cube(background, "", geom, acceptance.axes),
+        mask,
+        too_small,
+    )
 
-    def planes() -> Iterator[OnOffPlane]:
-        if per_energy:
-            for n, a, off, on in zip(counts.data, acceptance.data, allowed, usable, strict=True):
-                yield OnOffPlane(np.where(off, n, 0), np.where(off, a, 0.0), np.where(on, a, 0.0))
-        else:
-            n, a = np.sum(counts.data, axis=0, where=allowed), np.sum(acceptance.data, axis=0, where=allowed)
-            yield OnOffPlane(n, a, np.sum(acceptance.data, axis=0, where=usable))
 
-    return planes(), usable
+def _on_off_planes(
+    acceptance: FloatArray, counts: NDArray[Any], usable: BoolArray, allowed: BoolArray, per_energy: bool
+) -> Iterator[OnOffPlane]:
+    """What goes into the rings, energy by energy or one plane of the sums over energy."""
+    if per_energy:
+        for n, a, off, on in zip(counts, acceptance, allowed, usable, strict=True):
+            yield OnOffPlane(np.where(off, n, 0), np.where(off, a, 0.0), np.where(on, a, 0.0))
+    else:
+        n, a = np.sum(counts, axis=0, where=allowed), np.sum(acceptance, axis=0, where=allowed)
+        yield OnOffPlane(n, a, np.sum(acceptance, axis=0, where=usable))
 
 
-def off_sums(
-    planes: Iterable[OnOffPlane],
-    rings: Sequence[Annulus],
-    needed: Callable[[OnOffPlane], FloatArray | float] = lambda _: 0.0,
+def _off_sums(
+    planes: Iterator[OnOffPlane], rings: Sequence[Annulus], needed: Callable[[OnOffPlane], FloatArray | float]
 ) -> Iterator[tuple[OnOffPlane, IntArray, FloatArray, BoolArray]]:
     """Planes with their OFF counts, exact, OFF acceptance, and whether no ring holds enough, each of shape (ny, nx).
 
@@ -172,35 +255,3 @@ def off_sums(
             if not open_pixels.any():
                 break
         yield plane, counts_off, acceptance_off, open_pixels
-
-
-def make_ring_result(
-    acceptance: Cube,
-    usable: BoolArray,
-    planes: Iterable[tuple[OnOffPlane, IntArray, FloatArray, BoolArray]],
-    per_energy: bool,
-) -> RingBackground:
-    """Background, alpha and mask from what `off_sums` gives."""
-    energy = acceptance.axis("energy")
-    axis = energy if per_energy else energy.in_one_bin()
-    shape = (axis.n_bins, *acceptance.geom.shape)
-    counts_off, acceptance_off, alpha = np.empty(shape, np.int64), np.empty(shape), np.empty(shape)
-    background, mask, too_small = np.empty(acceptance.data.shape), np.empty(usable.shape, bool), np.empty(shape, bool)
-    for k, (plane, off, accepted, open_pixels) in enumerate(planes):
-        counts_off[k], acceptance_off[k], too_small[k] = off, accepted, open_pixels
-        known = accepted > 0
-        inverse = np.divide(1.0, accepted, out=np.full(known.shape, np.nan), where=known)
-        np.multiply(plane.acceptance_on, inverse, out=alpha[k])
-        ratio = off * inverse
-        for e in (k,) if per_energy else range(energy.n_bins):
-            np.multiply(acceptance.data[e], ratio, out=background[e])
-            np.logical_and(usable[e], known, out=mask[e])
-    geom = acceptance.geom
-    return RingBackground(
-        counts_off=Cube(counts_off, "", geom, (axis,)),
-        acceptance_off=Cube(acceptance_off, "", geom, (axis,)),
-        alpha=Cube(alpha, "", geom, (axis,)),
-        background=Cube(background, "", geom, acceptance.axes),
-        mask=mask,
-        too_small=too_small,
-    )

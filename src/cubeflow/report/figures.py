@@ -15,10 +15,9 @@ from cubeflow.maps.scratch import release
 from cubeflow.pipeline.certificate import certified, read_certificate
 from cubeflow.pipeline.stack import open_made, read_profiles
 from cubeflow.pipeline.tasks import FiguresTask, Target, figures_file, files_of
-from cubeflow.products.adaptive_ring import AdaptiveRingOptions
 from cubeflow.products.exclusion import Disc
 from cubeflow.products.profiles import band_edges_tev, energy_bands
-from cubeflow.products.ring_background import RingOptions
+from cubeflow.products.ring_background import AdaptiveRingOptions, RingOptions
 from cubeflow.products.significance import OffSource, make_map_significance_cash, make_map_significance_li_ma
 from cubeflow.report import checks, source
 from cubeflow.report.drawing import superscript, svg_file
