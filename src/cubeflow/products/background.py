@@ -14,8 +14,8 @@ import numpy as np
 from cubeflow.maps import BoolArray, Cube
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.products.at_target import find_at_target
+from cubeflow.products.exclusion import usable_bins
 from cubeflow.products.fov_background import FovOptions, make_map_fov_background
-from cubeflow.products.masked import usable_bins
 from cubeflow.products.norms import NormTable
 from cubeflow.products.profiles import Profiles, make_profiles
 from cubeflow.products.reduced import Cell, Reduced
@@ -48,28 +48,20 @@ BackgroundOptions = FovOptions | RingOptions | AdaptiveRingOptions | NoBackgroun
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """Background of one run and label, as it is kept.
-
-    Parameters
-    ----------
-    maps : mapping of str to Cube
-        ``background`` (energy, lat, lon); for rings also ``counts_off`` and ``acceptance_off`` (one bin over all
-        energies, or one per energy). Empty without a background.
-    usable : array of bool, shape (energy, lat, lon)
-        Usable bins (safe, with acceptance) that have a background; all safe ones if none is wanted.
-    row : mapping
-        What the run table says of it: norms, their errors, counts used, what is found at the target.
-    failed : str or None
-        Why the run is left out of this label; None if it is not.
-    profiles : Profiles or None
-        Counts and background about the pointing, where background may be taken.
-    """
+    """Background of one run and label, as it is kept."""
 
     maps: Mapping[str, Cube]
+    """``background`` (energy, lat, lon); for rings also ``counts_off`` and ``acceptance_off`` (one bin over all
+    energies, or one per energy). Empty without a background."""
     usable: BoolArray
+    """Usable bins (safe, with acceptance) that have a background, shape (energy, lat, lon); all safe ones if none is
+    wanted."""
     row: Mapping[str, Cell]
+    """What the run table says of it: norms, their errors, counts used, what is found at the target."""
     failed: str | None = None
+    """Why the run is left out of this label; None if it is not."""
     profiles: Profiles | None = None
+    """Counts and background about the pointing, where background may be taken."""
 
 
 def make_background(

@@ -26,19 +26,10 @@ class ExportOptions:
 def dataset_maps(maps: Mapping[str, Cube]) -> dict[str, Cube]:
     """Maps of a dataset with a background, or with ON and OFF if the background was measured in rings.
 
-    A ring background that is one ratio for all energies has OFF counts for their sum only: its
-    dataset has a single energy bin.
-
-    Parameters
-    ----------
-    maps : mapping of str to Cube
-        Final maps, as in `cubeflow.products.final.Final`.
-
-    Returns
-    -------
-    dict of str to Cube
-        As `cubeflow.store.fits.write_dataset_fits` takes them: with ``background``, with ``counts_off``,
-        ``acceptance`` and ``acceptance_off``, whose ratio is alpha, or with neither.
+    A ring background that is one ratio for all energies has OFF counts for their sum only: its dataset has a single
+    energy bin. From the maps of `cubeflow.products.final.Final` it makes those which
+    `cubeflow.store.fits.write_dataset_fits` takes: with ``background``, with ``counts_off``, ``acceptance`` and
+    ``acceptance_off``, whose ratio is alpha, or with neither.
     """
     chosen = {name: maps[name] for name in COMMON if name in maps}
     if "psf" not in chosen and "edisp" not in chosen:

@@ -1,14 +1,13 @@
 """Exclusion masks: where gamma rays are known or expected, so that the background is not taken from there.
 
 An exclusion is a set of areas on the sky, or an image or a cube with an energy axis. True in a mask made here means
-excluded; outside an exclusion image nothing is.
+excluded; outside an exclusion image nothing is. What is left for the background of a run is in `allowed_bins`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -90,9 +89,8 @@ class Shape:
 
     def contains(self, vectors: FloatArray) -> BoolArray:
         """Whether unit vectors, shape (n, 3), lie in the area."""
-        ra, dec, angle = np.deg2rad([self.ra_deg, self.dec_deg, self.angle_deg])
-        east = np.array([-np.sin(ra), np.cos(ra), 0.0])
-        north = np.array([-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)])
+        angle = np.deg2rad(self.angle_deg)
+        _, east, north = sphere.local_basis(self.ra_deg, self.dec_deg)
         first = vectors @ (np.cos(angle) * north + np.sin(angle) * east)
         second = vectors @ (np.cos(angle) * east - np.sin(angle) * north)
         along = np.hypot(first, second)  # sine of the separation
@@ -175,10 +173,7 @@ class ExclusionMasks:
     """Masks of all that must not serve as background; each is made once."""
 
     exclusions: Sequence[Exclusion]
-
-    @cached_property
-    def _masks(self) -> dict[tuple[Geometry, Axis | None], BoolArray]:
-        return {}
+    _masks: dict[tuple[Geometry, Axis | None], BoolArray] = field(default_factory=dict, init=False)
 
     def mask(self, geom: Geometry, energy: Axis | None = None) -> BoolArray:
         """Mask of what is excluded.
@@ -197,27 +192,11 @@ class ExclusionMasks:
 
 
 def make_mask_exclusion(exclusion: Exclusion | None, geom: Geometry, energy: Axis | None = None) -> BoolArray:
-    """Mask of the pixels from which background must not be taken.
+    """Mask of the pixels from which background must not be taken, bool, (n_energy, ny, nx); (ny, nx) without `energy`.
 
-    Parameters
-    ----------
-    exclusion : Exclusion or None
-        What is excluded; None for nothing.
-    geom : Geometry
-        Pixel grid.
-    energy : Axis, optional
-        Reconstructed energy.
-
-    Returns
-    -------
-    excluded : array of bool, shape (n_energy, ny, nx), or (ny, nx) without `energy`
-        True where a pixel centre is excluded at any energy that the bin holds, or at any energy at all. False outside
-        an exclusion image, and at energies that are not in a cube.
-
-    Raises
-    ------
-    ExclusionError
-        If nothing is left, as with an image of the wrong polarity.
+    True where a pixel centre is excluded at any reconstructed energy that the bin holds, or at any energy at all. False
+    outside an exclusion image, at energies that are not in a cube, and everywhere for None. ExclusionError if nothing
+    is left, as with an image of the wrong polarity.
     """
     if exclusion is None:
         return np.zeros(geom.shape if energy is None else (energy.n_bins, *geom.shape), bool)
@@ -282,3 +261,28 @@ def _lon_lat_in(wcs: WCS, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
     coords = SkyCoord(lon[good], lat[good], unit="deg").transform_to(frame).spherical
     lon[good], lat[good] = coords.lon.deg, coords.lat.deg
     return lon, lat
+
+
+def usable_bins(acceptance: FloatArray, safe: BoolArray | None) -> BoolArray:
+    """Bins that are safe (None: all are) and have acceptance, shape (n_energy, ny, nx), as of the acceptance.
+
+    Where the table of the background ends its rate is zero, which is no measurement: nothing is known there.
+    ValueError if the mask does not fit.
+    """
+    if safe is not None and (safe.shape != acceptance.shape or safe.dtype != np.bool_):
+        raise ValueError(f"safe: expected bool {acceptance.shape}, got {safe.dtype} {safe.shape}")
+    known: BoolArray = acceptance > 0
+    return known if safe is None else known & safe
+
+
+def allowed_bins(usable: BoolArray, exclusion: BoolArray | None) -> BoolArray:
+    """Usable bins, shape (n_energy, ny, nx), that are not excluded (None: none is).
+
+    The exclusion may have that shape or (ny, nx); ValueError if it does not fit.
+    """
+    if exclusion is None:
+        return usable
+    shape = usable.shape
+    if exclusion.shape not in (shape, shape[1:]) or exclusion.dtype != np.bool_:
+        raise ValueError(f"exclusion: expected bool {shape} or {shape[1:]}, got {exclusion.dtype} {exclusion.shape}")
+    return usable & ~exclusion

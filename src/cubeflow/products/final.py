@@ -52,24 +52,17 @@ class Summary:
 
 @dataclass(frozen=True, eq=False)
 class Final:
-    """Final products of a target and label.
-
-    Parameters
-    ----------
-    maps : mapping of str to Cube
-        ``counts``, ``background``, ``acceptance``, ``mask_safe`` (energy, lat, lon), ``exposure`` (energy_true, lat,
-        lon) on the final geometry; for rings ``counts_off``, ``acceptance_off``, ``alpha``; ``disc_flux`` (1, lat,
-        lon); ``psf``, ``edisp``, ``irf_exposure`` on the IRF grid, the first two averaged with the exposure as
-        weight. Responses that a run lacks are absent. Floating-point maps are float32.
-    significance : SignificanceMaps
-        In discs, summed over energy, shape (1, lat, lon).
-    summary : Summary
-        Totals and what is found.
-    """
+    """Final products of a target and label."""
 
     maps: Mapping[str, Cube]
+    """``counts``, ``background``, ``acceptance``, ``mask_safe`` (energy, lat, lon), ``exposure`` (energy_true, lat,
+    lon) on the final geometry; for rings ``counts_off``, ``acceptance_off``, ``alpha``; ``disc_flux`` (1, lat, lon);
+    ``psf``, ``edisp``, ``irf_exposure`` on the IRF grid, the first two averaged with the exposure as weight. Responses
+    that a run lacks are absent. Floating-point maps are float32."""
     significance: SignificanceMaps
+    """In discs, summed over energy, (1, lat, lon)."""
     summary: Summary
+    """Totals and what is found."""
 
 
 def make_final(
@@ -158,22 +151,21 @@ def _placed(
     """Put a cube, or other planes on its grid, on a larger geometry; numbers with a fraction in a type of their own."""
     dtype = dtype if cube.data.dtype.kind == "f" else cube.data.dtype
     placed = scratch_zeros((*(axis.n_bins for axis in cube.axes), *geom.shape), dtype)
-    x0, y0 = cube.geom.origin_in(geom)
-    window = np.s_[..., y0 : y0 + cube.geom.ny, x0 : x0 + cube.geom.nx]
-    for plane, values in zip(placed, cube.data if planes is None else planes, strict=True):
+    whole = Cube(placed, cube.unit, geom, cube.axes)
+    windows = whole.cutout(cube.geom).data
+    for plane, window, values in zip(placed, windows, cube.data if planes is None else planes, strict=True):
         if fill != 0.0:
             plane[...] = fill
-        plane[window] = values
+        window[...] = values
     release(placed)
-    return Cube(placed, cube.unit, geom, cube.axes)
+    return whole
 
 
 def _alpha(maps: Mapping[str, Cube]) -> Cube:
     """Ratio of background to OFF counts; one for all energies if OFF counts are summed over them."""
     off = maps["counts_off"]
     alpha = scratch_zeros(off.data.shape, "f8")
-    names = ("background", "counts_off", "acceptance", "acceptance_off")
-    values = [maps[name].data for name in names]
+    values = [maps[name].data for name in ("background", "counts_off", "acceptance", "acceptance_off")]
     if len(off.data) == 1:
         values = [each.sum(axis=0)[None] for each in values]
     for plane, sums in zip(alpha, zip(*values, strict=True), strict=True):
@@ -199,8 +191,7 @@ def _off_source(significance: Cube, excluded: BoolArray, radius_deg: float) -> d
     """Off-source distribution as plain numbers."""
     values = np.where(excluded, np.nan, significance.data)
     found = describe_off_source(values, make_disc(radius_deg, significance.geom.pixel_deg))
-    plain = {name: getattr(found, name) for name in found.__dataclass_fields__}
     return {
         name: value.tolist() if isinstance(value, np.ndarray) else number_or_none(value)
-        for name, value in plain.items()
+        for name, value in vars(found).items()
     }

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps import BoolArray, Cube, FloatArray, IntArray
+from cubeflow.maps import BoolArray, Cube, FloatArray
 from cubeflow.products.cash import CashFit, fit_log_linear
-from cubeflow.products.masked import allowed_bins, usable_bins
+from cubeflow.products.exclusion import allowed_bins, usable_bins
 from cubeflow.products.norms import (
     Group,
     GroupNorm,
@@ -58,21 +58,16 @@ class FovOptions:
 
 @dataclass(frozen=True, eq=False)
 class FovBackground:
-    """Normalised background and how it came about.
-
-    Parameters
-    ----------
-    background : Cube, (energy, lat, lon)
-        Predicted background counts in the type of the acceptance; NaN at every energy without a norm or acceptance.
-    norms : NormTable
-        One row per energy group.
-    mask : array of bool, shape (n_energy, ny, nx)
-        Usable bins (safe, with acceptance) of the groups that have a norm. Elsewhere there is no background.
-    """
+    """Normalised background and how it came about."""
 
     background: Cube
+    """Predicted background counts, (energy, lat, lon), in the type of the acceptance; NaN at every energy without a
+    norm or acceptance."""
     norms: NormTable
+    """One row per energy group."""
     mask: BoolArray
+    """Usable bins (safe, with acceptance) of the groups that have a norm, shape (n_energy, ny, nx). Elsewhere there is
+    no background."""
 
 
 def make_map_fov_background(
@@ -123,16 +118,17 @@ def make_map_fov_background(
     usable = usable_bins(acceptance.data, safe)
     allowed = allowed_bins(usable, exclusion)
     energy = counts.axis("energy")
-    log_energy = np.log(energy.centers)  # of TeV
-    sums = _sum_allowed(counts, acceptance, allowed, model_counts)
+    counted, accepted, modelled = (_total(cube, allowed) for cube in (counts, acceptance, model_counts))
+    totals = Cells(counted, accepted, modelled, np.log(energy.centers))
     groups = make_energy_groups(energy, options.energy_groups)
     norms = []
-    for bins in merge_energy_groups(groups, lambda bins: _is_enough(sums.counts[list(bins)], options)):
-        if options.fit == "scale":
-            norm = _scale(sums, bins, options)
-        else:
-            cells = _cells((counts, acceptance, model_counts), allowed, sums, bins, log_energy)
-            norm = _tilt(sums, bins, cells, options, log_energy[list(bins)])
+    for bins in merge_energy_groups(groups, lambda bins: _is_enough(totals.counts[list(bins)], options)):
+        index = list(bins)
+        sums = cells = Cells(*(values[index] for values in totals))
+        if options.fit == "tilt" and model_counts is not None:
+            maps = counts.data[index], acceptance.data[index].astype(float), model_counts.data[index]
+            cells = make_pixel_cells(*maps, allowed[index], sums.log_energy)
+        norm = _scale(sums, bins, options) if options.fit == "scale" else _tilt(sums, bins, cells, options)
         norms.append(norm if bins in groups else replace(norm, flag=norm.flag | NormFlag.MERGED))
     factors = np.full(energy.n_bins, np.nan)
     for norm in norms:
@@ -146,69 +142,42 @@ def make_map_fov_background(
     return FovBackground(Cube(background, "", counts.geom, counts.axes), make_norm_table(energy, norms), mask)
 
 
-class _Sums(NamedTuple):
-    """Sums over the allowed pixels, each of shape (n_energy,)."""
-
-    counts: IntArray
-    acceptance: FloatArray
-    model: FloatArray
-
-
-def _sum_allowed(counts: Cube, acceptance: Cube, allowed: BoolArray, model_counts: Cube | None) -> _Sums:
-    counted, accepted = np.sum(counts.data, axis=(1, 2), where=allowed), _total(acceptance, allowed)
-    return _Sums(counted, accepted, np.zeros_like(accepted) if model_counts is None else _total(model_counts, allowed))
-
-
-def _total(cube: Cube, allowed: BoolArray) -> FloatArray:
-    """Sum over the allowed pixels at each energy, plane by plane, which stays in the cache."""
+def _total(cube: Cube | None, allowed: BoolArray) -> FloatArray:
+    """Sum over the allowed pixels at each energy, shape (n_energy,), plane by plane, which stays in the cache."""
+    if cube is None:
+        return np.zeros(len(allowed))
     planes = zip(cube.data, allowed, strict=True)
     return np.array([np.where(inside, plane, 0).astype(float).sum() for plane, inside in planes])
 
 
-def _is_enough(counts: IntArray, options: FovOptions) -> bool:
+def _is_enough(counts: FloatArray, options: FovOptions) -> bool:
     """Whether the counts in the bins of a group, shape (n_bins,), make a norm; a tilt needs two bins with counts."""
     n_filled = 2 if options.fit == "tilt" else 1
     return bool(counts.sum() >= options.min_counts and np.count_nonzero(counts) >= n_filled)
 
 
-def _scale(sums: _Sums, bins: Group, options: FovOptions) -> GroupNorm:
-    """One factor for the group."""
-    index = list(bins)
-    counts, acceptance = int(sums.counts[index].sum()), float(sums.acceptance[index].sum())
+def _scale(sums: Cells, bins: Group, options: FovOptions) -> GroupNorm:
+    """One factor for the group, from the sums over the allowed pixels in its bins."""
+    counts, acceptance = int(sums.counts.sum()), float(sums.acceptance.sum())
     norm = variance = np.nan
     if acceptance > 0:
-        norm = (counts - float(sums.model[index].sum())) / acceptance
+        norm = (counts - float(sums.model.sum())) / acceptance
         variance = counts / acceptance**2
     covariance = np.array([[variance, 0.0], [0.0, 0.0]])
     flag, reason = _verdict(norm, counts, acceptance, options)
     return GroupNorm(bins, norm, 0.0, np.nan, np.full(len(bins), norm), covariance, counts, acceptance, flag, reason)
 
 
-def _cells(
-    maps: tuple[Cube, Cube, Cube | None], allowed: BoolArray, sums: _Sums, bins: Group, log_energy: FloatArray
-) -> Cells:
-    """Bins of the likelihood of a group: its energies, or its pixels beside a sky model."""
-    counts, acceptance, model = maps
-    index = list(bins)
-    if model is None:
-        return Cells(sums.counts[index].astype(float), sums.acceptance[index], sums.model[index], log_energy[index])
-    known = allowed[index] & (acceptance.data[index] > 0)
-    return make_pixel_cells(
-        counts.data[index], acceptance.data[index].astype(np.float64), model.data[index], known, log_energy[index]
-    )
-
-
-def _tilt(sums: _Sums, bins: Group, cells: Cells, options: FovOptions, log_energy: FloatArray) -> GroupNorm:
-    """One factor and one tilt for the group, whose bins have these energies, shape (n_bins,)."""
-    index = list(bins)
-    counts, acceptance = int(sums.counts[index].sum()), float(sums.acceptance[index].sum())
-    n_filled = np.count_nonzero(sums.counts[index])
-    centre = float(log_energy @ sums.acceptance[index]) / acceptance if acceptance > 0 else 0.0
+def _tilt(sums: Cells, bins: Group, cells: Cells, options: FovOptions) -> GroupNorm:
+    """One factor and one tilt for the group, from the cells of its likelihood: its bins, or pixels of a sky model."""
+    counts, acceptance = int(sums.counts.sum()), float(sums.acceptance.sum())
+    n_filled = np.count_nonzero(sums.counts)
+    centre = float(sums.log_energy @ sums.acceptance) / acceptance if acceptance > 0 else 0.0
     fit = fit_tilt(cells._replace(log_energy=cells.log_energy - centre))
     norm, tilt, pivot, factors, covariance = np.nan, np.nan, np.nan, np.full(len(bins), np.nan), fit.covariance
     if fit.converged:
         at_centre, tilt = fit.parameters.tolist()
-        x, share = log_energy - centre, sums.acceptance[index] / acceptance
+        x, share = sums.log_energy - centre, sums.acceptance / acceptance
         factors = at_centre * np.exp(-tilt * x)
         # Predicted over acceptance; its derivative by the tilt is minus the mean energy of what is predicted.
         norm = float(share @ factors)
@@ -253,8 +222,9 @@ def make_pixel_cells(
     Every pixel with counts is a cell. Those without have a likelihood linear in the prediction: at each energy they
     make one cell, and their sky model, which is a constant then, is left out.
     """
-    filled = allowed & (counts > 0)
-    empty = np.sum(acceptance, axis=(1, 2), where=allowed & ~filled)
+    known = allowed & (acceptance > 0)
+    filled = known & (counts > 0)
+    empty = np.sum(acceptance, axis=(1, 2), where=known & ~filled)
     nothing = np.zeros_like(empty)
     return Cells(
         counts=np.concatenate([nothing, counts[filled].astype(np.float64)]),

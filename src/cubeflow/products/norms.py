@@ -70,19 +70,15 @@ def make_norm_table(energy: Axis, norms: list[GroupNorm]) -> NormTable:
         for norm, low, high in zip(norms, lower, upper, strict=True)
         if norm.reason
     ]
+    same = ("norm", "tilt", "pivot_tev", "covariance", "counts", "acceptance")
     return NormTable(
         energy_min_tev=lower,
         energy_max_tev=upper,
-        norm=np.array([norm.norm for norm in norms]),
         norm_err=errors[:, 0],
-        tilt=np.array([norm.tilt for norm in norms]),
         tilt_err=errors[:, 1],
-        pivot_tev=np.array([norm.pivot_tev for norm in norms]),
-        covariance=covariance,
-        counts=np.array([norm.counts for norm in norms], dtype=np.int64),
-        acceptance=np.array([norm.acceptance for norm in norms]),
-        flags=np.array([int(norm.flag) for norm in norms], dtype=np.int64),
+        flags=np.array([int(norm.flag) for norm in norms]),
         failed="; ".join(failed) or None,
+        **{name: np.array([getattr(norm, name) for norm in norms]) for name in same},
     )
 
 

@@ -19,7 +19,7 @@ from cubeflow.products.convolve import (
     transform_pair,
     without_noise,
 )
-from cubeflow.products.masked import allowed_bins, usable_bins
+from cubeflow.products.exclusion import allowed_bins, usable_bins
 from cubeflow.products.setting import Setting
 
 # A ring that holds exactly the acceptance it needs is taken, whatever the last bits.

@@ -27,20 +27,16 @@ class SignificanceOptions:
 
 @dataclass(frozen=True, eq=False)
 class SignificanceMaps:
-    """What is found in a disc about each pixel, summed over energy, (1, lat, lon); NaN where it is masked.
-
-    Parameters
-    ----------
-    counts, background, excess : Cube
-        Counts in the disc, counts which the background predicts there, and their difference.
-    significance : Cube
-        In sigma, negative for a deficit; NaN also where nothing is predicted.
-    """
+    """What is found in a disc about each pixel, summed over energy, (1, lat, lon); NaN where it is masked."""
 
     counts: Cube
+    """Counts in the disc."""
     background: Cube
+    """Counts which the background predicts there."""
     excess: Cube
+    """Their difference."""
     significance: Cube
+    """In sigma, negative for a deficit; NaN also where nothing is predicted."""
 
 
 def make_disc(radius_deg: float, pixel_deg: float) -> Annulus:
@@ -58,45 +54,30 @@ def make_map_significance_cash(counts: Cube, background: Cube, mask: BoolArray, 
     neighbours, mask the result. ValueError if maps and mask do not fit each other or the radius is not above 0.
     """
     disc = make_disc(radius_deg, counts.geom.pixel_deg)
-    _check((counts, background), mask)
+    _check(counts, background, mask)
     n_on, predicted = sum_in_disc(_sum(counts, mask), _sum(background, mask), disc)
     return _maps(n_on, predicted, make_significance_cash(n_on, predicted), counts, mask)
 
 
 def make_map_significance_li_ma(
-    counts: Cube,
-    acceptance: Cube,
-    counts_off: Cube,
-    alpha: Cube,
-    mask: BoolArray,
-    radius_deg: float,
+    counts: Cube, acceptance: Cube, counts_off: Cube, alpha: Cube, mask: BoolArray, radius_deg: float
 ) -> SignificanceMaps:
     """Significance over a background measured in rings.
 
     ON counts are those in the disc. OFF counts are taken at the pixel, where the ring has summed them already.
-    Acceptance is summed over the disc, so that the factor for the disc is alpha x (acceptance in the disc) /
-    (acceptance of the pixel).
+    Acceptance, whose scale does not matter, is summed over the disc, so that the factor for the disc is alpha x
+    (acceptance in the disc) / (acceptance of the pixel).
 
-    Parameters
-    ----------
-    counts, acceptance : Cube, (energy, lat, lon)
-        Of one run or of a stack; the scale of the acceptance does not matter.
-    counts_off, alpha : Cube, (energy or 1, lat, lon)
-        OFF counts, and what turns them into the background of the pixel, as in `RingBackground`.
-    mask : array of bool, shape (n_energy, ny, nx)
-        Bins that are used: safe, and with a background.
-
-    Raises
-    ------
-    ValueError
-        If maps and mask do not fit each other, or the radius is not above 0.
+    Counts and acceptance, (energy, lat, lon), are of one run or of a stack; `counts_off` and `alpha`, (energy or 1,
+    lat, lon), as in `RingBackground`. Bins that are used, safe and with a background, are True in `mask`, shape
+    (n_energy, ny, nx). ValueError if maps and mask do not fit each other, or the radius is not above 0.
 
     References
     ----------
     Li & Ma 1983, ApJ 272, 317, equation 17.
     """
     disc = make_disc(radius_deg, counts.geom.pixel_deg)
-    _check((counts, acceptance), mask)
+    _check(counts, acceptance, mask)
     if counts_off.axes != alpha.axes or len(counts_off.data) not in (1, len(counts.data)):
         raise ValueError(f"counts_off and alpha: expected both on {counts.axes}, got {counts_off.axes} {alpha.axes}")
     n, a = _sum(counts, mask), _sum(acceptance, mask)
@@ -167,11 +148,9 @@ def sum_in_disc(counts: NDArray[Any], values: FloatArray, disc: Annulus) -> tupl
     return np.rint(n), without_noise(total, count_around(values > 0, disc) > 0, values)
 
 
-def _check(cubes: Sequence[Cube], mask: BoolArray) -> None:
-    first = cubes[0]
-    for cube in cubes[1:]:
-        if cube.geom != first.geom or cube.axes != first.axes:
-            raise ValueError(f"maps on different grids: {first.geom} {first.axes} and {cube.geom} {cube.axes}")
+def _check(first: Cube, other: Cube, mask: BoolArray) -> None:
+    if other.geom != first.geom or other.axes != first.axes:
+        raise ValueError(f"maps on different grids: {first.geom} {first.axes} and {other.geom} {other.axes}")
     if mask.shape != first.data.shape or mask.dtype != np.bool_:
         raise ValueError(f"mask: expected bool {first.data.shape}, got {mask.dtype} {mask.shape}")
 

@@ -103,31 +103,12 @@ def _point(source: Source, geom: Geometry) -> FloatArray:
 
 
 def fold_model(model: Cube, exposure: Cube, psf_kernel: Cube | None, edisp_kernel: Cube | None) -> Cube:
-    """Predicted counts of a model cube.
+    """Predicted counts of a model cube, (energy, lat, lon); what the PSF moves beyond the border of the map is lost.
 
-    The flux of each pixel and true-energy bin times the exposure there (the effective area belongs to the true
-    direction), smeared with the PSF and moved to reconstructed energy.
-
-    Parameters
-    ----------
-    model : Cube, (energy_true, lat, lon)
-        Flux integrated over each pixel and energy bin, m-2 s-1.
-    exposure : Cube, (energy_true, lat, lon)
-        Exposure on the same grid, m2 s.
-    psf_kernel : Cube, (energy_true, lat, lon), or None
-        As of `make_psf_kernel`, on pixels of the same size; None for no smearing.
-    edisp_kernel : Cube, (energy_true, energy, 1, 1), or None
-        As of `make_edisp_kernel`; None for reconstructed equal to true energy.
-
-    Returns
-    -------
-    npred : Cube, (energy, lat, lon)
-        Expected counts; what the PSF moves beyond the border of the map is lost.
-
-    Raises
-    ------
-    ValueError
-        If model, exposure and kernels are not on one grid and one set of energies.
+    The flux of each pixel and true-energy bin (`model`, (energy_true, lat, lon), m-2 s-1) times the exposure there, m2
+    s (the effective area belongs to the true direction), smeared with the PSF of `make_psf_kernel` and moved to
+    reconstructed energy with the energy dispersion of `make_edisp_kernel`; None leaves that out. ValueError if model,
+    exposure and kernels are not on one grid and one set of energies.
     """
     if model.geom != exposure.geom or model.axes != exposure.axes:
         raise ValueError("fold: model and exposure lie on different grids or energies")

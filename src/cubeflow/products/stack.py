@@ -22,18 +22,12 @@ HELD_BYTES = 1 << 25  # of a sum that stays in memory
 
 
 class Share(NamedTuple):
-    """A map of one run, and what of it counts.
-
-    Parameters
-    ----------
-    cube : Cube
-        The map; its unit is that of the product.
-    factor : array that broadcasts to the map
-        Truth values: values elsewhere do not count, whatever they are. Numbers: weights.
-    """
+    """A map of one run, and what of it counts."""
 
     cube: Cube
+    """The map; its unit is that of the product."""
     factor: NDArray[Any] | np.bool
+    """Broadcasts to the map. Truth values: values elsewhere do not count, whatever they are. Numbers: weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,29 +44,21 @@ class RunStack:
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Summed maps of some runs.
-
-    Parameters
-    ----------
-    layers : mapping of str to Cube
-        Sums on the map grid and, named ``irf_...``, on the coarse grid of the responses. Layers of one grid share
-        their geometry. Numbers are float64 or int64, masks bool; the arrays may be memory maps.
-    gti_s : array, shape (n, 2)
-        Start and stop of all good time intervals, sorted, TT s since the time reference.
-    ontime_s, livetime_s : float
-        Sums over the runs.
-    n_runs : int
-        Number of runs.
-    profiles : Profiles or None
-        Sum of those of the runs; None if none has any.
-    """
+    """Summed maps of some runs."""
 
     layers: Mapping[str, Cube]
+    """Sums on the map grid and, named ``irf_...``, on the coarse grid of the responses. Layers of one grid share their
+    geometry. Numbers are float64 or int64, masks bool; the arrays may be memory maps."""
     gti_s: FloatArray
+    """Start and stop of all good time intervals, shape (n, 2), sorted, TT s since the time reference."""
     ontime_s: float
+    """Sum over the runs."""
     livetime_s: float
+    """Sum over the runs."""
     n_runs: int
+    """Number of runs."""
     profiles: Profiles | None = None
+    """Sum of those of the runs; None if none has any."""
 
 
 def make_run_stack(
@@ -85,26 +71,14 @@ def make_run_stack(
 ) -> RunStack:
     """Contribution of one run: its maps where they are safe, its responses weighted with its exposure.
 
-    Parameters
-    ----------
-    maps : mapping of str to Cube
-        Maps with a reconstructed-energy axis are kept where `mask` holds, those with a single bin over all energies
-        (OFF counts of a ring) where it holds at any. ``exposure`` (true energy) is kept in pixels that are safe at
-        any energy. ``psf`` and ``edisp`` on the IRF grid are weighted by `irf_weight`, and ``edisp`` by the safe
-        fraction at each reconstructed energy: a run must not predict counts where its own are masked. Values that are
-        no answer (NaN) outside the mask do not count.
-    mask : array, shape (energy, lat, lon)
-        Safe voxels of this run.
-    irf_weight : Cube, shape (energy_true, lat, lon)
-        Exposure on the IRF grid, m2 s, zero where the run does not contribute.
-    gti_s : array, shape (n, 2)
-        Good time intervals.
+    Maps with a reconstructed-energy axis are kept where `mask`, shape (energy, lat, lon), holds, those with a single
+    bin over all energies (OFF counts of a ring) and ``exposure`` (true energy) where it holds at any. ``psf`` and
+    ``edisp`` are weighted by `irf_weight`, the exposure on the IRF grid, m2 s, zero where the run does not contribute,
+    and ``edisp`` by the safe fraction at each reconstructed energy: a run must not predict counts where its own are
+    masked. Values that are no answer (NaN) outside the mask do not count. `gti_s` has shape (n, 2).
 
-    Returns
-    -------
-    RunStack
-        Layers: those of `maps` by their names, ``mask_safe``, and for the responses ``irf_psf``, ``irf_edisp``
-        (weighted sums) and ``irf_exposure``.
+    Layers are those of `maps` by their names, ``mask_safe``, and for the responses ``irf_psf``, ``irf_edisp`` (weighted
+    sums) and ``irf_exposure``.
     """
     counts = maps["counts"]
     image: BoolArray = np.any(mask, axis=0)
@@ -209,12 +183,12 @@ def _added(total: Cube | None, part: Cube, factor: NDArray[Any] | np.bool, name:
     if union != total.geom:
         data = _zeros((*total.data.shape[:-2], *union.shape), total.data.dtype)
         grown = Cube(data, total.unit, union, total.axes)
-        for sums, before in zip(_window(grown, total.geom), total.data, strict=True):
+        for sums, before in zip(grown.cutout(total.geom).data, total.data, strict=True):
             sums[...] = before
         total = grown
     add = np.logical_or if total.data.dtype == bool else np.add
     factors = np.broadcast_to(factor, part.data.shape)
-    for sums, values, counted in zip(_window(total, part.geom), part.data, factors, strict=True):
+    for sums, values, counted in zip(total.cutout(part.geom).data, part.data, factors, strict=True):
         if counted.dtype != bool:
             values, counted = values * counted, np.True_
         add(sums, values, out=sums, where=counted)
@@ -227,12 +201,6 @@ def _zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """Array of a sum: in memory if it is small."""
     is_small = math.prod(shape) * np.dtype(dtype).itemsize <= HELD_BYTES
     return np.zeros(shape, dtype) if is_small else scratch_zeros(shape, dtype)
-
-
-def _window(cube: Cube, geom: Geometry) -> NDArray[Any]:
-    """Part of a cube's values on a geometry inside its own, to be written to."""
-    x0, y0 = geom.origin_in(cube.geom)
-    return cube.data[..., y0 : y0 + geom.ny, x0 : x0 + geom.nx]
 
 
 def mean_response(weighted: FloatArray, exposure: FloatArray) -> FloatArray:

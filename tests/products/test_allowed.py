@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cubeflow.products.masked import allowed_bins, usable_bins
+from cubeflow.products.exclusion import allowed_bins, usable_bins
 
 SHAPE = 5, 3, 4
 
