@@ -54,21 +54,10 @@ def make_map_exposure_reco_energy(
     """Exposure in reconstructed energy for a source of a given spectrum.
 
     ``sum_j R[j, k] exposure[j] F[j] / F_reco[k]`` with the energy dispersion R at each pixel's own offset and
-    the integrals F of the spectrum over the bins: times a flux in a bin it gives predicted counts.
-
-    Parameters
-    ----------
-    exposure : Cube, (energy_true, lat, lon)
-        Exposure in true energy, m2 s.
-    dtype : dtype
-        Type of the values; they are computed in float64.
-    aeff : EffectiveArea, optional
-        Area that weights the energy dispersion within a wide bin of true energy, beside the spectrum.
-
-    Returns
-    -------
-    exposure_reco : Cube, (energy, lat, lon)
-        In m2 s; zero where there is no exposure or no energy dispersion.
+    the integrals F of the spectrum over the bins: times a flux in a bin it gives predicted counts. From the exposure in
+    true energy, (energy_true, lat, lon), m2 s, it is (energy, lat, lon), m2 s; zero where there is no exposure or no
+    energy dispersion. Values are computed in float64, whatever their `dtype`; `aeff` weights the energy dispersion
+    within a wide bin of true energy, beside the spectrum.
     """
     energy_true = exposure.axis("energy_true")
     flux, flux_reco = spectrum.integral(energy_true.edges_array), spectrum.integral(energy.edges_array)

@@ -133,8 +133,7 @@ def make_final(
 
 def _inside(cube: Cube, geom: Geometry) -> Cube:
     """Part of a cube that lies on another geometry of its grid, as a view."""
-    shared = geom.overlap(cube.geom)
-    if shared is None:
+    if (shared := geom.overlap(cube.geom)) is None:
         raise GeometryError(f"no run reaches the map: {cube.geom} and {geom}")
     rows, columns = shared[1]
     part = cube.geom.cutout(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)

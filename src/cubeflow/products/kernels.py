@@ -95,6 +95,13 @@ def make_edisp_kernel(edisp: Cube, ra_deg: float, dec_deg: float) -> Cube:
     return Cube(kernel[..., None, None], "", geom, edisp.axes)
 
 
+def bilinear_weights(geom: Geometry, ra_deg: float, dec_deg: float) -> FloatArray:
+    """Share of each pixel, shape (ny, nx), in an ICRS position, linear in the distance from the pixel centres."""
+    x, y = geom.vectors_to_pixel(sphere.unit_vectors(ra_deg, dec_deg))
+    along_y, along_x = (np.fmax(0.0, 1.0 - np.abs(np.arange(n) - v)) for n, v in ((geom.ny, y), (geom.nx, x)))
+    return np.outer(along_y, along_x)
+
+
 def _ring_sr(rad: Axis) -> FloatArray:
     """Solid angle of each radial bin as used for the norm, shape (n_rad,), sr."""
     return 2.0 * np.pi * np.deg2rad(rad.centers) * np.deg2rad(rad.widths)
@@ -105,12 +112,9 @@ def _at_position(cube: Cube, ra_deg: float, dec_deg: float, measure: FloatArray)
 
     `measure`, shape of the second axis, is the weight with which a response sums to more than 0.
     """
-    x, y = (float(value) for value in cube.geom.vectors_to_pixel(sphere.unit_vectors(ra_deg, dec_deg)))
-    ny, nx = cube.geom.shape
-    if not (-0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5):
+    if cube.geom.pixel_index(ra_deg, dec_deg)[0] < 0:
         raise ValueError(f"position ({ra_deg:.4f}, {dec_deg:.4f}) lies outside the map of the responses")
-    weight_x, weight_y = (np.maximum(0.0, 1.0 - np.abs(np.arange(n) - v)) for n, v in ((nx, x), (ny, y)))
-    weight = np.outer(weight_y, weight_x)
+    weight = bilinear_weights(cube.geom, ra_deg, dec_deg)
     rows, columns = np.nonzero(weight)
     values = cube.data[:, :, rows, columns].astype(float)  # (energy_true, second axis, pixels)
     known = (np.einsum("krp,r->kp", values, measure) > 0) * weight[rows, columns]

@@ -49,22 +49,10 @@ def select_time(gti: Gti, intervals_mjd: Sequence[tuple[float, float]]) -> Gti:
 
 
 def split_gti(gti: Gti, split: Split, site: Site | None = None) -> list[Gti]:
-    """Cut the good time intervals of a run into pieces.
+    """Cut the good time intervals of a run into pieces, in order of time, each with some time in it.
 
-    Parameters
-    ----------
-    gti : Gti
-        Good time intervals, not empty.
-    split : "gti", "night" or float
-        Every interval by itself; at the local mean noon (UTC noon where the site is not known); or pieces of this
-        duration in s, counted from the start of the first interval.
-    site : Site or None
-        Where the telescopes stand, for ``night``.
-
-    Returns
-    -------
-    list of Gti
-        In order of time, each with some time in it; their ontimes add up to that of `gti`.
+    They are every interval by itself (``gti``); what lies between local mean noons (``night``; UTC noons where the site
+    is not known); or pieces of a duration in s, counted from the start of the first interval.
 
     Raises
     ------
@@ -76,11 +64,24 @@ def split_gti(gti: Gti, split: Split, site: Site | None = None) -> list[Gti]:
     if split == "gti":
         return [Gti(gti.start_s[k : k + 1], gti.stop_s[k : k + 1]) for k in range(len(gti.start_s))]
     if split == "night":
-        longitude_deg = 0.0 if site is None else site.lon_deg
-        return _cut(gti, DAY_S, DAY_S * (0.5 - longitude_deg / 360.0))
-    if not float(split) > 0:
+        period_s, phase_s = DAY_S, DAY_S * (0.5 - (0.0 if site is None else site.lon_deg) / 360.0)
+    else:
+        period_s, phase_s = float(split), float(gti.start_s[0])
+    if not period_s > 0:
         raise ValueError(f"split: expected a duration above 0 s, got {split}")
-    return _cut(gti, float(split), float(gti.start_s[0]))
+    first = int(np.floor((gti.start_s[0] - phase_s) / period_s))
+    last = int(np.ceil((gti.stop_s[-1] - phase_s) / period_s))
+    if last - first > MAX_PIECES:
+        span_s = gti.stop_s[-1] - gti.start_s[0]
+        raise RunRefused(
+            f"split: good time from first to last {span_s:g} s, expected at most {MAX_PIECES} pieces of it"
+        )
+    pieces = []
+    for lower, upper in itertools.pairwise(phase_s + period_s * np.arange(first, last + 1)):
+        start, stop = np.maximum(gti.start_s, lower), np.minimum(gti.stop_s, upper)
+        if np.any(stop > start):
+            pieces.append(Gti(start[stop > start], stop[stop > start]))
+    return pieces
 
 
 def interval_of(time_s: float, by: By, unit: Unit, lon_deg: float | None = None) -> Interval | None:
@@ -137,21 +138,3 @@ def cut_pieces(observation: Observation, split_s: Split) -> list[Observation]:
         replace(observation, gti=gti, events=observation.events.select(inside))
         for gti, inside in zip(pieces, contained, strict=True)
     ]
-
-
-def _cut(gti: Gti, period_s: float, phase_s: float) -> list[Gti]:
-    """Cut at every `phase_s` + whole number x `period_s`."""
-    first = int(np.floor((gti.start_s[0] - phase_s) / period_s))
-    last = int(np.ceil((gti.stop_s[-1] - phase_s) / period_s))
-    if last - first > MAX_PIECES:
-        span_s = gti.stop_s[-1] - gti.start_s[0]
-        raise RunRefused(
-            f"split: good time from first to last {span_s:g} s, expected at most {MAX_PIECES} pieces of it"
-        )
-    borders = phase_s + period_s * np.arange(first, last + 1)
-    pieces = []
-    for lower, upper in itertools.pairwise(borders):
-        start, stop = np.maximum(gti.start_s, lower), np.minimum(gti.stop_s, upper)
-        if np.any(stop > start):
-            pieces.append(Gti(start[stop > start], stop[stop > start]))
-    return pieces

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cubeflow.maps import Axis, BoolArray, Cube, FloatArray, Geometry, IntArray, sphere
+from cubeflow.maps import Axis, BoolArray, Cube, FloatArray, sphere
 from cubeflow.observation import Pointing
 
 OFFSET_WIDTH_DEG = 0.2
 N_SECTORS = 8
 MAX_BANDS = 4
-LAST_RING = 180.0 / OFFSET_WIDTH_DEG
 DEG2_PER_SR = float(np.rad2deg(1.0) ** 2)
 
 
@@ -24,19 +23,14 @@ DEG2_PER_SR = float(np.rad2deg(1.0) ** 2)
 class Profiles:
     """Counts, background and area about the pointing, per energy band.
 
-    Parameters
-    ----------
-    offset_counts, offset_background, area_deg2 : array, shape (n_band, n_offset)
-        In rings of `OFFSET_WIDTH_DEG` from the pointing outwards; the area is that of the pixels which enter at any
-        energy of the band.
-    sector_counts, sector_background : array, shape (n_band, N_SECTORS)
-        In sectors of equal width; the first is centred on north and they go on to the east.
+    Rings have the width `OFFSET_WIDTH_DEG`, from the pointing outwards; sectors are equal, the first is centred on
+    north, and they go on to the east.
     """
 
-    offset_counts: FloatArray
+    offset_counts: FloatArray  # in rings, shape (n_band, n_offset)
     offset_background: FloatArray
-    area_deg2: FloatArray
-    sector_counts: FloatArray
+    area_deg2: FloatArray  # of the pixels in each ring which enter at any energy of the band
+    sector_counts: FloatArray  # in sectors, shape (n_band, N_SECTORS)
     sector_background: FloatArray
 
 
@@ -48,9 +42,14 @@ def make_profiles(counts: Cube, background: Cube, allowed: BoolArray, pointing: 
     if not counts.data.shape == background.data.shape == allowed.shape:
         raise ValueError(f"expected one shape, got {counts.data.shape}, {background.data.shape}, {allowed.shape}")
     energy = counts.axis("energy")
-    image = allowed.any(axis=0)
-    ring, sector = ring_index(counts.geom, pointing), sector_index(counts.geom, pointing)
-    n_rings = 1 + int(ring[image].max(initial=-1))
+    # Where a pixel has no position it is in the last ring there can be, and in sector 0.
+    offset = np.nan_to_num(counts.geom.offset_deg(pointing.ra_deg, pointing.dec_deg), nan=180.0)
+    ring = (offset / OFFSET_WIDTH_DEG).astype(np.int64)
+    _, east, north = sphere.local_basis(pointing.ra_deg, pointing.dec_deg)
+    vectors = counts.geom.center_vectors
+    turn = np.nan_to_num(np.arctan2(vectors @ east, vectors @ north)) / (2.0 * np.pi)
+    sector = np.floor(turn * N_SECTORS + 0.5).astype(np.int64) % N_SECTORS
+    n_rings = 1 + int(ring[allowed.any(axis=0)].max(initial=-1))
     n_cells = n_rings * N_SECTORS
     cell = (np.minimum(ring, n_rings) * N_SECTORS + sector).ravel()
     deg2 = counts.geom.solid_angle_sr * DEG2_PER_SR
@@ -76,20 +75,6 @@ def energy_bands(energy: Axis) -> list[slice]:
 def band_edges_tev(energy: Axis) -> list[tuple[float, float]]:
     """Lower and upper edge of each band, TeV."""
     return [(energy.edges[band.start], energy.edges[band.stop]) for band in energy_bands(energy)]
-
-
-def ring_index(geom: Geometry, pointing: Pointing) -> IntArray:
-    """Ring of each pixel, shape (ny, nx); the last one there can be where a pixel has no position."""
-    rings = np.nan_to_num(geom.offset_deg(pointing.ra_deg, pointing.dec_deg) / OFFSET_WIDTH_DEG, nan=LAST_RING)
-    return rings.astype(np.int64)
-
-
-def sector_index(geom: Geometry, pointing: Pointing) -> IntArray:
-    """Sector of each pixel, shape (ny, nx); 0 where a pixel has no position."""
-    _, east, north = sphere.local_basis(pointing.ra_deg, pointing.dec_deg)
-    vectors = geom.center_vectors
-    turn = np.nan_to_num(np.arctan2(vectors @ east, vectors @ north)) / (2.0 * np.pi)
-    return np.floor(turn * N_SECTORS + 0.5).astype(np.int64) % N_SECTORS
 
 
 def add_profiles(first: Profiles | None, second: Profiles | None) -> Profiles | None:

@@ -46,24 +46,17 @@ class ReduceOptions:
 
 @dataclass(frozen=True, eq=False)
 class Reduced:
-    """The maps of one observation, as they are kept.
-
-    Parameters
-    ----------
-    maps : mapping of str to Cube
-        ``counts``, ``acceptance``, ``exposure_reco``, ``mask_safe`` (energy, lat, lon), ``exposure`` (energy_true,
-        lat, lon) on the run's cutout; ``psf``, ``edisp``, ``irf_exposure`` on the cutout of the IRF grid. Maps for
-        which the run has no response are absent. Floating-point maps are float32: what is computed from them is the
-        same whether they were kept or just made.
-    gti_s : array, shape (n, 2)
-        Good time intervals, TT s since the time reference.
-    row : mapping
-        What the run table says of it.
-    """
+    """The maps of one observation, as they are kept."""
 
     maps: Mapping[str, Cube]
+    """``counts``, ``acceptance``, ``exposure_reco``, ``mask_safe`` (energy, lat, lon), ``exposure`` (energy_true, lat,
+    lon) on the run's cutout; ``psf``, ``edisp``, ``irf_exposure`` on the cutout of the IRF grid. Maps for which the run
+    has no response are absent. Floating-point maps are float32: what is computed from them is the same whether they
+    were kept or just made."""
     gti_s: FloatArray
+    """Good time intervals, shape (n, 2), TT s since the time reference."""
     row: Mapping[str, Cell]
+    """What the run table says of it."""
 
     @property
     def livetime_s(self) -> float:

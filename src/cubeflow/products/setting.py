@@ -7,23 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Setting:
-    """Annotation of a field, as in ``Annotated[float, Setting(above=0)]``; the configuration checks what it says.
+    """Annotation of a field, as in ``Annotated[float, Setting(above=0)]``; the configuration checks what it says."""
 
-    Parameters
-    ----------
-    unit : str
-        Unit in which the plain number is kept, where the name of the field has none.
-    above, least, below, most : float or None
-        Limits in that unit: exclusive and inclusive lower, exclusive and inclusive upper. They are in place of those
-        that any quantity of this unit has.
-    alone : bool
-        One value may be written for a list, a word for a section that needs nothing but its first key, and null for
-        an empty list.
-    """
-
-    unit: str = ""
+    unit: str = ""  # in which the plain number is kept, where the name of the field has none
+    # Limits in that unit, in place of those that any quantity of it has.
     above: float | None = None
     least: float | None = None
     below: float | None = None
     most: float | None = None
+    # One value may be written for a list, a word for a section that needs nothing but its first key, null for no list.
     alone: bool = False

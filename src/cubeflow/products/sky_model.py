@@ -8,9 +8,9 @@ from typing import Annotated
 
 import numpy as np
 
-from cubeflow.maps import Axis, Cube, FloatArray, Geometry, Position, sphere, zeros
+from cubeflow.maps import Axis, Cube, Geometry, Position, sphere, zeros
 from cubeflow.products.convolve import convolve_kernels
-from cubeflow.products.kernels import make_edisp_kernel, make_psf_kernel
+from cubeflow.products.kernels import bilinear_weights, make_edisp_kernel, make_psf_kernel
 from cubeflow.products.setting import Setting
 from cubeflow.products.spectrum import PowerLaw, Spectrum
 
@@ -76,30 +76,14 @@ def make_map_source_flux(source: Source, geom: Geometry, energy_true: Axis) -> C
     around = source.reference_tev * np.array([1.0 - STEP, 1.0 + STEP])
     at_reference = source.spectrum.integral(around)[0] / np.diff(around)[0]
     flux = source.spectrum.integral(edges) * source.amplitude / at_reference
-    image = _point(source, geom) if source.sigma_deg < 0.5 * geom.pixel_deg else _gaussian(source, geom)
+    position = source.position.icrs_deg
+    if source.sigma_deg < 0.5 * geom.pixel_deg:
+        image = bilinear_weights(geom, *position)
+    else:
+        sigma = np.deg2rad(source.sigma_deg)
+        density = np.exp(-0.5 * np.square(np.deg2rad(geom.offset_deg(*position)) / sigma)) / (2 * np.pi * sigma**2)
+        image = np.nan_to_num(density * geom.solid_angle_sr, nan=0.0)  # 0 where there is no sky
     return Cube(flux[:, None, None] * image, "m-2 s-1", geom, (energy_true,))
-
-
-def _gaussian(source: Source, geom: Geometry) -> FloatArray:
-    """Share of each pixel, shape (ny, nx); 0 where there is no sky."""
-    sigma = np.deg2rad(source.sigma_deg)
-    offset = np.deg2rad(geom.offset_deg(*source.position.icrs_deg)) / sigma
-    density = np.exp(-0.5 * np.square(offset)) / (2 * np.pi * sigma**2)
-    return np.nan_to_num(density * geom.solid_angle_sr, nan=0.0)
-
-
-def _point(source: Source, geom: Geometry) -> FloatArray:
-    """Share of each pixel, shape (ny, nx), linear in the distance from the pixel centres."""
-    image = np.zeros(geom.shape)
-    x, y = (float(value) for value in geom.vectors_to_pixel(sphere.unit_vectors(*source.position.icrs_deg)))
-    if not (np.isfinite(x) and np.isfinite(y)):
-        return image
-    x0, y0 = int(np.floor(x)), int(np.floor(y))
-    for ix, share_x in ((x0, x0 + 1 - x), (x0 + 1, x - x0)):
-        for iy, share_y in ((y0, y0 + 1 - y), (y0 + 1, y - y0)):
-            if 0 <= ix < geom.nx and 0 <= iy < geom.ny:
-                image[iy, ix] += share_x * share_y
-    return image
 
 
 def fold_model(model: Cube, exposure: Cube, psf_kernel: Cube | None, edisp_kernel: Cube | None) -> Cube:

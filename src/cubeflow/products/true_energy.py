@@ -27,21 +27,11 @@ LEAST_MIGRA = 0.01  # reconstructed over true energy that is taken into account
 
 @dataclass(frozen=True, eq=False)
 class TrueEnergies:
-    """True energies at which a response is taken: the centre of each bin, or of each part of a wide one.
+    """True energies at which a response is taken: the centre of each bin, or of each part of a wide one."""
 
-    Parameters
-    ----------
-    edges_tev : array, shape (s + 1,)
-        Edges of the parts.
-    share : array, shape (s,)
-        Part of the flux in its bin.
-    starts : array, shape (n_bins,)
-        First part of each bin.
-    """
-
-    edges_tev: FloatArray
-    share: FloatArray
-    starts: IntArray
+    edges_tev: FloatArray  # of the parts, shape (s + 1,)
+    share: FloatArray  # part of the flux in its bin, shape (s,)
+    starts: IntArray  # first part of each bin, shape (n_bins,)
 
     @classmethod
     def of(cls, energy_true: Axis, spectrum: Spectrum, part: float = PART) -> TrueEnergies:
