@@ -10,11 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cubeflow.irf.background import BackgroundRate, Interpolation
-from cubeflow.maps import sphere
-from cubeflow.maps.arrays import BoolArray, FloatArray
-from cubeflow.maps.axis import Axis
-from cubeflow.maps.cube import Cube
-from cubeflow.maps.geom import Geometry
+from cubeflow.maps import Axis, BoolArray, Cube, FloatArray, Geometry, sphere
 from cubeflow.maps.horizon import horizontal_offset, zenith_vectors
 from cubeflow.observation import Gti, Pointing, Site, to_mjd
 

@@ -42,18 +42,10 @@ def _times_log(x: FloatArray, ratio: FloatArray) -> FloatArray:
 
 
 def make_significance_cash(counts: ArrayLike, background: ArrayLike) -> FloatArray:
-    """Significance in sigma of counts over a known background, negative for a deficit.
+    """Significance in sigma of counts n over the counts mu which a known background predicts, of shapes that broadcast.
 
-    Parameters
-    ----------
-    counts, background : array, any shapes that broadcast
-        Counts n and the counts mu which the background predicts.
-
-    Returns
-    -------
-    significance : array
-        sign(n - mu) sqrt(2 (n ln(n / mu) - n + mu)); NaN where mu is 0 (nothing is predicted, so nothing can be
-        said) or either is NaN or negative.
+    It is sign(n - mu) sqrt(2 (n ln(n / mu) - n + mu)), negative for a deficit; NaN where mu is 0 (nothing is predicted,
+    so nothing can be said) or either is NaN or negative.
     """
     n, mu = np.broadcast_arrays(np.asarray(counts, float), np.asarray(background, float))
     known = (n >= 0) & (mu > 0)
@@ -63,21 +55,13 @@ def make_significance_cash(counts: ArrayLike, background: ArrayLike) -> FloatArr
 
 
 def make_significance_li_ma(counts_on: ArrayLike, counts_off: ArrayLike, alpha: ArrayLike) -> FloatArray:
-    """Significance in sigma of ON counts over OFF counts, negative for a deficit.
+    """Significance in sigma of ON counts over OFF counts times alpha, of shapes that broadcast; negative for a deficit.
 
-    Parameters
-    ----------
-    counts_on, counts_off, alpha : array, any shapes that broadcast
-        ON and OFF counts, and the factor that turns OFF counts into background.
-
-    Returns
-    -------
-    significance : array
-        Equation 17; 0 where there are no counts at all, NaN where alpha is not above 0 or anything is NaN.
+    It is 0 where there are no counts at all, NaN where alpha is not above 0 or anything is NaN.
 
     References
     ----------
-    Li & Ma 1983, ApJ 272, 317.
+    Li & Ma 1983, ApJ 272, 317, equation 17.
     """
     on, off, ratio = np.broadcast_arrays(*(np.asarray(x, float) for x in (counts_on, counts_off, alpha)))
     known = (on >= 0) & (off >= 0) & (ratio > 0) & np.isfinite(ratio)

@@ -78,14 +78,8 @@ def make_final(
 
     Pixels outside all runs are zero in sums, False in the mask and NaN in ratios and significance. `target_deg` is an
     ICRS position, `spectrum` is assumed for fluxes, and the off-source distribution leaves the pixels of the final
-    geometry out that are `excluded`, shape (ny, nx).
-
-    Raises
-    ------
-    GeometryError
-        If no run reaches the map.
-    OSError
-        If the disk does not take the maps.
+    geometry out that are `excluded`, shape (ny, nx). GeometryError if no run reaches the map, OSError if the disk does
+    not take the maps.
     """
     geoms = {name: irf_geometry if name.startswith("irf_") else geometry for name in total.layers}
     inside = {name: _inside(cube, geoms[name]) for name, cube in total.layers.items()}

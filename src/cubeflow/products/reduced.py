@@ -10,8 +10,7 @@ import numpy as np
 
 from cubeflow.irf.background import BackgroundRate
 from cubeflow.irf.edisp import EnergyDispersion
-from cubeflow.maps import Axis, Cube, Geometry, make_cutout
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps import Axis, Cube, FloatArray, Geometry, make_cutout
 from cubeflow.observation import EventList, Observation, Pointing, RunRefused, to_mjd
 from cubeflow.products.acceptance import AcceptanceOptions, make_field_rotation, make_map_hadron_acceptance
 from cubeflow.products.counts import make_map_counts

@@ -17,10 +17,7 @@ from numpy.typing import ArrayLike
 from cubeflow.irf.aeff import EffectiveArea
 from cubeflow.irf.background import BackgroundRate
 from cubeflow.irf.edisp import EnergyDispersion
-from cubeflow.maps.arrays import BoolArray, FloatArray
-from cubeflow.maps.axis import Axis
-from cubeflow.maps.cube import Cube
-from cubeflow.maps.geom import Geometry
+from cubeflow.maps import Axis, BoolArray, Cube, FloatArray, Geometry
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.observation import EventList, Observation, RunRefused
 from cubeflow.products.setting import Setting

@@ -101,16 +101,8 @@ def stack(parts: Iterable[Stack | RunStack]) -> Stack:
     """Add stacks in the order given.
 
     They have the same layers, axes and pixel grids, their geometries may differ, and they are consumed one by one; the
-    sum is on the smallest geometry that holds all parts.
-
-    Raises
-    ------
-    ValueError
-        If there is no part, layers differ, or a part holds a NaN or an infinity.
-    GeometryError
-        If the parts are not on one pixel grid.
-    OSError
-        If the disk does not take the sums.
+    sum is on the smallest geometry that holds all parts. ValueError if there is no part, layers differ, or a part holds
+    a NaN or an infinity, GeometryError if they are not on one pixel grid, OSError if the disk does not take the sums.
     """
     total = StackSum()
     for part in parts:
