@@ -7,8 +7,7 @@ from cubeflow.dl3.index import open_store
 from cubeflow.dl3.reader import read_observation
 from cubeflow.maps import energy_axis, log_edges, make_geometry
 from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_exposure_true_energy
-from cubeflow.products.spectrum import PowerLaw
-from cubeflow.products.true_energy import TrueEnergies
+from cubeflow.products.spectrum import PowerLaw, TrueEnergies
 
 pytestmark = pytest.mark.real_data
 SPECTRUM = PowerLaw(2.0)

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from iminuit import Minuit
 
 from cubeflow.maps import Cube, energy_axis, make_geometry
-from cubeflow.products.fov_background import FovOptions, make_map_fov_background
-from cubeflow.products.norms import NormFlag, make_energy_groups
+from cubeflow.products.fov_background import FovOptions, NormFlag, make_energy_groups, make_map_fov_background
 
 ENERGY = energy_axis([1.0, 2.0, 4.0, 10.0, 30.0])
 GEOM = make_geometry("icrs", "TAN", 83.6, 22.0, (1.1, 0.7), 0.1)

@@ -14,8 +14,7 @@ from cubeflow.maps import energy_axis, log_edges, make_geometry, rad_axis
 from cubeflow.observation import Pointing
 from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_exposure_true_energy
 from cubeflow.products.kernels import make_edisp_map, make_psf_map
-from cubeflow.products.spectrum import ExponentialCutoff, LogParabola, PowerLaw
-from cubeflow.products.true_energy import TrueEnergies, share_beyond
+from cubeflow.products.spectrum import ExponentialCutoff, LogParabola, PowerLaw, TrueEnergies, share_beyond
 
 GEOM = make_geometry("icrs", "TAN", 83.6, 22.0, (4.6, 3.1), 0.5)
 POINTING = Pointing(83.9, 22.5)

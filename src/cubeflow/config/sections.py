@@ -18,8 +18,7 @@ from cubeflow.products.acceptance import AcceptanceOptions
 from cubeflow.products.background import BackgroundOptions
 from cubeflow.products.dataset import ExportOptions
 from cubeflow.products.exclusion import ExclusionFile
-from cubeflow.products.fov_background import FovOptions
-from cubeflow.products.norms import make_energy_groups
+from cubeflow.products.fov_background import FovOptions, make_energy_groups
 from cubeflow.products.reduced import ReduceOptions
 from cubeflow.products.ring_background import AdaptiveRingOptions, RingOptions
 from cubeflow.products.safe_mask import SafeMaskOptions

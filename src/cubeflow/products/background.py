@@ -15,8 +15,7 @@ from cubeflow.maps import BoolArray, Cube
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.products.at_target import find_at_target
 from cubeflow.products.exclusion import usable_bins
-from cubeflow.products.fov_background import FovOptions, make_map_fov_background
-from cubeflow.products.norms import NormTable
+from cubeflow.products.fov_background import FovOptions, NormTable, make_map_fov_background
 from cubeflow.products.profiles import Profiles, make_profiles
 from cubeflow.products.reduced import Cell, Reduced
 from cubeflow.products.ring_background import (

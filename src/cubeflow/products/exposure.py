@@ -9,10 +9,10 @@ from numpy.typing import DTypeLike
 
 from cubeflow.irf.aeff import EffectiveArea
 from cubeflow.irf.edisp import EnergyDispersion
+from cubeflow.irf.table import Nodes
 from cubeflow.maps import Axis, Cube, FloatArray, Geometry, IntArray
 from cubeflow.observation import Pointing
-from cubeflow.products.spectrum import INDEX_2, Spectrum
-from cubeflow.products.true_energy import TrueEnergies, average_area
+from cubeflow.products.spectrum import INDEX_2, Spectrum, TrueEnergies
 
 CHUNK = 4096  # pixels at a time: their arrays stay in the cache
 SAME_NORM = 1e-13  # relative difference of norms that is rounding
@@ -36,9 +36,11 @@ def make_map_exposure_true_energy(
     offset = geom.offset_deg(pointing.ra_deg, pointing.dec_deg)
     if offset_max_deg is not None:
         offset = np.where(offset < offset_max_deg, offset, np.nan)
+    bins = TrueEnergies.of(energy_true, spectrum)
     # Livetime goes into the small table, not into the large map; NaN offsets have no area.
-    area = average_area(replace(aeff, area_m2=aeff.area_m2 * livetime_s), energy_true, spectrum)
-    exposure = area.evaluate(energy_true.centers, offset, dtype)
+    averaged = bins.mean(aeff.energy_true.weights(bins.energy_tev) @ (aeff.area_m2 * livetime_s))
+    nodes = Nodes(energy_true.centers, energy_true.edges[0], energy_true.edges[-1], log=True)
+    exposure = replace(aeff, energy_true=nodes, area_m2=averaged).evaluate(energy_true.centers, offset, dtype)
     return Cube(exposure, "m2 s", geom, (energy_true,))
 
 

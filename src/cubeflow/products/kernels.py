@@ -10,8 +10,7 @@ from cubeflow.irf.psf import PSF
 from cubeflow.irf.table import Nodes
 from cubeflow.maps import Axis, Cube, FloatArray, Geometry, make_geometry, sphere
 from cubeflow.observation import Pointing
-from cubeflow.products.spectrum import INDEX_2, Spectrum
-from cubeflow.products.true_energy import PSF_PART, TrueEnergies
+from cubeflow.products.spectrum import INDEX_2, PSF_PART, Spectrum, TrueEnergies
 
 SUB_PIXELS_PER_RAD_BIN = 4  # the PSF is linear within a radial bin: finer sub-pixels add nothing
 MAX_SUB_PIXELS = 63

@@ -17,8 +17,7 @@ from cubeflow.products.counts import make_map_counts
 from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_exposure_true_energy
 from cubeflow.products.kernels import make_edisp_map, make_psf_map
 from cubeflow.products.safe_mask import SafeMaskOptions, count_cut, make_mask_safe
-from cubeflow.products.spectrum import Spectrum
-from cubeflow.products.true_energy import share_beyond
+from cubeflow.products.spectrum import Spectrum, share_beyond
 
 KEPT = "f4"  # type of maps that are no whole numbers
 Cell = None | bool | int | float | str | Sequence["Cell"] | Mapping[str, "Cell"]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubeflow.maps import energy_axis
-from cubeflow.products.norms import make_energy_groups, merge_energy_groups
+from cubeflow.products.fov_background import make_energy_groups, merge_energy_groups
 
 ENERGY = energy_axis([1.0, 2.0, 4.0, 10.0, 30.0])
 
