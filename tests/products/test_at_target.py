@@ -5,8 +5,8 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from cubeflow.maps import Cube, energy_axis, log_edges, make_geometry, rad_axis
-from cubeflow.products.at_target import disc_pixels, find_at_target, find_containment, find_flux
 from cubeflow.products.cash import excess_above, make_significance_li_ma
+from cubeflow.products.significance import disc_pixels, find_at_target, find_containment, find_flux
 
 GEOM = make_geometry("icrs", "TAN", 50.0, -20.0, (1.5, 1.1), 0.1)
 ENERGY = energy_axis([1.0, 3.0, 10.0])

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from cubeflow.maps import sphere
-from cubeflow.products.at_target import find_at_target
 from cubeflow.products.background import NoBackground, make_background, run_stack
 from cubeflow.products.final import make_final
 from cubeflow.products.fov_background import FovOptions, make_map_fov_background
@@ -19,7 +18,7 @@ from cubeflow.products.ring_background import (
     make_map_adaptive_ring_background,
     make_map_ring_background,
 )
-from cubeflow.products.significance import SignificanceOptions
+from cubeflow.products.significance import SignificanceOptions, find_at_target
 from cubeflow.products.stack import stack
 
 from .conftest import TARGET_DEG, reduce_options, simulated_runs

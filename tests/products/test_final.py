@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from cubeflow.maps import Cube, GeometryError, energy_axis, make_geometry, release
-from cubeflow.products.at_target import disc_pixels, find_at_target
 from cubeflow.products.final import make_final
 from cubeflow.products.significance import (
     SignificanceOptions,
+    disc_pixels,
+    find_at_target,
     make_map_significance_cash,
     make_map_significance_li_ma,
     ratio_of_sums,

@@ -7,8 +7,8 @@ import pytest
 from astropy.coordinates import SkyCoord
 
 from cubeflow.maps import Cube, energy_axis, make_geometry
-from cubeflow.products.at_target import find_at_target
 from cubeflow.products.cash import make_significance_cash, make_significance_li_ma
+from cubeflow.products.significance import find_at_target
 from cubeflow.report.source import (
     chi2_constant,
     collect_evolution,

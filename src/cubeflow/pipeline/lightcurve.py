@@ -16,7 +16,7 @@ from cubeflow.pipeline.export import dataset_entry
 from cubeflow.pipeline.stack import open_made
 from cubeflow.pipeline.table import TIMES
 from cubeflow.pipeline.tasks import JOINT, LIGHT_CURVE, PARTS, SeriesTask, Target, files_of
-from cubeflow.products.at_target import disc_pixels
+from cubeflow.products.significance import disc_pixels
 from cubeflow.store.artifact import OpenArtifact
 from cubeflow.store.atomic import write_atomic
 from cubeflow.store.fits import datasets_yaml, models_yaml

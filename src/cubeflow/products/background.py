@@ -13,7 +13,6 @@ import numpy as np
 
 from cubeflow.maps import BoolArray, Cube
 from cubeflow.maps.sphere import angular_distance_deg
-from cubeflow.products.at_target import find_at_target
 from cubeflow.products.exclusion import usable_bins
 from cubeflow.products.fov_background import FovOptions, NormTable, make_map_fov_background
 from cubeflow.products.profiles import Profiles, make_profiles
@@ -24,6 +23,7 @@ from cubeflow.products.ring_background import (
     make_map_adaptive_ring_background,
     make_map_ring_background,
 )
+from cubeflow.products.significance import find_at_target
 from cubeflow.products.sky_model import make_model_counts
 from cubeflow.products.stack import RunStack, make_run_stack
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from cubeflow.maps import FloatArray
 
-ComplexArray = NDArray[np.complex128]
-Shape = tuple[int, int]
+Shape = tuple[int, ...]  # (ny, nx)
 
 # Radii are quotients of two decimal numbers: what lies on the rim must not depend on their last bit.
 RIM = 1e-9
@@ -50,7 +49,7 @@ class Annulus:
 class PairTransform(NamedTuple):
     """Fourier transform of two images of one shape at once: first + i x scale x second, padded."""
 
-    spectrum: ComplexArray
+    spectrum: NDArray[np.complex128]
     scale: float  # a power of two that brings the second to the size of the first, so that neither loses digits
     shape: Shape  # of the images
 
@@ -63,8 +62,7 @@ def fast_length(least: int) -> int:
 def fft_shape(shape: Shape, reach_pix: float) -> Shape:
     """Good FFT lengths for a map of that shape, padded so that nothing within `reach_pix` wraps around."""
     widest = Annulus(0.0, reach_pix)
-    ny, nx = (fast_length(n + widest.reach(n)) for n in shape)
-    return ny, nx
+    return tuple(fast_length(n + widest.reach(n)) for n in shape)
 
 
 def transform_pair(first: NDArray[Any], second: NDArray[Any], padded: Shape) -> PairTransform:
@@ -75,7 +73,7 @@ def transform_pair(first: NDArray[Any], second: NDArray[Any], padded: Shape) -> 
     packed = np.zeros(padded, np.complex128)
     packed.real[:ny, :nx] = first
     np.multiply(second, scale, out=packed.imag[:ny, :nx])
-    return PairTransform(fftn(packed, out=packed), float(scale), (ny, nx))
+    return PairTransform(fftn(packed, out=packed), float(scale), first.shape)
 
 
 @lru_cache(maxsize=32)
@@ -92,8 +90,7 @@ def _ring_transform(ring: Annulus, shape: Shape, padded: Shape) -> FloatArray:
 def sum_pair(pair: PairTransform, ring: Annulus) -> tuple[FloatArray, FloatArray]:
     """Sums of both images over the ring about each pixel, each of shape (ny, nx)."""
     ny, nx = pair.shape
-    padded = (pair.spectrum.shape[0], pair.spectrum.shape[1])
-    product = pair.spectrum * _ring_transform(ring, pair.shape, padded)
+    product = pair.spectrum * _ring_transform(ring, pair.shape, pair.spectrum.shape)
     sums = ifftn(product, out=product)[:ny, :nx]
     return sums.real, sums.imag / pair.scale
 
@@ -103,8 +100,7 @@ def sum_both_around(first: NDArray[Any], second: NDArray[Any], ring: Annulus) ->
 
     Each is accurate to about 1e-15 of its largest sum.
     """
-    ny, nx = first.shape
-    return sum_pair(transform_pair(first, second, fft_shape((ny, nx), ring.r_out)), ring)
+    return sum_pair(transform_pair(first, second, fft_shape(first.shape, ring.r_out)), ring)
 
 
 def sum_around(image: NDArray[Any], ring: Annulus) -> FloatArray:

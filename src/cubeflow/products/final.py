@@ -14,12 +14,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cubeflow.maps import BoolArray, Cube, Geometry, GeometryError, release, scratch_zeros
-from cubeflow.products.at_target import disc_pixels, find_at_target, find_containment, find_flux
 from cubeflow.products.reduced import Cell
 from cubeflow.products.significance import (
     SignificanceMaps,
     SignificanceOptions,
     describe_off_source,
+    disc_pixels,
+    find_at_target,
+    find_containment,
+    find_flux,
     make_disc,
     make_map_flux,
     make_map_significance_cash,

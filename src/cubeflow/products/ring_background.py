@@ -239,8 +239,8 @@ def _off_sums(
         present = plane.acceptance > 0
         if not np.array_equal(present, support):
             support, reached = present, {ring: count_around(present, ring) > 0 for ring in rings}
-        ny, nx = present.shape
-        pair = transform_pair(plane.counts, plane.acceptance, fft_shape((ny, nx), max(ring.r_out for ring in rings)))
+        padded = fft_shape(present.shape, max(ring.r_out for ring in rings))
+        pair = transform_pair(plane.counts, plane.acceptance, padded)
         least = needed(plane)
         counts_off, acceptance_off = np.zeros(present.shape, np.int64), np.zeros(present.shape)
         open_pixels = np.ones(present.shape, np.bool_)

@@ -1,20 +1,26 @@
-"""Excess, significance and flux in discs about each pixel, and how they scatter off sources."""
+"""Excess, significance and flux in discs about each pixel and about the target, and how they scatter off sources."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps import BoolArray, Cube, FloatArray, IntArray
-from cubeflow.products.cash import fit_log_linear, make_significance_cash, make_significance_li_ma
+from cubeflow.maps import BoolArray, Cube, FloatArray, Geometry, IntArray, NoOverlap, make_cutout, sphere
+from cubeflow.products.cash import excess_above, fit_log_linear, make_significance_cash, make_significance_li_ma
 from cubeflow.products.convolve import Annulus, count_around, sum_both_around, without_noise
 
 BIN_WIDTH = 0.1  # of the histogram of significances
 CORE = 3.0  # sigma; to here a Gaussian is fitted, unknown sources matter little in it
+SUB_PIXELS = 32  # along a side of a pixel on the rim: the area of a disc of 5 pixels is right to 5e-4
+LIMIT_SIGMA = 3.0  # below it the flux has an upper limit
+LIMIT_RISE = 2.706  # of twice the log-likelihood, for 95 %
+
+Found = dict[str, float | int | None]
 
 
 @dataclass(frozen=True)
@@ -205,26 +211,14 @@ def describe_off_source(significance: FloatArray, disc: Annulus) -> OffSource:
     edges = BIN_WIDTH * np.arange(-extent, extent + 1)
     histogram = np.histogram(values, np.concatenate([[-np.inf], edges[1:-1], [np.inf]]))[0]
     inside = (edges[:-1] > -CORE - 0.5 * BIN_WIDTH) & (edges[1:] < CORE + 0.5 * BIN_WIDTH)
-    fit = _fit_gaussian(edges[:-1][inside] + 0.5 * BIN_WIDTH, histogram[inside])
-    inflation = np.sqrt(values.size / max(n_trials, 1.0))
-    return OffSource(
-        n_pixels=values.size,
-        n_trials=n_trials,
-        mean=mean,
-        mean_err=width / np.sqrt(max(n_trials, 1.0)),
-        width=width,
-        width_err=width / np.sqrt(2.0 * max(n_trials - 1.0, 1.0)),
-        fit_mean=fit[0],
-        fit_mean_err=fit[1] * inflation,
-        fit_width=fit[2],
-        fit_width_err=fit[3] * inflation,
-        edges=edges,
-        histogram=histogram.astype(np.int64),
-    )
+    inflation = np.sqrt(values.size / max(n_trials, 1.0))  # of errors: neighbouring pixels share their counts
+    fit = _fit_gaussian(edges[:-1][inside] + 0.5 * BIN_WIDTH, histogram[inside], inflation)
+    mean_err, width_err = width / np.sqrt(max(n_trials, 1.0)), width / np.sqrt(2.0 * max(n_trials - 1.0, 1.0))
+    return OffSource(values.size, n_trials, mean, mean_err, width, width_err, *fit, edges, histogram.astype(np.int64))
 
 
-def _fit_gaussian(x: FloatArray, counts: IntArray) -> tuple[float, float, float, float]:
-    """Mean, its error, width and its error of a Gaussian with Poisson errors; NaN if there is none.
+def _fit_gaussian(x: FloatArray, counts: IntArray, inflation: float) -> tuple[float, float, float, float]:
+    """Mean, its error, width and its error of a Gaussian with inflated Poisson errors; NaN if there is none.
 
     The logarithm of a Gaussian is a parabola b0 + b1 x + b2 x^2: mean -b1 / (2 b2), width (-2 b2)^-1/2.
     """
@@ -240,5 +234,94 @@ def _fit_gaussian(x: FloatArray, counts: IntArray) -> tuple[float, float, float,
     mean, width = -b1 / (2 * b2), (-2 * b2) ** -0.5
     jacobian = np.array([[-1 / (2 * b2), b1 / (2 * b2**2)], [0.0, width**3]])
     squares = jacobian[:, :, None] * fit.covariance[1:, 1:] * jacobian[:, None, :]
-    mean_err, width_err = np.sqrt(squares.sum(axis=(1, 2)))
+    mean_err, width_err = np.sqrt(squares.sum(axis=(1, 2))) * inflation
     return float(mean), float(mean_err), float(width), float(width_err)
+
+
+@lru_cache(maxsize=4)
+def disc_pixels(
+    geom: Geometry, target_deg: tuple[float, float], radius_deg: float
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Rows and columns of the pixels in and about a disc, and the part of each that lies in it, all of shape (n,)."""
+    try:
+        part = make_cutout(geom, *target_deg, radius_deg + geom.pixel_deg)
+    except NoOverlap:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+    offset, (x0, y0) = part.offset_deg(*target_deg), part.origin_in(geom)
+    on_map = np.zeros(part.shape, bool)
+    on_map[max(0, -y0) : max(0, geom.ny - y0), max(0, -x0) : max(0, geom.nx - x0)] = True
+    rows, columns = np.nonzero(on_map & (offset < radius_deg + geom.pixel_deg))
+    share = np.ones(rows.size)
+    rim = np.flatnonzero(offset[rows, columns] > radius_deg - geom.pixel_deg)
+    sub = (np.arange(SUB_PIXELS) + 0.5) / SUB_PIXELS - 0.5
+    vectors = part.pixel_to_vectors(columns[rim, None, None] + sub, rows[rim, None, None] + sub[:, None])
+    share[rim] = np.mean(sphere.separation_deg(vectors, sphere.unit_vectors(*target_deg)) <= radius_deg, axis=(1, 2))
+    return rows + y0, columns + x0, share
+
+
+def find_at_target(
+    maps: Mapping[str, Cube], used: BoolArray, target_deg: tuple[float, float], radius_deg: float
+) -> Found:
+    """What is found in the disc about the target: ``on``, ``background``, ``excess``, ``significance``.
+
+    Pixels on the rim are shared out by area, and runs add up to their stack. `maps` are ``counts`` and ``background``
+    of either; for rings also ``counts_off``, which is taken at the target's pixel, and there are ``off`` and ``alpha``.
+    `used` are the safe bins that have a background. None where there is no answer, as for a target outside the field.
+    """
+    counts = maps["counts"]
+    names = ("on", "off", "alpha") if "counts_off" in maps else ("on",)
+    found: Found = dict.fromkeys((*names, "background", "excess", "significance"))
+    rows, columns, share = disc_pixels(counts.geom, target_deg, radius_deg)
+    inside = np.broadcast_to(used, counts.data.shape)
+    weight = inside[:, rows, columns] * share
+    if not weight.any():
+        return found
+    found["on"] = on = float(np.sum(counts.data[:, rows, columns] * weight))
+    if "background" not in maps:
+        return found
+    background = float(np.sum(maps["background"].data[:, rows, columns] * weight, dtype=float))
+    found |= {"background": background, "excess": on - background}
+    if "counts_off" not in maps:
+        return {**found, "significance": number_or_none(make_significance_cash(on, background))}
+    ix, iy = (int(index) for index in counts.geom.pixel_index(*target_deg))
+    counted, seen = maps["counts_off"].data[:, iy, ix], inside[:, iy, ix] & (ix >= 0)
+    off = int(counted.sum(where=seen if counted.size == seen.size else seen.any()))
+    if off == 0:
+        return {**found, "off": 0}
+    alpha = background / off
+    significance = number_or_none(make_significance_li_ma(on, off, alpha))
+    return {**found, "off": off, "alpha": alpha, "significance": significance}
+
+
+def find_flux(found: Found, exposure_m2_s: float) -> Found:
+    """Flux of a source within the disc, m-2 s-1: ``flux``, ``flux_err``, and below 3 sigma ``flux_ul`` (95 %).
+
+    The error is that upwards, from the likelihood as the limit is. None where there is no answer.
+    """
+    on, background, significance, off = (found.get(name) for name in ("on", "background", "significance", "off"))
+    if on is None or background is None or significance is None or not exposure_m2_s > 0:
+        return dict.fromkeys(("flux", "flux_err", "flux_ul"))
+    excess = on - background
+    upper = excess_above(on, background, off, 1.0, excess)
+    limit = excess_above(on, background, off, LIMIT_RISE, max(excess, 0.0)) / exposure_m2_s
+    flux, flux_err = excess / exposure_m2_s, (upper - excess) / exposure_m2_s
+    return {"flux": flux, "flux_err": flux_err, "flux_ul": limit if significance < LIMIT_SIGMA else None}
+
+
+def find_containment(
+    maps: Mapping[str, Cube], photons: FloatArray, target_deg: tuple[float, float], radius_deg: float
+) -> float | None:
+    """Part of the PSF at the target within the disc, for the counts of a spectrum; None if it is not known.
+
+    `maps` are ``psf``, ``edisp`` and ``irf_exposure``, `photons` those of the spectrum at each true energy.
+    """
+    psf, edisp, exposure = (maps[name] for name in ("psf", "edisp", "irf_exposure"))
+    ix, iy = psf.geom.pixel_index(*target_deg)
+    rad, density = psf.axes[1], psf.data[:, :, iy, ix]
+    square, ring = np.square(rad.edges_array), rad.centers * rad.widths
+    part = np.clip((radius_deg**2 - square[:-1]) / np.diff(square), 0.0, 1.0)
+    weight = photons * exposure.data[:, iy, ix] * edisp.data[:, :, iy, ix].sum(axis=1)
+    # The PSF sums to 1 at each energy, or to 0 where there is none.
+    known = weight[:, None] * (ix >= 0) * density * ring / np.maximum(density @ ring, np.finfo(float).tiny)[:, None]
+    total = float(known.sum())
+    return float(np.sum(known * part)) / total if total > 0 else None

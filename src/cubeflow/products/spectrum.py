@@ -59,12 +59,8 @@ class LogParabola:
 
     def integral(self, edges_tev: ArrayLike) -> FloatArray:
         """Integral over each bin, shape (n,), for edges (n + 1,) in TeV."""
-
-        def dnde(energy: FloatArray) -> FloatArray:
-            log_x = np.log(energy / self.reference_tev)
-            return np.exp(-(self.alpha + self.beta * log_x) * log_x)
-
-        return _gauss(dnde, edges_tev)
+        parabola = self.beta, self.alpha, 0.0
+        return _gauss(lambda energy: np.exp(-np.polyval(parabola, np.log(energy / self.reference_tev))), edges_tev)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from cubeflow.maps import Cube, sphere
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.maps.scratch import release
-from cubeflow.products.at_target import disc_pixels
 from cubeflow.products.cash import make_significance_cash, make_significance_li_ma
+from cubeflow.products.significance import disc_pixels
 from cubeflow.report.drawing import ALERT, MODEL, SOFT, Panel, Series, draw_panels, power_of_ten, superscript
 from cubeflow.report.runs import is_used, numbers, run_names
 
