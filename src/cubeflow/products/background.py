@@ -11,8 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from cubeflow.maps import BoolArray, Cube
-from cubeflow.maps.sphere import angular_distance_deg
+from cubeflow.maps import BoolArray, Cube, sphere
 from cubeflow.products.exclusion import usable_bins
 from cubeflow.products.fov_background import FovOptions, NormTable, make_map_fov_background
 from cubeflow.products.profiles import Profiles, make_profiles
@@ -84,7 +83,7 @@ def make_background(
         return made
     counts, pointing = reduced.maps["counts"], reduced.pointing
     found = find_at_target({"counts": counts, **made.maps}, made.usable, target_deg, radius_deg)
-    offset_deg = float(angular_distance_deg((pointing.ra_deg, pointing.dec_deg), target_deg))
+    offset_deg = float(sphere.angular_distance_deg((pointing.ra_deg, pointing.dec_deg), target_deg))
     row = {**made.row, **found, "offset_deg": offset_deg}
     profiles = make_profiles(counts, made.maps["background"], made.usable & ~exclusion, pointing)
     return replace(made, row=row, profiles=profiles)

@@ -146,7 +146,7 @@ def _placed(
 ) -> Cube:
     """Put a cube, or other planes on its grid, on a larger geometry; numbers with a fraction in a type of their own."""
     dtype = dtype if cube.data.dtype.kind == "f" else cube.data.dtype
-    placed = scratch_zeros((*(axis.n_bins for axis in cube.axes), *geom.shape), dtype)
+    placed = scratch_zeros((*cube.data.shape[:-2], *geom.shape), dtype)
     whole = Cube(placed, cube.unit, geom, cube.axes)
     windows = whole.cutout(cube.geom).data
     for plane, window, values in zip(placed, windows, cube.data if planes is None else planes, strict=True):

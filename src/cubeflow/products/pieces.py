@@ -49,7 +49,7 @@ def select_time(gti: Gti, intervals_mjd: Sequence[tuple[float, float]]) -> Gti:
 
 
 def split_gti(gti: Gti, split: Split, site: Site | None = None) -> list[Gti]:
-    """Cut the good time intervals of a run into pieces, in order of time, each with some time in it.
+    """Cut the good time intervals of a run, not empty, into pieces: all of it, in order of time, each with some time.
 
     They are every interval by itself (``gti``); what lies between local mean noons (``night``; UTC noons where the site
     is not known); or pieces of a duration in s, counted from the start of the first interval.
