@@ -125,7 +125,7 @@ def obs_columns(time_type: type = np.float64) -> list[Column]:
 
 
 def run_truth() -> Responses:
-    return make_responses(plan_run(OBS_IDS[0], OPTIONS).zenith_deg, OPTIONS.sizes, OPTIONS.background_scale)
+    return make_responses(plan_run(OBS_IDS[0], OPTIONS).zenith_deg, OPTIONS.tiny, OPTIONS.background_scale)
 
 
 def no_gap(responses: Responses) -> np.ndarray:

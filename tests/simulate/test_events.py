@@ -9,7 +9,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.time import Time
 
-from cubeflow.simulate.events import SOURCE_AMPLITUDE, SOURCE_INDEX, multilinear
+from cubeflow.simulate.events import SOURCE_AMPLITUDE, SOURCE_INDEX
 from cubeflow.simulate.store import SimulationOptions, simulate_run
 
 OBS_ID = 100004  # zenith 24 deg, one interval, pointing 0.7 deg north of the centre
@@ -165,10 +165,3 @@ def test_source_is_round(gammas) -> None:
     assert abs(east.mean()) < 4.0 * east.std() / np.sqrt(len(source))
     assert abs(north.mean()) < 4.0 * north.std() / np.sqrt(len(source))
     assert east.std() / north.std() == pytest.approx(1.0, abs=0.03)
-
-
-def test_multilinear_is_exact_for_a_product_of_lines() -> None:
-    x, y = np.array([0.0, 1.0, 3.0]), np.array([-1.0, 4.0])
-    points = np.array([0.2, 2.9, 3.0]), np.array([-1.0, 0.7, 4.0])
-    value = multilinear(np.outer(2.0 + x, 1.0 - 3.0 * y), (x, y), points)
-    np.testing.assert_allclose(value, (2.0 + points[0]) * (1.0 - 3.0 * points[1]), rtol=1e-14)

@@ -10,7 +10,7 @@ from cubeflow.errors import MistakeError
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.maps.sphere import local_basis, lon_lat
 from cubeflow.observation import DAY_S
-from cubeflow.simulate.responses import FULL_TABLES, REFERENCE_ZENITH_DEG, TINY_TABLES, TableSizes
+from cubeflow.simulate.responses import REFERENCE_ZENITH_DEG
 
 FIRST_NIGHT_S = 1.2e8  # about October 2004
 RUNS_PER_NIGHT = 4
@@ -19,40 +19,18 @@ ZENITHS_DEG = (20.0, 27.0, 34.0, 46.0, 24.0)
 
 @dataclass(frozen=True)
 class SimulationOptions:
-    """What to simulate.
+    """What to simulate."""
 
-    Parameters
-    ----------
-    seed : int
-        Seed of the random numbers; each run draws its own from (seed, number).
-    n_runs, first_obs_id : int
-        Number of runs and number of the first.
-    duration_s : float
-        From the start to the end of a run; every fifth run has a gap of a tenth in the middle.
-    centre : (float, float)
-        ICRS position in deg that the wobble pointings surround at 0.5 to 0.7 deg.
-    sources : tuple of (float, float, float)
-        ICRS position in deg and flux in units of the Crab nebula; empty for an empty field.
-    background_scale : float
-        Factor on the background rate, in the events and in the table.
-    offset_max_deg : float
-        Background events reach this far from the pointing; below 4 deg.
-    tiny : bool
-        Small tables, for stores of thousands of runs.
-    shared_irf : bool
-        One file of responses for all runs instead of responses in each.
-    """
-
-    seed: int = 42
+    seed: int = 42  # of the random numbers; each run draws its own from (seed, number)
     n_runs: int = 6
     first_obs_id: int = 100001
-    duration_s: float = 1680.0
-    centre: tuple[float, float] = (83.633, 22.014)
-    sources: tuple[tuple[float, float, float], ...] = ((83.633, 22.014, 1.0),)
-    background_scale: float = 1.0
-    offset_max_deg: float = 3.0
-    tiny: bool = False
-    shared_irf: bool = False
+    duration_s: float = 1680.0  # from start to end of a run; every fifth has a gap of a tenth in the middle
+    centre: tuple[float, float] = (83.633, 22.014)  # ICRS, deg: wobble pointings surround it at 0.5 to 0.7 deg
+    sources: tuple[tuple[float, float, float], ...] = ((83.633, 22.014, 1.0),)  # ICRS, deg, and flux in Crab nebulae
+    background_scale: float = 1.0  # factor on the background rate, in the events and in the table
+    offset_max_deg: float = 3.0  # background events reach this far from the pointing; below 4 deg
+    tiny: bool = False  # small tables, for stores of thousands of runs
+    shared_irf: bool = False  # one file of responses for all runs instead of responses in each
 
     def __post_init__(self) -> None:
         if self.n_runs < 0 or self.first_obs_id < 0 or self.seed < 0 or self.first_obs_id + self.n_runs >= 2**63:
@@ -71,11 +49,6 @@ class SimulationOptions:
     def obs_ids(self) -> range:
         """Numbers of the runs of the store."""
         return range(self.first_obs_id, self.first_obs_id + self.n_runs)
-
-    @property
-    def sizes(self) -> TableSizes:
-        """Sizes of the response tables."""
-        return TINY_TABLES if self.tiny else FULL_TABLES
 
 
 @dataclass(frozen=True, eq=False)

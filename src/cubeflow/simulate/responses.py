@@ -18,68 +18,37 @@ REFERENCE_ZENITH_DEG = 20.0
 BACKGROUND_INDEX = 2.7
 LON_GRADIENT = 0.12  # per deg to the east
 LAT_GRADIENT = -0.04  # per deg to the north
-
-
-@dataclass(frozen=True)
-class TableSizes:
-    """Numbers of bins of the response tables."""
-
-    energy_true: int = 24
-    offset: int = 5
-    migra: int = 60
-    energy: int = 12
-    field: int = 20
-
-
-FULL_TABLES = TableSizes()
-TINY_TABLES = TableSizes(energy_true=8, offset=3, migra=20, energy=5, field=8)
+FULL, TINY = (24, 5, 60, 12, 20), (8, 3, 20, 5, 8)  # bins of true energy, offset, migra; energy, field of view
 
 
 @dataclass(frozen=True, eq=False)
 class Responses:
-    """Response tables of one run.
-
-    Parameters
-    ----------
-    energy_true_edges_tev, offset_edges_deg, migra_edges : array
-        Edges of the axes of the area, the energy dispersion and the PSF.
-    area_m2 : array, shape (n_energy_true, n_offset)
-        Effective area.
-    migra_density : array, shape (n_energy_true, n_migra, n_offset)
-        Probability per unit of migra = E / E_true; each column sums to 1 over migra.
-    psf_sigma_deg, psf_fraction : array, shape (3, n_energy_true, n_offset)
-        Widths and weights of three Gaussians; the weights sum to 1.
-    energy_edges_tev, field_edges_deg : array
-        Edges of the background's axes; `field_edges_deg` serves longitude and latitude.
-    background : array, shape (n_energy, n_lon, n_lat)
-        Rate in s-1 MeV-1 sr-1; longitude grows **east**, latitude north.
-    lo_thres_tev, hi_thres_tev : float
-        Energies between which the run is meant to be analysed.
-    """
+    """Response tables of one run; the area, the energy dispersion and the PSF share their axes."""
 
     energy_true_edges_tev: FloatArray
     offset_edges_deg: FloatArray
-    migra_edges: FloatArray
-    area_m2: FloatArray
-    migra_density: FloatArray
-    psf_sigma_deg: FloatArray
-    psf_fraction: FloatArray
-    energy_edges_tev: FloatArray
-    field_edges_deg: FloatArray
-    background: FloatArray
-    lo_thres_tev: float
+    migra_edges: FloatArray  # of migra = E / E_true
+    area_m2: FloatArray  # effective area, shape (n_energy_true, n_offset)
+    migra_density: FloatArray  # per unit of migra, shape (n_energy_true, n_migra, n_offset); sums to 1 over migra
+    psf_sigma_deg: FloatArray  # widths of three Gaussians, shape (3, n_energy_true, n_offset)
+    psf_fraction: FloatArray  # and their weights, which sum to 1, the same shape
+    energy_edges_tev: FloatArray  # of the background
+    field_edges_deg: FloatArray  # of its longitude and of its latitude
+    background: FloatArray  # s-1 MeV-1 sr-1, shape (n_energy, n_lon, n_lat); longitude grows **east**, latitude north
+    lo_thres_tev: float  # energies between which the run is meant to be analysed
     hi_thres_tev: float
 
 
 @lru_cache(maxsize=16)
-def make_responses(zenith_deg: float, sizes: TableSizes = FULL_TABLES, background_scale: float = 1.0) -> Responses:
-    """Responses at a zenith angle below 70 deg, with which threshold and area grow."""
+def make_responses(zenith_deg: float, tiny: bool = False, background_scale: float = 1.0) -> Responses:
+    """Responses at a zenith angle below 70 deg, with which threshold and area grow; `tiny` ones have few bins."""
+    n_true, n_offset, n_migra, n_energy, n_field = TINY if tiny else FULL
     depth = math.cos(math.radians(REFERENCE_ZENITH_DEG)) / math.cos(math.radians(zenith_deg))
-    energy_true_edges = np.geomspace(0.1, 100.0, sizes.energy_true + 1)
-    offset_edges = np.linspace(0.0, 4.0, sizes.offset + 1)
-    migra_edges = np.linspace(0.2, 2.6, sizes.migra + 1)
-    energy_edges = np.geomspace(0.2, 100.0, sizes.energy + 1)
-    field_edges = np.linspace(-4.0, 4.0, sizes.field + 1)
+    energy_true_edges = np.geomspace(0.1, 100.0, n_true + 1)
+    offset_edges = np.linspace(0.0, 4.0, n_offset + 1)
+    migra_edges = np.linspace(0.2, 2.6, n_migra + 1)
+    energy_edges = np.geomspace(0.2, 100.0, n_energy + 1)
+    field_edges = np.linspace(-4.0, 4.0, n_field + 1)
     energy_true, offset = log_centres(energy_true_edges), centres(offset_edges)
     sigma, fraction = _three_gaussians(energy_true, offset)
     return Responses(

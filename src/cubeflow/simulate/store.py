@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.simulate.events import Columns, draw_events
 from cubeflow.simulate.options import RunPlan, SimulationOptions, plan_run
-from cubeflow.simulate.responses import TableSizes, make_responses
+from cubeflow.simulate.responses import make_responses
 from cubeflow.store.atomic import write_atomic
 
 __all__ = ["SimulationOptions", "simulate_run", "simulate_store", "write_index"]
@@ -74,7 +74,7 @@ def simulate_run(folder: Path, obs_id: int, options: SimulationOptions) -> Path:
         _table("EVENTS", draw_events(plan, options), header),
         _table("GTI", intervals, {**GADF, "HDUCLAS1": "GTI", "OBS_ID": obs_id, **TIME_FRAME}),
     )
-    responses = _response_bytes(plan.zenith_deg, options.sizes, options.background_scale)
+    responses = _response_bytes(plan.zenith_deg, options.tiny, options.background_scale)
     if not options.shared_irf:
         content += responses[BLOCK:]  # without its primary HDU
     elif not (folder / SHARED_IRF_FILE).exists():
@@ -131,9 +131,9 @@ def _fits_bytes(*tables: fits.BinTableHDU) -> bytes:
 
 
 @lru_cache(maxsize=16)
-def _response_bytes(zenith_deg: float, sizes: TableSizes, background_scale: float) -> bytes:
+def _response_bytes(zenith_deg: float, tiny: bool, background_scale: float) -> bytes:
     """File of AEFF_2D, EDISP_2D, PSF_3GAUSS and BKG_3D; no run number, so all runs at one zenith share it."""
-    table = make_responses(zenith_deg, sizes, background_scale)
+    table = make_responses(zenith_deg, tiny, background_scale)
     energy, theta = _axis("ENERG", table.energy_true_edges_tev, "TeV"), _axis("THETA", table.offset_edges_deg, "deg")
     polar, migra = energy | theta, energy | _axis("MIGRA", table.migra_edges, "") | theta
     detx, dety = (_axis(name, table.field_edges_deg, "deg") for name in ("DETX", "DETY"))
