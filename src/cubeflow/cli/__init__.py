@@ -8,11 +8,11 @@ where ``on_refused`` is ``fail``).
 
 from __future__ import annotations
 
-from cubeflow.cli import look, plan, start, workflow
+from cubeflow.cli import look, plan, workflow
 from cubeflow.cli.group import main
 
 __all__ = ["main"]
 
-main.add_section("First", start.init, look.check, plan.plan, plan.run, plan.clean, plan.verify, start.schema)
+main.add_section("First", plan.init, look.check, plan.plan, plan.run, plan.clean, plan.verify, plan.schema)
 main.add_section("Look at results", look.inspect, look.diff)
 main.add_section("Steps of the workflow, as its rules call them", *workflow.JOBS, workflow.simulate)

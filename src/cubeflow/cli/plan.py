@@ -1,4 +1,4 @@
-"""Verbs about the plan: what would be done, doing it in one process, and what is not needed any more."""
+"""Verbs about a configuration: a first one and its schema; what would be done, doing it, what is not needed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,47 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cubeflow.cli.group import JSON, print_json, say, takes_configuration
+from cubeflow.cli.group import JSON, NEW_FILE, print_json, say, takes_configuration
 from cubeflow.errors import FailedError, RunsLeftOut
 
 if TYPE_CHECKING:
+    from cubeflow.plan.make import Plan
     from cubeflow.plan.summary import Summary
+
+TARGET = """Position ('83.633 22.014', '05h34m32s +22d00m52s', 'galactic 184.56 -5.78') or name: an object of the store,
+or Crab, PKS 2155-304, RX J1713.7-3946, Mrk 421, ... Without it the objects of the store are listed."""
+EXCLUSION = "Exclude the target and known sources from the background."
+
+
+@click.command()
+@click.argument("store")
+@click.option("--target", "-t", help=TARGET)
+@click.option("--output", "-o", type=NEW_FILE, help="File to write.  [default: config/<target>.yaml]")
+@click.option("--force", is_flag=True, help="Replace a configuration that is there.")
+@click.option("--exclusion/--no-exclusion", default=True, show_default=True, help=EXCLUSION)
+def init(store: str, target: str | None, output: Path | None, force: bool, exclusion: bool) -> None:
+    """Look at STORE, a folder of DL3 files, and write a commented configuration that runs as it is.
+
+    Reads the index and a few runs: which see the target, from what energy on, to what offset, and how their files
+    deviate from the format.
+
+    Example: cubeflow init ../shared/data/hess-dl3-dr1 --target "PKS 2155-304"
+             cubeflow init my-store -t "83.633 22.014" -o config/crab.yaml
+    """
+    from cubeflow.tools.init import init_config
+
+    init_config(store, target, output, force, exclusion, say)
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON schema of the configuration, for editors that complete and check while you type.
+
+    Example: cubeflow schema > config/schema.json
+    """
+    from cubeflow.config.schema import json_schema
+
+    print_json(json_schema())
 
 
 @click.command()
@@ -66,6 +102,18 @@ def show_summary(summary: Summary) -> None:
         click.echo(f"largest job: {largest.kind}, {largest.message}, {largest.memory_mb} MB")
 
 
+def _make(configfiles: tuple[Path, ...], reads_all: bool = False, says_all: bool = True) -> Plan:
+    """Plan of a configuration; MistakeError if no target has any run."""
+    from cubeflow.config import load_config
+    from cubeflow.plan.make import make_plan, require_runs, say_planned
+
+    made = make_plan(load_config(list(configfiles)), say, reads_all=reads_all)
+    if says_all:
+        say_planned(made, say)
+    require_runs(made)
+    return made
+
+
 @click.command()
 @takes_configuration
 def run(configfiles: tuple[Path, ...]) -> None:
@@ -76,14 +124,10 @@ def run(configfiles: tuple[Path, ...]) -> None:
 
     Example: cubeflow run config/hess-crab.yaml
     """
-    from cubeflow.config import load_config
     from cubeflow.plan.lock import Lock
-    from cubeflow.plan.make import make_plan, require_runs, say_planned
     from cubeflow.plan.run import finish, run_plan
 
-    made = make_plan(load_config(list(configfiles)), say)
-    say_planned(made, say)
-    require_runs(made)
+    made = _make(configfiles)
     with Lock(made.results, made.config).held():
         made.sweep()
         made.cache.save()
@@ -103,13 +147,9 @@ def clean(configfiles: tuple[Path, ...], yes: bool, as_json: bool) -> None:
 
     Example: cubeflow clean config/hess-crab.yaml --yes
     """
-    from cubeflow.config import load_config
     from cubeflow.plan.clean import clean_results
-    from cubeflow.plan.make import make_plan, require_runs
 
-    made = make_plan(load_config(list(configfiles)), say)
-    require_runs(made)
-    paths, others, size = clean_results(made, is_serious=yes)
+    paths, others, size = clean_results(_make(configfiles, says_all=False), is_serious=yes)
     if as_json:
         named = {"files": list(map(str, paths)), "left_alone": list(map(str, others))}
         print_json({**named, "bytes": size})
@@ -135,15 +175,10 @@ def verify(configfiles: tuple[Path, ...], sets_aside: bool, as_json: bool) -> No
 
     Example: cubeflow verify config/hess-crab.yaml --set-aside
     """
-    from cubeflow.config import load_config
-    from cubeflow.plan.make import make_plan, require_runs, say_planned
     from cubeflow.plan.verify import verify_plan
     from cubeflow.store.keys import to_plain
 
-    made = make_plan(load_config(list(configfiles)), say, reads_all=True)
-    say_planned(made, say)
-    require_runs(made)
-    found = verify_plan(made, sets_aside)
+    found = verify_plan(_make(configfiles, reads_all=True), sets_aside)
     damaged = {str(path): problem for path, problem in found.damaged.items()}
     if as_json:
         print_json({**to_plain(replace(found, damaged={})), "damaged": damaged})

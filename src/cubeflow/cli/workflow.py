@@ -9,23 +9,16 @@ import click
 
 from cubeflow.cli.group import FILE, say
 
-# Of each kind of job what it does, and the module whose `do_job` does it.
-_ABOUT = {
-    "reduce": (
-        "Reduce the runs of a JOB of a PLAN: their artifacts and the sums of batches. Reads what is there.",
-        "cubeflow.plan.run",
-    ),
-    "stack": ("Stack stacks into one: a node of the tree.", "cubeflow.plan.run"),
-    "export": ("Write final products (cube, FITS for gammapy, significance) and run tables.", "cubeflow.plan.run"),
-    "figures": (
-        "Draw pictures and the figures of the report beside the cubes, and DS9 regions.",
-        "cubeflow.report.page",
-    ),
-    "report": ("Put the page results/report.html together from the figures.", "cubeflow.report.page"),
+ABOUT = {
+    "reduce": "Reduce the runs of a JOB of a PLAN: their artifacts and the sums of batches. Reads what is there.",
+    "stack": "Stack stacks into one: a node of the tree.",
+    "export": "Write final products (cube, FITS for gammapy, significance) and run tables.",
+    "figures": "Draw pictures and the figures of the report beside the cubes, and DS9 regions.",
+    "report": "Put the page results/report.html together from the figures.",
 }
 
 
-def _job_verb(name: str, text: str, module: str) -> click.Command:
+def _job_verb(name: str, text: str) -> click.Command:
     """Make the verb of a kind of job."""
     example = f"cubeflow {name} results/.cubeflow/plan-0123456789abcdef-fedcba9876543210.jsonl {name}_1"
 
@@ -33,12 +26,13 @@ def _job_verb(name: str, text: str, module: str) -> click.Command:
     @click.argument("plan", type=FILE)
     @click.argument("job")
     def verb(plan: Path, job: str) -> None:
-        import_module(module).do_job(plan, job, say)
+        module = "report.page" if name in ("figures", "report") else "plan.run"
+        import_module(f"cubeflow.{module}").do_job(plan, job, say)
 
     return verb
 
 
-JOBS = [_job_verb(name, *about) for name, about in _ABOUT.items()]
+JOBS = [_job_verb(name, text) for name, text in ABOUT.items()]
 
 
 @click.command()
