@@ -14,8 +14,6 @@ from cubeflow.errors import MistakeError
 from cubeflow.observation import RunRefused
 from cubeflow.plan.make import open_configured_store
 
-CONFIG_ENDINGS = (".yaml", ".yml")
-
 
 @dataclass(frozen=True)
 class CheckedRun:
@@ -32,12 +30,11 @@ class CheckedRun:
 
 
 def open_source(source: str, roots: Sequence[str] = ()) -> tuple[Store, ReadOptions]:
-    """Open the store that is named, or that a configuration (``.yaml``) names, and say how its runs are to be read.
+    """Open the store that is named, or that a configuration names, and say how its runs are to be read.
 
-    Further folders in which its files may lie, `roots`, stand beside those of the configuration. Raises MistakeError if
-    the configuration or the store cannot be used.
+    Its files may lie in further folders, `roots`, too. MistakeError if configuration or store cannot be used.
     """
-    if not source.endswith(CONFIG_ENDINGS):
+    if not source.endswith((".yaml", ".yml")):
         return open_store(source, roots), ReadOptions()
     config = load_config(source)
     store = open_configured_store(config, roots)
@@ -46,16 +43,9 @@ def open_source(source: str, roots: Sequence[str] = ()) -> tuple[Store, ReadOpti
 
 
 def check_runs(store: Store, options: ReadOptions, obs_ids: Collection[int] = ()) -> Iterator[CheckedRun]:
-    """Read the runs of a store one by one, in order of their ids, and say what was met; all if no ids are given.
-
-    Raises
-    ------
-    MistakeError
-        If an id is not in the store.
-    """
+    """Read runs in order of their ids, all if none are given; MistakeError if an id is not in the store."""
     entries = {entry.obs_id: entry for entry in store.runs}
-    absent = set(obs_ids) - set(entries) - set(store.refused)
-    if absent:
+    if absent := set(obs_ids) - set(entries) - set(store.refused):
         raise MistakeError(f"{store.path}: no run {', '.join(map(str, sorted(absent)))}")
     for obs_id in sorted(obs_ids or {*entries, *store.refused}):
         if obs_id in store.refused:

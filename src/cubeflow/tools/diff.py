@@ -25,15 +25,10 @@ ABSENT = "absent"
 
 
 def compare(first: Path, second: Path, rtol: float = 0.0) -> Plain:
-    """Compare two artifacts, or all artifacts below two folders.
+    """Compare two artifacts, or all artifacts below two folders that have the same name but for the key in it.
 
-    Parameters
-    ----------
-    first, second : Path
-        Two files, or two folders: whole results, or a part of them. Files of folders are compared where they are the
-        only ones of their name, but for the key in it.
-    rtol : float
-        Values that differ by at most this fraction of the larger one are equal.
+    Values that differ by at most the fraction `rtol` of the larger one are equal. Raises MistakeError if one is a file
+    and the other a folder, or there is nothing to compare; FailedError if an artifact cannot be read.
 
     Returns
     -------
@@ -43,20 +38,12 @@ def compare(first: Path, second: Path, rtol: float = 0.0) -> Plain:
         that differ, as from `compare_artifacts`; ``causes``: what differs in their provenance, with the
         number of files; ``products``: other final products and run tables of folders whose bytes differ, which
         without a tolerance are not the same; ``not_compared``: what else there is in folders.
-
-    Raises
-    ------
-    MistakeError
-        If one is a file and the other a folder, or there is nothing to compare.
-    StorageError, ArtifactDamaged, ArtifactMismatch, ArtifactNewer
-        If an artifact cannot be read.
     """
     if first.is_dir() != second.is_dir():
         raise MistakeError(f"{first}, {second}: expected two artifacts or two folders, got one of each")
     pairs, only, products = [(first, second)], {"first": list[str](), "second": list[str]()}, list[str]()
     if first.is_dir():
-        pairs, only = _pairs(first, second)
-        products = _differing_products(first, second)
+        (pairs, only), products = _pairs(first, second), _differing_products(first, second)
         if not pairs and not any(only.values()):
             raise MistakeError(f"{first}, {second}: expected folders with results, found no artifact (.h5) in them")
     differing = [pair for pair in pairs if not filecmp.cmp(*pair, shallow=False)]
@@ -106,15 +93,7 @@ def _pairs(first: Path, second: Path) -> tuple[list[tuple[Path, Path]], dict[str
 
 
 def compare_artifacts(first: Path, second: Path, rtol: float = 0.0) -> Plain:
-    """Compare two artifacts.
-
-    Returns
-    -------
-    dict
-        ``names``, ``key``: a pair each; ``kind``: of the first; ``same``, ``same_values``; ``causes``: differences
-        of kind, algorithm and provenance; ``results``: of the attributes; ``datasets``: of the values, as from
-        `compare_values`.
-    """
+    """Names and keys of two artifacts, and what differs in provenance (causes), attributes (results) and values."""
     one, other = read_artifact(first), read_artifact(second)
     made = [{"kind": each.kind, "algorithm": each.algorithm, **each.provenance} for each in (one, other)]
     causes = list(plain_differences(made[0], made[1]))
@@ -172,14 +151,10 @@ def _compare_datasets(first: Dataset | None, second: Dataset | None, rtol: float
 
 
 def compare_values(first: NDArray[Any], second: NDArray[Any], rtol: float = 0.0) -> Plain:
-    """Difference of two arrays of the same shape; NaN equals NaN.
+    """Difference of two arrays of the same shape, empty if there is none; NaN equals NaN.
 
-    Returns
-    -------
-    dict
-        Empty if there is none. ``count``: bins that differ; ``max_abs``, ``max_rel``: largest difference, absolute and
-        relative to the larger value (None where one of them is not finite); ``index``, ``first``,
-        ``second``: the bin that differs most.
+    It has the number of bins that differ, the largest difference where both are finite, absolute and relative to the
+    larger value (None if nowhere), and ``index``, ``first`` and ``second`` of the bin that differs most.
     """
     a, b = (np.asarray(each, dtype=float) for each in (first, second))
     with np.errstate(invalid="ignore"):
@@ -188,7 +163,7 @@ def compare_values(first: NDArray[Any], second: NDArray[Any], rtol: float = 0.0)
         differs = ~((a == b) | (np.isnan(a) & np.isnan(b)) | (apart <= rtol * largest))
     if not differs.any():
         return {}
-    shown = np.where(differs, np.where(np.isfinite(apart), apart, np.inf), -1.0)
+    shown = np.where(differs, np.nan_to_num(apart, nan=np.inf, posinf=np.inf), -1.0)
     index = np.unravel_index(int(np.argmax(shown)), shown.shape)
     finite = differs & np.isfinite(apart)
     return {

@@ -7,8 +7,9 @@ import json
 import math
 import os
 import re
+import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ ROUND = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)  # ten a decade
 EVENTS_ABOVE = 10  # events of each run that the last edge of the energy axis leaves out
 PIXELS_DEG = (0.02, 0.04, 0.05, 0.1)
 MAX_PIXELS = 400
-WRAP = 110
+WRAP = 111
 MAX_LISTED = 12  # refused runs that are named
 NO_THRESHOLDS = (
     "# Not all runs have energy thresholds: energies are used where the effective area is above 10 percent of its",
@@ -50,12 +51,8 @@ def init_config(
 
     `store_path` is the folder of the store as it will stand there. `force` replaces a configuration that is there. With
     `exclude` the target and known sources are excluded: their regions lie beside it, under a name that is free.
-
-    Raises
-    ------
-    MistakeError
-        If the configuration is there, no run sees the target, the store cannot be used, or the target is neither a
-        position nor a known name, or None: the message lists the objects of the store.
+    MistakeError if the configuration is there, the store cannot be used, no run sees the target, or it is neither a
+    position nor a known name, or None: the message lists the objects of the store.
     """
     store, roots = open_with_roots(store_path)
     if target is None:
@@ -88,8 +85,7 @@ def look_at(store: Store, store_path: str, roots: tuple[str, ...], place: Place)
         reach = SEES if offset <= SEES else NEAR
         facts, refused = sample_runs([entry for entry in store.runs if offsets.get(entry.obs_id, 999.0) <= reach])
         found = Found(store_path, roots, place, len(store.runs), offsets, facts, {**store.refused, **refused})
-        seen = {obs_id: value for obs_id, value in offsets.items() if value <= found.offset_max_deg}
-        if seen:
+        if seen := {obs_id: value for obs_id, value in offsets.items() if value <= found.offset_max_deg}:
             return replace(found, offsets=seen)
     at = place.position
     name = f"{place.name} ({at.frame} {at.lon_deg:g} {at.lat_deg:g} deg)"
@@ -192,10 +188,8 @@ class Found:
     def excluded(self) -> list[Place]:
         """The target, and the known sources in the map."""
         reach = self.width_deg / math.sqrt(2.0)
-        others = [
-            place for place in KNOWN if separation_deg(place.position, self.place.position) < reach + place.radius_deg
-        ]
-        return [self.place, *(place for place in others if separation_deg(place.position, self.place.position) > SAME)]
+        apart = {place: separation_deg(place.position, self.place.position) for place in KNOWN}
+        return [self.place, *(each for each, deg in apart.items() if SAME < deg < reach + each.radius_deg)]
 
 
 def round_down(value: float) -> float:
@@ -221,6 +215,7 @@ def config_text(found: Found, path: str, results: str, exclusion: str | None) ->
     place, at, energy, true = found.place, found.place.position, found.energy_tev, found.energy_true_tev
     reach = f"{found.offset_max_deg:g} deg"
     roots = ", ".join(json.dumps(root) for root in found.roots)
+    runs = f"runs {', '.join(ranges_text(found.offsets))}"
     size = f"width: {found.width_deg:g} deg, pixel: {found.pixel_deg:g} deg"
     lines = [
         f"# {place.name}: {len(found.offsets)} of the {found.n_runs} runs of a store. Drafted by `cubeflow init`, "
@@ -233,7 +228,7 @@ def config_text(found: Found, path: str, results: str, exclusion: str | None) ->
         *([f"  roots: [{roots}]  # its index takes files from here"] if roots else []),
         "observations:",
         f"  within: {reach}  # from pointing to target; new runs that point there join in",
-        *_wrapped("  # today: runs ", ranges_text(list(found.offsets)), "  #   "),
+        *textwrap.wrap(runs, WRAP, initial_indent="  # today: ", subsequent_indent="  #   ", break_on_hyphens=False),
         "  # ids: [...]             # only these runs",
         '  # where: "ZEN_PNT < 60"  # only such runs',
         "targets:",
@@ -265,11 +260,8 @@ def config_text(found: Found, path: str, results: str, exclusion: str | None) ->
 
 def regions_text(found: Found) -> str:
     """Text of the DS9 region file of what is not background."""
-    lines = [
-        "# Region file format: DS9",
-        "# What is not background. Radii in degrees, and any DS9 shape may be added.",
-        "icrs",
-    ]
+    about = "# What is not background. Radii in degrees, and any DS9 shape may be added."
+    lines = ["# Region file format: DS9", about, "icrs"]
     for place in found.excluded:
         ra, dec = place.position.icrs_deg
         name = re.sub(r"[^\w .+-]", " ", place.name)  # other signs may mean something to DS9
@@ -282,26 +274,12 @@ def quoted(text: str) -> str:
     return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
-def _wrapped(first: str, words: Iterable[str], rest: str) -> list[str]:
-    """Comma-separated words in lines of a comment."""
-    lines = [first]
-    for word in words:
-        if len(lines[-1]) + len(word) > WRAP:
-            lines.append(rest)
-        lines[-1] += f"{word}, "
-    return [line.rstrip() for line in [*lines[:-1], lines[-1].rstrip(", ")]]
-
-
 def _notes(found: Found) -> list[str]:
     """Comments on runs that were read: refused ones, and deviations from the format."""
-    lines = [
-        "",
-        f"# {len(found.facts)} of the runs were read. Deviations from the format that were met, and dealt with:",
-    ]
+    met = f"# {len(found.facts)} of the runs were read. Deviations from the format that were met, and dealt with:"
     counts = Counter(quirk for fact in found.facts for quirk in fact.quirks)
-    lines += [f"#   {name} ({count} runs): {QUIRKS[name].description}" for name, count in sorted(counts.items())]
-    if not counts:
-        lines += ["#   none"]
+    quirks = [f"#   {name} ({count} runs): {QUIRKS[name].description}" for name, count in sorted(counts.items())]
+    lines = ["", met, *(quirks or ["#   none"])]
     if found.refused:
         lines += ["# Runs that cannot be used; if they are selected, the run table has them with the reason:"]
         reasons = [f"#   {obs_id}: {' '.join(reason.split())}" for obs_id, reason in sorted(found.refused.items())]

@@ -20,24 +20,10 @@ TABLES = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv"}
 
 
 def describe_file(path: Path) -> Plain:
-    """Everything about a file except its values.
+    """Everything about an artifact, a FITS file or a run table except its values.
 
-    Parameters
-    ----------
-    path : Path
-        An artifact (``.h5``), a FITS file, or a run table (``.ecsv``, ``.csv``).
-
-    Returns
-    -------
-    dict
-        Plain content: ``file``, ``format`` (``artifact``, ``fits`` or ``table``), ``bytes``, and what the format has.
-
-    Raises
-    ------
-    MistakeError
-        For any other file, or what is no regular file.
-    StorageError, ArtifactDamaged, ArtifactMismatch, ArtifactNewer, OSError
-        If it cannot be read.
+    ``file``, ``format`` (``artifact``, ``fits`` or ``table``), ``bytes``, and what the format has. Raises MistakeError
+    for any other file or what is no regular file, FailedError or OSError if it cannot be read.
     """
     if not path.is_file():
         raise MistakeError(f"{path}: expected a regular file")
@@ -108,7 +94,6 @@ def describe_table(path: Path) -> Plain:
         raise MistakeError(f"{path}: no table that can be read ({error})") from error
     status = Counter(str(value) for value in table["status"]) if "status" in table.colnames else {}
     columns = {
-        name: {"unit": str(table[name].unit or ""), "description": table[name].description or ""}
-        for name in table.colnames
+        each.name: {"unit": str(each.unit or ""), "description": each.description or ""} for each in table.itercols()
     }
     return {"rows": len(table), "status": dict(status), "columns": columns, "key": table.meta.get("key", "")}

@@ -46,11 +46,10 @@ def open_with_roots(path: str) -> tuple[Store, tuple[str, ...]]:
     roots: list[str] = []
     store = open_store(path)
     for _ in range(MAX_ROOTS):
-        found = (_ROOT.search(reason) for reason in store.refused.values())
-        root = next((match[1] for match in found if match and match[1] not in roots), None)
-        if root is None:
+        named = [root for reason in store.refused.values() for root in _ROOT.findall(reason) if root not in roots]
+        if not named:
             break
-        roots.append(root)
+        roots.append(named[0])
         store = open_store(path, roots)
     return store, tuple(roots)
 
@@ -68,22 +67,16 @@ def objects_of(store: Store) -> list[tuple[Place, int]]:
 
 def offsets_of(store: Store, place: Place) -> dict[int, float]:
     """Separation of the pointing of each run from a place, deg, the nearest first; without runs whose is unknown."""
-    found = {}
-    for entry in store.runs:
-        pointing = direction_of(entry.obs_info)
-        if pointing:
-            found[entry.obs_id] = float(angular_distance_deg(pointing, place.position.icrs_deg))
+    found = {
+        entry.obs_id: float(angular_distance_deg(pointing, place.position.icrs_deg))
+        for entry in store.runs
+        if (pointing := direction_of(entry.obs_info))
+    }
     return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
 def sample_runs(entries: Sequence[RunEntry]) -> tuple[list[RunFacts], dict[int, str]]:
-    """Facts of some runs, evenly spread, and the reasons of those that cannot be read.
-
-    Raises
-    ------
-    StoreError
-        If none can be read; the message names the first reason.
-    """
+    """Facts of some runs, evenly spread, and why others cannot be read; StoreError, with a reason, if none can."""
     chosen = [entries[k] for k in sorted({round(k) for k in np.linspace(0, len(entries) - 1, SAMPLE)})]
     facts: list[RunFacts] = []
     refused: dict[int, str] = {}

@@ -39,11 +39,12 @@ def plain_name(name: str) -> str:
 
 def _read_sources() -> tuple[tuple[Place, ...], dict[str, Place]]:
     """Known sources, and the same by their further names; positions and extents are those of TeVCat."""
+    known: list[Place] = []
+    aliases: dict[str, Place] = {}
     with files("cubeflow.tools").joinpath("sources.csv").open(encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
-    positions = [Position(lon_deg=float(row["ra_deg"]), lat_deg=float(row["dec_deg"])) for row in rows]
-    known = [Place(row["name"], at, float(row["radius_deg"])) for row, at in zip(rows, positions, strict=True)]
-    aliases = {alias: place for row, place in zip(rows, known, strict=True) for alias in row["aliases"].split()}
+        for name, ra_deg, dec_deg, radius_deg, others in list(csv.reader(lines))[1:]:
+            known.append(Place(name, Position(lon_deg=float(ra_deg), lat_deg=float(dec_deg)), float(radius_deg)))
+            aliases |= dict.fromkeys(others.split(), known[-1])
     return tuple(known), aliases
 
 
@@ -54,15 +55,9 @@ def parse_target(text: str, objects: Iterable[Place] = ()) -> Place:
     """Place of a position (``83.633 22.014``, ``05h34m31.9s +22d00m52s``, ``galactic 184.56 -5.78``) or of a name.
 
     A known source within 0.1 deg of a position lends it its name and extent. `objects` are further names, those that a
-    store itself has.
-
-    Raises
-    ------
-    MistakeError
-        If it is neither; the message names what is alike.
+    store itself has. MistakeError if it is neither; the message names what is alike.
     """
-    position = parse_position(text)
-    if position is not None:
+    if (position := parse_position(text)) is not None:
         return _named(position)
     found = ALIASES | {plain_name(place.name): place for place in (*objects, *KNOWN)}
     name = plain_name(text)
