@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
 TEMPLATES = "cubeflow.report", "templates"
-BLOCK_BYTES = 1 << 18
 SECTIONS = (
     ("Where", ("significance",)),
     ("At the target", ("theta2", "energies")),
@@ -99,11 +98,10 @@ class Page:
 
 def side_by_side(pairs: Iterable[Iterable[tuple[str, str]]]) -> list[tuple[str, list[str]]]:
     """Names in order, each with its value in every column of pairs; with one value where all are the same."""
-    rows, columns = [], [dict(column) for column in pairs]
-    for name in dict.fromkeys(name for column in columns for name in column):
-        values = [column.get(name, "–") for column in columns]
-        rows.append((name, values[:1] if len(set(values)) == 1 else values))
-    return rows
+    columns = [dict(column) for column in pairs]
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = [(name, [column.get(name, "–") for column in columns]) for name in names]
+    return [(name, values[:1] if len(set(values)) == 1 else values) for name, values in rows]
 
 
 def do_job(plan_file: Path, name: str, say: Callable[[str], None]) -> None:
@@ -132,34 +130,29 @@ def write_report(results: Path, task: ReportTask, command: str = "") -> Path:
     versions = [*software().items(), ("snakemake", version("snakemake"))]
     *paths, certificate = (results / file for file in files_of(task))
     whole = Page(task.key, sections, versions, command, is_index=len(paths) > 1)
-    pages = [
-        whole,
-        *(replace(whole, targets=[each], is_index=False, root="../") for each in sections[: len(paths) - 1]),
-    ]
+    alone = [replace(whole, targets=[each], is_index=False, root="../") for each in sections[: len(paths) - 1]]
     made_from = {"inputs": {target.name: dict(target.labels) for target in task.targets}}
     with certified(certificate, task.key, paths, made_from):
-        for path, page in zip(paths, pages, strict=True):
+        for path, page in zip(paths, [whole, *alone], strict=True):
             with replacing(path) as file:
-                for block in make_page(page):
-                    file.write(block)
+                file.writelines(make_page(page))
     return paths[0]
 
 
 def make_page(page: Page) -> Iterator[bytes]:
-    """HTML of a page, in blocks; every string but the SVG is escaped."""
+    """HTML of a page, in parts; every string but the SVG is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     environment = Environment(loader=PackageLoader(*TEMPLATES), undefined=StrictUndefined, autoescape=True)
     environment.trim_blocks = environment.lstrip_blocks = True
-    folder = files(TEMPLATES[0]).joinpath(TEMPLATES[1])
-    table, alive, style = (folder.joinpath(name).read_text("utf-8") for name in ("report.js", "alive.js", "report.css"))
-    script = table + alive
+    folder = files(TEMPLATES[0]) / TEMPLATES[1]
+    script = "".join((folder / name).read_text("utf-8") for name in ("report.js", "alive.js"))
     environment.filters["markup"] = Markup
     parts = environment.get_template("report.html").generate(
         page=page,
         script=Markup(script),
-        style=Markup(style),
+        style=Markup((folder / "report.css").read_text("utf-8")),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         left_out_of=left_out,
         max_left_out=MAX_LEFT_OUT,
@@ -168,10 +161,4 @@ def make_page(page: Page) -> Iterator[bytes]:
         shared=SECTIONS[-1][1],
         all_markup=partial(map, Markup),
     )
-    block = bytearray()
-    for part in parts:
-        block += part.encode()
-        if len(block) >= BLOCK_BYTES:
-            yield bytes(block)
-            block.clear()
-    yield bytes(block)
+    return (part.encode() for part in parts)

@@ -37,7 +37,7 @@ HEADINGS = {
 }
 DIGITS = {"tstart": 11, "tstop": 11, "ra_pnt": 7, "dec_pnt": 7, "ra_object": 7, "dec_object": 7}  # of numbers; else 3
 # What HTML would take for markup inside a script, and the line ends of JavaScript that JSON does not know.
-UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+UNSAFE = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
 
 
 def read_runs(folder: Path, key: str) -> Table:
@@ -110,11 +110,11 @@ def count_warnings(runs: Table) -> list[tuple[bool, str, str, int]]:
         for words in _texts(runs, column):
             found.update({word.partition("=")[0] for word in words.split()})
     known = {name: (quirk.description, quirk.is_suspect) for name, quirk in QUIRKS.items()} | REPAIRS
-    rows = [(*known.get(name, ("", True))[::-1], name, number) for name, number in found.items()]
-    return [
-        (suspect, name, text, n)
-        for suspect, text, name, n in sorted(rows, key=lambda row: (not row[0], -row[3], row[2]))
-    ]
+    rows = []
+    for name, number in found.items():
+        text, is_suspect = known.get(name, ("", True))
+        rows.append((is_suspect, name, text, number))
+    return sorted(rows, key=lambda row: (not row[0], -row[3], row[1]))
 
 
 def suspicions(runs: Table, label: str) -> Iterator[tuple[str, str]]:
@@ -174,7 +174,4 @@ def _short(value: object, digits: int) -> object:
 
 def script_json(content: object) -> str:
     """JSON that may stand inside a script element, whatever text it holds."""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for char, code in UNSAFE.items():
-        text = text.replace(char, code)
-    return text
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(UNSAFE)

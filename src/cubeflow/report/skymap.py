@@ -57,6 +57,13 @@ class SkyImage:
         return min(low, -LIMITS[0]), max(high, LIMITS[0]), LIMITS[0]
 
     @property
+    def alt(self) -> str:
+        """Words for those who do not see it."""
+        finite = self.data[np.isfinite(self.data)]
+        span = f"from {finite.min():.3g} to {finite.max():.3g} {self.unit}" if finite.size else "without any value"
+        return f"Sky map of {self.title}: {span}."
+
+    @property
     def stops(self) -> tuple[FloatArray, FloatArray]:
         """Values, shape (n,), and their colours, (n, 3), between which colours change evenly."""
         low, high, bend = self.span
@@ -96,13 +103,8 @@ class HotSpot:
 def final_images(maps: Mapping[str, Cube], radius_deg: float) -> list[SkyImage]:
     """Images of a final cube, in the order in which people look.
 
-    Parameters
-    ----------
-    maps : mapping of str to Cube
-        ``disc_significance``, ``disc_counts`` (1, lat, lon), ``exposure`` (energy_true, lat, lon) if there is one: it
-        is shown at the geometric mean of the energies of the events.
-    radius_deg : float
-        Radius of the discs.
+    Of ``disc_significance`` and ``disc_counts`` (1, lat, lon), of that radius, and of ``exposure`` (energy_true, lat,
+    lon) if there is one: at the geometric mean of the energies of the events.
     """
     significance, counts = (maps[f"disc_{name}"].data[0] for name in ("significance", "counts"))
     top = float(np.clip(np.max(significance, initial=0.0, where=np.isfinite(significance)), *LIMITS))
@@ -120,13 +122,6 @@ def final_images(maps: Mapping[str, Cube], radius_deg: float) -> list[SkyImage]:
     return [*found, SkyImage("exposure", f"exposure at {energy_true[index]:.3g} TeV", unit, shown)]
 
 
-def describe(image: SkyImage) -> str:
-    """Words for those who do not see a map."""
-    finite = image.data[np.isfinite(image.data)]
-    span = f"from {finite.min():.3g} to {finite.max():.3g} {image.unit}" if finite.size else "without any value"
-    return f"Sky map of {image.title}: {span}."
-
-
 def draw_map(layers: Sequence[SkyImage], field: Field, name: str) -> tuple[str, str]:
     """SVG of images of one field, of which the first is seen; and SVG of the part about the target, which refers to it.
 
@@ -142,8 +137,8 @@ def draw_map(layers: Sequence[SkyImage], field: Field, name: str) -> tuple[str, 
     parts = [*_sky(f'<g id="{name}-layers">{images}</g>', marks, about, geom, (width, height))]
     parts += _colour_bar(first, LEFT + width + 8, height, name)
     parts += drawing.legend(LEFT, TOP + height + 48, entries)
-    whole = drawing.svg(parts, LEFT + width + 52, TOP + height + 56, describe(first))
-    (x,), (y,) = _pixels(geom, [field.target_deg[0]], [field.target_deg[1]])
+    whole = drawing.svg(parts, LEFT + width + 52, TOP + height + 56, first.alt)
+    x, y = map(float, _pixels(geom, sphere.unit_vectors(*field.target_deg)))
     if not (0 <= x <= geom.nx and 0 <= y <= geom.ny):
         return whole, ""
     reach = max(ZOOM_RADII * field.radius_deg, ZOOM_LEAST_DEG, *(1.1 * radius for radius in field.ring_deg[1:]))
@@ -235,29 +230,23 @@ def _marks(field: Field, line: str) -> tuple[str, list[tuple[str, str]]]:
     """Exclusions, pointings, disc and ring over an image, each with a seam; and their names for the legend."""
     geom, paper = field.geom, "#20242a" if line == "white" else "white"
     rims = contours(np.pad(field.excluded, 1).astype(float), 0.5)  # which are shifted by a pixel
-    x, y = _pixels(geom, field.pointings_deg[:, 0], field.pointings_deg[:, 1])
+    x, y = _pixels(geom, sphere.unit_vectors(*field.pointings_deg.T))
     inside = (x >= 0) & (x <= geom.nx) & (y >= 0) & (y <= geom.ny)
     one_in = max(-(-int(inside.sum()) // MAX_POINTINGS), 1)  # of very many some: all of them would hide the map
     size, places = 0.01 * min(geom.nx, geom.ny), zip(x[inside][::one_in], y[inside][::one_in], strict=True)
-    crosses = "".join(
-        f"M{u - size:.1f},{v:.1f}h{2 * size:.1f}m{-size:.1f},{-size:.1f}v{2 * size:.1f}" for u, v in places
-    )
+    cross = f"h{2 * size:.1f}m{-size:.1f},{-size:.1f}v{2 * size:.1f}"
+    crosses = "".join(f"M{u - size:.1f},{v:.1f}{cross}" for u, v in places)
+    outlines = "".join(line_d(x - 0.5, geom.ny + 0.5 - y) + "Z" for x, y in rims)
     lines = [
-        (
-            "exclusion",
-            line,
-            "".join(line_d(x - 0.5, geom.ny + 0.5 - y) + "Z" for x, y in rims),
-            'stroke-dasharray="4 3"',
-        ),
+        ("exclusion", line, outlines, 'stroke-dasharray="4 3"'),
         ("ring", "#8a63d2", "".join(_circle(field, radius) for radius in field.ring_deg), ""),
         (f"disc {field.radius_deg:g}°", line, _circle(field, field.radius_deg), 'stroke-width="1.6"'),
         ("pointings" if one_in == 1 else f"1 in {one_in} pointings", "#3b8fdd", crosses, 'stroke-width="1.4"'),
     ]
-    seams = [
-        path(d, paper, 'stroke-width="3" stroke-opacity="0.7"') + path(d, colour, how) for _, colour, d, how in lines
-    ]
+    seam = 'stroke-width="3" stroke-opacity="0.7"'
+    drawn = "".join(path(d, paper, seam) + path(d, colour, how) for _, colour, d, how in lines)
     shown = [(f'stroke="{INK if colour == line else colour}" {how}', name) for name, colour, d, how in lines if d]
-    return "".join(seams), shown
+    return drawn, shown
 
 
 def _circle(field: Field, radius_deg: float) -> str:
@@ -265,14 +254,13 @@ def _circle(field: Field, radius_deg: float) -> str:
     outward, east, north = sphere.local_basis(*field.target_deg)
     turn, radius = np.linspace(0.0, 2.0 * np.pi, 73)[:, None], np.deg2rad(radius_deg)
     vectors = np.cos(radius) * outward + np.sin(radius) * (np.cos(turn) * east + np.sin(turn) * north)
-    x, y = field.geom.vectors_to_pixel(vectors)
-    return line_d(x + 0.5, field.geom.ny - 0.5 - y)
+    return line_d(*_pixels(field.geom, vectors))
 
 
-def _pixels(geom: Geometry, ra_deg: Sequence[float] | FloatArray, dec_deg: Sequence[float] | FloatArray) -> FloatArray:
-    """Places in an image whose first row is the northernmost, shape (2, n)."""
-    x, y = geom.vectors_to_pixel(sphere.unit_vectors(ra_deg, dec_deg))
-    return np.stack([x + 0.5, geom.ny - 0.5 - y])
+def _pixels(geom: Geometry, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Places, shape (n,), of ICRS unit vectors (n, 3) in an image whose first row is the northernmost."""
+    x, y = geom.vectors_to_pixel(vectors)
+    return x + 0.5, geom.ny - 0.5 - y
 
 
 def _vectors(geom: Geometry, x: FloatArray, y: FloatArray) -> FloatArray:
