@@ -15,7 +15,7 @@ from cubeflow.products.profiles import N_SECTORS, OFFSET_WIDTH_DEG, Profiles
 from cubeflow.products.significance import OffSource
 from cubeflow.report.drawing import ALERT, DATA, MODEL, SERIES, SOFT, Panel, Series, draw_panels
 from cubeflow.report.runs import numbers, run_names
-from cubeflow.report.source import chi2_constant, residual_sigma
+from cubeflow.report.source import chi2_constant, over_background
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -128,8 +128,7 @@ def draw_norms(norms: Norms, alt: str) -> str:
     """SVG with one panel each for order in time, and zenith angle."""
     order = 1.0 + np.argsort(np.argsort(norms.mjd, kind="stable"), kind="stable").astype(float)
     panels = []
-    places: list[tuple[str, FloatArray]] = [("run, in order of time", order), ("zenith (°)", norms.zenith_deg)]
-    for title, x in places:
+    for title, x in {"run, in order of time": order, "zenith (°)": norms.zenith_deg}.items():
         series = []
         for group, colour in zip(range(norms.norm.shape[1]), SERIES * 9, strict=False):
             label = "norm" if norms.norm.shape[1] == 1 else f"group {group}"
@@ -155,15 +154,11 @@ def draw_offsets(profiles: Profiles, bands_tev: Bands, alt: str) -> str:
             edges = OFFSET_WIDTH_DEG * np.arange(area.size + 1)
             centres = 0.5 * (edges[1:] + edges[:-1])
             words = [f"{centre:.1f}° from the pointing" for centre in centres]
-            steps = Series(edges, background * scale, "steps", MODEL, "background")
-            points = Series(centres, counts * scale, label="counts", error=np.sqrt(counts) * scale, words=words)
+            series, residual = over_background(edges, centres, counts, background, words, scale)
             top = 1.1 * float(np.nanmax([*(counts * scale), *(background * scale)], initial=1e-9))
             title = f"{low:.3g} to {high:.3g} TeV"
-            upper.append(Panel([steps, points], "", "events / deg²", y_range=(0.0, top), title=title))
-            pull = residual_sigma(counts, background)
-            limit = max(3.5, 1.15 * float(np.abs(pull[np.isfinite(pull)]).max(initial=0.0)))
-            zero = Series(edges[[0, -1]], np.zeros(2), "line", SOFT)
-            residual = [zero, Series(centres, pull, words=words)]
+            upper.append(Panel(series, "", "events / deg²", y_range=(0.0, top), title=title))
+            limit = max(3.5, 1.15 * float(np.nan_to_num(np.abs(residual[1].y)).max(initial=0.0)))
             lower.append(Panel(residual, "offset (°)", "residual (σ)", y_range=(-limit, limit)))
         panels += [*upper, *lower]
     return draw_panels(panels, alt, columns=min(len(bands_tev), 2), height=150)

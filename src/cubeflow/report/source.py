@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -94,9 +94,8 @@ def collect_source(
             release(maps[name].data)
         profiles[name] = np.histogram(theta2, theta2_edges, weights=near)[0]
     on, off = sums["counts"]
-    return Source(
-        energy.edges_array, on, sums["background"][0], off, sums["background"][1], theta2_edges, *profiles.values()
-    )
+    on_background, off_background = sums["background"]
+    return Source(energy.edges_array, on, on_background, off, off_background, theta2_edges, *profiles.values())
 
 
 def collect_evolution(runs: Table, label: str) -> Evolution | None:
@@ -120,15 +119,26 @@ def chi2_constant(values: FloatArray, errors: FloatArray) -> tuple[float, int]:
     return float(np.sum(weights * (values[known] - mean) ** 2)), int(known.sum()) - 1
 
 
+def over_background(
+    edges: FloatArray,
+    centres: FloatArray,
+    counts: FloatArray,
+    background: FloatArray,
+    words: Sequence[str],
+    scale: FloatArray | float = 1.0,
+) -> tuple[list[Series], list[Series]]:
+    """Counts over the steps of a background, both times a scale; and the residuals of the counts about zero."""
+    points = Series(centres, counts * scale, label="counts", error=np.sqrt(counts) * scale, words=words)
+    zero = Series(edges[[0, -1]], np.zeros(2), "line", SOFT)
+    residual = Series(centres, residual_sigma(counts, background), words=words)
+    return [Series(edges, background * scale, "steps", MODEL, "background"), points], [zero, residual]
+
+
 def draw_theta2(source: Source, alt: str) -> str:
     """SVG of counts and background by squared distance from the target."""
-    edges = source.theta2_edges
-    centres, counts = 0.5 * (edges[1:] + edges[:-1]), source.theta2_counts
+    edges, counts = source.theta2_edges, source.theta2_counts
     words = [f"{low:.3g} to {high:.3g} deg²" for low, high in itertools.pairwise(edges)]
-    series = [
-        Series(edges, source.theta2_background, "steps", MODEL, "background"),
-        Series(centres, counts, label="counts", error=np.sqrt(counts), words=words),
-    ]
+    series, _ = over_background(edges, 0.5 * (edges[1:] + edges[:-1]), counts, source.theta2_background, words)
     top = 1.08 * float(np.nanmax([*(counts + np.sqrt(counts)), *source.theta2_background], initial=1.0))
     panel = Panel(series, "θ² (deg²)", "events per bin", x_range=(0.0, float(edges[-1])), y_range=(0.0, top))
     return draw_panels([panel], alt, height=240)
@@ -142,20 +152,13 @@ def draw_energies(source: Source, thresholds_tev: FloatArray, alt: str) -> str:
     span = (float(thresholds_tev.min()), float(thresholds_tev.max())) if thresholds_tev.size else None
     reach = float(edges[0]) / 1.05, float(edges[-1]) * 1.05
     upper, lower = [], []
-    for title, counts, background in (
-        ("at the target", source.on, source.on_background),
-        ("off it", source.off, source.off_background),
-    ):
-        series = [
-            Series(edges, background, "steps", MODEL, "background"),
-            Series(centres, counts, label="counts", error=np.sqrt(counts), words=words),
-        ]
+    places = ("at the target", source.on, source.on_background), ("off it", source.off, source.off_background)
+    for title, counts, background in places:
+        series, residual = over_background(edges, centres, counts, background, words)
         positive = [value for value in (*counts, *background) if value > 0] or [1.0]
         y_range = max(0.5, min(positive) / 2), 2.0 * max(positive)
         upper.append(Panel(series, "", "events per bin", True, True, reach, y_range, span, title))
-        pull = Series(centres, residual_sigma(counts, background), words=words)
-        zero = Series(edges[[0, -1]], np.zeros(2), "line", SOFT)
-        lower.append(Panel([zero, pull], "reconstructed energy (TeV)", "residual (σ)", True, x_range=reach, span=span))
+        lower.append(Panel(residual, "reconstructed energy (TeV)", "residual (σ)", True, x_range=reach, span=span))
     return draw_panels([*upper, *lower], alt, columns=2)
 
 
@@ -174,13 +177,12 @@ def draw_evolution(found: Evolution, alt: str) -> str:
     total = found.cumulative
     growth = Series(np.array([0.0, root[-1]]), np.array([0.0, total[-1]]), "dashed", SOFT, "steady source")
     zero = Series(np.array([1.0, order[-1]]), np.zeros(2), "line", SOFT)
+    of_runs = Series(order, found.significance, words=found.names)
     panels = [
         Panel([Series(found.mjd, rate, error=error, words=found.names)], "start (MJD, TT)", "excess / hour"),
         Panel([zero, Series(order, rate, error=error, words=found.names)], "run, in order of time", "excess / hour"),
         Panel([growth, Series(root, total, words=found.names)], "√(livetime / h)", "significance so far (σ)"),
-        Panel(
-            [zero, Series(order, found.significance, words=found.names)], "run, in order of time", "significance (σ)"
-        ),
+        Panel([zero, of_runs], "run, in order of time", "significance (σ)"),
     ]
     return draw_panels(panels, alt, columns=2)
 
@@ -192,16 +194,13 @@ def draw_exposure(exposure: Cube, target_deg: tuple[float, float], alt: str) -> 
     largest = np.array([plane.max() for plane in exposure.data], float)
     release(exposure.data)
     power = power_of_ten(largest)
-    energy_tev = exposure.axes[0].centers
+    at_target, largest = at_target / 10.0**power, largest / 10.0**power
+    energy_tev, shown = exposure.axes[0].centers, largest[largest > 0]
     words = [f"{energy:.3g} TeV" for energy in energy_tev]
-    shown = largest[largest > 0]
-    y_range = (
-        max(float(shown.min()), float(shown.max()) / 1e5) / 10.0**power / 1.5,
-        1.5 * float(shown.max()) / 10.0**power,
-    )
+    y_range = float(max(shown.min(), shown.max() / 1e5)) / 1.5, 1.5 * float(shown.max())
     series = [
-        Series(energy_tev, largest / 10.0**power, "line", SOFT, "largest of the map"),
-        Series(energy_tev, at_target / 10.0**power, "points", ALERT, "at the target", words=words),
+        Series(energy_tev, largest, "line", SOFT, "largest of the map"),
+        Series(energy_tev, at_target, "points", ALERT, "at the target", words=words),
     ]
     unit = f"exposure (10{superscript(power)} m² s)"
     panel = Panel(series, "true energy (TeV)", unit, x_log=True, y_log=True, y_range=y_range)
