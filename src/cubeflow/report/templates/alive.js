@@ -48,7 +48,7 @@
       mark(points[k].path.parentNode, points[k].x, points[k].y);
       said.textContent = points[k].words;
     };
-    const tell = async (sky, x, y) => {
+    const tell = async (sky, { x, y }) => {
       const about = JSON.parse(sky.dataset.sky), layer = layers.find((each) => !each.hasAttribute("display"));
       place = [Math.max(0, Math.min(x, about.nx - 1e-3)), Math.max(0, Math.min(y, about.ny - 1e-3))];
       mark(sky, ...place);
@@ -62,11 +62,7 @@
     const at = (element, event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(element.getScreenCTM().inverse());
     box.addEventListener("pointermove", (event) => {
       const sky = event.target.closest?.(".sky");
-      if (sky) {
-        const { x, y } = at(sky, event);
-        tell(sky, x, y);
-        return;
-      }
+      if (sky) return void tell(sky, at(sky, event));
       const places = new Map([...new Set(points.map(({ path }) => path))].map((path) => [path, [at(path, event), path.getScreenCTM().a]]));
       const far = points.map(({ path, x, y }) => {
         const [there, scale] = places.get(path);
@@ -88,7 +84,7 @@
       else if (!way || !(skies.length || points.length)) return;
       else if (skies.length) {
         const { nx, ny, step } = JSON.parse(skies[0].dataset.sky), [x, y] = place ?? [nx / 2, ny / 2];
-        tell(skies[0], x + (way[0] * step) / 20, y + (way[1] * step) / 20);
+        tell(skies[0], { x: x + (way[0] * step) / 20, y: y + (way[1] * step) / 20 });
       } else show((point + way[0] + way[1] + points.length) % points.length);
       event.preventDefault();
       cursor.scrollIntoView({ block: "nearest", inline: "nearest" });

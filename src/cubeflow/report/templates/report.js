@@ -11,22 +11,14 @@ const make = (name, attributes = {}, ...children) => {
 // The run tables: sorted, filtered and shown in pages, so that ten thousand rows stay quick.
 (() => {
   const PAGE = 100;
-  const cell = (column, row) => ("values" in column ? column.values[row] : column.value);
-  const isNumber = (column) => {
-    const values = "values" in column ? column.values : [column.value];
-    return values.some((value) => typeof value === "number") && !values.some((value) => typeof value === "string");
-  };
   const show = (column, row) => {
-    const value = cell(column, row);
-    if (value === null || value === undefined) return "";
-    if (typeof value !== "number" || Number.isInteger(value)) return String(value);
-    return String(Number(value.toPrecision(column.digits ?? 3)));
+    const value = column.values[row] ?? "";
+    return String(typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(column.digits ?? 3)) : value);
   };
+  const isEmpty = (value) => value === null || value === "";
   const compare = (first, second) => {
-    const missing = (first === null || first === "") - (second === null || second === "");
-    if (missing) return { missing };
-    if (typeof first === "number" && typeof second === "number") return { order: first - second };
-    return { order: String(first).localeCompare(String(second), "en", { numeric: true }) };
+    if (typeof first === "number" && typeof second === "number") return first - second;
+    return String(first).localeCompare(String(second), "en", { numeric: true });
   };
   const TESTS = {
     "<": (a, b) => a < b, "<=": (a, b) => a <= b, ">": (a, b) => a > b, ">=": (a, b) => a >= b,
@@ -35,33 +27,31 @@ const make = (name, attributes = {}, ...children) => {
   // A filter is words that must all occur, and conditions such as zenith>40; only spaces separate them.
   const parse = (text, columns) => {
     const tight = text.replace(/\s*(<=|>=|!=|=|<|>)\s*/g, "$1").trim().toLowerCase();
-    const tests = tight === "" ? [] : tight.split(/\s+/).map((word) => {
-      const parts = /^([^<>=!]+)(<=|>=|!=|=|<|>)(.+)$/.exec(word);
-      const column = parts && columns.find((each) => each.name.toLowerCase() === parts[1]);
-      if (!column) return { word };
-      const number = Number(parts[3]);
-      return { column, test: TESTS[parts[2]], wanted: Number.isNaN(number) ? parts[3] : number };
+    const tests = tight.split(/\s+/).filter(Boolean).map((word) => {
+      const [, name, sign, wanted] = /^([^<>=!]+)(<=|>=|!=|=|<|>)(.+)$/.exec(word) ?? [];
+      const column = columns.find((each) => each.name.toLowerCase() === name), number = Number(wanted);
+      if (!column) return (row, shown) => shown.some((each) => show(each, row).toLowerCase().includes(word));
+      const test = Number.isNaN(number)
+        ? (value) => TESTS[sign](String(value).toLowerCase(), wanted)
+        : (value) => TESTS[sign](Number(value), number);
+      return (row) => column.values[row] !== null && test(column.values[row]);
     });
-    return (row, shown) => tests.every(({ word, column, test, wanted }) => {
-      if (column) {
-        const value = cell(column, row);
-        if (value === null) return false;
-        return test(typeof wanted === "number" ? Number(value) : String(value).toLowerCase(), wanted);
-      }
-      return shown.some((each) => show(each, row).toLowerCase().includes(word));
-    });
+    return (row, shown) => tests.every((test) => test(row, shown));
   };
 
   const build = (box, number) => {
     const data = JSON.parse(document.getElementById(box.dataset.table).textContent);
-    const columns = data.columns.map((column) => ({ ...column, number: isNumber(column) }));
+    const columns = data.columns.map((column) => {
+      const values = column.values ?? Array(data.rows).fill(column.value);
+      const has = (type) => values.some((value) => typeof value === type);
+      return { ...column, values, number: has("number") && !has("string") };
+    });
     const status = columns.find((column) => column.name === "status");
     const state = { sort: null, down: false, page: 0, rows: [] };
 
     const filter = make("input", { type: "search", id: `filter-${number}`, autocomplete: "off", spellcheck: "false", placeholder: "words, or zenith>40" });
     const choice = make("select", {}, make("option", { value: "" }, "all"));
-    const found = status ? new Set(Array.from({ length: data.rows }, (_, row) => cell(status, row))) : new Set();
-    for (const name of [...found].sort()) choice.append(make("option", { value: name }, name));
+    for (const name of [...new Set(status?.values)].sort()) choice.append(make("option", { value: name }, name));
     const said = make("span", { role: "status", "aria-live": "polite" });
     const previous = make("button", { type: "button" }, "Previous"), next = make("button", { type: "button" }, "Next");
     const head = make("thead"), body = make("tbody");
@@ -82,34 +72,28 @@ const make = (name, attributes = {}, ...children) => {
 
     const shown = () => columns.filter((column) => column.shown);
     const drawHead = () => {
-      const line = make("tr");
-      for (const column of shown()) {
+      head.replaceChildren(make("tr", {}, ...shown().map((column) => {
         const sorted = state.sort === column;
-        const arrow = sorted ? (state.down ? " ▼" : " ▲") : "";
+        const [order, arrow] = !sorted ? ["none", ""] : state.down ? ["descending", " ▼"] : ["ascending", " ▲"];
         const unit = column.unit ? make("span", { class: "unit" }, ` ${column.unit}`) : "";
         const button = make("button", { type: "button", title: `${column.name}: ${column.description || ""}` }, column.heading ?? column.name, unit, arrow);
         button.addEventListener("click", () => {
-          state.down = sorted ? !state.down : false;
+          state.down = sorted && !state.down;
           state.sort = column;
           drawHead();
           select();
           head.querySelectorAll("button")[shown().indexOf(column)].focus();
         });
-        const order = sorted ? (state.down ? "descending" : "ascending") : "none";
-        line.append(make("th", { scope: "col", "aria-sort": order, class: column.number ? "number" : "" }, button));
-      }
-      head.replaceChildren(line);
+        return make("th", { scope: "col", "aria-sort": order, class: column.number ? "number" : "" }, button);
+      })));
     };
     const select = () => {
       const matches = parse(filter.value, columns), visible = shown(), wanted = choice.value;
-      state.rows = Array.from({ length: data.rows }, (_, row) => row)
-        .filter((row) => (wanted === "" || cell(status, row) === wanted) && matches(row, visible));
+      state.rows = [...Array(data.rows).keys()]
+        .filter((row) => (wanted === "" || status.values[row] === wanted) && matches(row, visible));
       if (state.sort) {
-        const column = state.sort, sign = state.down ? -1 : 1;
-        state.rows.sort((a, b) => {
-          const { missing, order } = compare(cell(column, a), cell(column, b));
-          return missing || sign * order || a - b;
-        });
+        const { values } = state.sort, sign = state.down ? -1 : 1;
+        state.rows.sort((a, b) => isEmpty(values[a]) - isEmpty(values[b]) || sign * compare(values[a], values[b]) || a - b);
       }
       state.page = 0;
       drawBody();
@@ -117,14 +101,11 @@ const make = (name, attributes = {}, ...children) => {
     const drawBody = () => {
       const visible = shown(), first = state.page * PAGE, part = state.rows.slice(first, first + PAGE);
       body.replaceChildren(...part.map((row) => {
-        const bad = status && cell(status, row) !== "ok";
+        const bad = status && status.values[row] !== "ok";
         return make("tr", { class: bad ? "bad" : "" }, ...visible.map((column) => {
-          const value = show(column, row);
-          const head = column.name === "obs_id";
-          const attributes = { class: column.number ? "number" : "text" };
-          if (head) attributes.scope = "row";
-          if (value.length > 30) attributes.title = value;
-          return make(head ? "th" : "td", attributes, value);
+          const value = show(column, row), look = { class: column.number ? "number" : "text" };
+          if (value.length > 30) look.title = value;
+          return column.name === "obs_id" ? make("th", { ...look, scope: "row" }, value) : make("td", look, value);
         }));
       }));
       const count = state.rows.length, plural = data.rows === 1 ? "" : "s";
