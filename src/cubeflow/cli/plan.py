@@ -88,10 +88,8 @@ def show_summary(summary: Summary) -> None:
         for line in refusal_lines(target.refused):
             click.echo(f"{name}: {line}")
     for name, target in summary.targets.items():
-        left_out = f"{len(target.refused)} refused, {target.unselected} not asked for"
-        click.echo(
-            f"{name}: {target.runs} runs in {target.batches} batches, {left_out}; {target.runs_to_reduce} to reduce"
-        )
+        others = f"{len(target.refused)} refused, {target.unselected} not asked for; {target.runs_to_reduce} to reduce"
+        click.echo(f"{name}: {target.runs} runs in {target.batches} batches, {others}")
         for path, share in target.excluded.items():
             click.echo(f"{name}: exclusion {path}: {share:.2%} of the field")
     click.echo("jobs: " + (", ".join(f"{count} {kind}" for kind, count in summary.jobs.items()) or "none"))

@@ -99,10 +99,8 @@ def collect_norms(runs: Table, label: str) -> Norms | None:
         n_groups += 1
     if not n_groups:
         return None
-    norm, error = (
-        np.stack([numbers(runs, f"{label}_{name}_{group}") for group in range(n_groups)], axis=1)
-        for name in ("norm", "norm_err")
-    )
+    names = ([f"{label}_{name}_{group}" for group in range(n_groups)] for name in ("norm", "norm_err"))
+    norm, error = (np.stack([numbers(runs, name) for name in each], axis=1) for each in names)
     found, known = ~np.isnan(norm).all(axis=1), ~np.isnan(norm).all(axis=0)
     if not found.any():
         return None

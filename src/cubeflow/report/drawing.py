@@ -16,6 +16,8 @@ import numpy as np
 
 from cubeflow.maps.arrays import FloatArray
 
+Box = tuple[float, float, float, float]  # left, top, width and height
+Ticks = Iterable[tuple[float, str]]  # places and names
 # Variables of the page, with what they are where there is no page: colours that stand out on white and near-black.
 INK, SOFT = "var(--ink,#15181d)", "var(--soft,#5c636d)"
 DATA, MODEL, ALERT, THIRD = "#2f81d6", "#d9730d", "#d4337c", "#2a9d72"
@@ -136,13 +138,8 @@ def line_d(x: FloatArray, y: FloatArray) -> str:
     return "".join(f"{a}{u:.2f},{v:.2f}" for a, u, v in zip(letters[known], x[known], y[known], strict=True))
 
 
-def frame(
-    box: tuple[float, float, float, float],
-    labels: tuple[str, str],
-    x_ticks: Iterable[tuple[float, str]],
-    y_ticks: Iterable[tuple[float, str]],
-) -> Iterator[str]:
-    """Axes at the left and the lower side of a box (left, top, width, height): names, and numbers at their places."""
+def frame(box: Box, labels: tuple[str, str], x_ticks: Ticks, y_ticks: Ticks) -> Iterator[str]:
+    """Axes at the left and the lower side of a box: names, and numbers at their places."""
     left, top, width, height = box
     yield f'<path d="M{left:g},{top:g}v{height:g}h{width:g}" stroke="{INK}"/>'
     yield from (text(left + at, top + height + 14, name, "middle") for at, name in x_ticks)
@@ -162,7 +159,7 @@ def _stroke(series: Series) -> str:
     return f'stroke="{series.colour}"' + (' stroke-dasharray="4 3"' if series.kind == "dashed" else "")
 
 
-def _panel(panel: Panel, box: tuple[float, float, float, float]) -> Iterator[str]:
+def _panel(panel: Panel, box: Box) -> Iterator[str]:
     """Parts of an SVG."""
     left, top, width, height = box
     x_scale = _scale([each.x for each in panel.series], panel.x_range, panel.x_log, 0.03)

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps import Geometry, sphere
-from cubeflow.products.exclusion import EVERY_ENERGY, Area, Disc, Exclusion, ExclusionMasks, Image, Polygon
+from cubeflow.products.exclusion import EVERY_ENERGY, Area, Disc, Exclusion, Image, Polygon
 from cubeflow.report.runs import numbers
-from cubeflow.store.atomic import write_atomic
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
 HEADER = "# Region file format: DS9\n"
 STATUS_COLOURS = {"ok": "green", "dropped": "yellow", "skipped": "white", "refused": "red"}
-
-
-def write_regions(folder: Path, masks: ExclusionMasks, geom: Geometry, runs: Table) -> None:
-    """Write ``exclusion.reg`` and ``pointings.reg`` into the results of a target; any of its labels says the same."""
-    text = exclusion_regions(masks.exclusions, masks.mask(geom), geom)
-    write_atomic(folder / "exclusion.reg", text.encode())
-    write_atomic(folder / "pointings.reg", pointing_regions(runs).encode())
 
 
 def exclusion_regions(exclusions: Iterable[Exclusion], excluded: NDArray[np.bool_], geom: Geometry) -> str:

@@ -21,9 +21,9 @@ from cubeflow.products.ring_background import AdaptiveRingOptions, RingOptions
 from cubeflow.products.significance import OffSource, make_map_significance_cash, make_map_significance_li_ma
 from cubeflow.report import checks, source
 from cubeflow.report.drawing import superscript, svg_file
-from cubeflow.report.ds9 import write_regions
+from cubeflow.report.ds9 import exclusion_regions, pointing_regions
 from cubeflow.report.runs import date, is_used, left_out, n_runs, numbers, read_runs, suspicions
-from cubeflow.report.skymap import Field, HotSpot, SkyImage, draw_map, final_images, find_hot_spots
+from cubeflow.report.skymap import Field, HotSpot, Maps, SkyImage, draw_map, final_images, find_hot_spots
 from cubeflow.store.atomic import write_atomic
 from cubeflow.store.keys import from_plain, to_plain
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
 Attributes = Mapping[str, Any]  # of a cube, or options, as JSON has them
+Pairs = Iterator[tuple[str, str]]
 DISCS = ("disc_significance", "disc_counts")
 MAPS = (*DISCS, "counts", "background", "mask_safe", "exposure", "acceptance", "counts_off", "alpha")
 DETECTED, HINT = 5.0, 3.0  # sigma
@@ -99,8 +100,9 @@ def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
     *paths, certificate = (results / file for file in files_of(task))
     made_from: dict[str, object] = {"inputs": {"cube": task.cube_key, "table": task.table_key}}
     with certified(certificate, task.key, paths, made_from):
-        if task.writes_regions:
-            write_regions(folder, masks, geom, runs)
+        if task.writes_regions:  # any label says the same
+            write_atomic(folder / "exclusion.reg", exclusion_regions(masks.exclusions, field.excluded, geom).encode())
+            write_atomic(folder / "pointings.reg", pointing_regions(runs).encode())
         figures = [*_draw_maps(output, task, maps, field), *_draw_charts(task, maps, about, runs, field)]
         significance = np.asarray(maps["disc_significance"].data[0], float)
         spots = find_hot_spots(significance, field)
@@ -119,7 +121,7 @@ def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
     return certificate
 
 
-def _release(maps: Mapping[str, Cube]) -> None:
+def _release(maps: Maps) -> None:
     """Let the memory of maps in scratch files go."""
     for cube in maps.values():
         release(cube.data)
@@ -130,7 +132,7 @@ def _figure_name(task: FiguresTask, kind: str) -> str:
     return f"{plain}-{task.key[:8]}-{kind}"
 
 
-def _draw_maps(output: Path, task: FiguresTask, maps: Mapping[str, Cube], field: Field) -> Iterator[Figure]:
+def _draw_maps(output: Path, task: FiguresTask, maps: Maps, field: Field) -> Iterator[Figure]:
     """Write images as SVG; give those that the page shows."""
     for image in final_images(maps, field.radius_deg):
         layers, name = [image], _figure_name(task, image.name)
@@ -144,19 +146,16 @@ def _draw_maps(output: Path, task: FiguresTask, maps: Mapping[str, Cube], field:
             yield Figure(image.name, name, image.title[0].upper() + image.title[1:], CAPTIONS[image.name], svgs)
 
 
-def _band_images(maps: Mapping[str, Cube], radius_deg: float, top: float | None) -> Iterator[SkyImage]:
+def _band_images(maps: Maps, radius_deg: float, top: float | None) -> Iterator[SkyImage]:
     """Significance in bands of energy, in the colours of that of all; none where rings are one for all energies."""
     energy, off = maps["counts"].axes[0], maps.get("counts_off")
     bands = energy_bands(energy)
     if "background" not in maps or len(bands) < 2 or (off is not None and off.axes[0] != energy):
         return
+    binned = {name: cube for name, cube in maps.items() if cube.axes[0] == energy}
     for band, (low, high) in zip(bands, band_edges_tev(energy), strict=True):
         axis = Axis(energy.name, energy.edges[band.start : band.stop + 1], energy.unit, energy.interp)
-        part = {
-            name: Cube(cube.data[band], cube.unit, cube.geom, (axis,))
-            for name, cube in maps.items()
-            if cube.axes[0] == energy
-        }
+        part = {name: Cube(cube.data[band], cube.unit, cube.geom, (axis,)) for name, cube in binned.items()}
         mask = maps["mask_safe"].data[band]
         if off is None:
             found = make_map_significance_cash(part["counts"], part["background"], mask, radius_deg)
@@ -168,9 +167,7 @@ def _band_images(maps: Mapping[str, Cube], radius_deg: float, top: float | None)
         yield SkyImage("band", title, "σ", found.significance.data[0], top)
 
 
-def _draw_charts(
-    task: FiguresTask, maps: Mapping[str, Cube], about: Attributes, runs: Table, field: Field
-) -> Iterator[Figure]:
+def _draw_charts(task: FiguresTask, maps: Maps, about: Attributes, runs: Table, field: Field) -> Iterator[Figure]:
     """Figures of the target and of the background; those without data are left out."""
 
     def figure(kind: str, title: str, caption: str, draw: Any, *content: object) -> Figure:
@@ -182,20 +179,17 @@ def _draw_charts(
         caption = f"By squared distance from the target; the first bin is the disc of {field.radius_deg:g}°."
         yield figure("theta2", "Profile about the target", caption, source.draw_theta2, found)
         thresholds = numbers(runs, "energy_threshold")[is_used(runs, task.label)]
-        caption = (
-            "In the disc at the target, and outside exclusions and disc; shaded: the first safe energies of the runs."
-        )
-        known = thresholds[np.isfinite(thresholds)]
-        yield figure("energies", "Counts by energy", caption, source.draw_energies, found, known)
+        thresholds = thresholds[np.isfinite(thresholds)]
+        caption = "In the disc at the target, and outside exclusions and disc"
+        caption += "; shaded: the first safe energies of the runs."
+        yield figure("energies", "Counts by energy", caption, source.draw_energies, found, thresholds)
     if (evolution := source.collect_evolution(runs, task.label)) is not None:
         caption = "A steady source follows the dashed line; a rate also depends on zenith angle and offset."
         yield figure("evolution", "Run by run, and with livetime", caption, source.draw_evolution, evolution)
     if (empty_sky := _empty_sky(about)) is not None:
         caption = f"Background {checks.off_source_text(empty_sky)}."
-        significance = np.asarray(maps["disc_significance"].data, float)
-        yield figure(
-            "off-source", "Significance of empty sky", caption, checks.draw_off_source, empty_sky, significance
-        )
+        of_sky = empty_sky, np.asarray(maps["disc_significance"].data, float)
+        yield figure("off-source", "Significance of empty sky", caption, checks.draw_off_source, *of_sky)
     if (norms := checks.collect_norms(runs, task.label)) is not None:
         caption = "One group of energies each colour; far off is more than 5 times error and scatter from the median."
         yield figure("norms", "Norm of the background", caption, checks.draw_norms, norms)
@@ -223,11 +217,8 @@ def _empty_sky(about: Attributes) -> OffSource | None:
 
 def label_facts(about: Attributes) -> dict[str, str]:
     """Numbers of a label, from the attributes of its cube; what is not known is a dash."""
-    found = about["source"] or {}
-    facts = {
-        name: "–" if found.get(name) is None else form.format(found[name]).replace("-", "−")
-        for name, form in IN_DISC.items()
-    }
+    values = {name: (about["source"] or {}).get(name) for name in IN_DISC}
+    facts = {name: "–" if x is None else IN_DISC[name].format(x).replace("-", "−") for name, x in values.items()}
     return facts | {"livetime": f"{about['livetime_s'] / 3600:.2f} h", "runs": str(about["n_runs"])}
 
 
@@ -238,9 +229,7 @@ def verdict(significance: float | None) -> str:
     return "Detected" if significance >= DETECTED else "Hint" if significance >= HINT else "Not detected"
 
 
-def answer(
-    target: Target, label: str, about: Attributes, runs: Table, spots: Sequence[HotSpot], field: Field
-) -> Iterator[tuple[str, str]]:
+def answer(target: Target, label: str, about: Attributes, runs: Table, spots: list[HotSpot], field: Field) -> Pairs:
     """What people ask of a label first, with the answers."""
     facts, found = label_facts(about), about["source"] or {}
     significance, used = found.get("significance"), runs[is_used(runs, label)]
@@ -328,7 +317,7 @@ def exclusion_text(target: Target, field: Field) -> str:
     return f"{'; '.join(names)}; {field.excluded.mean():.1%} of the map" if names else "nothing"
 
 
-def _settings(plain: Attributes, prefix: str = "") -> Iterator[tuple[str, str]]:
+def _settings(plain: Attributes, prefix: str = "") -> Pairs:
     """Options by dotted name, as text; an axis in short."""
     for name, value in plain.items():
         if isinstance(value, Mapping) and "edges" in value:

@@ -22,11 +22,10 @@ from cubeflow.report import drawing
 from cubeflow.report.drawing import INK, Scale, line_d, path, round_step, text, tick_name
 from cubeflow.report.ds9 import contours
 
+Maps = Mapping[str, Cube]
+Size = tuple[float, float]  # width and height
 LIMITS = 5.0, 15.0  # sigma; to the first colours are even on either side of zero, from the last on all are one
-AXES = {
-    "icrs": ("right ascension (°)", "declination (°)"),
-    "galactic": ("galactic longitude (°)", "galactic latitude (°)"),
-}
+AXES = {"icrs": ("right ascension", "declination"), "galactic": ("galactic longitude", "galactic latitude")}
 MAX_SIDE_PIXELS = 1200
 N_COLOURS = 255  # and one for no value
 SIGNED = "1f5fa8", "86b9dc", "f8f8f8", "f2a481", "c9242f", "2c0513"
@@ -100,7 +99,7 @@ class HotSpot:
     is_excluded: bool  # the peak lies in an exclusion region
 
 
-def final_images(maps: Mapping[str, Cube], radius_deg: float) -> list[SkyImage]:
+def final_images(maps: Maps, radius_deg: float) -> list[SkyImage]:
     """Images of a final cube, in the order in which people look.
 
     Of ``disc_significance`` and ``disc_counts`` (1, lat, lon), of that radius, and of ``exposure`` (energy_true, lat,
@@ -134,7 +133,7 @@ def draw_map(layers: Sequence[SkyImage], field: Field, name: str) -> tuple[str, 
     images = "".join(_image(layer, geom, k == 0) for k, layer in enumerate(layers))
     marks, entries = _marks(field, "#20242a" if first.top is not None else "white")
     about = f'data-layers="{name}-layers" data-sky="{html.escape(json.dumps(_positions(field)))}"'
-    parts = [*_sky(f'<g id="{name}-layers">{images}</g>', marks, about, geom, (width, height))]
+    parts = [*_sky(f'<g id="{name}-layers">{images}</g>', marks, about, geom, geom, (width, height))]
     parts += _colour_bar(first, LEFT + width + 8, height, name)
     parts += drawing.legend(LEFT, TOP + height + 48, entries)
     whole = drawing.svg(parts, LEFT + width + 52, TOP + height + 56, first.alt)
@@ -144,23 +143,22 @@ def draw_map(layers: Sequence[SkyImage], field: Field, name: str) -> tuple[str, 
     reach = max(ZOOM_RADII * field.radius_deg, ZOOM_LEAST_DEG, *(1.1 * radius for radius in field.ring_deg[1:]))
     half = int(np.ceil(reach / geom.pixel_deg))
     part = geom.cutout(int(x) - half, geom.ny - int(y) - half, 2 * half, 2 * half)
-    parts = [*_sky(f'<use href="#{name}-layers"/>', marks, about, part, (ZOOM_SIDE, ZOOM_SIDE), geom)]
+    parts = [*_sky(f'<use href="#{name}-layers"/>', marks, about, part, geom, (ZOOM_SIDE, ZOOM_SIDE))]
     zoom = drawing.svg(parts, LEFT + ZOOM_SIDE + 8, TOP + ZOOM_SIDE + 38, "The part about the target, enlarged.")
     return whole, zoom
 
 
-def _sky(
-    images: str, marks: str, about: str, geom: Geometry, size: tuple[float, float], whole: Geometry | None = None
-) -> Iterator[str]:
-    """Parts of an SVG with images of a geometry (of the `whole` in whose place this one lies) and their frame."""
-    x0, y0 = (0, 0) if whole is None else geom.origin_in(whole)
-    top = 0 if whole is None else whole.ny - y0 - geom.ny
+def _sky(images: str, marks: str, about: str, geom: Geometry, whole: Geometry, size: Size) -> Iterator[str]:
+    """Parts of an SVG with images of the whole geometry, of which `geom` is seen, and their frame."""
+    x0, y0 = geom.origin_in(whole)
+    top = whole.ny - y0 - geom.ny
     d, ticks = _graticule(geom, size)
-    grid = "" if whole else path(d, "#808890", 'stroke-opacity="0.35"')
+    grid = path(d, "#808890", 'stroke-opacity="0.35"') if geom is whole else ""
     place = f'x="{LEFT:g}" y="{TOP:g}" width="{size[0]:g}" height="{size[1]:g}" preserveAspectRatio="none"'
     view = f'viewBox="{x0} {top} {geom.nx} {geom.ny}"'
     yield f'<svg {place} {view}><g class="sky" {about}>{images}{grid}{marks}</g></svg>'
-    yield from drawing.frame((LEFT, TOP, *size), AXES[geom.frame], *ticks)
+    lon_name, lat_name = AXES[geom.frame]
+    yield from drawing.frame((LEFT, TOP, *size), (f"{lon_name} (°)", f"{lat_name} (°)"), *ticks)
 
 
 def _image(image: SkyImage, geom: Geometry, is_seen: bool) -> str:
@@ -279,7 +277,7 @@ def _positions(field: Field) -> dict[str, object]:
     return {**about, "step": step, "columns": x.shape[1], "nodes": nodes, "target": np.round(target, 6).tolist()}
 
 
-def _graticule(geom: Geometry, size: tuple[float, float]) -> tuple[str, list[list[tuple[float, str]]]]:
+def _graticule(geom: Geometry, size: Size) -> tuple[str, list[list[tuple[float, str]]]]:
     """Path of the celestial grid in an image, and where it meets its lower and its left edge, with names."""
     n = 61
     y, x = np.meshgrid(np.linspace(0, geom.ny, n), np.linspace(0, geom.nx, n), indexing="ij")

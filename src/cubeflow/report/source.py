@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cubeflow.maps import Cube, sphere
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps.arrays import BoolArray, FloatArray
 from cubeflow.maps.scratch import release
 from cubeflow.products.cash import make_significance_cash, make_significance_li_ma
 from cubeflow.products.significance import disc_pixels
@@ -21,6 +20,7 @@ from cubeflow.report.runs import is_used, numbers, run_names
 if TYPE_CHECKING:
     from astropy.table import Table
 
+Place = tuple[float, float]  # right ascension and declination, ICRS, deg
 THETA2_BINS = 25  # of the profile, each as wide as the square of the radius
 
 
@@ -71,9 +71,7 @@ class Evolution:
         return np.asarray(make_significance_li_ma(on, off, ratio))
 
 
-def collect_source(
-    maps: Mapping[str, Cube], target_deg: tuple[float, float], radius_deg: float, excluded: NDArray[np.bool_]
-) -> Source:
+def collect_source(maps: Mapping[str, Cube], target_deg: Place, radius_deg: float, excluded: BoolArray) -> Source:
     """Sums of the maps ``counts``, ``background`` and ``mask_safe`` of a final cube, plane by plane."""
     energy, geom = maps["counts"].axes[0], maps["counts"].geom
     rows, columns, share = disc_pixels(geom, target_deg, radius_deg)
@@ -187,7 +185,7 @@ def draw_evolution(found: Evolution, alt: str) -> str:
     return draw_panels(panels, alt, columns=2)
 
 
-def draw_exposure(exposure: Cube, target_deg: tuple[float, float], alt: str) -> str:
+def draw_exposure(exposure: Cube, target_deg: Place, alt: str) -> str:
     """SVG of the exposure by true energy, at the target and where it is largest."""
     ix, iy = (int(index) for index in exposure.geom.pixel_index(*target_deg))
     at_target = np.array([plane[iy, ix] if ix >= 0 else np.nan for plane in exposure.data], float)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.interpolate import RegularGridInterpolator
 
@@ -20,6 +21,7 @@ from cubeflow.simulate.options import RunPlan, SimulationOptions
 from cubeflow.simulate.responses import Responses, centres, log_centres, make_responses
 
 Columns = dict[str, tuple[NDArray[Any], str]]  # values with rows first, and unit, by name
+Place = tuple[float, float]  # right ascension and declination, ICRS, deg
 Sample = tuple[FloatArray, FloatArray]  # energies in TeV, shape (n,), and ICRS unit vectors, shape (n, 3)
 
 SOURCE_AMPLITUDE = 3.45e-11  # TeV-1 cm-2 s-1 at 1 TeV, close to the Crab nebula
@@ -56,7 +58,7 @@ def draw_events(plan: RunPlan, options: SimulationOptions) -> Columns:
 
 
 def draw_background(
-    rng: np.random.Generator, table: Responses, pointing: tuple[float, float], ontime_s: float, offset_max_deg: float
+    rng: Generator, table: Responses, pointing: Place, ontime_s: float, offset_max_deg: float
 ) -> Sample:
     """Background events of one run, at a rate per **ontime**, within an offset inside the table."""
     knots, field = _log_knots(table.energy_edges_tev), _knots(table.field_edges_deg)
@@ -75,11 +77,7 @@ def draw_background(
 
 
 def draw_source(
-    rng: np.random.Generator,
-    table: Responses,
-    pointing: tuple[float, float],
-    source: tuple[float, float, float],
-    livetime_s: float,
+    rng: Generator, table: Responses, pointing: Place, source: tuple[float, float, float], livetime_s: float
 ) -> Sample:
     """Events of one point source, (ra, dec, flux in units of `SOURCE_AMPLITUDE`); none outside the tables' offsets."""
     offset = float(angular_distance_deg(source[:2], pointing))
@@ -91,7 +89,7 @@ def draw_source(
     return energy, _local_directions(shift, angle) @ local_basis(*source[:2])
 
 
-def _draw_true_energies(rng: np.random.Generator, table: Responses, offset: float, time_s: float) -> FloatArray:
+def _draw_true_energies(rng: Generator, table: Responses, offset: float, time_s: float) -> FloatArray:
     """True energies of the detected events, shape (n,), in TeV."""
     knots = _log_knots(table.energy_true_edges_tev)
     area = np.maximum(_responses_at(table, table.area_m2, knots, offset), 0.0)
@@ -102,7 +100,7 @@ def _draw_true_energies(rng: np.random.Generator, table: Responses, offset: floa
     return energy[rng.random(n_candidates) * area.max() < np.interp(np.log(energy), knots, area)]
 
 
-def _draw_migra(rng: np.random.Generator, table: Responses, energy_true: FloatArray, offset: float) -> FloatArray:
+def _draw_migra(rng: Generator, table: Responses, energy_true: FloatArray, offset: float) -> FloatArray:
     """Reconstructed over true energy, shape (n,): uniform within the bins of the interpolated table."""
     density = _responses_at(table, np.moveaxis(table.migra_density, 2, 1), np.log(energy_true), offset)
     probability = np.maximum(density, 0.0) * np.diff(table.migra_edges)
@@ -115,7 +113,7 @@ def _draw_migra(rng: np.random.Generator, table: Responses, energy_true: FloatAr
     return table.migra_edges[index] + fraction * np.diff(table.migra_edges)[index]
 
 
-def _draw_psf(rng: np.random.Generator, table: Responses, energy_true: FloatArray, offset: float) -> FloatArray:
+def _draw_psf(rng: Generator, table: Responses, energy_true: FloatArray, offset: float) -> FloatArray:
     """Distance from the true direction in deg, shape (n,), with the tables' interpolated widths and weights."""
     tables = (np.moveaxis(values, 0, 2) for values in (table.psf_sigma_deg, table.psf_fraction))
     sigma, weight = (_responses_at(table, values, np.log(energy_true), offset) for values in tables)
@@ -155,9 +153,7 @@ def _extend(values: FloatArray, axes: tuple[int, ...]) -> FloatArray:
     return values
 
 
-def _draw_power_laws(
-    rng: np.random.Generator, log_energy: FloatArray, log_rate: FloatArray, exposure: float
-) -> FloatArray:
+def _draw_power_laws(rng: Generator, log_energy: FloatArray, log_rate: FloatArray, exposure: float) -> FloatArray:
     """Logarithms of the energies of a Poisson process; its rate is linear in log-log between the knots."""
     log_value, width = log_rate + log_energy, np.diff(log_energy)  # E dN/dE: the integrand over ln E
     slope = np.diff(log_value)

@@ -28,7 +28,6 @@ __all__ = ["SimulationOptions", "simulate_run", "simulate_store", "write_index"]
 Header = Mapping[str, str | int | float]
 
 SHARED_IRF_FILE = "irf.fits.gz"
-TELESCOPES = "1,2,3,4"
 BLOCK = 2880
 GADF: Header = {
     "HDUCLASS": "GADF",
@@ -70,10 +69,8 @@ def simulate_run(folder: Path, obs_id: int, options: SimulationOptions) -> Path:
     plan = plan_run(obs_id, options)
     header = {**GADF, "HDUCLAS1": "EVENTS", **ARRAY, **_run_header(plan, options), **TIME_FRAME, **SITE}
     intervals: Columns = {"START": (plan.start_s, "s"), "STOP": (plan.stop_s, "s")}
-    content = _fits_bytes(
-        _table("EVENTS", draw_events(plan, options), header),
-        _table("GTI", intervals, {**GADF, "HDUCLAS1": "GTI", "OBS_ID": obs_id, **TIME_FRAME}),
-    )
+    gti = _table("GTI", intervals, {**GADF, "HDUCLAS1": "GTI", "OBS_ID": obs_id, **TIME_FRAME})
+    content = _fits_bytes(_table("EVENTS", draw_events(plan, options), header), gti)
     responses = _response_bytes(plan.zenith_deg, options.tiny, options.background_scale)
     if not options.shared_irf:
         content += responses[BLOCK:]  # without its primary HDU
@@ -175,27 +172,13 @@ def _cell(values: FloatArray, unit: str) -> tuple[NDArray[Any], str]:
 def _run_header(plan: RunPlan, options: SimulationOptions) -> dict[str, str | int | float]:
     """Keywords of the EVENTS table that depend on the run."""
     ra, dec, _ = options.sources[0] if options.sources else (*options.centre, 0.0)
+    name, start, stop = "simulated source" if options.sources else "empty field", plan.start_s[0], plan.stop_s[-1]
+    pointing = {"RA_PNT": plan.ra_pnt_deg, "DEC_PNT": plan.dec_pnt_deg, "ALT_PNT": 90.0 - plan.zenith_deg}
     return {
-        "OBS_ID": plan.obs_id,
-        "OBJECT": "simulated source" if options.sources else "empty field",
-        "RA_OBJ": float(ra),
-        "DEC_OBJ": float(dec),
-        "OBS_MODE": "POINTING",
-        "RA_PNT": plan.ra_pnt_deg,
-        "DEC_PNT": plan.dec_pnt_deg,
-        "ALT_PNT": 90.0 - plan.zenith_deg,
-        "AZ_PNT": plan.azimuth_deg,
-        "RADESYS": "ICRS",
-        "EQUINOX": 2000.0,
-        "FOVALIGN": "RADEC",
-        "TSTART": float(plan.start_s[0]),
-        "TSTOP": float(plan.stop_s[-1]),
-        "TELAPSE": float(plan.stop_s[-1] - plan.start_s[0]),
-        "ONTIME": plan.ontime_s,
-        "LIVETIME": plan.ontime_s * plan.deadc,
-        "DEADC": plan.deadc,
-        "N_TELS": 4,
-        "TELLIST": TELESCOPES,
+        **{"OBS_ID": plan.obs_id, "OBJECT": name, "RA_OBJ": float(ra), "DEC_OBJ": float(dec), "OBS_MODE": "POINTING"},
+        **{**pointing, "AZ_PNT": plan.azimuth_deg, "RADESYS": "ICRS", "EQUINOX": 2000.0, "FOVALIGN": "RADEC"},
+        **{"TSTART": float(start), "TSTOP": float(stop), "TELAPSE": float(stop - start), "ONTIME": plan.ontime_s},
+        **{"LIVETIME": plan.ontime_s * plan.deadc, "DEADC": plan.deadc, "N_TELS": 4, "TELLIST": "1,2,3,4"},
     }
 
 

@@ -178,9 +178,7 @@ def compare_values(first: NDArray[Any], second: NDArray[Any], rtol: float = 0.0)
 
 def describe_bin(cube: Cube, index: Sequence[int]) -> str:
     """Bins of the axes and direction of the pixel centre of one value of a cube."""
-    bins = [
-        f"{axis.name} {axis.edges[k]:.4g}-{axis.edges[k + 1]:.4g} {axis.unit}".rstrip()
-        for axis, k in zip(cube.axes, index, strict=False)
-    ]
+    found = zip(cube.axes, index, strict=False)
+    bins = [f"{axis.name} {axis.edges[k]:.4g}-{axis.edges[k + 1]:.4g} {axis.unit}".rstrip() for axis, k in found]
     lon, lat = sphere.lon_lat(cube.geom.pixel_to_vectors(np.array([index[-1]]), np.array([index[-2]])))
     return ", ".join([*bins, f"ra {lon[0]:.3f} dec {lat[0]:.3f} deg"])

@@ -24,6 +24,7 @@ from cubeflow.store.atomic import write_atomic
 from cubeflow.tools.survey import NEAR, RunFacts, objects_of, offsets_of, open_with_roots, sample_runs
 from cubeflow.tools.targets import KNOWN, SAME, Place, parse_target, separation_deg
 
+Say = Callable[[str], None]
 MAX_OBJECTS = 12
 SEES = 2.5  # deg: runs that are read rather than those farther off
 ROUND = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)  # ten a decade
@@ -44,9 +45,7 @@ NO_BACKGROUND = (
 _PLAIN = re.compile(r"[A-Za-z/.][\w/.+-]*/[\w/.+-]*", re.ASCII)
 
 
-def init_config(
-    store_path: str, target: str | None, output: Path | None, force: bool, exclude: bool, say: Callable[[str], None]
-) -> Path:
+def init_config(store_path: str, target: str | None, output: Path | None, force: bool, exclude: bool, say: Say) -> Path:
     """Write a configuration, ``config/<target>.yaml`` if no other is named, and give its path.
 
     `store_path` is the folder of the store as it will stand there. `force` replaces a configuration that is there. With

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cubeflow.errors import MistakeError
 from cubeflow.maps import Cube
+from cubeflow.maps.arrays import FloatArray
 from cubeflow.observation import TIME_REFERENCE_MJD
 from cubeflow.pipeline.tasks import PARTS
 from cubeflow.products.dataset import dataset_maps, response_exposure
@@ -110,9 +111,7 @@ def _cube_of_run(folder: Path, obs_id: int, label: str) -> tuple[Path, str]:
     raise MistakeError(f"{folder}: no cube of run {obs_id}, expected one as export: {{per: run}} makes it")
 
 
-def to_dataset(
-    maps: Mapping[str, Cube], gti_s: NDArray[np.float64], of_exposure: Mapping[str, Any], name: str | None = None
-) -> MapDataset:
+def to_dataset(maps: Mapping[str, Cube], gti_s: FloatArray, of_exposure: Mapping[str, Any], name: str) -> MapDataset:
     """Dataset of gammapy from `dataset_maps` and intervals of shape (n, 2), TT s since the time reference.
 
     A ``MapDatasetOnOff`` if there are OFF counts. gammapy looks for `of_exposure` beside the exposure.
@@ -123,9 +122,8 @@ def to_dataset(
     from gammapy.datasets import MapDataset, MapDatasetOnOff
     from gammapy.irf import EDispKernelMap, PSFMap
 
-    made: dict[str, object] = {
-        key: cube.to_gammapy() for key, cube in maps.items() if key not in ("exposure", "psf", "edisp", "irf_exposure")
-    }
+    special = "exposure", "psf", "edisp", "irf_exposure"
+    made: dict[str, object] = {key: cube.to_gammapy() for key, cube in maps.items() if key not in special}
     if "exposure" in maps:
         made["exposure"] = maps["exposure"].to_gammapy(of_exposure)
     for response, kind in (("psf", PSFMap), ("edisp", EDispKernelMap)):
