@@ -12,8 +12,17 @@ from cubeflow.plan.make import ranges_text
 from cubeflow.products.exclusion import ExclusionFile, ExclusionMasks
 from cubeflow.simulate.options import SimulationOptions
 from cubeflow.simulate.store import simulate_store
-from cubeflow.tools.init import Found, config_text, init_config, quoted, round_down, round_up, two_digits_up
-from cubeflow.tools.survey import RunFacts, reach_deg
+from cubeflow.tools.init import (
+    Found,
+    RunFacts,
+    config_text,
+    init_config,
+    quoted,
+    reach_deg,
+    round_down,
+    round_up,
+    two_digits_up,
+)
 from cubeflow.tools.targets import parse_target
 
 CRAB = parse_target("Crab")

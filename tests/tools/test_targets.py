@@ -6,7 +6,7 @@ from astropy.coordinates import SkyCoord
 from cubeflow.dl3.index import open_store
 from cubeflow.errors import MistakeError
 from cubeflow.maps.sphere import Position
-from cubeflow.tools.survey import objects_of
+from cubeflow.tools.init import objects_of
 from cubeflow.tools.targets import ALIASES, KNOWN, Place, parse_target, plain_name, separation_deg
 
 

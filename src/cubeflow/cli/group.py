@@ -28,20 +28,13 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for pro
 
 
 def takes_configuration(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb its `configfiles`, as arguments or with ``-c`` as Snakemake has them."""
+    """Give a verb its `configfiles`, as arguments or with ``-c`` as Snakemake has them, or the usual file."""
+    text = f"Configuration, as CONFIG; later ones override earlier ones.  [default: {CONFIG}]"
 
     @click.argument("config", nargs=-1, type=NEW_FILE)
-    @click.option(
-        "--configfile",
-        "-c",
-        "configfiles",
-        type=NEW_FILE,
-        multiple=True,
-        help=f"Configuration, as CONFIG; later ones override earlier ones.  [default: {CONFIG}]",
-    )
+    @click.option("--configfile", "-c", "configfiles", type=NEW_FILE, multiple=True, help=text)
     @wraps(verb)
     def started(config: tuple[Path, ...], configfiles: tuple[Path, ...], **others: object) -> None:
-        """Start the verb with all that was given either way, or the usual file."""
         verb(configfiles=(*config, *configfiles) or (CONFIG,), **others)
 
     return started

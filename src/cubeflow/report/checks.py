@@ -94,12 +94,10 @@ class Norms:
 
 def collect_norms(runs: Table, label: str) -> Norms | None:
     """Norms of a label from the run table; None for a method without norms, or without any run."""
-    n_groups = 0
-    while f"{label}_norm_{n_groups}" in runs.colnames:
-        n_groups += 1
-    if not n_groups:
+    groups = [k for k in range(len(runs.colnames)) if f"{label}_norm_{k}" in runs.colnames]
+    if not groups:
         return None
-    names = ([f"{label}_{name}_{group}" for group in range(n_groups)] for name in ("norm", "norm_err"))
+    names = ([f"{label}_{name}_{group}" for group in groups] for name in ("norm", "norm_err"))
     norm, error = (np.stack([numbers(runs, name) for name in each], axis=1) for each in names)
     found, known = ~np.isnan(norm).all(axis=1), ~np.isnan(norm).all(axis=0)
     if not found.any():

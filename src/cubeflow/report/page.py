@@ -16,7 +16,7 @@ from cubeflow.pipeline.certificate import certified, software
 from cubeflow.pipeline.tasks import PICTURES, PRODUCTS, REGIONS, FiguresTask, ReportTask, files_of
 from cubeflow.plan.jobs import read_command, read_jobs, read_targets
 from cubeflow.report.figures import Figure, LabelSection, make_figures, read_figures, spot_text, verdict
-from cubeflow.report.runs import MAX_LEFT_OUT, count_warnings, left_out, n_runs, read_runs, shown_columns, table_parts
+from cubeflow.report.runs import count_warnings, is_used, left_out, n_runs, read_runs, table_parts
 from cubeflow.store.atomic import replacing
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ SECTIONS = (
     ("Is the background right?", ("off-source", "norms", "offsets", "sectors")),
     ("What was seen", ("counts", "exposure", "exposure-energy")),
 )
+MAX_LEFT_OUT = 300
+SHOWN = "obs_id", "status", "start", "zenith", "offset", "livetime", "energy_threshold", "counts_safe"
+SHOWN_OF_LABEL = "excess", "significance", "norm_0"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +74,9 @@ class TargetSection:
         return [f"{self.name}/{name}" for name in (*names, *of_label)]
 
     def table_parts(self) -> Iterator[str]:
-        """Run table as JSON."""
-        return table_parts(self.runs, shown_columns(self.runs, [section.label for section in self.labels]))
+        """Run table as JSON, with the columns that are shown at first."""
+        names = [*SHOWN, *(f"{each.label}_{name}" for each in self.labels for name in SHOWN_OF_LABEL)]
+        return table_parts(self.runs, names if is_used(self.runs).all() else [*names, "reason"])
 
     def summary(self) -> Iterator[dict[str, str]]:
         """Line of the summary for each label."""

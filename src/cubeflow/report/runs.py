@@ -22,10 +22,7 @@ from cubeflow.pipeline.tasks import certificate_file
 if TYPE_CHECKING:
     from astropy.table import Column, Table
 
-MAX_LEFT_OUT = 300
 MJD_0 = datetime(1858, 11, 17)
-SHOWN = ("obs_id", "status", "start", "zenith", "offset", "livetime", "energy_threshold", "counts_safe")
-SHOWN_OF_LABEL = ("excess", "significance", "norm_0")
 HEADINGS = {
     "obs_id": "run",
     "energy_threshold": "threshold",
@@ -130,12 +127,6 @@ def suspicions(runs: Table, label: str) -> Iterator[tuple[str, str]]:
 def _texts(runs: Table, name: str) -> list[str]:
     """Texts of a column; empty where a run has none, or there is no such column."""
     return [str(value or "") for value in runs[name].tolist()] if name in runs.colnames else [""] * len(runs)
-
-
-def shown_columns(runs: Table, labels: Sequence[str]) -> list[str]:
-    """Columns that the page shows at first."""
-    names = [*SHOWN, *(f"{label}_{name}" for label in labels for name in SHOWN_OF_LABEL)]
-    return names if is_used(runs).all() else [*names, "reason"]
 
 
 def table_parts(runs: Table, shown: Sequence[str]) -> Iterator[str]:

@@ -23,24 +23,14 @@ from cubeflow.simulate.options import RunPlan, SimulationOptions, plan_run
 from cubeflow.simulate.responses import make_responses
 from cubeflow.store.atomic import write_atomic
 
-__all__ = ["SimulationOptions", "simulate_run", "simulate_store", "write_index"]
-
 Header = Mapping[str, str | int | float]
 
 SHARED_IRF_FILE = "irf.fits.gz"
 BLOCK = 2880
-GADF: Header = {
-    "HDUCLASS": "GADF",
-    "HDUDOC": "https://github.com/open-gamma-ray-astro/gamma-astro-data-formats",
-    "HDUVERS": "0.3",
-}
-TIME_FRAME: Header = {
-    "MJDREFI": 51910,
-    "MJDREFF": 0.00074287037037037,
-    "TIMEUNIT": "s",
-    "TIMESYS": "TT",
-    "TIMEREF": "LOCAL",
-}
+FORMAT = "https://github.com/open-gamma-ray-astro/gamma-astro-data-formats"
+GADF: Header = {"HDUCLASS": "GADF", "HDUDOC": FORMAT, "HDUVERS": "0.3"}
+REFERENCE: Header = {"MJDREFI": 51910, "MJDREFF": 0.00074287037037037}
+TIME_FRAME: Header = {**REFERENCE, "TIMEUNIT": "s", "TIMESYS": "TT", "TIMEREF": "LOCAL"}
 SITE: Header = {"GEOLON": 16.5002222, "GEOLAT": -23.2717778, "ALTITUDE": 1835.0}
 ARRAY: Header = {"TELESCOP": "DEMO", "INSTRUME": "DEMO", "ORIGIN": "cubeflow", "CREATOR": "cubeflow simulate"}
 # HDU_TYPE, HDU_CLASS, EXTNAME as the HDU index lists them
@@ -85,11 +75,10 @@ def write_index(folder: Path, options: SimulationOptions, obs_ids: Iterable[int]
     plans = [plan_run(obs_id, options) for obs_id in sorted(found)]
     index = {**GADF, "HDUCLAS1": "INDEX"}
     obs_header = {**index, "HDUCLAS2": "OBS", **TIME_FRAME, **SITE}
-    hdu_table = _table("HDU_INDEX", _hdu_columns(plans, options), {**index, "HDUCLAS2": "HDU"})
-    obs_table = _table("OBS_INDEX", _obs_columns(plans, options), obs_header)
+    hdu = _table("HDU_INDEX", _hdu_columns(plans, options), {**index, "HDUCLAS2": "HDU"})
+    obs = _table("OBS_INDEX", _obs_columns(plans, options), obs_header)
     return [
-        write_gzip(folder / "hdu-index.fits.gz", _fits_bytes(hdu_table)),
-        write_gzip(folder / "obs-index.fits.gz", _fits_bytes(obs_table)),
+        write_gzip(folder / f"{name}-index.fits.gz", _fits_bytes(table)) for name, table in (("hdu", hdu), ("obs", obs))
     ]
 
 
