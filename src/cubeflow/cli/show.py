@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +42,10 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
 
 def show_check(runs: Sequence[CheckedRun], problems: Sequence[str]) -> None:
     """Print tables of runs, of quirks and of refusals."""
-    from cubeflow.tools.check import count_quirks
+    from cubeflow.dl3.quirks import QUIRKS
 
+    met = Counter(name for run in runs for name in run.quirks)
+    quirks = [(name, met[name], quirk.description) for name, quirk in QUIRKS.items() if name in met]
     rows = []
     for run in runs:
         repairs = " ".join(f"{name}={count}" for name, count in run.repairs.items())
@@ -52,7 +54,7 @@ def show_check(runs: Sequence[CheckedRun], problems: Sequence[str]) -> None:
             rows.append((run.obs_id, run.object_name, *numbers, repairs))
     refused = [(run.obs_id, run.reason) for run in runs if run.reason]
     print_table("Runs", ("run", "object", "events", "livetime / s", "quirks", "repairs"), rows)
-    print_table("Quirks", ("quirk", "runs", "what files do, and how it is read"), count_quirks(runs))
+    print_table("Quirks", ("quirk", "runs", "what files do, and how it is read"), quirks)
     print_table("Refused", ("run", "why"), refused)
     print_table("Files that nobody reads", ("why",), [(problem,) for problem in problems])
     click.echo(f"{len(runs)} runs, {len(refused)} refused, {len(problems)} files that nobody reads")

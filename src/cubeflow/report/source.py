@@ -51,15 +51,11 @@ class Evolution:
     significance: FloatArray
 
     @property
-    def excess(self) -> FloatArray:
-        """ON counts less background."""
-        return self.on - self.background
-
-    @property
     def rate(self) -> tuple[FloatArray, FloatArray]:
         """Excess in an hour, and its error from the counts, of which there is one at least."""
         ratio = np.divide(self.background, self.off, out=np.zeros(self.on.shape), where=self.off > 0)
-        return self.excess / self.livetime_h, np.sqrt(np.fmax(self.on, 1.0) + ratio * self.background) / self.livetime_h
+        error = np.sqrt(np.fmax(self.on, 1.0) + ratio * self.background)
+        return (self.on - self.background) / self.livetime_h, error / self.livetime_h
 
     @property
     def cumulative(self) -> FloatArray:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cubeflow.config import load_config
 from cubeflow.dl3.index import Store, open_store
-from cubeflow.dl3.quirks import QUIRKS
 from cubeflow.dl3.reader import ReadOptions, read_observation
 from cubeflow.errors import MistakeError
 from cubeflow.observation import RunRefused
@@ -58,9 +56,3 @@ def check_runs(store: Store, options: ReadOptions, obs_ids: Collection[int] = ()
             continue
         name = str(run.meta["object"])
         yield CheckedRun(obs_id, "", run.quirks, run.repairs, name, len(run.events), run.ontime_s, run.livetime_s)
-
-
-def count_quirks(runs: Iterable[CheckedRun]) -> list[tuple[str, int, str]]:
-    """Name of each quirk that is shown, number of runs that show it, and what files with it do and how it is read."""
-    shown = Counter(name for run in runs for name in run.quirks)
-    return [(name, shown[name], quirk.description) for name, quirk in QUIRKS.items() if name in shown]

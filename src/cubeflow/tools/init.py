@@ -27,7 +27,7 @@ from cubeflow.maps.sphere import Position, angular_distance_deg
 from cubeflow.observation import Observation, RunRefused
 from cubeflow.plan.make import ranges_text
 from cubeflow.store.atomic import write_atomic
-from cubeflow.tools.targets import KNOWN, SAME, Place, parse_target, separation_deg
+from cubeflow.tools.targets import KNOWN, SAME, Place, parse_target
 
 Say = Callable[[str], None]
 MAX_OBJECTS = 12
@@ -301,7 +301,8 @@ class Found:
     def excluded(self) -> list[Place]:
         """The target, and the known sources in the map."""
         reach = self.width_deg / math.sqrt(2.0)
-        apart = {place: separation_deg(place.position, self.place.position) for place in KNOWN}
+        at = self.place.position.icrs_deg
+        apart = {place: angular_distance_deg(place.position.icrs_deg, at) for place in KNOWN}
         return [self.place, *(each for each, deg in apart.items() if SAME < deg < reach + each.radius_deg)]
 
 

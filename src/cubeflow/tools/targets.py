@@ -95,7 +95,7 @@ def parse_position(text: str) -> Position | None:
 def _named(position: Position) -> Place:
     """Position with the name of the known source that lies there, or one made of its coordinates."""
     for place in KNOWN:
-        if separation_deg(place.position, position) < SAME:
+        if angular_distance_deg(place.position.icrs_deg, position.icrs_deg) < SAME:
             return replace(place, position=position)
     if position.frame == "galactic":
         return Place(f"g{position.lon_deg:.2f}{position.lat_deg:+.2f}", position)
@@ -103,8 +103,3 @@ def _named(position: Position) -> Place:
     degree, arcminute = divmod(round(abs(position.lat_deg) * 60), 60)
     sign = "-" if position.lat_deg < 0 else "+"
     return Place(f"j{hour:02d}{minute:02d}{sign}{degree:02d}{arcminute:02d}", position)
-
-
-def separation_deg(first: Position, second: Position) -> float:
-    """Angle between two positions, deg."""
-    return float(angular_distance_deg(first.icrs_deg, second.icrs_deg))
