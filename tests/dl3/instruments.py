@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from cubeflow.simulate.options import plan_run
-from cubeflow.simulate.responses import Responses, make_responses
+from cubeflow.simulate.array import Responses, make_responses, plan_run
 from cubeflow.simulate.store import SimulationOptions, simulate_run
 
 OPTIONS = SimulationOptions(tiny=True, duration_s=600.0, n_runs=2, shared_irf=True)

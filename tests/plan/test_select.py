@@ -10,7 +10,7 @@ from cubeflow.dl3.index import open_store
 from cubeflow.errors import MistakeError
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.plan.select import parse_where, select_runs
-from cubeflow.simulate.options import SimulationOptions
+from cubeflow.simulate.array import SimulationOptions
 from cubeflow.simulate.store import simulate_store
 
 RUN = {"ZEN_PNT": 45.0, "OBJECT": "Crab Nebula", "N_TELS": 4, "MUONEFF": 0.9}

@@ -13,7 +13,7 @@ import pytest
 from astropy.table import MaskedColumn, Table
 
 from cubeflow.maps import make_geometry
-from cubeflow.report.checks import collect_norms, draw_norms
+from cubeflow.report.charts import collect_norms, draw_norms
 from cubeflow.report.figures import Figure, LabelSection
 from cubeflow.report.page import Page, TargetSection, make_page
 from cubeflow.report.skymap import Field, HotSpot, SkyImage, draw_map

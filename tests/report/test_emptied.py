@@ -8,7 +8,7 @@ from cubeflow.config import load_config
 from cubeflow.plan.run import run_whole
 from cubeflow.report.figures import make_figures
 from cubeflow.report.page import write_report
-from cubeflow.simulate.options import SimulationOptions
+from cubeflow.simulate.array import SimulationOptions
 from cubeflow.simulate.store import simulate_store
 
 

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from cubeflow.cli import main
-from cubeflow.simulate.options import SimulationOptions
+from cubeflow.simulate.array import SimulationOptions
 from cubeflow.simulate.store import simulate_store
 
 

@@ -10,7 +10,7 @@ from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.errors import MistakeError
 from cubeflow.plan.make import ranges_text
 from cubeflow.products.exclusion import ExclusionFile, ExclusionMasks
-from cubeflow.simulate.options import SimulationOptions
+from cubeflow.simulate.array import SimulationOptions
 from cubeflow.simulate.store import simulate_store
 from cubeflow.tools.init import (
     Found,

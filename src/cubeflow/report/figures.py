@@ -19,7 +19,7 @@ from cubeflow.products.exclusion import Disc
 from cubeflow.products.profiles import band_edges_tev, energy_bands
 from cubeflow.products.ring_background import AdaptiveRingOptions, RingOptions
 from cubeflow.products.significance import OffSource, make_map_significance_cash, make_map_significance_li_ma
-from cubeflow.report import checks, source
+from cubeflow.report import charts
 from cubeflow.report.drawing import superscript, svg_file
 from cubeflow.report.ds9 import exclusion_regions, pointing_regions
 from cubeflow.report.runs import date, is_used, left_out, n_runs, numbers, read_runs, suspicions
@@ -174,35 +174,35 @@ def _draw_charts(task: FiguresTask, maps: Maps, about: Attributes, runs: Table, 
         alt = f"{title} of {task.target}, background {task.label}. {caption}"
         return Figure(kind, _figure_name(task, kind), title, caption, (draw(*content, alt),))
 
-    found = source.collect_source(maps, field.target_deg, field.radius_deg, field.excluded)
+    found = charts.collect_source(maps, field.target_deg, field.radius_deg, field.excluded)
     if found.theta2_counts.any():
         caption = f"By squared distance from the target; the first bin is the disc of {field.radius_deg:g}°."
-        yield figure("theta2", "Profile about the target", caption, source.draw_theta2, found)
+        yield figure("theta2", "Profile about the target", caption, charts.draw_theta2, found)
         thresholds = numbers(runs, "energy_threshold")[is_used(runs, task.label)]
         thresholds = thresholds[np.isfinite(thresholds)]
         caption = "In the disc at the target, and outside exclusions and disc"
         caption += "; shaded: the first safe energies of the runs."
-        yield figure("energies", "Counts by energy", caption, source.draw_energies, found, thresholds)
-    if (evolution := source.collect_evolution(runs, task.label)) is not None:
+        yield figure("energies", "Counts by energy", caption, charts.draw_energies, found, thresholds)
+    if (evolution := charts.collect_evolution(runs, task.label)) is not None:
         caption = "A steady source follows the dashed line; a rate also depends on zenith angle and offset."
-        yield figure("evolution", "Run by run, and with livetime", caption, source.draw_evolution, evolution)
+        yield figure("evolution", "Run by run, and with livetime", caption, charts.draw_evolution, evolution)
     if (empty_sky := _empty_sky(about)) is not None:
-        caption = f"Background {checks.off_source_text(empty_sky)}."
+        caption = f"Background {charts.off_source_text(empty_sky)}."
         of_sky = empty_sky, np.asarray(maps["disc_significance"].data, float)
-        yield figure("off-source", "Significance of empty sky", caption, checks.draw_off_source, *of_sky)
-    if (norms := checks.collect_norms(runs, task.label)) is not None:
+        yield figure("off-source", "Significance of empty sky", caption, charts.draw_off_source, *of_sky)
+    if (norms := charts.collect_norms(runs, task.label)) is not None:
         caption = "One group of energies each colour; far off is more than 5 times error and scatter from the median."
-        yield figure("norms", "Norm of the background", caption, checks.draw_norms, norms)
+        yield figure("norms", "Norm of the background", caption, charts.draw_norms, norms)
     summed = read_profiles(about["profiles"])
     if summed is not None and summed.area_deg2.any():
         bands = band_edges_tev(maps["counts"].axes[0])
         caption = "Counts and background outside the exclusions, by offset from the pointing, all runs together."
-        yield figure("offsets", "Acceptance by offset", caption, checks.draw_offsets, summed, bands)
+        yield figure("offsets", "Acceptance by offset", caption, charts.draw_offsets, summed, bands)
         caption = "Relative residual in eight sectors about the pointings, outside the exclusions, all runs together."
-        yield figure("sectors", "Acceptance by direction", caption, checks.draw_sectors, summed, bands)
+        yield figure("sectors", "Acceptance by direction", caption, charts.draw_sectors, summed, bands)
     if task.writes_regions and "exposure" in maps and np.any(maps["exposure"].data):
         caption = "Effective area times livetime by true energy."
-        draw = source.draw_exposure
+        draw = charts.draw_exposure
         yield figure("exposure-energy", "Exposure by energy", caption, draw, maps["exposure"], field.target_deg)
 
 
@@ -238,15 +238,15 @@ def answer(target: Target, label: str, about: Attributes, runs: Table, spots: li
     edges = target.reduce.energy.edges
     yield f"Flux, {edges[0]:.3g} to {edges[-1]:.3g} TeV", flux_text(found, field.radius_deg)
     yield "Events at the target", f"{facts['counts']} ON, {facts['background']} background, excess {facts['excess']}"
-    evolution = source.collect_evolution(runs, label)
+    evolution = charts.collect_evolution(runs, label)
     if evolution is not None and np.isfinite(evolution.rate[0]).sum() > 1:
         rate, error = evolution.rate
         best = int(np.nanargmax(rate))
-        chi2, dof = source.chi2_constant(rate, error)
+        chi2, dof = charts.chi2_constant(rate, error)
         yield "Brightest", f"{evolution.names[best]}: {rate[best]:.1f} ± {error[best]:.1f} excess events / hour"
         yield "Steady?", f"{chi2_text(chi2, dof)} for one rate in all runs"
-    empty_sky, norms = _empty_sky(about), checks.collect_norms(runs, label)
-    yield "Is the background flat?", "–" if empty_sky is None else checks.off_source_text(empty_sky)
+    empty_sky, norms = _empty_sky(about), charts.collect_norms(runs, label)
+    yield "Is the background flat?", "–" if empty_sky is None else charts.off_source_text(empty_sky)
     if norms is not None:
         chi2, dof = norms.chi2
         yield "Norms", f"median {np.nanmedian(norms.norm):.3g}; {chi2_text(chi2, dof)} for one norm in all runs"

@@ -17,8 +17,15 @@ from scipy.interpolate import RegularGridInterpolator
 
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.maps.sphere import angular_distance_deg, local_basis, lon_lat
-from cubeflow.simulate.options import RunPlan, SimulationOptions
-from cubeflow.simulate.responses import Responses, centres, log_centres, make_responses
+from cubeflow.simulate.array import (
+    Responses,
+    RunPlan,
+    SimulationOptions,
+    centres,
+    local_directions,
+    log_centres,
+    make_responses,
+)
 
 Columns = dict[str, tuple[NDArray[Any], str]]  # values with rows first, and unit, by name
 Place = tuple[float, float]  # right ascension and declination, ICRS, deg
@@ -69,7 +76,7 @@ def draw_background(
     n_candidates = len(log_energy)
     half_chord = np.sqrt(rng.random(n_candidates)) * np.sin(0.5 * np.deg2rad(offset_max_deg))  # uniform in solid angle
     offset, angle = np.rad2deg(2.0 * np.arcsin(half_chord)), rng.uniform(0.0, 2.0 * np.pi, n_candidates)
-    local = _local_directions(offset, angle)
+    local = local_directions(offset, angle)
     lon = np.rad2deg(np.arctan2(local[:, 1], local[:, 0]))
     log_value = _interpolator((knots, field, field), log_rate)((log_energy, lon, np.rad2deg(np.arcsin(local[:, 2]))))
     keep = np.log(rng.random(n_candidates)) < log_value - np.interp(log_energy, knots, envelope)
@@ -86,7 +93,7 @@ def draw_source(
     energy_true = _draw_true_energies(rng, table, offset, source[2] * livetime_s)
     energy = energy_true * _draw_migra(rng, table, energy_true, offset)
     shift, angle = _draw_psf(rng, table, energy_true, offset), rng.uniform(0.0, 2.0 * np.pi, len(energy))
-    return energy, _local_directions(shift, angle) @ local_basis(*source[:2])
+    return energy, local_directions(shift, angle) @ local_basis(*source[:2])
 
 
 def _draw_true_energies(rng: Generator, table: Responses, offset: float, time_s: float) -> FloatArray:
@@ -165,10 +172,3 @@ def _draw_power_laws(rng: Generator, log_energy: FloatArray, log_rate: FloatArra
     slope, flat, uniform = slope[piece], flat[piece], rng.random(size)
     along = np.where(flat, uniform, np.log1p(uniform * np.expm1(slope)) / np.where(flat, 1.0, slope))
     return log_energy[piece] + along * width[piece]
-
-
-def _local_directions(distance_deg: FloatArray, angle_rad: FloatArray) -> FloatArray:
-    """Vectors (outward, east, north) at a distance and a position angle east of north; shape (n, 3)."""
-    distance = np.deg2rad(distance_deg)
-    sine = np.sin(distance)
-    return np.stack([np.cos(distance), sine * np.sin(angle_rad), sine * np.cos(angle_rad)], axis=-1)

@@ -18,9 +18,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from cubeflow.maps.arrays import FloatArray
+from cubeflow.simulate.array import RunPlan, SimulationOptions, make_responses, plan_run
 from cubeflow.simulate.events import Columns, draw_events
-from cubeflow.simulate.options import RunPlan, SimulationOptions, plan_run
-from cubeflow.simulate.responses import make_responses
 from cubeflow.store.atomic import write_atomic
 
 Header = Mapping[str, str | int | float]

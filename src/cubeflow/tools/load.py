@@ -27,28 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """The content of an artifact.
+    """The content of an artifact."""
 
-    Parameters
-    ----------
-    kind : str
-        ``cube``, ``reduced``, ``background`` or ``stack``.
-    key : str
-        Key of everything it was made of.
-    maps : mapping of str to Cube
-        Its maps: ``maps["counts"].data`` is an array (energy, lat, lon), with ``unit``, ``axes`` and ``geom``.
-    arrays : mapping of str to array
-        What is no map, such as ``gti_s``, shape (n, 2), TT s since MJD 51910.
-    attributes, provenance : mapping
-        Plain results, and what it was made of.
-    """
-
-    kind: str
-    key: str
-    maps: Mapping[str, Cube]
-    arrays: Mapping[str, NDArray[Any]]
-    attributes: Mapping[str, Any]
-    provenance: Mapping[str, Any]
+    kind: str  #: ``cube``, ``reduced``, ``background`` or ``stack``
+    key: str  #: of everything it was made of
+    maps: Mapping[str, Cube]  #: ``maps["counts"].data`` is an array (energy, lat, lon); a unit, axes and ``geom``
+    arrays: Mapping[str, NDArray[Any]]  #: what is no map, such as ``gti_s``, shape (n, 2), TT s since MJD 51910
+    attributes: Mapping[str, Any]  #: plain results
+    provenance: Mapping[str, Any]  #: what it was made of
 
     def __repr__(self) -> str:
         """What it holds, a line for each map and array; no values."""

@@ -9,7 +9,7 @@ from astropy.coordinates import SkyCoord
 from cubeflow.maps import Cube, energy_axis, make_geometry
 from cubeflow.products.cash import make_significance_cash, make_significance_li_ma
 from cubeflow.products.significance import find_at_target
-from cubeflow.report.source import (
+from cubeflow.report.charts import (
     chi2_constant,
     collect_evolution,
     collect_source,

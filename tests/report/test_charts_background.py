@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from cubeflow.products.profiles import N_SECTORS, Profiles
 from cubeflow.products.significance import OffSource
-from cubeflow.report.checks import draw_off_source, draw_offsets, draw_sectors, normal, off_source_text
+from cubeflow.report.charts import draw_off_source, draw_offsets, draw_sectors, normal, off_source_text
 
 EDGES, HISTOGRAM, NOTHING = np.array([-1.0, 0.0, 1.0]), np.array([3, 5]), (np.nan,) * 4
 FOUND = OffSource(8, 2.0, -0.05, 0.02, 1.1, 0.03, *NOTHING, EDGES, HISTOGRAM)

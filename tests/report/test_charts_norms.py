@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cubeflow.report.checks import collect_norms, draw_norms, find_outliers
+from cubeflow.report.charts import collect_norms, draw_norms, find_outliers
 
 ROWS = [
     {
