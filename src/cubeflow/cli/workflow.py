@@ -19,7 +19,6 @@ ABOUT = {
 
 
 def _job_verb(name: str, text: str) -> click.Command:
-    """Make the verb of a kind of job."""
     example = f"cubeflow {name} results/.cubeflow/plan-0123456789abcdef-fedcba9876543210.jsonl {name}_1"
 
     @click.command(name, help=f"{text}\n\nExample: {example}")

@@ -1,7 +1,7 @@
 """The simulated array: the options of a store, how each run is taken, and responses as plain tables of a generic IACT.
 
-Tables are multilinear between bin centres, linear in the outermost half bins and zero outside their
-edges; drawing events (`cubeflow.simulate.events`) and writing them (`cubeflow.simulate.store`) use the same numbers.
+Tables are multilinear between bin centres, linear in the outermost half bins and zero outside their edges; drawing
+events and writing responses use the same numbers.
 """
 
 from __future__ import annotations

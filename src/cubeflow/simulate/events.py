@@ -1,13 +1,13 @@
 """Draw events from response tables: Poisson processes thinned down from a simple envelope.
 
-Thinning needs no integral of the model: candidates from an envelope that lies above the rate
-everywhere are kept with probability rate / envelope, which leaves a Poisson process of exactly that
-rate. The rate is the tables' own: multilinear (in the logarithm, for the background) between bin
-centres, linear in the outermost half bins.
+Thinning needs no integral of the model: candidates from an envelope that lies above the rate everywhere are kept with
+probability rate / envelope, which leaves a Poisson process of exactly that rate. The rate is that of the tables; the
+background is interpolated in the logarithm.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ Columns = dict[str, tuple[NDArray[Any], str]]  # values with rows first, and uni
 Place = tuple[float, float]  # right ascension and declination, ICRS, deg
 Sample = tuple[FloatArray, FloatArray]  # energies in TeV, shape (n,), and ICRS unit vectors, shape (n, 3)
 
+# Multilinear between knots, and on from the outermost where rounding leads beyond them.
+_interpolator = partial(RegularGridInterpolator, bounds_error=False, fill_value=None)
 SOURCE_AMPLITUDE = 3.45e-11  # TeV-1 cm-2 s-1 at 1 TeV, close to the Crab nebula
 SOURCE_INDEX = 2.6
 MEV_PER_TEV = 1.0e6
@@ -134,11 +136,6 @@ def _responses_at(table: Responses, values: FloatArray, log_energy: FloatArray, 
     """Values of a table of shape (n_energy_true, n_offset, ...) at logarithms of n energies, shape (n, ...)."""
     knots = _log_knots(table.energy_true_edges_tev), _knots(table.offset_edges_deg)
     return _interpolator(knots, _extend(values, (0, 1)))((log_energy, offset_deg))
-
-
-def _interpolator(knots: tuple[FloatArray, ...], values: FloatArray) -> RegularGridInterpolator:
-    """Multilinear between knots, and on from the outermost where rounding leads beyond them."""
-    return RegularGridInterpolator(knots, values, bounds_error=False, fill_value=None)
 
 
 def _knots(edges: FloatArray) -> FloatArray:

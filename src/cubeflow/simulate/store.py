@@ -43,10 +43,7 @@ IRF_HDUS = (
 
 
 def simulate_store(folder: Path, options: SimulationOptions) -> list[Path]:
-    """Write all runs of a store, the shared responses if any, and its two index files; returns their paths.
-
-    The folder is made if absent, and files of the same names are replaced.
-    """
+    """Write all runs of a store, shared responses if any, and its two index files, whatever is there; returns paths."""
     runs = [simulate_run(folder, obs_id, options) for obs_id in options.obs_ids]
     shared = [folder / SHARED_IRF_FILE] if options.shared_irf and runs else []
     return [*runs, *shared, *write_index(folder, options)]
@@ -65,7 +62,7 @@ def simulate_run(folder: Path, obs_id: int, options: SimulationOptions) -> Path:
         content += responses[BLOCK:]  # without its primary HDU
     elif not (folder / SHARED_IRF_FILE).exists():
         write_gzip(folder / SHARED_IRF_FILE, responses)
-    return write_gzip(folder / run_file(obs_id), content)
+    return write_gzip(folder / f"obs_{obs_id}.fits.gz", content)
 
 
 def write_index(folder: Path, options: SimulationOptions, obs_ids: Iterable[int] | None = None) -> list[Path]:
@@ -79,11 +76,6 @@ def write_index(folder: Path, options: SimulationOptions, obs_ids: Iterable[int]
     return [
         write_gzip(folder / f"{name}-index.fits.gz", _fits_bytes(table)) for name, table in (("hdu", hdu), ("obs", obs))
     ]
-
-
-def run_file(obs_id: int) -> str:
-    """Name of the file of a run."""
-    return f"obs_{obs_id}.fits.gz"
 
 
 def write_gzip(path: Path, content: bytes) -> Path:
@@ -161,19 +153,18 @@ def _run_header(plan: RunPlan, options: SimulationOptions) -> dict[str, str | in
     """Keywords of the EVENTS table that depend on the run."""
     ra, dec, _ = options.sources[0] if options.sources else (*options.centre, 0.0)
     name, start, stop = "simulated source" if options.sources else "empty field", plan.start_s[0], plan.stop_s[-1]
+    target: Header = {"OBJECT": name, "RA_OBJ": float(ra), "DEC_OBJ": float(dec), "OBS_MODE": "POINTING"}
     pointing = {"RA_PNT": plan.ra_pnt_deg, "DEC_PNT": plan.dec_pnt_deg, "ALT_PNT": 90.0 - plan.zenith_deg}
-    return {
-        **{"OBS_ID": plan.obs_id, "OBJECT": name, "RA_OBJ": float(ra), "DEC_OBJ": float(dec), "OBS_MODE": "POINTING"},
-        **{**pointing, "AZ_PNT": plan.azimuth_deg, "RADESYS": "ICRS", "EQUINOX": 2000.0, "FOVALIGN": "RADEC"},
-        **{"TSTART": float(start), "TSTOP": float(stop), "TELAPSE": float(stop - start), "ONTIME": plan.ontime_s},
-        **{"LIVETIME": plan.ontime_s * plan.deadc, "DEADC": plan.deadc, "N_TELS": 4, "TELLIST": "1,2,3,4"},
-    }
+    frame: Header = {"AZ_PNT": plan.azimuth_deg, "RADESYS": "ICRS", "EQUINOX": 2000.0, "FOVALIGN": "RADEC"}
+    times = {"TSTART": float(start), "TSTOP": float(stop), "TELAPSE": float(stop - start), "ONTIME": plan.ontime_s}
+    array: Header = {"LIVETIME": plan.ontime_s * plan.deadc, "DEADC": plan.deadc, "N_TELS": 4, "TELLIST": "1,2,3,4"}
+    return {"OBS_ID": plan.obs_id, **target, **pointing, **frame, **times, **array}
 
 
 def _hdu_columns(plans: list[RunPlan], options: SimulationOptions) -> Columns:
     """Columns of the HDU index: one row per run and HDU."""
     rows = [
-        (plan.obs_id, hdu_type, hdu_class, ".", SHARED_IRF_FILE if shared else run_file(plan.obs_id), name)
+        (plan.obs_id, hdu_type, hdu_class, ".", SHARED_IRF_FILE if shared else f"obs_{plan.obs_id}.fits.gz", name)
         for plan in plans
         for hdus, shared in ((EVENT_HDUS, False), (IRF_HDUS, options.shared_irf))
         for hdu_type, hdu_class, name in hdus

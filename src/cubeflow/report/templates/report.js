@@ -49,18 +49,20 @@ const make = (name, attributes = {}, ...children) => {
     const status = columns.find((column) => column.name === "status");
     const state = { sort: null, down: false, page: 0, rows: [] };
 
-    const filter = make("input", { type: "search", id: `filter-${number}`, autocomplete: "off", spellcheck: "false", placeholder: "words, or zenith>40" });
-    const choice = make("select", {}, make("option", { value: "" }, "all"));
+    const turn = (pages) => { state.page += pages; drawBody(); };
+
+    const filter = make("input", { type: "search", id: `filter-${number}`, autocomplete: "off", spellcheck: "false", placeholder: "words, or zenith>40", oninput: () => select() });
+    const choice = make("select", { onchange: () => select() }, make("option", { value: "" }, "all"));
     for (const name of [...new Set(status?.values)].sort()) choice.append(make("option", { value: name }, name));
     const said = make("span", { role: "status", "aria-live": "polite" });
-    const previous = make("button", { type: "button" }, "Previous"), next = make("button", { type: "button" }, "Next");
+    const [previous, next] = [["Previous", -1], ["Next", 1]].map(([words, pages]) => make("button", { type: "button", onclick: () => turn(pages) }, words));
     const head = make("thead"), body = make("tbody");
     const table = make("table", {}, make("caption", {}, "Selected runs, also those that were not used"), head, body);
     const scroll = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Run table" }, table);
     const picker = make("div", { class: "columns" });
     for (const column of columns) {
-      const tick = make("input", { type: "checkbox", checked: column.shown });
-      tick.addEventListener("change", () => { column.shown = tick.checked; drawHead(); select(); });
+      const onchange = ({ target }) => { column.shown = target.checked; drawHead(); select(); };
+      const tick = make("input", { type: "checkbox", checked: column.shown, onchange });
       picker.append(make("label", { title: column.description || "" }, tick, column.name));
     }
     box.append(
@@ -116,10 +118,6 @@ const make = (name, attributes = {}, ...children) => {
       previous.hidden = next.hidden = count <= PAGE;
       scroll.scrollTop = 0;
     };
-    filter.addEventListener("input", select);
-    choice.addEventListener("change", select);
-    previous.addEventListener("click", () => { state.page -= 1; drawBody(); });
-    next.addEventListener("click", () => { state.page += 1; drawBody(); });
     drawHead();
     select();
   };
