@@ -160,7 +160,6 @@ def _stroke(series: Series) -> str:
 
 
 def _panel(panel: Panel, box: Box) -> Iterator[str]:
-    """Parts of an SVG."""
     left, top, width, height = box
     x_scale = _scale([each.x for each in panel.series], panel.x_range, panel.x_log, 0.03)
     errors = [each.y + sign * each.error for each in panel.series if each.error is not None for sign in (-1, 1)]

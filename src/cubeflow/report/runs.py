@@ -145,7 +145,6 @@ def table_parts(runs: Table, shown: Sequence[str]) -> Iterator[str]:
 
 
 def _column_data(column: Column, is_shown: bool) -> dict[str, object]:
-    """Column as plain content."""
     digits = DIGITS.get(column.name, 3)
     values = [_short(value, max(digits, 7)) for value in column.tolist()]
     if column.name == "reason":

@@ -248,7 +248,6 @@ def _marks(field: Field, line: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def _circle(field: Field, radius_deg: float) -> str:
-    """Path around the target."""
     outward, east, north = sphere.local_basis(*field.target_deg)
     turn, radius = np.linspace(0.0, 2.0 * np.pi, 73)[:, None], np.deg2rad(radius_deg)
     vectors = np.cos(radius) * outward + np.sin(radius) * (np.cos(turn) * east + np.sin(turn) * north)

@@ -140,7 +140,6 @@ def _response_bytes(zenith_deg: float, tiny: bool, background_scale: float) -> b
 
 
 def _axis(name: str, edges: FloatArray, unit: str) -> dict[str, tuple[NDArray[Any], str]]:
-    """Lower and upper edges of one axis."""
     return {f"{name}_LO": _cell(edges[:-1], unit), f"{name}_HI": _cell(edges[1:], unit)}
 
 

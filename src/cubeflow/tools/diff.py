@@ -75,20 +75,18 @@ def _pairs(first: Path, second: Path) -> tuple[list[tuple[Path, Path]], dict[str
     """Artifacts below two folders that belong together, and those of one side only, by their path in it."""
     pairs: list[tuple[Path, Path]] = []
     only: dict[str, list[str]] = {"first": [], "second": []}
-    sides: dict[Path, tuple[list[Path], list[Path]]] = defaultdict(lambda: ([], []))
+    sides: dict[Path, tuple[set[Path], set[Path]]] = defaultdict(lambda: (set(), set()))
     for side, folder in enumerate((first, second)):
-        for path in sorted(each.relative_to(folder) for each in folder.rglob("*.h5")):
+        for path in (each.relative_to(folder) for each in folder.rglob("*.h5")):
             if not set(path.parts) & set(NOT_COMPARED):
-                sides[path.with_name(re.sub(r"-[0-9a-f]{12,64}\.h5$", ".h5", path.name))][side].append(path)
+                sides[path.with_name(re.sub(r"-[0-9a-f]{12,64}\.h5$", ".h5", path.name))][side].add(path)
     for one, other in (sides[name] for name in sorted(sides)):
-        both = set(one) & set(other)
-        rest = [path for path in one if path not in both], [path for path in other if path not in both]
-        if len(rest[0]) == len(rest[1]) == 1:
-            pairs.append((first / rest[0][0], second / rest[1][0]))
+        if len(one - other) == len(other - one) == 1:
+            pairs += [(first / path, second / there) for path, there in zip(one - other, other - one, strict=True)]
         else:
-            only["first"] += map(str, rest[0])
-            only["second"] += map(str, rest[1])
-        pairs += [(first / path, second / path) for path in sorted(both)]
+            only["first"] += map(str, sorted(one - other))
+            only["second"] += map(str, sorted(other - one))
+        pairs += [(first / path, second / path) for path in sorted(one & other)]
     return pairs, only
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
@@ -196,14 +195,13 @@ def _write_regions(config: Path, content: bytes) -> Path:
 
     Regions may serve other configurations, too, and may have been edited: none is replaced.
     """
-    for number in itertools.count(1):
-        path = config.with_name(f"{config.stem}{'' if number == 1 else f'-{number}'}.reg")
-        if path != config and path.is_file() and path.read_bytes() == content:
-            return path
-        if path != config and not os.path.lexists(path):
-            write_atomic(path, content)
-            return path
-    raise AssertionError("there is always a free name")
+    path, number = config.with_name(f"{config.stem}.reg"), 1
+    while path == config or (os.path.lexists(path) and not (path.is_file() and path.read_bytes() == content)):
+        number += 1
+        path = config.with_name(f"{config.stem}-{number}.reg")
+    if not path.exists():
+        write_atomic(path, content)
+    return path
 
 
 def _first_refusal(store: Store) -> str:
