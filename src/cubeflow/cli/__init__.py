@@ -6,8 +6,6 @@ Exit status: 0 done, 1 failed (for ``diff``: different), 2 configuration or usag
 where ``on_refused`` is ``fail``).
 """
 
-from __future__ import annotations
-
 from cubeflow.cli import look, plan, workflow
 from cubeflow.cli.group import main
 
