@@ -201,9 +201,8 @@ def _draw_charts(task: FiguresTask, maps: Maps, about: Attributes, runs: Table, 
         caption = "Relative residual in eight sectors about the pointings, outside the exclusions, all runs together."
         yield figure("sectors", "Acceptance by direction", caption, charts.draw_sectors, summed, bands)
     if task.writes_regions and "exposure" in maps and np.any(maps["exposure"].data):
-        caption = "Effective area times livetime by true energy."
-        draw = charts.draw_exposure
-        yield figure("exposure-energy", "Exposure by energy", caption, draw, maps["exposure"], field.target_deg)
+        caption, content = "Effective area times livetime by true energy.", (maps["exposure"], field.target_deg)
+        yield figure("exposure-energy", "Exposure by energy", caption, charts.draw_exposure, *content)
 
 
 def _empty_sky(about: Attributes) -> OffSource | None:

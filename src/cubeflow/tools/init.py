@@ -41,15 +41,13 @@ PIXELS_DEG = (0.02, 0.04, 0.05, 0.1)
 MAX_PIXELS = 400
 WRAP = 111
 MAX_LISTED = 12  # refused runs that are named
-NO_THRESHOLDS = (
-    "# Not all runs have energy thresholds: energies are used where the effective area is above 10 percent of its",
-    "# largest. A smaller aeff_percent reaches to lower energies.",
-    "safe_mask: {methods: [offset-max, aeff-max], aeff_percent: 10}",
-)
-NO_BACKGROUND = (
-    "# Not all runs have a background response, as is so for point-like data: counts and exposure only.",
-    "backgrounds: {counts: {method: none}}",
-)
+NO_THRESHOLDS = """\
+# Not all runs have energy thresholds: energies are used where the effective area is above 10 percent of its
+# largest. A smaller aeff_percent reaches to lower energies.
+safe_mask: {methods: [offset-max, aeff-max], aeff_percent: 10}"""
+NO_BACKGROUND = """\
+# Not all runs have a background response, as is so for point-like data: counts and exposure only.
+backgrounds: {counts: {method: none}}"""
 _ROOT = re.compile(r'roots: \["([^"]+)"\]')
 _PLAIN = re.compile(r"[A-Za-z/.][\w/.+-]*/[\w/.+-]*", re.ASCII)
 
@@ -356,7 +354,7 @@ def config_text(found: Found, path: str, results: str, exclusion: str | None) ->
         note = f"# thresholds of the runs: {min(tev):.2g} to {max(tev):.2g} TeV"
         lines += [f"safe_mask: {{methods: [offset-max, aeff-default]}}  {note}"]
     else:
-        lines += NO_THRESHOLDS
+        lines += [NO_THRESHOLDS]
     if exclusion:
         lines += [f"exclusion: {quoted(exclusion)}  # what is not background: DS9 regions"]
     if found.has_background:
@@ -365,7 +363,7 @@ def config_text(found: Found, path: str, results: str, exclusion: str | None) ->
         fov = "{method: fov, fit: scale, energy_groups: 4}  # a norm for each of 4 groups of energy bins"
         lines += ["backgrounds:", f"  fov: {fov}", f"  ring: {ring}"]
     else:
-        lines += NO_BACKGROUND
+        lines += [NO_BACKGROUND]
     lines += ["significance: {radius: 0.1 deg}", f"results: {quoted(results)}", *_notes(found)]
     return "\n".join(lines) + "\n"
 
