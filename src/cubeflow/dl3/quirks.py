@@ -16,6 +16,7 @@ from cubeflow.dl3.hdus import Header
 
 RESPONSES = ("aeff", "edisp", "psf", "bkg", "rad_max")
 TABLES = ("events", "gti")
+EVENTS, BKG = ("events",), ("bkg",)
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Facts:
     header: Header
     columns: dict[str, str]
 
-    def text(self, key: str) -> str:
-        """Header value as text without surrounding blanks; empty if there is none."""
-        return text(self.header, key)
+    def text(self, *keys: str) -> str:
+        """First value of some keys as text without surrounding blanks; empty if there is none."""
+        return next(filter(None, (text(self.header, key) for key in keys)), "")
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,16 @@ def is_ctobssim(events: Facts) -> bool:
     return {"NMCIDS", "MID00001", "MMN00001"} <= events.header.keys()
 
 
-def _is_float_or_text(facts: Facts, key: str) -> bool:
-    return isinstance(facts.header.get(key), float | str)
+def _is_odd(facts: Facts, *keys: str) -> bool:
+    return any(isinstance(facts.header.get(key), float | str) for key in keys)
+
+
+def _is_lower(facts: Facts, key: str) -> bool:
+    return facts.text(key) != facts.text(key).upper()
+
+
+def _has_odd_unit(facts: Facts) -> bool:
+    return any(map(ODD_UNIT.search, facts.columns.values()))
 
 
 def _has_altitude_in_km(facts: Facts) -> bool:
@@ -61,15 +70,11 @@ def _has_altitude_in_km(facts: Facts) -> bool:
     return isinstance(value, int | float) and 0 < value < 10
 
 
-def _is_fk5(facts: Facts) -> bool:
-    return (facts.text("RADESYS") or facts.text("RADECSYS")).upper() == "FK5"
-
-
 CUT_CLASSES = ("2D", "3D", "3GAUSS", "KING", "TABLE")
 ODD_UNIT = re.compile(r"\^\(|/.*/|\*\*\(|m\*\*2|^1/")  # 1/s/MeV/sr, m**2, sr^(-1)
 ANY = (*TABLES, *RESPONSES)
 _TABLE = (
-    Quirk("hess-dr1-background-mirrored", "BKG_3D array is (energy, lon, lat), longitude growing east", ("bkg",)),
+    Quirk("hess-dr1-background-mirrored", "BKG_3D array is (energy, lon, lat), longitude growing east", BKG),
     Quirk("aeff-negative-below-threshold", "negative areas below LO_THRES, set to 0", ("aeff",)),
     Quirk("theta-nodes", "THETA_LO = THETA_HI: offsets are nodes, not bins", RESPONSES),
     Quirk("axis-descending", "an axis runs downwards; turned round", RESPONSES),
@@ -79,14 +84,14 @@ _TABLE = (
     Quirk("edisp-not-normalised", "EDISP columns do not integrate to 1; normalised", ("edisp",)),
     Quirk("edisp-per-bin", "EDISP is a probability per migra bin; divided by the bin width", ("edisp",)),
     Quirk("sigma1-zero", "PSF_3GAUSS with SIGMA_1 = 0: no PSF in these cells", ("psf",)),
-    Quirk("background-empty-energies", "background is zero in whole energy bins", ("bkg",)),
+    Quirk("background-empty-energies", "background is zero in whole energy bins", BKG),
     Quirk("point-like-by-rad-max", "no HDUCLAS3, but RAD_MAX: point-like", ("aeff",)),
     Quirk("rad-max-missing", "point-like, but neither RAD_MAX nor a RAD_MAX_2D table", ("aeff",), is_suspect=True),
-    Quirk("ra-wrapped", "right ascension outside 0 to 360 deg; wrapped", ("events",)),
-    Quirk("events-not-sorted", "events are not in order of time", ("events",)),
-    Quirk("events-far-from-pointing", "events more than 20 deg from the pointing", ("events",)),
-    Quirk("event-ids-repeated", "equal EVENT_IDs on different events", ("events",), is_suspect=True),
-    Quirk("obs-id-missing", "no OBS_ID in EVENTS; the index says which run it is", ("events",), is_suspect=True),
+    Quirk("ra-wrapped", "right ascension outside 0 to 360 deg; wrapped", EVENTS),
+    Quirk("events-not-sorted", "events are not in order of time", EVENTS),
+    Quirk("events-far-from-pointing", "events more than 20 deg from the pointing", EVENTS),
+    Quirk("event-ids-repeated", "equal EVENT_IDs on different events", EVENTS, is_suspect=True),
+    Quirk("obs-id-missing", "no OBS_ID in EVENTS; the index says which run it is", EVENTS, is_suspect=True),
     Quirk("hdu-name-case", "HDU_NAME of the index differs from EXTNAME in case", ANY),
     Quirk("index-size-disagrees", "SIZE of the index is neither that of the file nor of the HDU", ANY),
     Quirk("index-hdu-type-cut", "HDU_TYPE cut short (rad_ma)", RESPONSES),
@@ -97,59 +102,48 @@ _TABLE = (
         ANY,
         lambda f: disagrees(f.header, f.columns),
     ),
-    Quirk(
-        "odd-whole-number",
-        "OBS_ID or N_TELS as text or float",
-        ("events",),
-        lambda f: any(_is_float_or_text(f, key) for key in ("OBS_ID", "N_TELS")),
-    ),
+    Quirk("odd-whole-number", "OBS_ID or N_TELS as text or float", EVENTS, lambda f: _is_odd(f, "OBS_ID", "N_TELS")),
     Quirk("index-rows-repeated", "the index lists the same HDU more than once", ANY),
     Quirk("index-file-dir-masked", "FILE_DIR empty or masked: the folder of the index", ANY),
     Quirk("tdb-as-tt", "TIMESYS TDB read as TT (differs by 2 ms at most)", TABLES),
-    Quirk("float-mjdrefi", "MJDREFI as float or text", TABLES, lambda f: _is_float_or_text(f, "MJDREFI")),
-    Quirk(
-        "timesys-lower-case", "TIMESYS in lower case", TABLES, lambda f: f.text("TIMESYS") != f.text("TIMESYS").upper()
-    ),
-    Quirk(
-        "timeref-lower-case", "TIMEREF in lower case", TABLES, lambda f: f.text("TIMEREF") != f.text("TIMEREF").upper()
-    ),
+    Quirk("float-mjdrefi", "MJDREFI as float or text", TABLES, lambda f: _is_odd(f, "MJDREFI")),
+    Quirk("timesys-lower-case", "TIMESYS in lower case", TABLES, lambda f: _is_lower(f, "TIMESYS")),
+    Quirk("timeref-lower-case", "TIMEREF in lower case", TABLES, lambda f: _is_lower(f, "TIMEREF")),
     Quirk(
         "gti-without-unit",
         "START and STOP without unit: TIMEUNIT, else seconds",
         ("gti",),
         lambda f: not (f.columns.get("START") and f.columns.get("STOP")),
     ),
-    Quirk("telapse-zero", "TELAPSE = 0", ("events",), lambda f: f.header.get("TELAPSE") == 0),
-    Quirk("radecsys-key", "RADECSYS instead of RADESYS", ("events",), lambda f: "RADECSYS" in f.header),
+    Quirk("telapse-zero", "TELAPSE = 0", EVENTS, lambda f: f.header.get("TELAPSE") == 0),
+    Quirk("radecsys-key", "RADECSYS instead of RADESYS", EVENTS, lambda f: "RADECSYS" in f.header),
     Quirk(
         "ctobssim-background-per-livetime",
         "ctobssim draws the background for the livetime: the rate is multiplied by DEADC",
-        ("events",),
+        EVENTS,
         is_ctobssim,
     ),
-    Quirk("fk5-as-icrs", "FK5 J2000 read as ICRS (0.02 arcsec)", ("events",), _is_fk5),
-    Quirk("obs-mode-wobble", "OBS_MODE is WOBBLE", ("events",), lambda f: f.text("OBS_MODE").upper() == "WOBBLE"),
-    Quirk("altitude-in-km", "ALTITUDE in km", ("events",), _has_altitude_in_km),
-    Quirk("alt-pnt-90", "ALT_PNT = 90: no zenith angle", ("events",), lambda f: f.header.get("ALT_PNT") == 90),
-    Quirk("date-underscore", "DATE_OBS for DATE-OBS", ("events",), lambda f: "DATE_OBS" in f.header),
+    Quirk(
+        "fk5-as-icrs",
+        "FK5 J2000 read as ICRS (0.02 arcsec)",
+        EVENTS,
+        lambda f: f.text("RADESYS", "RADECSYS").upper() == "FK5",
+    ),
+    Quirk("obs-mode-wobble", "OBS_MODE is WOBBLE", EVENTS, lambda f: f.text("OBS_MODE").upper() == "WOBBLE"),
+    Quirk("altitude-in-km", "ALTITUDE in km", EVENTS, _has_altitude_in_km),
+    Quirk("alt-pnt-90", "ALT_PNT = 90: no zenith angle", EVENTS, lambda f: f.header.get("ALT_PNT") == 90),
+    Quirk("date-underscore", "DATE_OBS for DATE-OBS", EVENTS, lambda f: "DATE_OBS" in f.header),
     Quirk("hduclass-missing", "no HDUCLASS keys", ANY, lambda f: not f.text("HDUCLAS1")),
     Quirk("ogip-hduclass", "HDUCLASS is OGIP", RESPONSES, lambda f: f.text("HDUCLASS") == "OGIP"),
     Quirk("hduclas4-cut", "HDUCLAS4 is 2D, 3D or 3GAUSS", RESPONSES, lambda f: f.text("HDUCLAS4") in CUT_CLASSES),
-    Quirk(
-        "unit-not-fits",
-        "unit not as the FITS standard writes it",
-        RESPONSES,
-        lambda f: any(map(ODD_UNIT.search, f.columns.values())),
-    ),
-    Quirk("bkg-column-bgd", "background column is BGD", ("bkg",), lambda f: "BGD" in f.columns),
+    Quirk("unit-not-fits", "unit not as the FITS standard writes it", RESPONSES, _has_odd_unit),
+    Quirk("bkg-column-bgd", "background column is BGD", BKG, lambda f: "BGD" in f.columns),
     Quirk("edisp-etrue-columns", "energy axis is ETRUE_LO, ETRUE_HI", RESPONSES, lambda f: "ETRUE_LO" in f.columns),
-    Quirk(
-        "fovalign-missing", "no FOVALIGN: RADEC", ("bkg",), lambda f: "DETX_LO" in f.columns and not f.text("FOVALIGN")
-    ),
+    Quirk("fovalign-missing", "no FOVALIGN: RADEC", BKG, lambda f: "DETX_LO" in f.columns and not f.text("FOVALIGN")),
     Quirk(
         "fovalign-reversed",
         "FOVALIGN is REVERSE_LON_RADEC: longitude grows east",
-        ("bkg",),
+        BKG,
         lambda f: f.text("FOVALIGN").upper() == "REVERSE_LON_RADEC",
     ),
     Quirk("thresholds-missing", "no energy thresholds LO_THRES above 0", ("aeff",)),

@@ -11,6 +11,7 @@ https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/full_enclosure/bk
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -20,7 +21,7 @@ from numpy.typing import ArrayLike
 
 from cubeflow.irf.energy_chain import fill_log_rate, integrate_rate
 from cubeflow.irf.table import EDGE_TOLERANCE, Nodes, check_shape, nodes_from_edges
-from cubeflow.maps.arrays import FloatArray, IntArray
+from cubeflow.maps.arrays import BoolArray, FloatArray
 
 Interpolation = Literal["auto", "log", "linear"]
 STEEP = 2.0  # factor between neighbouring nodes beyond which the bins of a table are wide
@@ -83,16 +84,8 @@ class Background3D:
         energy, lon, lat = self.axes
         lon_deg, lat_deg = np.asarray(lon_deg), np.asarray(lat_deg)
         inside = lon.inside(lon_deg) & lat.inside(lat_deg)
-        corners = _Corners.at(lon, lat, lon_deg[inside], lat_deg[inside])
-        planes = self.log_rate.reshape(len(energy), -1)
-        if self.is_linear:
-            whole = integrate_rate(energy, energy_edges_tev, planes.__getitem__)
-            rate = np.array([np.maximum(corners.interpolate(plane), 0.0) for plane in whole])
-        else:
-            rate = integrate_rate(energy, energy_edges_tev, lambda node: corners.interpolate(planes[node]))
-        out = np.zeros((len(rate), *inside.shape))
-        out[:, inside] = rate
-        return out
+        interpolate = _bilinear(lon, lat, lon_deg[inside], lat_deg[inside])
+        return _integrate(self, energy, energy_edges_tev, interpolate, inside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,16 +136,11 @@ class Background2D:
         offset_deg = np.rad2deg(2.0 * np.arcsin(np.minimum(half, 1.0)))
         inside = self.offset.inside(offset_deg)
         weights = self.offset.weights(offset_deg[inside]).T
-        if self.is_linear:
-            rate = np.maximum(integrate_rate(self.energy, energy_edges_tev, self.log_rate.__getitem__) @ weights, 0.0)
-        else:
-            rate = integrate_rate(self.energy, energy_edges_tev, lambda node: self.log_rate[node] @ weights)
-        out = np.zeros((len(rate), *inside.shape))
-        out[:, inside] = rate
-        return out
+        return _integrate(self, self.energy, energy_edges_tev, lambda rate: rate @ weights, inside)
 
 
 BackgroundRate = Background2D | Background3D
+Interpolate = Callable[[FloatArray], FloatArray]  # from (..., nodes) to (..., positions)
 
 
 def _is_linear(interpolation: Interpolation, rate: FloatArray, energy_edges_tev: FloatArray) -> bool:
@@ -167,29 +155,39 @@ def _is_linear(interpolation: Interpolation, rate: FloatArray, energy_edges_tev:
     return False
 
 
-@dataclass(frozen=True, eq=False)
-class _Corners:
-    """The four nodes around each of p positions, as flat indices into (n_lon, n_lat), with their weights."""
+def _integrate(
+    background: BackgroundRate, energy: Nodes, energy_edges_tev: ArrayLike, interpolate: Interpolate, inside: BoolArray
+) -> FloatArray:
+    """Rate in s-1 sr-1, shape (r, ...), which `interpolate` finds at the p positions inside the table, else zero."""
+    planes = background.log_rate.reshape(len(energy), -1)
+    if background.is_linear:
+        rate = np.maximum(interpolate(integrate_rate(energy, energy_edges_tev, planes.__getitem__)), 0.0)
+    else:
+        rate = integrate_rate(energy, energy_edges_tev, lambda node: interpolate(planes[node]))
+    out = np.zeros((len(rate), *inside.shape))
+    out[:, inside] = rate
+    return out
 
-    index: tuple[IntArray, ...]  # 4 x (p,)
-    weight: tuple[FloatArray, ...]  # 4 x (p,)
 
-    @classmethod
-    def at(cls, lon: Nodes, lat: Nodes, lon_deg: FloatArray, lat_deg: FloatArray) -> _Corners:
-        """Nodes and weights at positions in deg, each of shape (p,), inside the table."""
-        i, f = lon.bracket(lon_deg)
-        j, g = lat.bracket(lat_deg)
-        step_i, step_j = (len(lat) if len(lon) > 1 else 0), (1 if len(lat) > 1 else 0)
-        base = i * len(lat) + j
-        index = base, base + step_j, base + step_i, base + step_i + step_j
-        return cls(index, ((1 - f) * (1 - g), (1 - f) * g, f * (1 - g), f * g))
+def _bilinear(lon: Nodes, lat: Nodes, lon_deg: FloatArray, lat_deg: FloatArray) -> Interpolate:
+    """Interpolation of tables flattened from (n_lon, n_lat) at p positions in deg, by the four nodes around each."""
+    i, f = lon.bracket(lon_deg)
+    j, g = lat.bracket(lat_deg)
+    step_i, step_j = (len(lat) if len(lon) > 1 else 0), (1 if len(lat) > 1 else 0)
+    base = i * len(lat) + j
+    first, *others = zip(
+        (base, base + step_j, base + step_i, base + step_i + step_j),
+        ((1 - f) * (1 - g), (1 - f) * g, f * (1 - g), f * g),
+        strict=True,
+    )
 
-    def interpolate(self, plane: FloatArray) -> FloatArray:
-        """Bilinear values, shape (p,), of a table flattened from (n_lon, n_lat)."""
-        value = plane.take(self.index[0], mode="clip")
-        value *= self.weight[0]
-        for index, weight in zip(self.index[1:], self.weight[1:], strict=True):
-            part = plane.take(index, mode="clip")
+    def interpolate(rate: FloatArray) -> FloatArray:
+        value = rate.take(first[0], axis=-1, mode="clip")
+        value *= first[1]
+        for index, weight in others:
+            part = rate.take(index, axis=-1, mode="clip")
             part *= weight
             value += part
         return value
+
+    return interpolate

@@ -43,9 +43,9 @@ class EnergyDispersion:
 
         With offset weights w the kernel between them is ``kernel @ w / (norm @ w)``; arguments as for `kernel`.
         """
-        density = self._on_nodes(np.atleast_1d(np.asarray(energy_true_tev, dtype=float)))
-        overlap = self._overlap(energy_true_tev, energy_edges_tev)
-        return overlap @ density, np.diff(self.migra_edges) @ density
+        energy_true = np.atleast_1d(np.asarray(energy_true_tev, dtype=float))
+        density = self._on_nodes(energy_true)
+        return self._overlap(energy_true, energy_edges_tev) @ density, np.diff(self.migra_edges) @ density
 
     def kernel(self, energy_true_tev: ArrayLike, energy_edges_tev: ArrayLike, offset_deg: ArrayLike) -> FloatArray:
         """Probability of each reconstructed energy bin at given true energies and offsets.
@@ -73,11 +73,8 @@ class EnergyDispersion:
         kernel, norm = on_nodes @ weights, node_norm @ weights
         beyond = np.flatnonzero(np.any(weights < 0, axis=0))
         if beyond.size:
-            nodes, overlap, widths = (
-                self._on_nodes(energy_true),
-                self._overlap(energy_true, energy_edges_tev),
-                np.diff(self.migra_edges),
-            )
+            nodes, overlap = self._on_nodes(energy_true), self._overlap(energy_true, energy_edges_tev)
+            widths = np.diff(self.migra_edges)
             for k in range(len(energy_true)):  # one by one, since the density at all of them is large
                 density = np.maximum(nodes[k] @ weights[:, beyond], 0.0)
                 kernel[k][:, beyond], norm[k, beyond] = overlap[k] @ density, widths @ density
@@ -89,9 +86,8 @@ class EnergyDispersion:
         """Density at true energies, not negative, shape (k, m, n_offset)."""
         return np.maximum(np.tensordot(self.energy_true.weights(energy_true), self.density, axes=1), 0.0)
 
-    def _overlap(self, energy_true_tev: ArrayLike, energy_edges_tev: ArrayLike) -> FloatArray:
+    def _overlap(self, energy_true: FloatArray, energy_edges_tev: ArrayLike) -> FloatArray:
         """Length in migra shared by each energy bin and migra bin at each true energy, shape (k, r, m)."""
-        energy_true = np.atleast_1d(np.asarray(energy_true_tev, dtype=float))
         migra = np.asarray(energy_edges_tev, dtype=float) / energy_true[:, None]  # (k, r + 1)
         upper = np.minimum(migra[:, 1:, None], self.migra_edges[1:])
         lower = np.maximum(migra[:, :-1, None], self.migra_edges[:-1])

@@ -7,13 +7,12 @@ Between two energies of one interval of nodes the rate is a power law, E times t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cubeflow.irf.table import Nodes
-from cubeflow.maps.arrays import FloatArray, IntArray
+from cubeflow.maps.arrays import FloatArray
 
 # Stand-in for a rate of zero where logarithms are interpolated: the smallest normal float32, per MeV.
 FLOOR_PER_TEV = float(np.finfo(np.float32).tiny) * 1e6
@@ -33,57 +32,6 @@ def fill_log_rate(rate: FloatArray) -> FloatArray:
     return log_rate.reshape(rate.shape)
 
 
-@dataclass(frozen=True, eq=False)
-class _PowerLaw:
-    """E times rate of p positions between two nodes.
-
-    Parameters
-    ----------
-    log_node : float
-        ln(E / TeV) of the lower node.
-    log_flux, slope, inverse : array, shape (p,)
-        Logarithm of E times rate there, its slope in ln E, and one over the slope.
-    flat : array of int
-        Positions at which the slope is next to nothing.
-    """
-
-    log_node: float
-    log_flux: FloatArray
-    slope: FloatArray
-    inverse: FloatArray
-    flat: IntArray
-
-    @classmethod
-    def between(cls, log_rates: tuple[FloatArray, FloatArray], log_node: float, width: float) -> _PowerLaw:
-        """Power laws through ln(rate) at two nodes, `width` apart in ln E."""
-        lower, upper = log_rates
-        slope = upper - lower
-        slope *= 1.0 / width
-        slope += 1.0
-        flat = np.flatnonzero(np.abs(slope) < FLAT / width)
-        divisor = slope.copy() if flat.size else slope
-        divisor[flat] = 1.0
-        return cls(log_node, lower + log_node, slope, 1.0 / divisor, flat)
-
-    def flux(self, log_energy: float) -> FloatArray:
-        """E times rate, shape (p,); zero where the rate is at the floor."""
-        log_flux = self.slope * (log_energy - self.log_node)
-        log_flux += self.log_flux
-        floor = LOG_ZERO + log_energy
-        flux = np.exp(log_flux)
-        if log_flux.min(initial=np.inf) <= floor:
-            flux[log_flux <= floor] = 0.0
-        return flux
-
-    def integral(self, below: FloatArray, above: FloatArray, width: float) -> FloatArray:
-        """Integral of the rate between two energies, `width` apart in ln E, with these values of `flux`."""
-        integral = above - below
-        integral *= self.inverse
-        if self.flat.size:
-            integral[self.flat] = 0.5 * width * (below + above)[self.flat]
-        return integral
-
-
 def integrate_rate(energy: Nodes, edges_tev: ArrayLike, log_rate: Callable[[int], FloatArray]) -> FloatArray:
     """Integrals of a rate over energy bins, shape (r, p), in its unit times TeV; outside the table nothing is added.
 
@@ -99,17 +47,39 @@ def integrate_rate(energy: Nodes, edges_tev: ArrayLike, log_rate: Callable[[int]
     targets = (np.searchsorted(edges, breaks[:-1], side="right") - 1).tolist()
     log_nodes, log_breaks = np.log(energy.values), np.log(breaks).tolist()
     widths = np.diff(log_nodes, append=log_nodes[-1] + 1.0).tolist()  # any for the only node
-    node, above = -1, log_rate(0)
-    out = np.zeros((len(edges) - 1, len(above)))
+    node, after = -1, log_rate(0)
+    out = np.zeros((len(edges) - 1, len(after)))
     below = None
     # Parts of the bins between nodes, in order of energy: each ends where the next begins.
     for here, target, start, stop in zip(nodes, targets, log_breaks[:-1], log_breaks[1:], strict=True):
         if here != node:
-            before = above if here == node + 1 else log_rate(here)
-            node, above = here, log_rate(min(here + 1, len(energy) - 1))
-            law = _PowerLaw.between((before, above), log_nodes[node], widths[node])
-        below = law.flux(start) if below is None else below
-        flux = law.flux(stop)
-        out[target] += law.integral(below, flux, stop - start)
-        below = flux
+            before = after if here == node + 1 else log_rate(here)
+            node, after = here, log_rate(min(here + 1, len(energy) - 1))
+            slope = after - before  # of ln(E times rate) in ln E
+            slope *= 1.0 / widths[node]
+            slope += 1.0
+            log_flux = before + log_nodes[node]
+            flat = np.flatnonzero(np.abs(slope) < FLAT / widths[node])
+            divisor = slope.copy() if flat.size else slope
+            divisor[flat] = 1.0
+            inverse = 1.0 / divisor
+        if below is None:
+            below = _flux(log_flux, slope, start - log_nodes[node], LOG_ZERO + start)
+        above = _flux(log_flux, slope, stop - log_nodes[node], LOG_ZERO + stop)
+        integral = above - below
+        integral *= inverse
+        if flat.size:
+            integral[flat] = 0.5 * (stop - start) * (below + above)[flat]
+        out[target] += integral
+        below = above
     return out
+
+
+def _flux(log_node_flux: FloatArray, slope: FloatArray, step: float, floor: float) -> FloatArray:
+    """E times rate, shape (p,), a step in ln E beyond a node; zero where its logarithm is at the floor."""
+    log_flux = slope * step
+    log_flux += log_node_flux
+    flux = np.exp(log_flux)
+    if log_flux.min(initial=np.inf) <= floor:
+        flux[log_flux <= floor] = 0.0
+    return flux

@@ -7,6 +7,7 @@ https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/full_enclosure/ps
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,15 +83,15 @@ class Psf3Gauss:
 
     def evaluate(self, energy_tev: ArrayLike, offset_deg: ArrayLike, rad_deg: ArrayLike) -> FloatArray:
         """Density in sr-1, shape (k, o, r), of integral 1; zero outside the edges and where no cell has a PSF."""
-        cells = _Cells.at(self.energy_true, self.offset, energy_tev, offset_deg)
+        interpolate = _among_cells(self, energy_tev, offset_deg)
         valid = (self.scale > 0) & (self.sigma_1 > 0)
         ampl_1 = np.ones_like(self.scale)
         rad2 = np.square(np.atleast_1d(np.asarray(rad_deg, dtype=float)))
-        density = np.zeros((*cells.shape, rad2.size))
-        norm = np.zeros(cells.shape)
+        norm = np.zeros((np.size(energy_tev), np.size(offset_deg)))
+        density = np.zeros((*norm.shape, rad2.size))
         for ampl, sigma in ((ampl_1, self.sigma_1), (self.ampl_2, self.sigma_2), (self.ampl_3, self.sigma_3)):
-            width2 = np.square(cells.interpolate(sigma, valid & (sigma > 0)))
-            height = np.where(width2 > 0, np.maximum(cells.interpolate(ampl, valid), 0.0), 0.0)
+            width2 = np.square(interpolate(sigma, valid & (sigma > 0)))
+            height = np.where(width2 > 0, np.maximum(interpolate(ampl, valid), 0.0), 0.0)
             if not height.any():  # many files have one component only
                 continue
             norm += height * 2.0 * np.pi * width2
@@ -124,9 +125,9 @@ class PsfKing:
 
     def evaluate(self, energy_tev: ArrayLike, offset_deg: ArrayLike, rad_deg: ArrayLike) -> FloatArray:
         """Density in sr-1, shape (k, o, r), of integral 1; zero outside the edges and where no cell has a PSF."""
-        cells = _Cells.at(self.energy_true, self.offset, energy_tev, offset_deg)
+        interpolate = _among_cells(self, energy_tev, offset_deg)
         valid = (self.gamma > 1) & (self.sigma > 0)
-        gamma, sigma2 = (cells.interpolate(table, valid) for table in (self.gamma, self.sigma))
+        gamma, sigma2 = (interpolate(table, valid) for table in (self.gamma, self.sigma))
         sigma2 = np.square(np.maximum(sigma2, 0.0))
         has_psf = (gamma > 1) & (sigma2 > 0)
         norm = np.where(has_psf, 2.0 * np.pi * sigma2, 0.0)
@@ -139,29 +140,20 @@ class PsfKing:
 PSF = PsfTable | Psf3Gauss | PsfKing
 
 
-@dataclass(frozen=True, eq=False)
-class _Cells:
-    """Weights of the table cells at the positions (k, o) where a parametric PSF is wanted."""
+def _among_cells(
+    psf: Psf3Gauss | PsfKing, energy_tev: ArrayLike, offset_deg: ArrayLike
+) -> Callable[[FloatArray, BoolArray], FloatArray]:
+    """Interpolation among the valid cells of a table, at energies (k,) and offsets (o,); 0 where none takes part."""
+    energy = psf.energy_true.weights(np.atleast_1d(energy_tev))
+    offset = psf.offset.weights(np.atleast_1d(offset_deg)).T
 
-    energy: FloatArray  # (k, n_energy)
-    offset: FloatArray  # (o, n_offset)
-
-    @classmethod
-    def at(cls, energy_true: Nodes, offset: Nodes, energy_tev: ArrayLike, offset_deg: ArrayLike) -> _Cells:
-        """Weights at true energies, shape (k,), in TeV and offsets, shape (o,), in deg."""
-        return cls(energy_true.weights(np.atleast_1d(energy_tev)), offset.weights(np.atleast_1d(offset_deg)))
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Numbers of energies and of offsets."""
-        return len(self.energy), len(self.offset)
-
-    def interpolate(self, table: FloatArray, valid: BoolArray) -> FloatArray:
-        """Interpolate a table among its valid cells, shape (k, o); 0 where none of them takes part."""
-        value = self.energy @ np.where(valid, table, 0.0) @ self.offset.T
-        share = self.energy @ valid.astype(float) @ self.offset.T
+    def interpolate(table: FloatArray, valid: BoolArray) -> FloatArray:
+        value = energy @ np.where(valid, table, 0.0) @ offset
+        share = energy @ valid.astype(float) @ offset
         # Beyond the outermost nodes weights are negative: a share that is not positive is no support.
         return np.divide(value, share, out=np.zeros_like(value), where=share > 1e-9)
+
+    return interpolate
 
 
 def _per_sr(density: FloatArray, norm: FloatArray) -> FloatArray:

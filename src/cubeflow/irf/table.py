@@ -1,7 +1,6 @@
 """The one interpolation policy of all response tables: hat functions of the nodes of an axis.
 
-Multilinear interpolation factorises into one small matrix per axis, so that a response on a map is
-a product of matrices: (energy weights) x (table) x (offset weights).
+A response on a map is a product of small matrices: (energy weights) x (table) x (offset weights).
 """
 
 from __future__ import annotations
