@@ -52,12 +52,8 @@ class Unit:
     @property
     def name(self) -> str:
         """Name of its folder: ``23523``, ``23523-piece2``."""
-        parts = [str(self.obs_id)]
-        if self.piece is not None:
-            parts.append(f"piece{self.piece}")
-        if self.event_type is not None:
-            parts.append(self.event_type)
-        return "-".join(parts)
+        piece = None if self.piece is None else f"piece{self.piece}"
+        return "-".join(part for part in (str(self.obs_id), piece, self.event_type) if part is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +62,9 @@ class EventList:
 
     Parameters
     ----------
-    energy_tev, ra_deg, dec_deg : array
-        Reconstructed energy and ICRS direction, ``0 <= ra < 360``.
-    time_s : array
-        TT seconds since `TIME_REFERENCE_MJD`.
-    mc_id : array or None
-        Identifier of the simulated component, where the file has one.
+    energy_tev, ra_deg, dec_deg : array, reconstructed energy and ICRS direction, ``0 <= ra < 360``
+    time_s : array, TT seconds since `TIME_REFERENCE_MJD`
+    mc_id : array or None, identifier of the simulated component, where the file has one
     """
 
     energy_tev: FloatArray
@@ -149,24 +142,16 @@ class Observation:
 
     Parameters
     ----------
-    obs_id : int
-        Identifier of the run.
-    events, gti, pointing : EventList, Gti, Pointing
-        As read; events outside the GTI are still in the list.
-    deadc : float
-        Dead-time correction: livetime over ontime, in (0, 1].
-    aeff, edisp, psf, background, rad_max : optional
-        Responses; None where the run has none (point-like data have no PSF and no background).
-    point_like : bool
-        Whether the responses hold for events inside a directional cut.
-    site : Site or None
-        Where the telescopes stand, if the file says so.
-    quirks : tuple of str
-        Names of the deviations from the format that were met.
-    repairs : dict of str to int
-        What was repaired or dropped while reading, with how often.
-    meta : dict
-        Header values for the run table: object, telescope, zenith, ...
+    obs_id : int, identifier of the run
+    events, gti, pointing : EventList, Gti, Pointing, as read; events outside the GTI are still in the list
+    deadc : float, dead-time correction: livetime over ontime, in (0, 1]
+    aeff, edisp, psf, background, rad_max : responses
+        None where the run has none (point-like data have no PSF and no background).
+    point_like : bool, whether the responses hold for events inside a directional cut
+    site : Site or None, where the telescopes stand, if the file says so
+    quirks : tuple of str, names of the deviations from the format that were met
+    repairs : dict of str to int, what was repaired or dropped while reading, with how often
+    meta : dict, header values for the run table: object, telescope, zenith, ...
     """
 
     obs_id: int

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -22,8 +23,6 @@ PRODUCTS = {  # product: HDU types it needs besides events and gti
     "psf": ("aeff", "psf"),
     "edisp": ("aeff", "edisp"),
 }
-
-
 MAX_NAMED = 12
 
 
@@ -60,14 +59,10 @@ class Store:
 
     Parameters
     ----------
-    path : str
-        Folder or pattern it was opened with.
-    runs : tuple of RunEntry
-        In order of their ids.
-    refused : mapping of int to str
-        Runs that the index or their files rule out, with the reason.
-    problems : tuple of str
-        Files below the folder that nobody reads, with the reason.
+    path : str, folder or pattern it was opened with
+    runs : tuple of RunEntry, in order of their ids
+    refused : mapping of int to str, runs that the index or their files rule out, with the reason
+    problems : tuple of str, files below the folder that nobody reads, with the reason
     left_out : tuple of str
         Those of them that ought to be read: files without an index that hold a run, or may, but cannot be read, and a
         second file of one run. The others are no FITS files, have no EVENTS, or are not in the index.
@@ -147,52 +142,44 @@ def require_types(found: Collection[str], required: Collection[str]) -> None:
         raise RunRefused(missing)
 
 
-@dataclass
-class Resolver:
-    """Turns FILE_DIR and FILE_NAME into checked paths; folders are resolved once."""
+def make_resolver(base: Path, index_folder: Path, roots: Iterable[str | Path]) -> Callable[[str, str], Path]:
+    """Make a function that gives the path, with links resolved, of FILE_DIR, relative to `base`, and FILE_NAME.
 
-    base: Path  # resolved folder that FILE_DIR is relative to
-    allowed: tuple[Path, ...]  # resolved folders that files may lie in
-    folders: dict[str, Path] = field(default_factory=dict)  # resolved and allowed, by FILE_DIR as written
+    It raises FileRefused unless that is a regular file in the folder of the index or one of `roots`, or below it. For
+    a file outside the message holds the line to add to the configuration.
+    """
+    base, allowed = base.resolve(), (index_folder.resolve(), *(Path(root).resolve() for root in roots))
 
-    def resolve(self, file_dir: str, file_name: str) -> Path:
-        """Path of an indexed file with links resolved; FileRefused unless it is a regular file that may be read.
+    def require_allowed(folder: Path) -> Path:
+        if any(folder.is_relative_to(root) for root in allowed):
+            return folder
+        # The line allows what `folder` has in common with the index, unless that is as wide as a home.
+        common = next(parent for parent in (folder, *folder.parents) if base.is_relative_to(parent))
+        root = common if len(common.parts) > 2 and common != Path(os.environ.get("HOME", "/")) else folder
+        line = f'data: {{roots: ["{root}"]}}'
+        raise FileRefused(f"{folder}: outside {base}; to allow it, add to the configuration: {line}")
 
-        For a file outside the allowed folders the message holds the line to add to the configuration.
-        """
+    @cache
+    def folder_of(head: str) -> Path:
+        return require_allowed((base / head).resolve())
+
+    def resolve(file_dir: str, file_name: str) -> Path:
         if not file_name or not (file_dir + file_name).isprintable():
             raise FileRefused(f"index: FILE_DIR, FILE_NAME = {file_dir!r}, {file_name!r}: no name of a file")
         head, name = os.path.split(Path(file_dir) / file_name)  # without FILE_DIR it stays relative
         try:
-            folder = self.folders.get(head)
-            if folder is None:
-                folder = (self.base / head).resolve()
-                self._require_allowed(folder)
-                self.folders[head] = folder
-            path = folder / name
+            path = folder_of(head) / name
             mode = path.lstat().st_mode
             if stat.S_ISLNK(mode):
                 path = path.resolve()
-                self._require_allowed(path.parent)
+                require_allowed(path.parent)
                 mode = path.lstat().st_mode
         except OSError as error:
             raise FileRefused(f"{error.filename or file_name}: {error.strerror or error}") from error
         except RuntimeError as error:
-            raise FileRefused(f"{self.base / head / name}: {error}") from error
+            raise FileRefused(f"{base / head / name}: {error}") from error
         if not stat.S_ISREG(mode):
             raise FileRefused(f"{path}: expected a regular file")
         return path
 
-    def _require_allowed(self, folder: Path) -> None:
-        """Refuse a folder outside the allowed ones."""
-        if not any(folder.is_relative_to(root) for root in self.allowed):
-            # The line allows what `folder` has in common with the index, unless that is as wide as a home.
-            common = next(parent for parent in (folder, *folder.parents) if self.base.is_relative_to(parent))
-            root = common if len(common.parts) > 2 and common != Path(os.environ.get("HOME", "/")) else folder
-            line = f'data: {{roots: ["{root}"]}}'
-            raise FileRefused(f"{folder}: outside {self.base}; to allow it, add to the configuration: {line}")
-
-
-def make_resolver(base: Path, index_folder: Path, roots: Iterable[Path]) -> Resolver:
-    """Resolver for an index in `index_folder` whose FILE_DIR are relative to `base`."""
-    return Resolver(base.resolve(), (index_folder.resolve(), *(Path(root).resolve() for root in roots)))
+    return resolve

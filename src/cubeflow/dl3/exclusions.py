@@ -47,10 +47,8 @@ def read_exclusion(path: str | Path, sha256: str | None = None) -> Exclusion:
 
     Parameters
     ----------
-    path : str or Path
-        The file; it may be compressed by gzip.
-    sha256 : str, optional
-        The digest that it must have.
+    path : str or Path, of a file that may be compressed by gzip
+    sha256 : str, optional, the digest that it must have
 
     Raises
     ------

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from cubeflow.dl3.classes import HDU_TYPES, choose, one_per_type, runs_of, type_of
 from cubeflow.dl3.entries import (
     HduRef,
-    Resolver,
     RunEntry,
     Store,
     StoreError,
@@ -45,6 +44,7 @@ MAX_TOLD = 3
 CUT_TYPES = {"rad_ma": "rad_max"}
 DIRECTIONS = ("RA_PNT", "DEC_PNT", "RA_OBJ", "DEC_OBJ")
 REQUIRED = ("OBS_ID", "HDU_TYPE", "HDU_CLASS", "FILE_NAME", "HDU_NAME")
+Columns = Mapping[str, NDArray[Any]]
 Runs = tuple[list[RunEntry], dict[int, str]]
 Infos = Mapping[int, Header]
 
@@ -58,13 +58,11 @@ def open_store(source: str | Path | Sequence[str | Path], roots: Iterable[str | 
         Folder with `hdu-index.fits.gz` (and optionally `obs-index.fits.gz`), an HDU index file, a folder of DL3
         files, a pattern of such files, or a list of them. Without an index every file is opened, whatever its name,
         and a run is what one file holds. Links are followed; names that begin with a dot are hidden.
-    roots : iterable of str or Path
-        Folders outside that of the index in which indexed files may lie.
+    roots : iterable of str or Path, folders outside that of the index in which indexed files may lie
 
     Returns
     -------
-    Store
-        Runs in order of their ids; those that cannot be used with the reason.
+    Store, with the reason for each run that cannot be used
 
     Raises
     ------
@@ -96,10 +94,8 @@ def _walk(top: Path, follow: bool = True) -> Iterator[tuple[Path, list[str]]]:
     A folder that cannot be read counts as a file of its parent.
     """
     seen: set[tuple[int, int]] = set()
-    unread: list[Path] = []
-    for place, folders, names in os.walk(
-        top, onerror=lambda error: unread.append(Path(error.filename)), followlinks=follow
-    ):
+    unread: list[OSError] = []
+    for place, folders, names in os.walk(top, onerror=unread.append, followlinks=follow):
         status = Path(place).stat()
         if (known := (status.st_dev, status.st_ino)) in seen:
             folders.clear()
@@ -107,7 +103,7 @@ def _walk(top: Path, follow: bool = True) -> Iterator[tuple[Path, list[str]]]:
         seen.add(known)
         folders[:] = sorted(name for name in folders if name[0] != ".")
         yield Path(place), sorted(name for name in names if name[0] != ".")
-    yield from ((path.parent, [path.name]) for path in unread)
+    yield from ((path.parent, [path.name]) for path in (Path(error.filename) for error in unread))
 
 
 def _matches(pattern: Path) -> list[Path]:
@@ -126,20 +122,18 @@ def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 def _from_index(index: Path, roots: Iterable[str | Path]) -> Store:
     """Store of an HDU index, with or without an observation index beside it."""
-    table = read_table(index, "an HDU index", "HDU_TYPE")
-    columns = columns_of(table)
-    missing = [name for name in REQUIRED if name not in {key.upper() for key in columns}]
-    if missing:
-        raise StoreError(f"{index}: no column {', '.join(missing)}")
-    base = Path(text(table.header, "BASE_DIR"))
-    resolver = make_resolver(index.parent / base, index.parent, [Path(root) for root in roots])
     obs_index = _first(index.parent, OBS_INDEX)
     try:
+        table = read_table(index, "an HDU index", "HDU_TYPE")
+        columns = {name.upper(): values for name, values in columns_of(table).items()}
+        if missing := [name for name in REQUIRED if name not in columns]:
+            raise StoreError(f"{index}: no column {', '.join(missing)}")
         obs_ids, odd = read_ids(columns, index)
-        groups = _group(_index_rows(columns, obs_ids, resolver))
+        base = (index.parent / text(table.header, "BASE_DIR")).resolve()
+        groups = _group_rows(index, base, roots, columns, obs_ids)
         infos, doubtful, odd_infos = read_obs_index(obs_index) if obs_index else ({}, {}, [])
-    except (FileRefused, ValueError) as error:
-        raise error if isinstance(error, StoreError) else StoreError(f"{index}: {error}") from error
+    except FileRefused as error:
+        raise StoreError(str(error)) from error
     runs, refused = _make_entries(groups, infos, doubtful, index)
     refused |= {i: f"{obs_index}: run {i} is not in {index.name}" for i in infos if i not in groups}
     odd += odd_infos
@@ -163,7 +157,7 @@ def _not_named(index: Path, named: set[Path]) -> Iterator[str]:
 
 def _from_files(source: str, paths: list[Path]) -> Store:
     """Store of files that hold all HDUs of their runs."""
-    runs: dict[int, tuple[Path, RunEntry | str, Header]] = {}
+    runs: dict[int, tuple[Path, RunEntry, str]] = {}
     problems: list[str] = []
     left_out: list[str] = []
     for path in paths:
@@ -173,89 +167,50 @@ def _from_files(source: str, paths: list[Path]) -> Store:
             problems.append(str(error))
             left_out += [] if isinstance(error, _NoRun) else problems[-1:]
             continue
-        for obs_id, (made, info) in found.items():
-            first = runs.setdefault(obs_id, (path, made, info))[0]
+        for entry, reason in found:
+            first = runs.setdefault(entry.obs_id, (path, entry, reason))[0]
             if first != path:
-                problems.append(f"{path}: run {obs_id} is also in {first.absolute()}")
+                problems.append(f"{path}: run {entry.obs_id} is also in {first.absolute()}")
                 left_out += problems[-1:]
     if not runs:
         raise StoreError(f"{source}: no DL3 file" + (f" ({'; '.join(problems[:MAX_TOLD])})" if problems else ""))
-    entries = tuple(made for _, (_, made, _) in sorted(runs.items()) if isinstance(made, RunEntry))
-    refused = {obs_id: made for obs_id, (_, made, _) in sorted(runs.items()) if isinstance(made, str)}
-    infos = {obs_id: runs[obs_id][2] for obs_id in refused}
+    in_order = [(entry, reason) for _, (_, entry, reason) in sorted(runs.items())]
+    refused = {entry.obs_id: reason for entry, reason in in_order if reason}
+    infos = {entry.obs_id: entry.obs_info for entry, reason in in_order if reason}
+    entries = tuple(entry for entry, reason in in_order if not reason)
     return Store(source, entries, refused, tuple(problems), tuple(left_out), infos)
 
 
-def _read_runs(path: Path) -> dict[int, tuple[RunEntry | str, Header]]:
-    """Runs of a file, or why they are refused, with their headers; raises FileRefused if there is none."""
+def _read_runs(path: Path) -> list[tuple[RunEntry, str]]:
+    """Runs of a file, and why those are refused that are; raises FileRefused if there is none."""
     if not FITS_NAME.search(path.name) and not begins_with(path, FITS_START):
         raise _NoRun(f"{path}: no FITS file")
-    runs = runs_of(read_hdus(path))
-    if not runs:
-        raise _NoRun(f"{path}: no EVENTS, so it belongs to no run")
-    made: dict[int, tuple[RunEntry | str, Header]] = {}
-    for obs_id, parts in runs.items():
-        info = info_of(parts[0].hdu.header)
+    made: list[tuple[RunEntry, str]] = []
+    for obs_id, parts in runs_of(read_hdus(path)).items():
+        chosen, reason = parts[:0], ""
         try:
             chosen = choose(parts)
         except FileRefused as error:
-            made[obs_id] = str(error), info
-            continue
+            reason = str(error)
         quirks = ("hdus-of-one-class",) if len(chosen) < len(parts) else ()
         refs = (HduRef(type_of(e.hdu_class), e.hdu_class, path, e.hdu.name, number=e.hdu.index) for e in chosen)
-        made[obs_id] = RunEntry(obs_id, one_per_type(refs), info, quirks), info
+        made.append((RunEntry(obs_id, one_per_type(refs), info_of(parts[0].hdu.header), quirks), reason))
+    if not made:
+        raise _NoRun(f"{path}: no EVENTS, so it belongs to no run")
     return made
 
 
-def read_ids(columns: Mapping[str, NDArray[Any]], path: Path) -> tuple[list[int | None], list[str]]:
+def read_ids(columns: Columns, path: Path) -> tuple[list[int | None], list[str]]:
     """Run of each row of an index, None where its OBS_ID is no whole number, and a line about each such value.
 
     Raises StoreError if there is no such column with one number or text a row.
     """
-    found = next((values for name, values in columns.items() if name.upper() == "OBS_ID"), None)
-    if found is None:
+    if "OBS_ID" not in columns:
         raise StoreError(f"{path}: no column OBS_ID of one number or text a row")
-    written = found.tolist()
-    obs_ids = written if found.dtype.kind == "i" else [whole_number(value) for value in written]
+    written = columns["OBS_ID"].tolist()
+    obs_ids = written if columns["OBS_ID"].dtype.kind == "i" else [whole_number(value) for value in written]
     odd = Counter(repr(value) for value, obs_id in zip(written, obs_ids, strict=True) if obs_id is None)
     return obs_ids, [f"{path}: OBS_ID = {each} in {n} rows, expected a whole number" for each, n in odd.items()]
-
-
-def _index_rows(
-    columns: dict[str, NDArray[Any]], obs_ids: list[int | None], resolver: Resolver
-) -> Iterator[tuple[int, HduRef, str, tuple[str, ...]]]:
-    """Run, reference, why its file cannot be had (empty if it can), and quirks of each row; raises ValueError.
-
-    Rows without a run are left out, and the file of an HDU of a type that is never read is not looked for.
-    """
-    columns = {name.upper(): values for name, values in columns.items()}
-    empty = np.full(len(obs_ids), b"")
-    texts = [columns.get(name, empty) for name in (*REQUIRED[1:], "FILE_DIR", "MD5")]
-    if any(values.dtype.kind != "S" for values in texts):
-        raise ValueError("a column of names is no text column")
-    sizes = [whole_number(size) for size in columns.get("SIZE", empty).tolist()]
-    word = cache(text_of)  # an index repeats few words
-
-    @cache
-    def path_of(file_dir: bytes, file_name: bytes, is_read: bool) -> tuple[Path, str]:
-        folder, name = os.fsdecode(file_dir).strip(), os.fsdecode(file_name).strip()
-        try:
-            if is_read:
-                return resolver.resolve(folder, name), ""
-            reason = ""
-        except FileRefused as error:
-            reason = str(error)
-        return Path(os.path.normpath(resolver.base / folder / name)), reason
-
-    rows = zip(obs_ids, sizes, *(values.tolist() for values in texts), strict=True)
-    for row, (obs_id, size, hdu_type, hdu_class, file_name, name, file_dir, md5) in enumerate(rows):
-        if obs_id is None:
-            continue
-        written = word(hdu_type).lower()
-        quirks = ("index-hdu-type-cut",) * (written in CUT_TYPES) + ("index-file-dir-masked",) * (not file_dir)
-        kind, known_class = CUT_TYPES.get(written, written), word(hdu_class).lower()
-        path, reason = path_of(file_dir, file_name, kind in HDU_TYPES)
-        yield obs_id, HduRef(kind, known_class, path, word(name), size, word(md5).lower() or None, row), reason, quirks
 
 
 @dataclass
@@ -268,16 +223,45 @@ class _Group:
     quirks: dict[str, None] = field(default_factory=dict)  # in order
 
 
-def _group(rows: Iterable[tuple[int, HduRef, str, tuple[str, ...]]]) -> dict[int, _Group]:
-    """Rows by run, ids growing."""
+def _group_rows(
+    index: Path, base: Path, roots: Iterable[str | Path], columns: Columns, obs_ids: list[int | None]
+) -> dict[int, _Group]:
+    """Rows of an index by run, ids growing; the file of an HDU of a type that is never read is not looked for."""
+    empty = np.full(len(obs_ids), b"")
+    texts = [columns.get(name, empty) for name in (*REQUIRED[1:], "FILE_DIR", "MD5")]
+    if any(values.dtype.kind != "S" for values in texts):
+        raise StoreError(f"{index}: a column of names is no text column")
+    sizes = [whole_number(size) for size in columns.get("SIZE", empty).tolist()]
+    resolve, word = make_resolver(base, index.parent, roots), cache(text_of)  # an index repeats few words
+
+    @cache
+    def path_of(file_dir: bytes, file_name: bytes, is_read: bool) -> tuple[Path, str]:
+        folder, name = os.fsdecode(file_dir).strip(), os.fsdecode(file_name).strip()
+        reason = ""
+        try:
+            if is_read:
+                return resolve(folder, name), reason
+        except FileRefused as error:
+            reason = str(error)
+        return Path(os.path.normpath(base / folder / name)), reason
+
     groups: dict[int, _Group] = defaultdict(_Group)
-    for obs_id, ref, reason, quirks in rows:
-        group = groups[obs_id]
-        group.paths.add(ref.path)
-        if ref.hdu_type not in HDU_TYPES:
+    rows = zip(obs_ids, sizes, *(values.tolist() for values in texts), strict=True)
+    for row, (obs_id, size, hdu_type, hdu_class, file_name, name, file_dir, md5) in enumerate(rows):
+        if obs_id is None:
             continue
-        group.quirks |= dict.fromkeys(quirks)
-        known = group.refs.setdefault((ref.hdu_type, ref.hdu_class), ref)
+        group, written, known_class = groups[obs_id], word(hdu_type).lower(), word(hdu_class).lower()
+        kind = CUT_TYPES.get(written, written)
+        path, reason = path_of(file_dir, file_name, kind in HDU_TYPES)
+        group.paths.add(path)
+        if kind not in HDU_TYPES:
+            continue
+        if kind != written:
+            group.quirks["index-hdu-type-cut"] = None
+        if not file_dir:
+            group.quirks["index-file-dir-masked"] = None
+        ref = HduRef(kind, known_class, path, word(name), size, word(md5).lower() or None, row)
+        known = group.refs.setdefault((kind, known_class), ref)
         if known is not ref:
             group.quirks["index-rows-repeated"] = None
             reason = reason or _difference(known, ref)
@@ -323,24 +307,23 @@ def _make_entries(groups: dict[int, _Group], infos: Infos, doubtful: Mapping[int
 
 def read_infos(entries: Iterable[RunEntry]) -> tuple[dict[int, Header], dict[int, str]]:
     """Observation information from EVENTS by run, or why there is none; a file of many runs is read once."""
+    entries = list(entries)
+    events = {entry.obs_id: ref for entry in entries for ref in entry.hdus if ref.hdu_type == "events"}
+    missing = "no HDU of type events for this run"
+    refused = {entry.obs_id: missing for entry in entries if entry.obs_id not in events}
     found: dict[int, Header] = {}
-    refused: dict[int, str] = {}
-    by_path: dict[Path, list[tuple[int, HduRef]]] = defaultdict(list)
-    for entry in entries:
-        events = [ref for ref in entry.hdus if ref.hdu_type == "events"]
-        for ref in events:
-            by_path[ref.path].append((entry.obs_id, ref))
-        if not events:
-            refused[entry.obs_id] = "no HDU of type events for this run"
-    for path, refs in by_path.items():
+    by_path: dict[Path, list[int]] = defaultdict(list)
+    for obs_id, ref in events.items():
+        by_path[ref.path].append(obs_id)
+    for path, obs_ids in by_path.items():
         try:
             hdus = by_name(read_hdus(path))
         except FileRefused as error:
-            refused |= {obs_id: str(error) for obs_id, _ in refs}
+            refused |= dict.fromkeys(obs_ids, str(error))
             continue
-        for obs_id, ref in refs:
+        for obs_id in obs_ids:
             try:
-                found[obs_id] = info_of(find_hdu(hdus, ref).header)
+                found[obs_id] = info_of(find_hdu(hdus, events[obs_id]).header)
             except FileRefused as error:
                 refused[obs_id] = str(error)
     return found, refused
@@ -350,7 +333,7 @@ def read_infos(entries: Iterable[RunEntry]) -> tuple[dict[int, Header], dict[int
 class IndexRow(Mapping[str, Value]):
     """One row of a table as a mapping from column to plain value; made only when it is asked for."""
 
-    columns: Mapping[str, NDArray[Any]]
+    columns: Columns
     row: int
 
     def __getitem__(self, name: str) -> Value:
@@ -370,24 +353,17 @@ def text_of(value: bytes) -> str:
 
 
 def read_table(path: Path, name: str, key: str) -> Table:
-    """Table of an index file that has a column `key`; StoreError if there is none."""
-    try:
-        hdus = read_hdus(path)
-        tables = [open_table(hdu) for hdu in hdus if hdu.header.get("XTENSION") == "BINTABLE"]
-    except FileRefused as error:
-        raise StoreError(str(error)) from error
+    """Table of an index file that has a column `key`; StoreError if there is none, FileRefused if it cannot be read."""
+    tables = [open_table(hdu) for hdu in read_hdus(path) if hdu.header.get("XTENSION") == "BINTABLE"]
     named = [table for table in tables if key in table.columns]
     if not named:
         raise StoreError(f"{path}: no table with a column {key}, expected {name}")
     return named[0]
 
 
-def columns_of(table: Table) -> dict[str, NDArray[Any]]:
-    """Columns of a table with one value a row, by name as written; StoreError if one cannot be read."""
-    try:
-        columns = {column.name: table.column(column.name) for column in table.columns.values() if column.is_read}
-    except FileRefused as error:
-        raise StoreError(str(error)) from error
+def columns_of(table: Table) -> Columns:
+    """Columns of a table with one value a row, by name as written; FileRefused if one cannot be read."""
+    columns = {column.name: table.column(column.name) for column in table.columns.values() if column.is_read}
     return {name: values for name, values in columns.items() if values.ndim == 1}
 
 
@@ -415,7 +391,7 @@ def read_obs_index(path: Path) -> tuple[dict[int, IndexRow], dict[int, str], lis
     """Rows of an observation index by run, why some cannot be used (two that differ), and rows without a run."""
     table = read_table(path, "an observation index", "OBS_ID")
     columns = {name: _in_deg(table, name, values) for name, values in columns_of(table).items()}
-    obs_ids, odd = read_ids(columns, path)
+    obs_ids, odd = read_ids({name.upper(): values for name, values in columns.items()}, path)
     whole = np.array([-1 if obs_id is None else obs_id for obs_id in obs_ids], np.int64)
     columns = {name: whole if name.upper() == "OBS_ID" else values for name, values in columns.items()}
     rows: dict[int, IndexRow] = {}

@@ -15,7 +15,7 @@ import numpy as np
 from cubeflow.dl3.entries import text
 from cubeflow.dl3.hdus import Table
 from cubeflow.dl3.quirks import Notes
-from cubeflow.dl3.tables import TableAxis, clip_negative, number, read_array, read_axes
+from cubeflow.dl3.tables import Axes, clip_negative, number, read_array, read_axes
 from cubeflow.irf.aeff import EffectiveArea
 from cubeflow.irf.background import Background2D, Background3D
 from cubeflow.irf.edisp import EnergyDispersion
@@ -28,14 +28,7 @@ from cubeflow.observation import RunRefused
 RATE_UNIT = "s-1 TeV-1 sr-1"
 ALIGNMENTS = ("RADEC", "ALTAZ", "REVERSE_LON_RADEC")
 NORM_TOLERANCE = 1e-3
-GAUSS_COLUMNS = (
-    ("SCALE", None),
-    ("SIGMA_1", "deg"),
-    ("AMPL_2", None),
-    ("SIGMA_2", "deg"),
-    ("AMPL_3", None),
-    ("SIGMA_3", "deg"),
-)
+GAUSS_COLUMNS = {"SCALE": None, "SIGMA_1": "deg", "AMPL_2": None, "SIGMA_2": "deg", "AMPL_3": None, "SIGMA_3": "deg"}
 
 
 def read_aeff(table: Table, notes: Notes) -> EffectiveArea:
@@ -106,29 +99,23 @@ def read_psf_table(table: Table, notes: Notes) -> PsfTable:
 def read_psf_3gauss(table: Table, notes: Notes) -> Psf3Gauss:
     """PSF of three Gaussians; raises RunRefused if a parameter is not finite or a width negative."""
     axes = read_axes(table, ("energy", "offset"), notes)
-    scale, *rest = (_parameter(table, name, unit, axes, notes) for name, unit in GAUSS_COLUMNS)
-    for (name, unit), values in zip(GAUSS_COLUMNS[1:], rest, strict=True):
-        if unit and np.any(values < 0):
-            raise RunRefused(f"{table.hdu}: column {name}: lowest value {values.min():g} deg, expected 0 or more")
-    empty = rest[0] == 0
+    cells = {name: read_array(table, name, unit, axes, notes) for name, unit in GAUSS_COLUMNS.items()}
+    for name, unit in GAUSS_COLUMNS.items():
+        if unit and np.any(cells[name] < 0):
+            raise RunRefused(f"{table.hdu}: column {name}: lowest value {cells[name].min():g} deg, expected 0 or more")
+    empty = cells["SIGMA_1"] == 0
     if np.any(empty):
         notes.quirk("sigma1-zero")
         notes.repair("psf_without_norm", int(np.count_nonzero(empty)))
-    if np.all(empty) or not np.any(scale):
+    if np.all(empty) or not np.any(cells["SCALE"]):
         raise RunRefused(f"{table.hdu}: SCALE or SIGMA_1 is zero everywhere")
-    return Psf3Gauss(axes["energy"].nodes(), axes["offset"].nodes(), scale, *rest)
-
-
-def _parameter(table: Table, name: str, unit: str | None, axes: dict[str, TableAxis], notes: Notes) -> FloatArray:
-    """Parameter of a PSF, shape (n_energy, n_offset); without a unit wanted it is taken as written."""
-    written = table.columns[name].unit if name in table.columns else ""
-    return read_array(table, name, written if unit is None else unit, axes, notes)
+    return Psf3Gauss(axes["energy"].nodes(), axes["offset"].nodes(), *cells.values())
 
 
 def read_psf_king(table: Table, notes: Notes) -> PsfKing:
     """King profile; raises RunRefused if a parameter is not finite, or GAMMA not above 1 where SIGMA is above 0."""
     axes = read_axes(table, ("energy", "offset"), notes)
-    gamma, sigma = _parameter(table, "GAMMA", None, axes, notes), _parameter(table, "SIGMA", "deg", axes, notes)
+    gamma, sigma = read_array(table, "GAMMA", None, axes, notes), read_array(table, "SIGMA", "deg", axes, notes)
     filled = sigma > 0
     if not np.any(filled) or np.any(sigma < 0):
         raise RunRefused(f"{table.hdu}: column SIGMA: {sigma.min():g} to {sigma.max():g} deg, expected above 0")
@@ -175,7 +162,7 @@ def read_bkg_2d(table: Table, notes: Notes) -> Background2D:
     return Background2D(axes["energy"].edges(), axes["offset"].nodes(), rate, interpolation="auto")
 
 
-def _rate(table: Table, axes: dict[str, TableAxis], notes: Notes, file_order: tuple[str, ...]) -> FloatArray:
+def _rate(table: Table, axes: Axes, notes: Notes, file_order: tuple[str, ...]) -> FloatArray:
     """Background rate in s-1 TeV-1 sr-1, energy first, not negative."""
     column = "BKG" if "BKG" in table.columns else "BGD"
     rate = read_array(table, column, RATE_UNIT, axes, notes, file_order)

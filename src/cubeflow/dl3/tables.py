@@ -83,7 +83,10 @@ class TableAxis:
         return contiguous_edges(self.lo, self.hi, self.where)
 
 
-def read_axes(table: Table, names: tuple[str, ...], notes: Notes) -> dict[str, TableAxis]:
+Axes = dict[str, TableAxis]  # by name, in the order wanted
+
+
+def read_axes(table: Table, names: tuple[str, ...], notes: Notes) -> Axes:
     """Axes of a response table; RunRefused if one is missing, not finite, not monotonic, or of a wrong unit."""
     axes = {name: _read_axis(table, name, notes) for name in names}
     if any(axis.descending for axis in axes.values()):
@@ -113,15 +116,16 @@ def _read_axis(table: Table, name: str, notes: Notes) -> TableAxis:
     return TableAxis(name, lo, hi, found[0], table.columns[f"{found[0]}_LO"].number, descending, where)
 
 
-def _cell(table: Table, column: str, unit: str, notes: Notes) -> FloatArray:
-    """Array of a column of a one-row table in a plain unit."""
-    return in_unit(table, column, table.cell(column).astype(float), unit, notes)
+def _cell(table: Table, column: str, unit: str | None, notes: Notes) -> FloatArray:
+    """Array of a column of a one-row table in a plain unit, or as written if none is wanted."""
+    values = table.cell(column).astype(float)
+    return values if unit is None else in_unit(table, column, values, unit, notes)
 
 
 def read_array(
-    table: Table, column: str, unit: str, axes: dict[str, TableAxis], notes: Notes, file_order: tuple[str, ...] = ()
+    table: Table, column: str, unit: str | None, axes: Axes, notes: Notes, file_order: tuple[str, ...] = ()
 ) -> FloatArray:
-    """Array of a response in a plain unit, contiguous, with its axes in the order of `axes`, each growing.
+    """Array of a response in a plain unit (None: as written), contiguous, its axes in the order of `axes` and growing.
 
     `file_order` is the numpy order of the axes in the file; by default that of the axis columns (or of CREFn),
     reversed. Where the shape has another order of their lengths, the axes are taken the other way round, else in the
@@ -157,7 +161,7 @@ def read_array(
     return np.ascontiguousarray(values.transpose([order.index(name) for name in axes]))
 
 
-def _file_order(table: Table, column: str, axes: dict[str, TableAxis], notes: Notes) -> tuple[str, ...]:
+def _file_order(table: Table, column: str, axes: Axes, notes: Notes) -> tuple[str, ...]:
     """Numpy order of the axes: first axis column fastest, so reversed."""
     by_column = sorted(axes, key=lambda name: axes[name].number)
     cref = text(table.header, f"CREF{table.columns[column].number}")

@@ -19,12 +19,9 @@ class EffectiveArea:
 
     Parameters
     ----------
-    energy_true, offset : Nodes
-        Axes in TeV (logarithmic) and deg.
-    area_m2 : array, shape (n_energy, n_offset)
-        Effective area in m2.
-    lo_thres_tev, hi_thres_tev : float or None
-        Safe energy range in TeV (LO_THRES, HI_THRES), where the file has one.
+    energy_true, offset : Nodes, in TeV (logarithmic) and deg
+    area_m2 : array, shape (n_energy, n_offset), in m2
+    lo_thres_tev, hi_thres_tev : float or None, safe energy range in TeV (LO_THRES, HI_THRES), where the file has one
 
     References
     ----------

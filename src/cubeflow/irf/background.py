@@ -33,15 +33,11 @@ class Background3D:
 
     Parameters
     ----------
-    energy_edges_tev : array, shape (n_energy + 1,)
-        Edges in reconstructed energy, TeV.
+    energy_edges_tev : array, shape (n_energy + 1,), in reconstructed energy, TeV
     lon_edges_deg, lat_edges_deg : array, shape (n_lon + 1,), (n_lat + 1,)
-        Edges in deg; for RADEC longitude grows to the **east** and latitude to the north, for ALTAZ with
-        azimuth and altitude. The reader has turned the table that way.
-    rate : array, shape (n_energy, n_lon, n_lat)
-        Rate in s-1 TeV-1 sr-1, not negative.
-    alignment : {"RADEC", "ALTAZ"}
-        Orientation of the field of view.
+        In deg; for RADEC growing to the **east** and north, for ALTAZ with azimuth and altitude, as readers turn it.
+    rate : array, shape (n_energy, n_lon, n_lat), in s-1 TeV-1 sr-1, not negative
+    alignment : {"RADEC", "ALTAZ"}, orientation of the field of view
     interpolation : {"auto", "log", "linear"}
         What is linear between positions: the logarithm of the rate, or the rate, which keeps the sum over a field of
         coarse bins or steep edges. ``auto`` is linear if the rate over all energies changes anywhere by more than
@@ -94,14 +90,10 @@ class Background2D:
 
     Parameters
     ----------
-    energy_edges_tev : array, shape (n_energy + 1,)
-        Edges in reconstructed energy, TeV.
-    offset : Nodes
-        Offset in deg.
-    rate : array, shape (n_energy, n_offset)
-        Rate in s-1 TeV-1 sr-1, not negative.
-    interpolation : {"auto", "log", "linear"}
-        As for `Background3D`.
+    energy_edges_tev : array, shape (n_energy + 1,), in reconstructed energy, TeV
+    offset : Nodes, in deg
+    rate : array, shape (n_energy, n_offset), in s-1 TeV-1 sr-1, not negative
+    interpolation : {"auto", "log", "linear"}, as for `Background3D`
     """
 
     energy_edges_tev: FloatArray

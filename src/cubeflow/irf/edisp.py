@@ -17,10 +17,8 @@ class EnergyDispersion:
 
     Parameters
     ----------
-    energy_true, offset : Nodes
-        Axes in TeV (logarithmic) and deg.
-    migra_edges : array, shape (m + 1,)
-        Edges of the bins in reconstructed over true energy.
+    energy_true, offset : Nodes, in TeV (logarithmic) and deg
+    migra_edges : array, shape (m + 1,), of the bins in reconstructed over true energy
     density : array, shape (n_energy, m, n_offset)
         Probability per unit migra, not negative; each column sums to 1 over migra or is zero.
 
@@ -55,16 +53,13 @@ class EnergyDispersion:
 
         Parameters
         ----------
-        energy_true_tev : array, shape (k,)
-            True energies in TeV (bin centres).
-        energy_edges_tev : array, shape (r + 1,)
-            Edges of the reconstructed energy bins in TeV.
-        offset_deg : array, shape (...)
-            Offsets in deg.
+        energy_true_tev : array, shape (k,), in TeV (bin centres)
+        energy_edges_tev : array, shape (r + 1,), of the reconstructed energy bins in TeV
+        offset_deg : array, shape (...), in deg
 
         Returns
         -------
-        kernel : array, shape (k, r, ...)
+        array, shape (k, r, ...)
             Rows sum to the probability of being reconstructed inside the energy range; zero outside the table.
         """
         energy_true = np.atleast_1d(np.asarray(energy_true_tev, dtype=float))

@@ -25,10 +25,8 @@ class PsfTable:
 
     Parameters
     ----------
-    energy_true, offset, rad : Nodes
-        Axes in TeV (logarithmic), deg and deg.
-    density_sr : array, shape (n_energy, n_offset, n_rad)
-        Probability per solid angle in sr-1.
+    energy_true, offset, rad : Nodes, in TeV (logarithmic), deg and deg
+    density_sr : array, shape (n_energy, n_offset, n_rad), probability per solid angle in sr-1
     """
 
     energy_true: Nodes
@@ -58,14 +56,11 @@ class Psf3Gauss:
 
     Parameters
     ----------
-    energy_true, offset : Nodes
-        Axes in TeV (logarithmic) and deg.
+    energy_true, offset : Nodes, in TeV (logarithmic) and deg
     scale : array, shape (n_energy, n_offset)
         Overall amplitude; only whether it is zero matters, the result is normalised.
-    sigma_1, sigma_2, sigma_3 : array, shape (n_energy, n_offset)
-        Widths in deg.
-    ampl_2, ampl_3 : array, shape (n_energy, n_offset)
-        Amplitudes relative to the first component.
+    sigma_1, sigma_2, sigma_3 : array, shape (n_energy, n_offset), widths in deg
+    ampl_2, ampl_3 : array, shape (n_energy, n_offset), amplitudes relative to the first component
     """
 
     energy_true: Nodes
@@ -106,12 +101,9 @@ class PsfKing:
 
     Parameters
     ----------
-    energy_true, offset : Nodes
-        Axes in TeV (logarithmic) and deg.
-    gamma : array, shape (n_energy, n_offset)
-        Slope, above 1; a cell with another value or no width has no PSF.
-    sigma : array, shape (n_energy, n_offset)
-        Width in deg.
+    energy_true, offset : Nodes, in TeV (logarithmic) and deg
+    gamma, sigma : array, shape (n_energy, n_offset)
+        Slope, above 1, and width in deg; a cell with another slope or no width has no PSF.
     """
 
     energy_true: Nodes

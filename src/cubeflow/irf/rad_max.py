@@ -17,10 +17,8 @@ class RadMax:
 
     Parameters
     ----------
-    energy, offset : Nodes
-        Axes in TeV (reconstructed energy, logarithmic) and deg; a RAD_MAX key gives one node each.
-    rad_max_deg : array, shape (n_energy, n_offset)
-        Radius in deg.
+    energy, offset : Nodes, in TeV (reconstructed energy, logarithmic) and deg; a RAD_MAX key gives one node each
+    rad_max_deg : array, shape (n_energy, n_offset), in deg
 
     References
     ----------

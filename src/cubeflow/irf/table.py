@@ -24,16 +24,13 @@ class Nodes:
     ----------
     values : array, shape (n,)
         Nodes in plain unit (TeV, deg or 1), increasing: bin centres, or the nodes themselves.
-    lower, upper : float
-        Edges of the table; outside them the response is zero.
-    log : bool
-        Interpolate in the logarithm of the coordinate.
+    lower, upper : float, edges of the table; outside them the response is zero
+    log : bool, whether to interpolate in the logarithm of the coordinate
 
     Raises
     ------
     ValueError
-        If the nodes are not finite and strictly increasing inside the edges, or a logarithmic axis
-        does not start above zero.
+        Unless the nodes are finite and strictly increasing inside the edges, and a logarithmic axis starts above zero.
     """
 
     values: FloatArray
@@ -96,14 +93,9 @@ class Nodes:
 def nodes_from_edges(lo: ArrayLike, hi: ArrayLike, log: bool) -> Nodes:
     """Axis of a table from its LO and HI columns, shape (n,).
 
-    A centre is the geometric mean of the edges if `log`, else their mean. Columns with LO equal to HI give
-    the nodes themselves; the table then reaches half a node spacing beyond the outermost nodes. A single
-    node of that kind covers everything.
-
-    Raises
-    ------
-    ValueError
-        If the columns differ in length, do not increase, or the bins are not contiguous.
+    A centre is the geometric mean of the edges if `log`, else their mean. Columns with LO equal to HI give the nodes
+    themselves; the table then reaches half a node spacing beyond the outermost ones, and of a single one everywhere.
+    Raises ValueError if the columns differ in length, do not increase, or the bins are not contiguous.
     """
     lo, hi = np.atleast_1d(np.asarray(lo, dtype=float)), np.atleast_1d(np.asarray(hi, dtype=float))
     if lo.shape != hi.shape or lo.ndim != 1:

@@ -78,16 +78,12 @@ class Artifact:
 
     Parameters
     ----------
-    kind : str
-        ``reduced``, ``background``, ``stack``, ...
-    key : str
-        sha256 of everything it was made of, see `cubeflow.store.keys.make_key`.
-    algorithm : int
-        Algorithm version.
+    kind : str, such as ``reduced``, ``background``, ``stack``
+    key : str, sha256 of everything it was made of, see `cubeflow.store.keys.make_key`
+    algorithm : int, its version
     datasets : mapping of str to Cube or array
         Maps and tables; arrays of numbers or truth values with at least one dimension. They may lie in a file.
-    attributes : mapping
-        Results that are no arrays, as JSON holds them; None for a number that there is not.
+    attributes : mapping, results that are no arrays, as JSON holds them; None for a number that there is not
     provenance : mapping
         What it was made of: inputs with sha256, options, versions. No times, hosts or absolute paths.
 
@@ -161,12 +157,9 @@ def write_artifact(path: PathLike, artifact: Artifact, compression: str = "blosc
 
     Parameters
     ----------
-    path : path-like
-        Final name in an existing folder.
+    path : path-like, final name in an existing folder
     artifact : Artifact
-        What to write.
-    compression : {"blosc", "gzip", "none"}
-        Filter of all datasets.
+    compression : {"blosc", "gzip", "none"}, filter of all datasets
 
     Raises
     ------
@@ -193,11 +186,9 @@ def read_artifact(
     Parameters
     ----------
     path : path-like
-        File.
     names : sequence of str, optional
         Datasets to read; all if not given. Values, types, geometries and axes are those that were written, to the bit.
-    kind, key : str, optional
-        What it must be.
+    kind, key : str, optional, what it must be
 
     Raises
     ------
@@ -260,11 +251,11 @@ def _read_block(path: PathLike, file: BufferedReader) -> _Block:
     if block[_SEALED:] != hashlib.sha256(block[:_SEALED]).hexdigest().encode() + b"\n":
         raise ArtifactDamaged(path, "the first block is damaged")
     schema, content = block[len(MAGIC) : _SEALED].split(b"\n", 1)
-    if schema.isdigit() and int(schema[:9]) > SCHEMA:
-        reason = f"has schema {schema[:9].decode()}, this version reads {SCHEMA}"
-        raise ArtifactNewer(path, f"{reason}; use the newer version, or another results folder")
     if schema != b"%d" % SCHEMA:
-        raise ArtifactMismatch(path, f"has schema {schema.decode('ascii', 'replace')}, this version reads {SCHEMA}")
+        reason = f"has schema {schema[:9].decode('ascii', 'replace')}, this version reads {SCHEMA}"
+        if schema.isdigit() and int(schema[:9]) > SCHEMA:
+            raise ArtifactNewer(path, f"{reason}; use the newer version, or another results folder")
+        raise ArtifactMismatch(path, reason)
     try:
         about = from_plain(_Block, parse_json(content))
     except ValueError as error:

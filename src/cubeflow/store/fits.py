@@ -56,20 +56,16 @@ def write_dataset_fits(
 
     Parameters
     ----------
-    path : path-like
-        Ends in ``.fits.gz``.
+    path : path-like, ending in ``.fits.gz``
     maps : mapping of str to Cube
         ``counts``, ``mask_safe`` (energy, lat, lon), ``exposure`` (energy_true, lat, lon; m2 s), and
         ``background``, or ``counts_off``, ``acceptance``, ``acceptance_off``, or neither. Optional, on a grid of their
         own: ``psf`` (energy_true, rad, lat, lon; sr-1), ``edisp`` (energy_true, energy, lat, lon) with
         ``irf_exposure`` (energy_true, lat, lon; m2 s), the exposure by which they were averaged.
         Counts become floats, as gammapy has them: exact, in float32 up to 2**24 a pixel.
-    gti_s : array, shape (n, 2)
-        Start and stop of the good time intervals, TT seconds since the time reference.
-    livetime_s : float
-        In s.
-    keywords : mapping, optional
-        Of the primary header, such as the key of what this was made from.
+    gti_s : array, shape (n, 2), start and stop of the good time intervals, TT seconds since the time reference
+    livetime_s : float, in s
+    keywords : mapping, optional, of the primary header, such as the key of what this was made from
     is_pointlike : bool
         Whether the exposure holds inside a directional cut only; gammapy then corrects for no containment.
 
@@ -102,13 +98,11 @@ def write_image_fits(path: PathLike, images: Cube | Mapping[str, Cube], keywords
 
     Parameters
     ----------
-    path : path-like
-        Ends in ``.fits.gz``.
+    path : path-like, ending in ``.fits.gz``
     images : Cube or mapping of str to Cube
         The first is the primary image, the others are extensions of their names. A cube whose axes have one bin
         only is written as an image.
-    keywords : mapping, optional
-        Of the primary header.
+    keywords : mapping, optional, of the primary header
 
     Raises
     ------

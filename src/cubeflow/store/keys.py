@@ -26,10 +26,8 @@ def make_key(kind: str, version: int, options: object, inputs: Mapping[str, str]
 
     Parameters
     ----------
-    kind : str
-        What it is: ``reduced``, ``background``, ``stack``, ...
-    version : int
-        Algorithm version, bumped by hand when results change.
+    kind : str, what it is: ``reduced``, ``background``, ``stack``, ...
+    version : int, of the algorithm, bumped by hand when results change
     options : object
         Options of the step and no more, as for `to_plain`; or the key of options which many artifacts share.
     inputs : mapping of str to str, or sequence of str
@@ -37,8 +35,7 @@ def make_key(kind: str, version: int, options: object, inputs: Mapping[str, str]
 
     Returns
     -------
-    str
-        sha256 in 64 hexadecimal digits.
+    str, sha256 in 64 hexadecimal digits
 
     Raises
     ------
@@ -67,10 +64,7 @@ def short(key: str) -> str:
 def canonical_json(content: object) -> bytes:
     """Write content as JSON in the one canonical way: ASCII, sorted, no blanks, floats as their shortest exact repr.
 
-    Raises
-    ------
-    ValueError
-        For what has no plain form (`to_plain`); the message names the position.
+    Raises ValueError for what has no plain form (`to_plain`); the message names the position.
     """
     return json.dumps(to_plain(content), sort_keys=True, allow_nan=False, separators=(",", ":")).encode("ascii")
 
@@ -91,19 +85,16 @@ def to_plain(value: Any, where: str = "$") -> Any:
     value : None, bool, int, float, str, path, dataclass, named tuple, tuple, list or mapping with string keys
         Nested as deep as needed. Exactly these types: a quantity, an array or a numpy scalar has more than one way to
         be written. Dataclasses and named tuples become dictionaries by the names of their fields, tuples lists.
-    where : str
-        Position that errors name.
+    where : str, position that errors name
 
     Raises
     ------
     ValueError
         For any other type, a NaN or an infinity; the message names the position.
     """
-    if value is None or type(value) in (bool, int, str):
-        return value
-    if type(value) is float:
-        if not math.isfinite(value):
-            raise ValueError(f"{where}: expected a finite number, got {value}")
+    if type(value) is float and not math.isfinite(value):
+        raise ValueError(f"{where}: expected a finite number, got {value}")
+    if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, Path):
         return str(value)
@@ -121,10 +112,7 @@ def to_plain(value: Any, where: str = "$") -> Any:
 def from_plain(cls: type[T], plain: object) -> T:
     """Make a dataclass of what JSON gave: undo `to_plain`.
 
-    Raises
-    ------
-    ValueError
-        If it is not the plain form of one; the message names the class and the field.
+    Raises ValueError if it is not the plain form of one; the message names the class and the field.
     """
     made: T = _make(cls, plain, cls.__name__)
     return made

@@ -25,8 +25,7 @@ def write_table(path: PathLike, table: Table) -> None:
 
     Parameters
     ----------
-    path : path-like
-        Name without a suffix.
+    path : path-like, name without a suffix
     table : Table
         Columns of truth values, numbers or text, with units and descriptions; cells without a value are masked.
         ECSV has all of it. In CSV text that a spreadsheet would run as a formula has a quote before it. FITS has the
