@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
@@ -142,14 +143,14 @@ def choose(found: Iterable[Found]) -> list[Found]:
 
     Raises FileRefused if that leaves more than one, or none is left.
     """
-    by_class: dict[str, list[Found]] = {}
+    chosen, by_class = list[Found](), defaultdict[str, list[Found]](list)
     for each in found:
-        by_class.setdefault(each.hdu_class, []).append(each)
+        by_class[each.hdu_class].append(each)
     for hdu_class, several in by_class.items():
         for decides in (lambda each: each.is_keyed, Found.has_usual_name):
             several = [each for each in several if decides(each)] or several
         if len(several) > 1:
             names = " and ".join(map(str, several))
             raise FileRefused(f"{several[0].hdu.path}: {names} are both {hdu_class}; an index would say which counts")
-        by_class[hdu_class] = several
-    return [each for (each,) in by_class.values()]
+        chosen += several
+    return chosen

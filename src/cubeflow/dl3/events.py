@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import replace
-from typing import NamedTuple
 
 import erfa
 import numpy as np
@@ -29,7 +28,6 @@ OBS_MODES_REFUSED = ("DRIFT", "SLEW", "SCAN", "RASTER")
 EQUATORIAL = ("", "ICRS", "FK5")
 TT_MINUS_TAI_S = 32.184
 SCALES = ("TT", "TDT", "ET", "TDB", "TAI", "IAT", "GPS", "UTC")
-FRAME_KEYS = ("MJDREFI", "MJDREFF", "TIMESYS")
 ONTIME_TOLERANCE_S = 1.0
 DEADC_TOLERANCE = 0.01
 TIME_STEP_MAX_S = 0.1  # single precision has steps of 8 s ten years after its zero
@@ -49,12 +47,11 @@ def read_events(table: Table, notes: Notes, duplicates: str = "refuse") -> Event
     RunRefused
         If more than 1 % of the events are unusable, if rows are there twice, or a unit is of the wrong kind.
     """
-    frame = read_time_frame(table.header, str(table.hdu), notes)
     events = EventList(
         energy_tev=_values(table, "ENERGY", "TeV", notes, text(table.header, "EUNIT")),
         ra_deg=_values(table, "RA", "deg", notes),
         dec_deg=_values(table, "DEC", "deg", notes),
-        time_s=_times(table, "TIME", frame, notes),
+        time_s=_times(table, "TIME", notes),
         mc_id=_whole_numbers(table, "MC_ID") if "MC_ID" in table.columns else None,
     )
     usable = np.isfinite(events.time_s) & np.isfinite(events.energy_tev) & (events.energy_tev > 0)
@@ -89,16 +86,17 @@ def _values(table: Table, name: str, target: str, notes: Notes, default: str = "
     return in_unit(table, name, table.one_per_row(name).astype(float, copy=False), target, notes, default)
 
 
-def _times(table: Table, name: str, frame: TimeFrame, notes: Notes) -> FloatArray:
+def _times(table: Table, name: str, notes: Notes) -> FloatArray:
     """Times, shape (n_rows,), TT s since the reference; RunRefused for numbers that are too short to hold them."""
-    written = _values(table, name, "s", notes, frame.unit)
+    offset_s, unit = read_time_frame(table.header, str(table.hdu), notes)
+    written = _values(table, name, "s", notes, unit)
     if table.numbers(name).dtype == np.float32:
         step_s = float(np.spacing(np.max(np.abs(written), initial=0.0, where=np.isfinite(written)).astype(np.float32)))
         if step_s > TIME_STEP_MAX_S:
             raise RunRefused(
                 f"{table.hdu}: column {name}: single precision, in steps of {step_s:g} s; expected double precision"
             )
-    return written + frame.offset_s
+    return written + offset_s
 
 
 def _whole_numbers(table: Table, name: str) -> IntArray:
@@ -137,8 +135,7 @@ def _repeated(events: EventList, usable: BoolArray, duplicates: str, where: str,
 def read_gti(table: Table, notes: Notes) -> Gti:
     """Good time intervals, sorted, overlapping ones merged and counted; RunRefused if there is none or one is bad."""
     where = str(table.hdu)
-    frame = read_time_frame(table.header, where, notes)
-    start, stop = (_times(table, name, frame, notes) for name in ("START", "STOP"))
+    start, stop = (_times(table, name, notes) for name in ("START", "STOP"))
     if not len(start):
         raise RunRefused(f"{where}: no interval, expected at least one")
     bad = ~(np.isfinite(start) & np.isfinite(stop) & (stop > start))
@@ -171,11 +168,8 @@ def read_pointing(header: Header, where: str, notes: Notes) -> Pointing:
 
 def read_site(header: Header, where: str) -> Site | None:
     """Position of the observatory; None unless longitude and latitude are numbers in range."""
-    try:
-        lon_deg, lat_deg = number(header, "GEOLON", where), number(header, "GEOLAT", where)
-    except RunRefused:
-        return None
-    if abs(lat_deg) > 90 or abs(lon_deg) > 360:
+    lon_deg, lat_deg = optional(header, "GEOLON", where), optional(header, "GEOLAT", where)
+    if lon_deg is None or lat_deg is None or abs(lat_deg) > 90 or abs(lon_deg) > 360:
         return None
     return Site(lon_deg, lat_deg)
 
@@ -199,20 +193,13 @@ def note_odd_events(events: EventList, gti: Gti, pointing: Pointing, where: str,
         notes.quirk("events-far-from-pointing")
 
 
-class TimeFrame(NamedTuple):
-    """Seconds to add to the times of a file, and the unit of its header times (`unit`, a FITS string)."""
-
-    offset_s: float
-    unit: str
-
-
-def read_time_frame(header: Header, where: str, notes: Notes) -> TimeFrame:
-    """Time frame of an EVENTS or GTI header.
+def read_time_frame(header: Header, where: str, notes: Notes) -> tuple[float, str]:
+    """Seconds to add to the times of an EVENTS or GTI table, and their unit where the columns have none.
 
     MJDREFI, MJDREFF and TIMESYS have no default, TIMEUNIT (s), and TIMEZERO and TIMEOFFS (0, in TIMEUNIT) do. Raises
     RunRefused if one of the keys is missing, no number, or the scale or unit is unknown.
     """
-    for key in FRAME_KEYS:
+    for key in ("MJDREFI", "MJDREFF", "TIMESYS"):
         if header.get(key) is None:
             raise RunRefused(f"{where}: {key} is missing; it has no default")
     scale = text(header, "TIMESYS").upper()
@@ -227,7 +214,7 @@ def read_time_frame(header: Header, where: str, notes: Notes) -> TimeFrame:
         zero_s = sum(number(header, key, where, 0.0) for key in ("TIMEZERO", "TIMEOFFS")) * factor(unit, "s")
     except UnitError as error:
         raise RunRefused(f"{where}: TIMEUNIT: {error}") from error
-    return TimeFrame(offset_s + tt_minus(scale, days, fraction, where) + zero_s, unit)
+    return offset_s + tt_minus(scale, days, fraction, where) + zero_s, unit
 
 
 def tt_minus(scale: str, mjd: float, fraction: float, where: str) -> float:

@@ -50,7 +50,7 @@ Infos = Mapping[int, Header]
 
 
 def open_store(source: str | Path | Sequence[str | Path], roots: Iterable[str | Path] = ()) -> Store:
-    """List the runs of a store.
+    """List the runs of a store, in order of their ids, and of those that cannot be used the reason.
 
     Parameters
     ----------
@@ -59,10 +59,6 @@ def open_store(source: str | Path | Sequence[str | Path], roots: Iterable[str | 
         files, a pattern of such files, or a list of them. Without an index every file is opened, whatever its name,
         and a run is what one file holds. Links are followed; names that begin with a dot are hidden.
     roots : iterable of str or Path, folders outside that of the index in which indexed files may lie
-
-    Returns
-    -------
-    Store, with the reason for each run that cannot be used
 
     Raises
     ------

@@ -27,6 +27,24 @@ Interpolation = Literal["auto", "log", "linear"]
 STEEP = 2.0  # factor between neighbouring nodes beyond which the bins of a table are wide
 
 
+def _log_rate(background: BackgroundRate) -> FloatArray:
+    """Logarithm of the rate with gaps along energy filled, in the shape of the rate."""
+    return fill_log_rate(background.rate)
+
+
+def _is_linear(background: BackgroundRate) -> bool:
+    """Whether it is the rate that is linear between positions; ``auto`` looks at its steps."""
+    if background.interpolation != "auto":
+        return background.interpolation == "linear"
+    # Energies are summed: of a few events each would jump.
+    whole = np.tensordot(np.diff(background.energy_edges_tev), background.rate, axes=1)
+    for along in (np.moveaxis(whole, axis, 0) for axis in range(whole.ndim)):
+        lower, upper = np.minimum(along[:-1], along[1:]), np.maximum(along[:-1], along[1:])
+        if np.any(upper > STEEP * lower * (1 + EDGE_TOLERANCE)):
+            return True
+    return False
+
+
 @dataclass(frozen=True, eq=False)
 class Background3D:
     """Background rate as a function of energy and position in the field of view.
@@ -61,15 +79,8 @@ class Background3D:
         axes = self.energy_edges_tev, self.lon_edges_deg, self.lat_edges_deg
         return tuple(nodes_from_edges(edges[:-1], edges[1:], log=edges is axes[0]) for edges in axes)
 
-    @cached_property
-    def log_rate(self) -> FloatArray:
-        """Logarithm of the rate with gaps along energy filled, shape (n_energy, n_lon, n_lat)."""
-        return fill_log_rate(self.rate)
-
-    @cached_property
-    def is_linear(self) -> bool:
-        """Whether it is the rate that is linear between positions."""
-        return _is_linear(self.interpolation, self.rate, self.energy_edges_tev)
+    log_rate = cached_property(_log_rate)
+    is_linear = cached_property(_is_linear)
 
     def integrate(self, energy_edges_tev: ArrayLike, lon_deg: ArrayLike, lat_deg: ArrayLike) -> FloatArray:
         """Rate in s-1 sr-1, shape (r, ...), for energy edges (r + 1,) and field-of-view positions (...).
@@ -110,15 +121,8 @@ class Background2D:
         """Nodes in energy."""
         return nodes_from_edges(self.energy_edges_tev[:-1], self.energy_edges_tev[1:], log=True)
 
-    @cached_property
-    def log_rate(self) -> FloatArray:
-        """Logarithm of the rate with gaps along energy filled, shape (n_energy, n_offset)."""
-        return fill_log_rate(self.rate)
-
-    @cached_property
-    def is_linear(self) -> bool:
-        """Whether it is the rate that is linear between positions."""
-        return _is_linear(self.interpolation, self.rate, self.energy_edges_tev)
+    log_rate = cached_property(_log_rate)
+    is_linear = cached_property(_is_linear)
 
     def integrate(self, energy_edges_tev: ArrayLike, lon_deg: ArrayLike, lat_deg: ArrayLike) -> FloatArray:
         """Rate in s-1 sr-1, shape (r, ...), at the offset of each position; see `Background3D.integrate`."""
@@ -133,18 +137,6 @@ class Background2D:
 
 BackgroundRate = Background2D | Background3D
 Interpolate = Callable[[FloatArray], FloatArray]  # from (..., nodes) to (..., positions)
-
-
-def _is_linear(interpolation: Interpolation, rate: FloatArray, energy_edges_tev: FloatArray) -> bool:
-    """Whether the rate, shape (n_energy, ...), is linear between positions; ``auto`` looks at its steps."""
-    if interpolation != "auto":
-        return interpolation == "linear"
-    whole = np.tensordot(np.diff(energy_edges_tev), rate, axes=1)  # energies summed: of a few events each would jump
-    for along in (np.moveaxis(whole, axis, 0) for axis in range(whole.ndim)):
-        lower, upper = np.minimum(along[:-1], along[1:]), np.maximum(along[:-1], along[1:])
-        if np.any(upper > STEEP * lower * (1 + EDGE_TOLERANCE)):
-            return True
-    return False
 
 
 def _integrate(

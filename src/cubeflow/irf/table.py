@@ -27,10 +27,8 @@ class Nodes:
     lower, upper : float, edges of the table; outside them the response is zero
     log : bool, whether to interpolate in the logarithm of the coordinate
 
-    Raises
-    ------
-    ValueError
-        Unless the nodes are finite and strictly increasing inside the edges, and a logarithmic axis starts above zero.
+    Raises ValueError unless the nodes are finite and strictly increasing inside the edges, which for a logarithmic axis
+    begin above zero.
     """
 
     values: FloatArray

@@ -87,10 +87,7 @@ class Artifact:
     provenance : mapping
         What it was made of: inputs with sha256, options, versions. No times, hosts or absolute paths.
 
-    Raises
-    ------
-    ValueError
-        If kind or key have another form.
+    Raises ValueError if kind or key have another form.
     """
 
     kind: str

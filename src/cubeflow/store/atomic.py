@@ -47,11 +47,9 @@ class StorageError(FailedError):
 def replacing(path: PathLike) -> Iterator[BufferedRandom]:
     """Give a new binary file, open for reading and writing, whose content gets the name `path` at the end.
 
-    Raises
-    ------
-    StorageError
-        For any OSError inside the block or here: the disk is full, the folder is read-only or not there. What stood
-        under the name before is untouched, unless only the last step fails, flushing the folder; no temporary stays.
+    Any OSError inside the block or here becomes a StorageError: the disk is full, the folder is read-only or not there.
+    What stood under the name before is untouched, unless only the last step fails, flushing the folder; no temporary
+    stays.
     """
     path = Path(path)
     with naming(path):

@@ -90,7 +90,9 @@ def write_dataset_fits(
         hdus += _image_hdus(name.upper(), cube, meta, is_float=cube.data.dtype.kind in "iu")
         if name in _RESPONSES:
             hdus += _image_hdus(f"{name.upper()}_EXPOSURE", response_exposure(maps, name), about)
-    _write(path, [*hdus, _gti_hdu(gti_s)])
+    columns = [fits.Column(name, "D", "s", array=gti_s[:, k]) for k, name in enumerate(("START", "STOP"))]
+    header = fits.Header({**TIME_KEYWORDS, "HDUCLASS": "GADF", "HDUCLAS1": "GTI"})
+    _write(path, [*hdus, fits.BinTableHDU.from_columns(columns, header, name="GTI")])
 
 
 def write_image_fits(path: PathLike, images: Cube | Mapping[str, Cube], keywords: Keywords | None = None) -> None:
@@ -104,12 +106,8 @@ def write_image_fits(path: PathLike, images: Cube | Mapping[str, Cube], keywords
         only is written as an image.
     keywords : mapping, optional, of the primary header
 
-    Raises
-    ------
-    ValueError
-        If there is no image.
-    StorageError
-        If the disk does not take it; a file that was there before is untouched.
+    Raises ValueError if there is no image, StorageError if the disk does not take it; a file that was there before is
+    untouched.
     """
     named = {"image": images} if isinstance(images, Cube) else images
     if not named:
@@ -123,10 +121,7 @@ def write_image_fits(path: PathLike, images: Cube | Mapping[str, Cube], keywords
 
 
 def datasets_yaml(datasets: Sequence[DatasetEntry]) -> bytes:
-    """List of datasets for ``gammapy.datasets.Datasets.read``.
-
-    It has name, type (``MapDataset``, ``MapDatasetOnOff``) and file, relative to the list, of each.
-    """
+    """List of datasets for ``gammapy.datasets.Datasets.read``, whose files are relative to the list."""
     return _yaml({"datasets": [{"name": name, "type": kind, "filename": file} for name, kind, file, _ in datasets]})
 
 
@@ -248,15 +243,6 @@ def _bands_hdu(name: str, axes: tuple[Axis, ...]) -> fits.BinTableHDU:
         arrays = zip((axis.name.upper(), *_edge_columns(axis)), (axis.centers, edges[:-1], edges[1:]), strict=True)
         columns += [fits.Column(column, "D", axis.unit, array=array[index]) for column, array in arrays]
     return fits.BinTableHDU.from_columns(columns, fits.Header(_axis_keywords(axes)), name=f"{name}_BANDS")
-
-
-def _gti_hdu(gti_s: NDArray[np.float64]) -> fits.BinTableHDU:
-    """GTI table of TT seconds since the time reference."""
-    from astropy.io import fits
-
-    header = fits.Header({**TIME_KEYWORDS, "HDUCLASS": "GADF", "HDUCLAS1": "GTI"})
-    columns = [fits.Column(name, "D", "s", array=gti_s[:, k]) for k, name in enumerate(("START", "STOP"))]
-    return fits.BinTableHDU.from_columns(columns, header, name="GTI")
 
 
 def _axis_keywords(axes: tuple[Axis, ...]) -> dict[str, str]:

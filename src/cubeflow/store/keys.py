@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def make_key(kind: str, version: int, options: object, inputs: Mapping[str, str] | Sequence[str]) -> str:
-    """Key of an artifact.
+    """Key of an artifact: sha256, in 64 hexadecimal digits.
 
     Parameters
     ----------
@@ -33,14 +33,7 @@ def make_key(kind: str, version: int, options: object, inputs: Mapping[str, str]
     inputs : mapping of str to str, or sequence of str
         Keys or digests of what goes in, by name, or in a fixed order.
 
-    Returns
-    -------
-    str, sha256 in 64 hexadecimal digits
-
-    Raises
-    ------
-    ValueError
-        If the version is not an integer, an input not a string, or the options have no plain form.
+    Raises ValueError if the version is not an integer, an input not a string, or the options have no plain form.
     """
     if type(version) is not int:
         raise ValueError(f"{kind}: the algorithm version must be an integer, got {version!r}")
@@ -87,10 +80,7 @@ def to_plain(value: Any, where: str = "$") -> Any:
         be written. Dataclasses and named tuples become dictionaries by the names of their fields, tuples lists.
     where : str, position that errors name
 
-    Raises
-    ------
-    ValueError
-        For any other type, a NaN or an infinity; the message names the position.
+    Raises ValueError for any other type, a NaN or an infinity; the message names the position.
     """
     if type(value) is float and not math.isfinite(value):
         raise ValueError(f"{where}: expected a finite number, got {value}")

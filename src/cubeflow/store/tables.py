@@ -31,10 +31,7 @@ def write_table(path: PathLike, table: Table) -> None:
         ECSV has all of it. In CSV text that a spreadsheet would run as a formula has a quote before it. FITS has the
         first `MAX_FITS_COLUMNS` columns; it knows ASCII alone: other letters become question marks.
 
-    Raises
-    ------
-    StorageError
-        If the disk does not take it; a file that was there before is untouched.
+    Raises StorageError if the disk does not take it; a file that was there before is untouched.
     """
     from astropy.io import fits
 
