@@ -29,12 +29,8 @@ BY_COLUMN: tuple[tuple[str, ...], ...] = (
 )
 HDU_TYPES = frozenset(("events", "gti", *BY_HDUCLAS2.values()))  # others of an index are never looked at
 CLASSES = tuple(dict.fromkeys(hdu_class for hdu_class, *_ in BY_COLUMN))
-NAMES = {  # EXTNAMEs that are usual beside type and class: they decide between several HDUs
-    "aeff": "EFFECTIVE AREA",
-    "edisp": "ENERGY DISPERSION",
-    "psf": "POINT SPREAD FUNCTION",
-    "bkg": "BACKGROUND",
-}
+# EXTNAMEs that are usual beside type and class: they decide between several HDUs
+NAMES = {"aeff": "EFFECTIVE AREA", "edisp": "ENERGY DISPERSION", "psf": "POINT SPREAD FUNCTION", "bkg": "BACKGROUND"}
 
 
 class Found(NamedTuple):
@@ -75,14 +71,6 @@ def type_by_keys(header: Header) -> str:
     if kind == "RESPONSE":
         return BY_HDUCLAS2.get(text(header, "HDUCLAS2").upper(), "")
     return kind.lower() if kind in ("EVENTS", "GTI") else ""
-
-
-def disagrees(header: Header, columns: Collection[str]) -> bool:
-    """Whether keys say another class than the columns, which hold."""
-    found, written = class_by_columns(columns), text(header, "HDUCLAS4").lower()
-    return bool(found) and (
-        type_by_keys(header) not in ("", type_of(found)) or (written in CLASSES and written != found)
-    )
 
 
 def classify(hdu: Hdu) -> Found | None:

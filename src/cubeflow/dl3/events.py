@@ -67,16 +67,12 @@ def read_events(table: Table, notes: Notes, duplicates: str = "refuse") -> Event
     if "EVENT_ID" in table.columns:
         ids = table.one_per_row("EVENT_ID")[keep]
         ids.sort()
-        count = int(np.count_nonzero(ids[1:] == ids[:-1]))
-        if count:
-            notes.quirk("event-ids-repeated")
-            notes.repair("event_ids_repeated", count)
+        notes.repair("event_ids_repeated", int(np.count_nonzero(ids[1:] == ids[:-1])), "event-ids-repeated")
     events = events if np.all(keep) else events.select(keep)
     outside = (events.ra_deg < 0) | (events.ra_deg >= 360)
     if not np.any(outside):
         return events
-    notes.quirk("ra-wrapped")
-    notes.repair("ra_wrapped", int(np.count_nonzero(outside)))
+    notes.repair("ra_wrapped", int(np.count_nonzero(outside)), "ra-wrapped")
     ra_deg = np.mod(events.ra_deg, 360.0)
     return replace(events, ra_deg=np.where(ra_deg == 360.0, 0.0, ra_deg))
 

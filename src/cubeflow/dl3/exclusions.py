@@ -13,18 +13,7 @@ from cubeflow.dl3.files import FileRefused, read_content
 from cubeflow.dl3.hdus import Hdu, split_hdus
 from cubeflow.maps import sphere
 from cubeflow.maps.arrays import FloatArray
-from cubeflow.products.exclusion import (
-    EVERY_ENERGY,
-    Area,
-    Areas,
-    Disc,
-    EnergyRange,
-    Exclusion,
-    ExclusionError,
-    Image,
-    Polygon,
-    Shape,
-)
+from cubeflow.products import exclusion
 
 if TYPE_CHECKING:
     from astropy.io.fits import HDUList, Header
@@ -39,7 +28,7 @@ LARGEST_POLYGON_DEG = 80.0
 RADII = ("RADIUS", "EXCLUSION_RADIUS", "RADIUS_DEG", "EXTENSION")
 
 
-def read_exclusion(path: str | Path, sha256: str | None = None) -> Exclusion:
+def read_exclusion(path: str | Path, sha256: str | None = None) -> exclusion.Exclusion:
     """Read what is excluded.
 
     A FITS image or cube (1 = keep), a table with a radius for each position (ECSV, or FITS without image), or DS9
@@ -69,13 +58,13 @@ def read_exclusion(path: str | Path, sha256: str | None = None) -> Exclusion:
         else:
             found = _read_regions(content.decode())
     except FileRefused as error:
-        raise ExclusionError(f"exclusion {error}") from error
+        raise exclusion.ExclusionError(f"exclusion {error}") from error
     except (OSError, EOFError, ValueError, TypeError) as error:
-        raise ExclusionError(f"exclusion {path}: {error}") from error
-    return Exclusion(str(path), found)
+        raise exclusion.ExclusionError(f"exclusion {path}: {error}") from error
+    return exclusion.Exclusion(str(path), found)
 
 
-def _read_regions(text: str) -> Areas:
+def _read_regions(text: str) -> exclusion.Areas:
     """Read DS9 regions in celestial coordinates; whatever the parser would skip is an error here."""
     from regions import Regions
 
@@ -91,10 +80,10 @@ def _read_regions(text: str) -> Areas:
     inside, holes = (tuple(area for area, include in areas if include is wanted) for wanted in (True, False))
     if not inside:
         raise ValueError("every region has a minus sign: nothing is excluded from which they could be taken out")
-    return Areas(inside, holes)
+    return exclusion.Areas(inside, holes)
 
 
-def _plain_area(region: Any) -> Area:
+def _plain_area(region: Any) -> exclusion.Area:
     """Numbers of a parsed region, in ICRS."""
     from astropy.coordinates import Angle
     from regions import CircleAnnulusSkyRegion, CircleSkyRegion, PixelRegion, PolygonSkyRegion
@@ -103,7 +92,7 @@ def _plain_area(region: Any) -> Area:
     if isinstance(region, PixelRegion):
         raise ValueError(f"{kind}: expected celestial coordinates, got those of an image")
     if isinstance(region, PolygonSkyRegion):
-        polygon = Polygon(tuple((float(each.ra.deg), float(each.dec.deg)) for each in region.vertices.icrs))
+        polygon = exclusion.Polygon(tuple((float(each.ra.deg), float(each.dec.deg)) for each in region.vertices.icrs))
         if not polygon.cap[1] < LARGEST_POLYGON_DEG:
             raise ValueError(f"{kind}: expected corners within {LARGEST_POLYGON_DEG:g} deg of their middle")
         return polygon
@@ -113,16 +102,16 @@ def _plain_area(region: Any) -> Area:
     center = region.center.icrs
     position = float(center.ra.deg), float(center.dec.deg)
     if isinstance(region, CircleSkyRegion):
-        return Disc(*position, _halves(2 * region.radius, 2 * region.radius)[0])
+        return exclusion.Disc(*position, _halves(2 * region.radius, 2 * region.radius)[0])
     if isinstance(region, CircleAnnulusSkyRegion):
         inner, outer = (_halves(2 * radius, 2 * radius) for radius in (region.inner_radius, region.outer_radius))
-        return Shape("ellipse", *position, outer, 0.0, inner)
+        return exclusion.Shape("ellipse", *position, outer, 0.0, inner)
     shape: Literal["ellipse", "rectangle"] = "rectangle" if "Rectangle" in kind else "ellipse"
     hole = _halves(region.inner_width, region.inner_height) if is_annulus else None
     size = (region.outer_width, region.outer_height) if is_annulus else (region.width, region.height)
     # Angles are counter-clockwise from west, in the frame of the region.
     tip = region.center.directional_offset_by(region.angle - Angle("90d"), Angle("1d"))
-    return Shape(shape, *position, _halves(*size), float(center.position_angle(tip.icrs).deg), hole)
+    return exclusion.Shape(shape, *position, _halves(*size), float(center.position_angle(tip.icrs).deg), hole)
 
 
 def _halves(width: Quantity, height: Quantity) -> tuple[float, float]:
@@ -133,7 +122,7 @@ def _halves(width: Quantity, height: Quantity) -> tuple[float, float]:
     return found
 
 
-def _read_fits(hdus: Sequence[Hdu]) -> Areas | Image:
+def _read_fits(hdus: Sequence[Hdu]) -> exclusion.Areas | exclusion.Image:
     """Read the first image of a FITS file, or its first table if it holds none.
 
     An image has two celestial axes, and may have one of energy, the third. Energies stand in the table which
@@ -157,17 +146,15 @@ def _read_fits(hdus: Sequence[Hdu]) -> Areas | Image:
         data = data[0]
     if data.ndim not in (2, 3) or wcs.naxis != 2:
         raise ValueError(f"expected an image with two celestial axes and at most one of energy, got {data.shape}")
-    ranges = (EVERY_ENERGY,) if data.ndim == 2 else _read_energies(content, found.header, data.shape[0])
+    ranges = (exclusion.EVERY_ENERGY,) if data.ndim == 2 else _read_energies(content, found.header, data.shape[0])
     wrong = ~((data == 0) | (data == 1))
     if wrong.any():
         raise ValueError(f"expected 1 (keep) or 0 (excluded), found {data[wrong][0]}")
-    return Image(data.reshape(len(ranges), *data.shape[-2:]) == 0, wcs, ranges)
+    return exclusion.Image(data.reshape(len(ranges), *data.shape[-2:]) == 0, wcs, ranges)
 
 
-def _read_energies(hdus: HDUList, header: Header, n_planes: int) -> tuple[EnergyRange, ...]:
+def _read_energies(hdus: HDUList, header: Header, n_planes: int) -> tuple[exclusion.EnergyRange, ...]:
     """Energies of the planes of a cube, TeV."""
-    from astropy import units
-
     name = header.get("BANDSHDU", "EBOUNDS")
     if name not in hdus:
         raise ValueError(f"cube of {n_planes} planes: expected their energies in the table {name}, found none")
@@ -177,17 +164,14 @@ def _read_energies(hdus: HDUList, header: Header, n_planes: int) -> tuple[Energy
         raise ValueError(f"{name}: expected columns E_MIN and E_MAX, found {list(columns)}")
     edges = []
     for key in pair:
-        try:
-            scale = units.Unit(columns[key].unit or "").to("TeV")
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{name}: {key}: expected a unit of energy, got {columns[key].unit!r}") from error
+        scale = _unit_in(columns[key].unit, "TeV", f"{name}: {key}: expected a unit of energy")
         edges.append(np.asarray(hdus[name].data[key], dtype=float) * scale)
     if edges[0].shape != (n_planes,) or not np.all((edges[0] >= 0) & (edges[1] > edges[0]) & np.isfinite(edges[1])):
         raise ValueError(f"{name}: expected E_MIN below E_MAX for each of {n_planes} planes, got {edges}")
     return tuple(zip(edges[0].tolist(), edges[1].tolist(), strict=True))
 
 
-def _discs(table: Table) -> Areas:
+def _discs(table: Table) -> exclusion.Areas:
     """Discs of a table: a catalogue of sources, or of bright stars, with a radius for each.
 
     Columns are ``RA`` and ``DEC`` (also ``RAJ2000``, ``DEJ2000``) or ``GLON`` and ``GLAT``, and ``RADIUS``. Positions
@@ -213,17 +197,23 @@ def _discs(table: Table) -> Areas:
         found = f"{lon[row]:g}, {lat[row]:g}, {size[row]:g}"
         raise ValueError(f"row {row + 1}: expected a position and a radius above 0, got {found} deg")
     ra, dec = sphere.lon_lat(sphere.frame_to_icrs(sphere.unit_vectors(lon, lat), frame))
-    return Areas(tuple(Disc(*disc) for disc in zip(ra.tolist(), dec.tolist(), size.tolist(), strict=True)))
+    discs = zip(ra.tolist(), dec.tolist(), size.tolist(), strict=True)
+    return exclusion.Areas(tuple(exclusion.Disc(*disc) for disc in discs))
 
 
 def _degrees(column: Column) -> FloatArray:
     """Values of a column in deg; NaN where they are masked."""
-    from astropy import units
-
     if column.dtype.kind not in "iuf":
         raise ValueError(f"column {column.name}: expected numbers, got {column.dtype}")
-    try:
-        scale = units.Unit(column.unit or "deg").to("deg")
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"column {column.name}: expected a unit of angle, got {str(column.unit)!r}") from error
+    scale = _unit_in(str(column.unit or "deg"), "deg", f"column {column.name}: expected a unit of angle")
     return np.asarray(np.ma.filled(np.ma.asarray(column, dtype=float), np.nan)) * scale
+
+
+def _unit_in(unit: str | None, target: str, expected: str) -> float:
+    """Value of a unit in another; ValueError, which says what is expected, if it is none of that kind."""
+    from astropy import units
+
+    try:
+        return float(units.Unit(unit or "").to(target))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{expected}, got {unit!r}") from error

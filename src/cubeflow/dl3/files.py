@@ -51,19 +51,12 @@ def digest_file(path: Path) -> str:
 
 
 def read_content(path: Path, md5: str | None = None, *, sha256: str | None = None) -> bytes:
-    """Bytes of a file, decompressed if it is gzip or bzip2.
+    """Bytes of a file, decompressed if its first bytes, never its name, say that it is gzip or bzip2.
 
-    Which it is is decided by its first bytes, never by its name. It must have the MD5 of its index and the
-    digest (`digest_file`) of the plan, if they are given. A file that changes while it is read is read once more.
-
-    Raises
-    ------
-    FileRefused
-        If it is missing, unreadable, not read within `READ_LIMIT_S`, no regular file, too large,
-        changing, or a packed file that is truncated or damaged (CRC and length are checked); or if
-        its MD5 is another.
-    InputChanged
-        If it has another digest than `sha256`, or can no longer be read.
+    It must have the MD5 of its index and the digest (`digest_file`) of the plan, if they are given. A file that changes
+    while it is read is read once more. Raises FileRefused if it is missing, unreadable, not read within `READ_LIMIT_S`,
+    no regular file, too large, changing, truncated or damaged (CRC and length are checked), or its MD5 is another; and
+    InputChanged if it has another digest than `sha256`, or can no longer be read.
     """
     try:
         raw = _read_steadily(path, lambda stream, size: stream.read(size + 1))

@@ -105,19 +105,10 @@ class Table:
         return self.hdu.header
 
     def column(self, name: str) -> NDArray[Any]:
-        """Values of a column in native byte order.
+        """Values of a column, shape (n_rows,) or (n_rows, ...) in numpy order (TDIM reversed), in native byte order.
 
-        Returns
-        -------
-        array
-            Shape (n_rows,) for a scalar column, (n_rows, ...) in numpy order (TDIM reversed) for
-            others. TSCAL and TZERO are applied; numbers equal to TNULL become NaN. Strings are bytes
-            without trailing blanks.
-
-        Raises
-        ------
-        FileRefused
-            If the column is missing, of a type that is not read, or its TDIM disagrees with its size.
+        TSCAL and TZERO are applied; numbers equal to TNULL become NaN. Strings are bytes without trailing blanks.
+        Raises FileRefused if the column is missing, of a type that is not read, or its TDIM disagrees with its size.
         """
         column = self.columns.get(name.upper())
         if column is None:

@@ -74,8 +74,7 @@ def open_store(source: str | Path | Sequence[str | Path], roots: Iterable[str | 
         return _from_files(str(source), _matches(path))
     if path.is_file():
         return _from_index(path, roots) if path.name.startswith("hdu-index") else _from_files(str(source), [path])
-    index = _first(path, HDU_INDEX)
-    if index is not None:
+    if index := _first(path, HDU_INDEX):
         return _from_index(index, roots)
     return _from_files(str(source), [folder / name for folder, names in _walk(path) for name in names])
 
@@ -112,16 +111,14 @@ def _matches(pattern: Path) -> list[Path]:
 
 
 def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """First of the named files that is there."""
     return next((folder / name for name in names if os.path.lexists(folder / name)), None)
 
 
 def _from_index(index: Path, roots: Iterable[str | Path]) -> Store:
-    """Store of an HDU index, with or without an observation index beside it."""
     obs_index = _first(index.parent, OBS_INDEX)
     try:
-        table = read_table(index, "an HDU index", "HDU_TYPE")
-        columns = {name.upper(): values for name, values in columns_of(table).items()}
+        table, written = _read_index(index, "an HDU index", "HDU_TYPE")
+        columns = {name.upper(): values for name, values in written.items()}
         if missing := [name for name in REQUIRED if name not in columns]:
             raise StoreError(f"{index}: no column {', '.join(missing)}")
         obs_ids, odd = read_ids(columns, index)
@@ -152,29 +149,27 @@ def _not_named(index: Path, named: set[Path]) -> Iterator[str]:
 
 
 def _from_files(source: str, paths: list[Path]) -> Store:
-    """Store of files that hold all HDUs of their runs."""
     runs: dict[int, tuple[Path, RunEntry, str]] = {}
-    problems: list[str] = []
-    left_out: list[str] = []
+    problems: dict[str, bool] = {}  # and whether it ought to be read
     for path in paths:
         try:
             found = _read_runs(path.absolute())
         except FileRefused as error:
-            problems.append(str(error))
-            left_out += [] if isinstance(error, _NoRun) else problems[-1:]
+            problems[str(error)] = not isinstance(error, _NoRun)
             continue
         for entry, reason in found:
             first = runs.setdefault(entry.obs_id, (path, entry, reason))[0]
             if first != path:
-                problems.append(f"{path}: run {entry.obs_id} is also in {first.absolute()}")
-                left_out += problems[-1:]
+                problems[f"{path}: run {entry.obs_id} is also in {first.absolute()}"] = True
     if not runs:
-        raise StoreError(f"{source}: no DL3 file" + (f" ({'; '.join(problems[:MAX_TOLD])})" if problems else ""))
+        told = "; ".join(list(problems)[:MAX_TOLD])
+        raise StoreError(f"{source}: no DL3 file" + (f" ({told})" if told else ""))
     in_order = [(entry, reason) for _, (_, entry, reason) in sorted(runs.items())]
     refused = {entry.obs_id: reason for entry, reason in in_order if reason}
     infos = {entry.obs_id: entry.obs_info for entry, reason in in_order if reason}
     entries = tuple(entry for entry, reason in in_order if not reason)
-    return Store(source, entries, refused, tuple(problems), tuple(left_out), infos)
+    left_out = tuple(problem for problem, is_left_out in problems.items() if is_left_out)
+    return Store(source, entries, refused, tuple(problems), left_out, infos)
 
 
 def _read_runs(path: Path) -> list[tuple[RunEntry, str]]:
@@ -348,19 +343,17 @@ def text_of(value: bytes) -> str:
     return "".join(c if c.isprintable() else "?" for c in value.decode("latin-1").strip())
 
 
-def read_table(path: Path, name: str, key: str) -> Table:
-    """Table of an index file that has a column `key`; StoreError if there is none, FileRefused if it cannot be read."""
+def _read_index(path: Path, name: str, key: str) -> tuple[Table, Columns]:
+    """Table of an index file that has a column `key`, and those with one value a row by their names as written.
+
+    Raises StoreError if there is none, FileRefused if it or a column cannot be read.
+    """
     tables = [open_table(hdu) for hdu in read_hdus(path) if hdu.header.get("XTENSION") == "BINTABLE"]
-    named = [table for table in tables if key in table.columns]
-    if not named:
+    table = next((table for table in tables if key in table.columns), None)
+    if table is None:
         raise StoreError(f"{path}: no table with a column {key}, expected {name}")
-    return named[0]
-
-
-def columns_of(table: Table) -> Columns:
-    """Columns of a table with one value a row, by name as written; FileRefused if one cannot be read."""
     columns = {column.name: table.column(column.name) for column in table.columns.values() if column.is_read}
-    return {name: values for name, values in columns.items() if values.ndim == 1}
+    return table, {name: values for name, values in columns.items() if values.ndim == 1}
 
 
 def info_of(header: Header) -> dict[str, Value]:
@@ -385,8 +378,8 @@ def _in_deg(table: Table, name: str, values: NDArray[Any]) -> NDArray[Any]:
 
 def read_obs_index(path: Path) -> tuple[dict[int, IndexRow], dict[int, str], list[str]]:
     """Rows of an observation index by run, why some cannot be used (two that differ), and rows without a run."""
-    table = read_table(path, "an observation index", "OBS_ID")
-    columns = {name: _in_deg(table, name, values) for name, values in columns_of(table).items()}
+    table, columns = _read_index(path, "an observation index", "OBS_ID")
+    columns = {name: _in_deg(table, name, values) for name, values in columns.items()}
     obs_ids, odd = read_ids({name.upper(): values for name, values in columns.items()}, path)
     whole = np.array([-1 if obs_id is None else obs_id for obs_id in obs_ids], np.int64)
     columns = {name: whole if name.upper() == "OBS_ID" else values for name, values in columns.items()}

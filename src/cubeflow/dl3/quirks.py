@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cubeflow.dl3.classes import disagrees
+from cubeflow.dl3.classes import CLASSES, class_by_columns, type_by_keys, type_of
 from cubeflow.dl3.entries import text
 from cubeflow.dl3.hdus import Header
 
@@ -51,6 +51,12 @@ def is_hess_dr1(events: Facts) -> bool:
 def is_ctobssim(events: Facts) -> bool:
     """Whether events were simulated by ctobssim of ctools, which lists its models; CREATOR may be a later program."""
     return {"NMCIDS", "MID00001", "MMN00001"} <= events.header.keys()
+
+
+def _is_misnamed(facts: Facts) -> bool:
+    found, written = class_by_columns(facts.columns), facts.text("HDUCLAS4").lower()
+    is_other_type = type_by_keys(facts.header) not in ("", type_of(found))
+    return bool(found) and (is_other_type or (written in CLASSES and written != found))
 
 
 def _is_odd(facts: Facts, *keys: str) -> bool:
@@ -96,12 +102,7 @@ _TABLE = (
     Quirk("index-size-disagrees", "SIZE of the index is neither that of the file nor of the HDU", ANY),
     Quirk("index-hdu-type-cut", "HDU_TYPE cut short (rad_ma)", RESPONSES),
     Quirk("hdus-of-one-class", "several HDUs of one class in a file; keys or names say which one counts", ANY),
-    Quirk(
-        "hdu-class-by-columns",
-        "HDU_CLASS or HDUCLASn against the columns, which hold",
-        ANY,
-        lambda f: disagrees(f.header, f.columns),
-    ),
+    Quirk("hdu-class-by-columns", "HDU_CLASS or HDUCLASn against the columns, which hold", ANY, _is_misnamed),
     Quirk("odd-whole-number", "OBS_ID or N_TELS as text or float", EVENTS, lambda f: _is_odd(f, "OBS_ID", "N_TELS")),
     Quirk("index-rows-repeated", "the index lists the same HDU more than once", ANY),
     Quirk("index-file-dir-masked", "FILE_DIR empty or masked: the folder of the index", ANY),
@@ -192,10 +193,11 @@ class Notes:
         for name in names:
             self.quirks[QUIRKS[name].name] = None
 
-    def repair(self, name: str, count: int = 1) -> None:
-        """Count repairs; none of them leaves no trace."""
+    def repair(self, name: str, count: int = 1, *quirks: str) -> None:
+        """Count repairs, and note quirks that they show; none of them leaves no trace."""
         if count:
             self.repairs[name] = self.repairs.get(name, 0) + int(count)
+            self.quirk(*quirks)
 
     def add(self, other: Notes) -> None:
         """Take over what was noted elsewhere."""

@@ -188,7 +188,6 @@ def _refusing(entry: RunEntry, is_planned: bool) -> Iterator[None]:
 
 
 def _source(path: Path, digests: Mapping[str, str] | None) -> _Source:
-    """What a file is now, and what it has to be."""
     sha256 = None if digests is None else digests[str(path)]
     try:
         status = path.stat()
@@ -203,23 +202,20 @@ _FILES: dict[tuple[_Source, str | None], _File] = {}  # in memory, by what they 
 
 
 def _keep_files(is_kept: Callable[[_Source, _File], bool]) -> None:
-    """Let go of files."""
     for source, md5 in [key for key, file in _FILES.items() if not is_kept(key[0], file)]:
         del _FILES[source, md5]
 
 
-def _open_file(source: _Source, md5: str | None) -> _File:
-    """HDUs of a file, read once for all HDUs of a run; `_refusing` lets them go."""
-    if (source, md5) not in _FILES:
-        hdus = read_hdus(source.path, md5, source.sha256)
-        n_runs = sum(found is not None and found.hdu_class == "events" for found in map(classify, hdus))
-        _FILES[source, md5] = _File(by_name(hdus), sum(len(hdu.content) for hdu in hdus), n_runs > 1)
-    return _FILES[source, md5]
-
-
 def _open_table(ref: HduRef, source: _Source, notes: Notes) -> Table:
-    """Table that an index row points to; its checksums hold, its quirks are noted."""
-    file = _open_file(source, ref.md5)
+    """Table that an index row points to; its checksums hold, its quirks are noted.
+
+    A file is read once for all HDUs of a run; `_refusing` lets it go.
+    """
+    if (source, ref.md5) not in _FILES:
+        hdus = read_hdus(source.path, ref.md5, source.sha256)
+        n_runs = sum(found is not None and found.hdu_class == "events" for found in map(classify, hdus))
+        _FILES[source, ref.md5] = _File(by_name(hdus), sum(len(hdu.content) for hdu in hdus), n_runs > 1)
+    file = _FILES[source, ref.md5]
     hdu = find_hdu(file.hdus, ref)
     hdu.check_sums()
     table = open_table(hdu)
@@ -255,7 +251,6 @@ def _read_responses(
 
 
 def _read_response(ref: HduRef, source: _Source, hess_dr1: bool) -> _Response:
-    """Read a response from its file."""
     notes = Notes()
     table = _open_table(ref, source, notes)
     hdu_class = class_by_columns(table.columns) or ref.hdu_class

@@ -74,9 +74,7 @@ def read_edisp(table: Table, notes: Notes) -> EnergyDispersion:
         density = density / np.diff(edges)[:, np.newaxis]
         norm = np.einsum("emo,m->eo", density, np.diff(edges))
     off = np.abs(norm[filled] - 1) > NORM_TOLERANCE
-    if np.any(off):
-        notes.quirk("edisp-not-normalised")
-        notes.repair("edisp_renormalised", int(np.count_nonzero(off)))
+    notes.repair("edisp_renormalised", int(np.count_nonzero(off)), "edisp-not-normalised")
     notes.repair("edisp_without_norm", int(np.count_nonzero(~filled)))
     density = density / np.where(filled, norm, 1.0)[:, np.newaxis, :]
     return EnergyDispersion(axes["energy"].nodes(), axes["offset"].nodes(), edges, density)
@@ -104,9 +102,7 @@ def read_psf_3gauss(table: Table, notes: Notes) -> Psf3Gauss:
         if unit and np.any(cells[name] < 0):
             raise RunRefused(f"{table.hdu}: column {name}: lowest value {cells[name].min():g} deg, expected 0 or more")
     empty = cells["SIGMA_1"] == 0
-    if np.any(empty):
-        notes.quirk("sigma1-zero")
-        notes.repair("psf_without_norm", int(np.count_nonzero(empty)))
+    notes.repair("psf_without_norm", int(np.count_nonzero(empty)), "sigma1-zero")
     if np.all(empty) or not np.any(cells["SCALE"]):
         raise RunRefused(f"{table.hdu}: SCALE or SIGMA_1 is zero everywhere")
     return Psf3Gauss(axes["energy"].nodes(), axes["offset"].nodes(), *cells.values())
@@ -170,9 +166,7 @@ def _rate(table: Table, axes: Axes, notes: Notes, file_order: tuple[str, ...]) -
         rate = rate * 1e6  # GADF and every known file: per MeV
     rate = clip_negative(rate, "background_negative", notes)
     empty = ~np.any(rate.reshape(len(rate), -1), axis=1)
-    if np.any(empty):
-        notes.quirk("background-empty-energies")
-        notes.repair("background_empty_energies", int(np.count_nonzero(empty)))
+    notes.repair("background_empty_energies", int(np.count_nonzero(empty)), "background-empty-energies")
     return rate
 
 

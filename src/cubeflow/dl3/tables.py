@@ -79,8 +79,19 @@ class TableAxis:
             raise RunRefused(f"{self.where}: {' '.join(str(error).split())}") from error
 
     def edges(self) -> FloatArray:
-        """Edges of contiguous bins, shape (n + 1,)."""
-        return contiguous_edges(self.lo, self.hi, self.where)
+        """Edges, shape (n + 1,), of bins that follow each other without gap or overlap.
+
+        Neighbours may differ by a thousandth of the bin, as single precision and rounding make them.
+        """
+        lo, hi = self.lo, self.hi
+        if np.any(hi <= lo):
+            index = int(np.argmax(hi <= lo))
+            raise RunRefused(f"{self.where}: bin {index} from {lo[index]:g} to {hi[index]:g}, expected LO < HI")
+        gaps = np.abs(lo[1:] - hi[:-1]) > 1e-3 * np.minimum(hi - lo, np.inf)[1:]
+        if np.any(gaps):
+            index = int(np.argmax(gaps))
+            raise RunRefused(f"{self.where}: bin {index} ends at {hi[index]:g}, the next begins at {lo[index + 1]:g}")
+        return np.append(lo, hi[-1])
 
 
 Axes = dict[str, TableAxis]  # by name, in the order wanted
@@ -111,8 +122,8 @@ def _read_axis(table: Table, name: str, notes: Notes) -> TableAxis:
     for check in (require_finite, require_increasing):
         for values in (lo, hi):
             check(values, where)
-    if name == "energy":
-        require_positive(lo, where)
+    if name == "energy" and np.any(lo <= 0):
+        raise RunRefused(f"{where}: lowest value {lo.min():g}, expected above 0")
     return TableAxis(name, lo, hi, found[0], table.columns[f"{found[0]}_LO"].number, descending, where)
 
 
@@ -166,8 +177,7 @@ def _file_order(table: Table, column: str, axes: Axes, notes: Notes) -> tuple[st
     by_column = sorted(axes, key=lambda name: axes[name].number)
     cref = text(table.header, f"CREF{table.columns[column].number}")
     prefixes = {axis.column: name for name, axis in axes.items()}
-    named = [prefixes.get(prefix) for prefix in re.findall(r"(\w+)_LO", cref)]
-    by_cref = [name for name in named if name is not None]
+    by_cref = [prefixes[prefix] for prefix in re.findall(r"(\w+)_LO", cref) if prefix in prefixes]
     if sorted(by_cref) == sorted(by_column) and by_cref != by_column:
         notes.quirk("axis-order-by-cref")
         return tuple(by_cref[::-1])
@@ -189,27 +199,6 @@ def require_increasing(values: FloatArray, where: str) -> None:
     if np.any(steps <= 0):
         index = int(np.argmax(steps <= 0))
         raise RunRefused(f"{where}: {values[index]:g} is followed by {values[index + 1]:g}, expected growing values")
-
-
-def require_positive(values: FloatArray, where: str) -> None:
-    """Refuse values of shape (n,) that are not above zero."""
-    if np.any(values <= 0):
-        raise RunRefused(f"{where}: lowest value {values.min():g}, expected above 0")
-
-
-def contiguous_edges(lo: FloatArray, hi: FloatArray, where: str) -> FloatArray:
-    """Edges of shape (n + 1,) from bins that follow each other without gap or overlap.
-
-    Neighbours may differ by a thousandth of the bin, as single precision and rounding make them.
-    """
-    if np.any(hi <= lo):
-        index = int(np.argmax(hi <= lo))
-        raise RunRefused(f"{where}: bin {index} from {lo[index]:g} to {hi[index]:g}, expected LO < HI")
-    gaps = np.abs(lo[1:] - hi[:-1]) > 1e-3 * np.minimum(hi - lo, np.inf)[1:]
-    if np.any(gaps):
-        index = int(np.argmax(gaps))
-        raise RunRefused(f"{where}: bin {index} ends at {hi[index]:g}, the next begins at {lo[index + 1]:g}")
-    return np.append(lo, hi[-1])
 
 
 def clip_negative(values: FloatArray, name: str, notes: Notes) -> FloatArray:

@@ -67,7 +67,6 @@ class _Block(NamedTuple):
     sha256: str
 
     def seal(self) -> bytes:
-        """Text of the block."""
         block = (MAGIC + b"%d\n" % SCHEMA + canonical_json(to_plain(self)) + b"\n").ljust(_SEALED)
         return block + hashlib.sha256(block).hexdigest().encode() + b"\n"
 
@@ -158,12 +157,8 @@ def write_artifact(path: PathLike, artifact: Artifact, compression: str = "blosc
     artifact : Artifact
     compression : {"blosc", "gzip", "none"}, filter of all datasets
 
-    Raises
-    ------
-    StorageError
-        If the disk does not take it; a file that was there before is untouched.
-    ValueError
-        If kind, key, a name or a type have no place in an artifact, or attributes are not plain.
+    Raises StorageError if the disk does not take it (a file that was there before is untouched), ValueError if kind,
+    key, a name or a type have no place in an artifact, or attributes are not plain.
     """
     root: dict[str, str | int] = {"schema": SCHEMA, "kind": artifact.kind, "key": artifact.key}
     root |= {name: canonical_json(getattr(artifact, name)).decode() for name in ("attributes", "provenance")}
@@ -187,16 +182,9 @@ def read_artifact(
         Datasets to read; all if not given. Values, types, geometries and axes are those that were written, to the bit.
     kind, key : str, optional, what it must be
 
-    Raises
-    ------
-    StorageError
-        If there is no such file or it cannot be read.
-    ArtifactDamaged
-        If it is not the artifact that was written.
-    ArtifactMismatch
-        If it has another kind, key or an older schema, or lacks a dataset.
-    ArtifactNewer
-        If a newer version wrote it.
+    Raises StorageError if there is no such file or it cannot be read, ArtifactDamaged if it is not what was written,
+    ArtifactMismatch if it has another kind, key or an older schema, or lacks a dataset, and ArtifactNewer if a newer
+    version wrote it.
     """
     with open_artifact(path, kind, key) as opened:
         datasets = {name: opened.dataset(name) for name in (opened.names if names is None else names)}

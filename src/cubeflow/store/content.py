@@ -63,7 +63,7 @@ class Description:
     axes: tuple[Axis, ...] = ()
 
 
-class PatientFile(RawIOBase):
+class _PatientFile(RawIOBase):
     """A file, open for reading and writing, as HDF5 sees it when it writes: one that never refuses a byte.
 
     HDF5 can end in a segmentation fault when it is closed after a write has failed. It is therefore told that all
@@ -83,7 +83,6 @@ class PatientFile(RawIOBase):
             raise OSError(*self._failure)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the position, as files do."""
         self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
         return self._position
 
@@ -95,14 +94,12 @@ class PatientFile(RawIOBase):
         return len(data)
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer; with zeros where there is nothing."""
         count = self._attempt(self._file.readinto, buffer)
         buffer[count:] = bytes(len(buffer) - count)
         self._position += len(buffer)
         return len(buffer)
 
     def truncate(self, size: int | None = None) -> int:
-        """Set the length of the file."""
         self._size = self._position if size is None else size
         self._attempt(self._file.truncate, self._size)
         return self._size
@@ -118,7 +115,7 @@ class PatientFile(RawIOBase):
 
 
 def write_content(
-    file: BufferedRandom, root: Mapping[str, str | int], datasets: Mapping[str, Cube | Array], compression: str
+    file: BufferedRandom, root: Attributes, datasets: Mapping[str, Cube | Array], compression: str
 ) -> None:
     """Write attributes and datasets into an empty file, reproducible to the byte, after room for the first block.
 
@@ -134,7 +131,7 @@ def write_content(
         if data.dtype.str[1:] not in DTYPES:
             raise ValueError(f"{name}: values of type {data.dtype} have no place in an artifact, only {DTYPES}")
         _check_shape(name, data.shape)
-    patient = PatientFile(file)
+    patient = _PatientFile(file)
     scales: dict[Axis, h5py.Dataset] = {}
     # Without a chunk cache each block is written when it is given: in order, and in no memory but ours.
     with h5py.File(patient, "w", libver=LIBRARY, userblock_size=USER_BLOCK, rdcc_nbytes=0) as content:

@@ -69,12 +69,8 @@ def write_dataset_fits(
     is_pointlike : bool
         Whether the exposure holds inside a directional cut only; gammapy then corrects for no containment.
 
-    Raises
-    ------
-    ValueError
-        If a map is missing or has other axes or another geometry than its companions.
-    StorageError
-        If the disk does not take it; a file that was there before is untouched.
+    Raises ValueError if a map is missing or has other axes or another geometry than its companions, StorageError if the
+    disk does not take it; a file that was there before is untouched.
     """
     from astropy.io import fits
 
@@ -149,7 +145,6 @@ class _Gzip(igzip.IGzipFile):
     """One gzip member without a name or a time, compressed some megabytes at a time."""
 
     def write(self, data: Any) -> int:
-        """Compress bytes."""
         rest = np.frombuffer(data, np.uint8)
         for start in range(0, len(rest), PIECE_BYTES):
             super().write(rest[start : start + PIECE_BYTES].data)
@@ -174,7 +169,6 @@ def _write(path: PathLike, hdus: Sequence[Any]) -> None:
 
 
 def _check_maps(maps: Mapping[str, Cube]) -> None:
-    """Refuse maps that do not fit each other."""
     off = [name for name in _ON_OFF if name in maps]
     needed = {"counts", "exposure", "mask_safe", *(_ON_OFF if off else ())}
     needed |= {"irf_exposure"} if maps.keys() & _RESPONSES else set()
@@ -198,7 +192,7 @@ def _check_maps(maps: Mapping[str, Cube]) -> None:
 def _image_hdus(
     name: str, cube: Cube, meta: Keywords | None = None, *, is_float: bool = False, primary: Keywords | None = None
 ) -> list[Any]:
-    """Image HDU of a cube, the primary one where its keywords are given, and the table of its bands."""
+    """Image HDU of a cube, the primary one where its keywords are given, and the table ``<name>_BANDS``."""
     from astropy.io import fits
 
     sizes = (cube.geom.nx, cube.geom.ny, *(axis.n_bins for axis in reversed(cube.axes)))
@@ -210,7 +204,17 @@ def _image_hdus(
     header.update(primary or {})
     kind = fits.ImageHDU if primary is None else fits.PrimaryHDU
     image = kind(_big_endian(cube.data, is_float), header)
-    return [image, _bands_hdu(name, cube.axes)] if cube.axes else [image]
+    if not cube.axes:
+        return [image]
+    # CHANNEL, then centre, lower and upper edge of each axis, first FITS axis first.
+    indices = np.indices(tuple(axis.n_bins for axis in cube.axes)).reshape(len(cube.axes), -1)
+    columns = [fits.Column("CHANNEL", "K", array=np.arange(indices.shape[1]))]
+    for axis, index in zip(reversed(cube.axes), reversed(indices), strict=True):
+        edges = axis.edges_array
+        arrays = zip((axis.name.upper(), *_edge_columns(axis)), (axis.centers, edges[:-1], edges[1:]), strict=True)
+        columns += [fits.Column(column, "D", axis.unit, array=array[index]) for column, array in arrays]
+    keywords = fits.Header(_axis_keywords(cube.axes))
+    return [image, fits.BinTableHDU.from_columns(columns, keywords, name=f"{name}_BANDS")]
 
 
 def _big_endian(data: NDArray[Any], is_float: bool) -> NDArray[Any]:
@@ -230,19 +234,6 @@ def _big_endian(data: NDArray[Any], is_float: bool) -> NDArray[Any]:
         release(out)
         release(data)
     return out
-
-
-def _bands_hdu(name: str, axes: tuple[Axis, ...]) -> fits.BinTableHDU:
-    """Table ``<name>_BANDS``: CHANNEL, then centre, lower and upper edge of each axis, first FITS axis first."""
-    from astropy.io import fits
-
-    indices = np.indices(tuple(axis.n_bins for axis in axes)).reshape(len(axes), -1)
-    columns = [fits.Column("CHANNEL", "K", array=np.arange(indices.shape[1]))]
-    for axis, index in zip(reversed(axes), reversed(indices), strict=True):
-        edges = axis.edges_array
-        arrays = zip((axis.name.upper(), *_edge_columns(axis)), (axis.centers, edges[:-1], edges[1:]), strict=True)
-        columns += [fits.Column(column, "D", axis.unit, array=array[index]) for column, array in arrays]
-    return fits.BinTableHDU.from_columns(columns, fits.Header(_axis_keywords(axes)), name=f"{name}_BANDS")
 
 
 def _axis_keywords(axes: tuple[Axis, ...]) -> dict[str, str]:

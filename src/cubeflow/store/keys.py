@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 SHORT_KEY_LENGTH = 16
@@ -109,10 +109,13 @@ def from_plain(cls: type[T], plain: object) -> T:
 
 
 def _make(hint: Any, plain: Any, where: str) -> Any:
-    """Value of a type from its plain form."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return _make(_member(args, plain, where), plain, where)
+        for member in args:
+            if _may_be(member, plain):
+                return _make(member, plain, where)
+        names = [getattr(member, "__name__", str(member)) for member in args]
+        raise ValueError(f"{where}: expected one of {names}, got {plain!r:.80}")
     if hints := _hints(hint):
         if not isinstance(plain, dict) or plain.keys() != hints.keys():
             raise ValueError(f"{where}: expected the fields {sorted(hints)}, got {plain!r:.80}")
@@ -123,34 +126,24 @@ def _make(hint: Any, plain: Any, where: str) -> Any:
         return tuple(_make(kind, item, f"{where}[{index}]") for index, (kind, item) in items)
     if origin in (dict, Mapping) and isinstance(plain, dict):
         return {name: _make(args[1], item, f"{where}.{name}") for name, item in plain.items()}
-    if hint is Path and isinstance(plain, str):
-        return Path(plain)
-    if hint is Any or (origin is Literal and plain in args) or _is_scalar(hint, plain):
-        return plain
+    if hint is Any or _is_scalar(hint, plain):
+        return Path(plain) if hint is Path else plain
     raise ValueError(f"{where}: expected {getattr(hint, '__name__', hint)}, got {plain!r:.80}")
 
 
-def _member(members: Sequence[Any], plain: Any, where: str) -> Any:
-    """Type of a union that a plain form is of; dataclasses are told apart by their first field, the tag."""
-    for member in members:
-        if hints := _hints(member):
-            name, kind = next(iter(hints.items()))
-            fits = isinstance(plain, dict) and (get_origin(kind) is not Literal or plain.get(name) in get_args(kind))
-        elif get_origin(member) is Literal:
-            fits = plain in get_args(member)
-        elif get_origin(member) is tuple:
-            fits = isinstance(plain, list)
-        else:
-            fits = _is_scalar(member, plain) or (member is Path and isinstance(plain, str))
-        if fits:
-            return member
-    names = [getattr(member, "__name__", str(member)) for member in members]
-    raise ValueError(f"{where}: expected one of {names}, got {plain!r:.80}")
+def _may_be(hint: Any, plain: Any) -> bool:
+    """Whether a plain form may be of a type; dataclasses are told apart by their first field, the tag."""
+    if hints := _hints(hint):
+        name, kind = next(iter(hints.items()))
+        return isinstance(plain, dict) and (get_origin(kind) is not Literal or plain.get(name) in get_args(kind))
+    return isinstance(plain, list) if get_origin(hint) is tuple else _is_scalar(hint, plain)
 
 
 def _is_scalar(hint: Any, plain: Any) -> bool:
     """Whether a plain value is of a type without parts."""
-    return type(plain) is hint or (hint is float and type(plain) is int) or (hint in (None, NoneType) and plain is None)
+    if get_origin(hint) is Literal:
+        return plain in get_args(hint)
+    return type(plain) in {float: (float, int), Path: (str,)}.get(hint, (hint,))
 
 
 @cache

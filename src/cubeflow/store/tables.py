@@ -36,17 +36,17 @@ def write_table(path: PathLike, table: Table) -> None:
     from astropy.io import fits
 
     path = Path(path)
-    binary, text = io.BytesIO(), io.StringIO()
-    _for_csv(table).write(text, format="ascii.csv")
-    write_atomic(path.with_name(f"{path.name}.csv"), text.getvalue().encode())
+    csv, binary, ecsv = io.StringIO(), io.BytesIO(), io.StringIO()
+    _for_csv(table).write(csv, format="ascii.csv")
     hdu = fits.table_to_hdu(_for_fits(table))
     for number, name in enumerate(hdu.columns.names, start=1):
         if table[name].description:
             hdu.header[f"TCOMM{number}"] = table[name].description
     with_checksums([fits.PrimaryHDU(), hdu]).writeto(binary)
-    write_atomic(path.with_name(f"{path.name}.fits"), binary.getbuffer())
-    table.write(text := io.StringIO(), format="ascii.ecsv")
-    write_atomic(path.with_name(f"{path.name}.ecsv"), text.getvalue().encode())
+    table.write(ecsv, format="ascii.ecsv")
+    contents = {"csv": csv.getvalue().encode(), "fits": binary.getvalue(), "ecsv": ecsv.getvalue().encode()}
+    for suffix, content in contents.items():
+        write_atomic(path.with_name(f"{path.name}.{suffix}"), content)
 
 
 def _for_csv(table: Table) -> Table:
