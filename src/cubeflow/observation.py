@@ -145,8 +145,7 @@ class Observation:
     obs_id : int, identifier of the run
     events, gti, pointing : EventList, Gti, Pointing, as read; events outside the GTI are still in the list
     deadc : float, dead-time correction: livetime over ontime, in (0, 1]
-    aeff, edisp, psf, background, rad_max : responses
-        None where the run has none (point-like data have no PSF and no background).
+    aeff, edisp, psf, background, rad_max : responses, or None (point-like data have no PSF and no background)
     point_like : bool, whether the responses hold for events inside a directional cut
     site : Site or None, where the telescopes stand, if the file says so
     quirks : tuple of str, names of the deviations from the format that were met

@@ -15,7 +15,8 @@ def test_every_name_that_the_readers_note_is_registered():
     noted = set()
     for path in SOURCE.glob("*.py"):
         noted |= set(re.findall(r"(?:notes\.quirk\(|quirks\.append\(|quirks\[)\"([\w-]+)\"", path.read_text()))
-    assert len(noted) > 12
+        noted |= set(re.findall(r"notes\.repair\(\"\w+\", .*, \"([\w-]+)\"\)", path.read_text()))
+    assert len(noted) > 17
     assert noted <= QUIRKS.keys()
 
 

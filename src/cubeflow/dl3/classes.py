@@ -43,11 +43,6 @@ class Found(NamedTuple):
     def __str__(self) -> str:
         return f"{self.hdu.name!r} (HDU {self.hdu.index})"
 
-    @property
-    def obs_id(self) -> int | None:
-        """Run that its header names."""
-        return whole_number(self.hdu.header.get("OBS_ID"))
-
     def has_usual_name(self) -> bool:
         """Whether its name is that of its type or class."""
         hdu_type = type_of(self.hdu_class)
@@ -102,18 +97,19 @@ def runs_of(hdus: Sequence[Hdu]) -> dict[int, list[Found]]:
     is followed by one; a single response is of all. Raises FileRefused for EVENTS without OBS_ID.
     """
     found = [each for each in map(classify, hdus) if each]
+    named = {each: whole_number(each.hdu.header.get("OBS_ID")) for each in found}
     events = [each for each in found if each.hdu_class == "events"]
     runs: dict[int, list[Found]] = {}
     starts = {}
     for each in [each for each in events if each.is_keyed] or events:
-        obs_id = starts[each.hdu.index] = each.obs_id
+        obs_id = starts[each.hdu.index] = named[each]
         if obs_id is None:
             raise FileRefused(f"{each.hdu}: OBS_ID = {each.hdu.header.get('OBS_ID')!r}, expected a whole number")
         runs.setdefault(obs_id, []).append(each)
     first, run_of = list(starts), [None, *starts.values()]
     for hdu_class in CLASSES[1:]:
         parts = [each for each in found if each.hdu_class == hdu_class]
-        said = [each.obs_id if each.obs_id in runs else None for each in parts]
+        said = [named[each] if named[each] in runs else None for each in parts]
         if len(runs) == 1 or (said == [None] and hdu_class != "gti"):
             for run in runs.values():
                 run += parts
@@ -127,10 +123,7 @@ def runs_of(hdus: Sequence[Hdu]) -> dict[int, list[Found]]:
 
 
 def choose(found: Iterable[Found]) -> list[Found]:
-    """One HDU of each class: where there are several, that whose keys or else whose name say so.
-
-    Raises FileRefused if that leaves more than one, or none is left.
-    """
+    """One HDU of each class: of several that whose keys or else whose name say so; FileRefused if that leaves more."""
     chosen, by_class = list[Found](), defaultdict[str, list[Found]](list)
     for each in found:
         by_class[each.hdu_class].append(each)

@@ -159,9 +159,7 @@ def make_resolver(base: Path, index_folder: Path, roots: Iterable[str | Path]) -
         line = f'data: {{roots: ["{root}"]}}'
         raise FileRefused(f"{folder}: outside {base}; to allow it, add to the configuration: {line}")
 
-    @cache
-    def folder_of(head: str) -> Path:
-        return require_allowed((base / head).resolve())
+    folder_of = cache(lambda head: require_allowed((base / head).resolve()))
 
     def resolve(file_dir: str, file_name: str) -> Path:
         if not file_name or not (file_dir + file_name).isprintable():

@@ -58,10 +58,8 @@ def read_events(table: Table, notes: Notes, duplicates: str = "refuse") -> Event
     usable &= np.isfinite(events.ra_deg) & (np.abs(events.dec_deg) <= 90)
     dropped = int(np.count_nonzero(~usable))
     if dropped > MAX_BAD_FRACTION * len(usable):
-        raise RunRefused(
-            f"{table.hdu}: {dropped} of {len(usable)} events lack a finite time, direction or energy above 0,"
-            f" expected at most {MAX_BAD_FRACTION:.0%}"
-        )
+        found = f"{dropped} of {len(usable)} events lack a finite time, direction or energy above 0"
+        raise RunRefused(f"{table.hdu}: {found}, expected at most {MAX_BAD_FRACTION:.0%}")
     notes.repair("events_unusable", dropped)
     keep = usable & ~_repeated(events, usable, duplicates, str(table.hdu), notes)
     if "EVENT_ID" in table.columns:
@@ -89,9 +87,8 @@ def _times(table: Table, name: str, notes: Notes) -> FloatArray:
     if table.numbers(name).dtype == np.float32:
         step_s = float(np.spacing(np.max(np.abs(written), initial=0.0, where=np.isfinite(written)).astype(np.float32)))
         if step_s > TIME_STEP_MAX_S:
-            raise RunRefused(
-                f"{table.hdu}: column {name}: single precision, in steps of {step_s:g} s; expected double precision"
-            )
+            found = f"single precision, in steps of {step_s:g} s; expected double precision"
+            raise RunRefused(f"{table.hdu}: column {name}: {found}")
     return written + offset_s
 
 
@@ -117,9 +114,8 @@ def _repeated(events: EventList, usable: BoolArray, duplicates: str, where: str,
         return repeated
     shared = order[np.append(same, False) | np.insert(same, 0, False)]
     shared = np.sort(shared[usable[shared]])
-    columns = (events.time_s, events.energy_tev, events.ra_deg, events.dec_deg)
-    rows = np.column_stack([column[shared] for column in columns])
-    _, first = np.unique(rows, axis=0, return_index=True)
+    columns = events.time_s, events.energy_tev, events.ra_deg, events.dec_deg
+    _, first = np.unique(np.column_stack([column[shared] for column in columns]), axis=0, return_index=True)
     repeated[np.delete(shared, first)] = True
     count = int(np.count_nonzero(repeated))
     if count and duplicates != "drop":
@@ -146,7 +142,7 @@ def read_gti(table: Table, notes: Notes) -> Gti:
 
 def read_pointing(header: Header, where: str, notes: Notes) -> Pointing:
     """Direction of the telescopes; RunRefused unless it is fixed (OBS_MODE), in range, and in ICRS or FK5."""
-    mode = str(header.get("OBS_MODE") or "").strip().upper()
+    mode = text(header, "OBS_MODE").upper()
     if mode in OBS_MODES_REFUSED:
         raise RunRefused(f"{where}: OBS_MODE = {mode!r}, expected a pointing fixed on the sky")
     frame = str(header.get("RADESYS") or header.get("RADECSYS") or "").strip().upper()

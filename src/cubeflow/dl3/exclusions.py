@@ -29,22 +29,11 @@ RADII = ("RADIUS", "EXCLUSION_RADIUS", "RADIUS_DEG", "EXTENSION")
 
 
 def read_exclusion(path: str | Path, sha256: str | None = None) -> exclusion.Exclusion:
-    """Read what is excluded.
+    """Read what is excluded from a file, which may be compressed by gzip, and has to have the digest `sha256` if given.
 
     A FITS image or cube (1 = keep), a table with a radius for each position (ECSV, or FITS without image), or DS9
-    regions (the excluded areas; any other content).
-
-    Parameters
-    ----------
-    path : str or Path, of a file that may be compressed by gzip
-    sha256 : str, optional, the digest that it must have
-
-    Raises
-    ------
-    ExclusionError
-        If the file cannot be read, holds no area, an image has values other than 0 and 1, or a cube no energies.
-    InputChanged
-        If it has another digest.
+    regions (the excluded areas; any other content). Raises ExclusionError if the file cannot be read, holds no area, an
+    image has values other than 0 and 1, or a cube no energies, and InputChanged if it has another digest.
     """
     from astropy.table import Table
 
@@ -125,9 +114,7 @@ def _halves(width: Quantity, height: Quantity) -> tuple[float, float]:
 def _read_fits(hdus: Sequence[Hdu]) -> exclusion.Areas | exclusion.Image:
     """Read the first image of a FITS file, or its first table if it holds none.
 
-    An image has two celestial axes, and may have one of energy, the third. Energies stand in the table which
-    ``BANDSHDU`` names, or in ``EBOUNDS``: columns ``E_MIN`` and ``E_MAX`` with a unit. A cube with one plane is an
-    image, which holds at every energy.
+    An image has two celestial axes, and may have one of energy, the third; with one plane it holds at every energy.
     """
     from astropy.io import fits
     from astropy.table import Table
@@ -154,7 +141,7 @@ def _read_fits(hdus: Sequence[Hdu]) -> exclusion.Areas | exclusion.Image:
 
 
 def _read_energies(hdus: HDUList, header: Header, n_planes: int) -> tuple[exclusion.EnergyRange, ...]:
-    """Energies of the planes of a cube, TeV."""
+    """Energies of the planes of a cube, TeV: of the table that BANDSHDU names, else EBOUNDS; columns have a unit."""
     name = header.get("BANDSHDU", "EBOUNDS")
     if name not in hdus:
         raise ValueError(f"cube of {n_planes} planes: expected their energies in the table {name}, found none")
@@ -174,8 +161,7 @@ def _read_energies(hdus: HDUList, header: Header, n_planes: int) -> tuple[exclus
 def _discs(table: Table) -> exclusion.Areas:
     """Discs of a table: a catalogue of sources, or of bright stars, with a radius for each.
 
-    Columns are ``RA`` and ``DEC`` (also ``RAJ2000``, ``DEJ2000``) or ``GLON`` and ``GLAT``, and ``RADIUS``. Positions
-    without unit are in deg; the radius must have a unit. Further columns are not looked at.
+    Positions without unit are in deg; the radius must have a unit. Further columns are not looked at.
     """
     columns = {name.upper(): table[name] for name in table.colnames}
     frames = (("icrs", pair) for pair in POSITIONS), (("galactic", pair) for pair in GALACTIC)

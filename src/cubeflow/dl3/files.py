@@ -143,8 +143,7 @@ def _read_regular(path: Path, take: Callable[[BufferedReader, int], T]) -> T:
 
 def gunzip(raw: bytes, path: Path) -> bytes:
     """Decompress all members of a gzip file; FileRefused if it is damaged, cut, too large or not all."""
-    parts: list[bytes] = []
-    size = 0
+    parts, size = list[bytes](), 0
     while raw:
         # ISA-L takes half the time of zlib, but checks less of rare headers.
         library: Any = zlib if raw[3:4] and raw[3] & _RARE_FLAGS else isal_zlib

@@ -87,7 +87,12 @@ class Hdu:
         """
         for key, start, right in (("DATASUM", self.data_start, None), ("CHECKSUM", 0, ("0", "4294967295"))):
             written = str(self.header.get(key) or "").strip()
-            if written and _ones_sum(self.content[start:]) not in (right or (written.lstrip("0") or "0",)):
+            if not written:
+                continue
+            total = int(np.frombuffer(self.content[start:], ">u4").sum(dtype=np.uint64))
+            while total >> 32:  # words of 32 bits are summed in ones' complement
+                total = (total & 0xFFFFFFFF) + (total >> 32)
+            if str(total) not in (right or (written.lstrip("0") or "0",)):
                 raise FileRefused(f"{self}: {key} = {self.header[key]!r} does not agree with the content")
 
 
@@ -96,13 +101,9 @@ class Table:
     """A binary table in memory."""
 
     hdu: Hdu  # where its bytes lie; its text is file and HDU, for messages
+    header: Header
     columns: dict[str, Column]  # by upper-case name, in their order
     rows: NDArray[np.void]  # numbers as stored, shape (n_rows,)
-
-    @property
-    def header(self) -> Header:
-        """Keys and values of the header."""
-        return self.hdu.header
 
     def column(self, name: str) -> NDArray[Any]:
         """Values of a column, shape (n_rows,) or (n_rows, ...) in numpy order (TDIM reversed), in native byte order.
@@ -236,15 +237,7 @@ def open_table(hdu: Hdu) -> Table:
             column = Column(about.name, str(about.unit or "").strip(), number, about.format.format)
             name = about.name.strip().upper()
             columns[name] = columns[name]._replace(is_twice=True) if name in columns else column
-    return Table(hdu, columns, rows)
-
-
-def _ones_sum(content: memoryview) -> str:
-    """Sum of the words of 32 bits in ones' complement, as DATASUM is written."""
-    total = int(np.frombuffer(content, ">u4").sum(dtype=np.uint64))
-    while total >> 32:
-        total = (total & 0xFFFFFFFF) + (total >> 32)
-    return str(total)
+    return Table(hdu, header, columns, rows)
 
 
 @lru_cache(maxsize=1024)

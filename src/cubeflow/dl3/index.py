@@ -1,7 +1,5 @@
 """Open a store: a folder with index files, or DL3 files without an index.
 
-References
-----------
 https://gamma-astro-data-formats.readthedocs.io/en/latest/data_storage/index.html
 """
 
@@ -42,7 +40,7 @@ FITS_START = b"SIMPLE  ="
 FITS_NAME = re.compile(r"\.(fits?|fts)\b", re.IGNORECASE)  # what is called so and cannot be read may hold a run
 MAX_TOLD = 3
 CUT_TYPES = {"rad_ma": "rad_max"}
-DIRECTIONS = ("RA_PNT", "DEC_PNT", "RA_OBJ", "DEC_OBJ")
+DIRECTIONS = {"RA_PNT", "DEC_PNT", "RA_OBJ", "DEC_OBJ"}  # in deg, whatever their unit
 REQUIRED = ("OBS_ID", "HDU_TYPE", "HDU_CLASS", "FILE_NAME", "HDU_NAME")
 Columns = Mapping[str, NDArray[Any]]
 Runs = tuple[list[RunEntry], dict[int, str]]
@@ -52,6 +50,8 @@ Infos = Mapping[int, Header]
 def open_store(source: str | Path | Sequence[str | Path], roots: Iterable[str | Path] = ()) -> Store:
     """List the runs of a store, in order of their ids, and of those that cannot be used the reason.
 
+    Raises StoreError if there is no such store, it is empty, or its index cannot be used.
+
     Parameters
     ----------
     source : str, Path or sequence of them
@@ -59,11 +59,6 @@ def open_store(source: str | Path | Sequence[str | Path], roots: Iterable[str | 
         files, a pattern of such files, or a list of them. Without an index every file is opened, whatever its name,
         and a run is what one file holds. Links are followed; names that begin with a dot are hidden.
     roots : iterable of str or Path, folders outside that of the index in which indexed files may lie
-
-    Raises
-    ------
-    StoreError
-        If there is no such store, it is empty, or its index cannot be used.
     """
     if not isinstance(source, str | Path):
         return _from_files(", ".join(str(path) for path in source), [Path(path) for path in source])
@@ -178,11 +173,10 @@ def _read_runs(path: Path) -> list[tuple[RunEntry, str]]:
         raise _NoRun(f"{path}: no FITS file")
     made: list[tuple[RunEntry, str]] = []
     for obs_id, parts in runs_of(read_hdus(path)).items():
-        chosen, reason = parts[:0], ""
         try:
-            chosen = choose(parts)
+            chosen, reason = choose(parts), ""
         except FileRefused as error:
-            reason = str(error)
+            chosen, reason = [], str(error)
         quirks = ("hdus-of-one-class",) if len(chosen) < len(parts) else ()
         refs = (HduRef(type_of(e.hdu_class), e.hdu_class, path, e.hdu.name, number=e.hdu.index) for e in chosen)
         made.append((RunEntry(obs_id, one_per_type(refs), info_of(parts[0].hdu.header), quirks), reason))
@@ -192,10 +186,7 @@ def _read_runs(path: Path) -> list[tuple[RunEntry, str]]:
 
 
 def read_ids(columns: Columns, path: Path) -> tuple[list[int | None], list[str]]:
-    """Run of each row of an index, None where its OBS_ID is no whole number, and a line about each such value.
-
-    Raises StoreError if there is no such column with one number or text a row.
-    """
+    """Run of each row of an index, None where OBS_ID is no whole number, with a line on each such value; StoreError."""
     if "OBS_ID" not in columns:
         raise StoreError(f"{path}: no column OBS_ID of one number or text a row")
     written = columns["OBS_ID"].tolist()
@@ -300,8 +291,7 @@ def read_infos(entries: Iterable[RunEntry]) -> tuple[dict[int, Header], dict[int
     """Observation information from EVENTS by run, or why there is none; a file of many runs is read once."""
     entries = list(entries)
     events = {entry.obs_id: ref for entry in entries for ref in entry.hdus if ref.hdu_type == "events"}
-    missing = "no HDU of type events for this run"
-    refused = {entry.obs_id: missing for entry in entries if entry.obs_id not in events}
+    refused = {each.obs_id: "no HDU of type events for this run" for each in entries if each.obs_id not in events}
     found: dict[int, Header] = {}
     by_path: dict[Path, list[int]] = defaultdict(list)
     for obs_id, ref in events.items():
@@ -343,11 +333,8 @@ def text_of(value: bytes) -> str:
     return "".join(c if c.isprintable() else "?" for c in value.decode("latin-1").strip())
 
 
-def _read_index(path: Path, name: str, key: str) -> tuple[Table, Columns]:
-    """Table of an index file that has a column `key`, and those with one value a row by their names as written.
-
-    Raises StoreError if there is none, FileRefused if it or a column cannot be read.
-    """
+def _read_index(path: Path, name: str, key: str) -> tuple[Table, dict[str, NDArray[Any]]]:
+    """Table with a column `key`, and its columns of one value a row, named as written; StoreError, FileRefused."""
     tables = [open_table(hdu) for hdu in read_hdus(path) if hdu.header.get("XTENSION") == "BINTABLE"]
     table = next((table for table in tables if key in table.columns), None)
     if table is None:
@@ -365,21 +352,16 @@ def info_of(header: Header) -> dict[str, Value]:
     return info
 
 
-def _in_deg(table: Table, name: str, values: NDArray[Any]) -> NDArray[Any]:
-    """Directions of an index in deg, whatever their unit; NaN, for which EVENTS are asked, if it is of no angle."""
-    unit = table.columns[name.strip().upper()].unit
-    if name not in DIRECTIONS or values.dtype.kind not in "iuf" or unit in ("", "deg"):
-        return values
-    try:
-        return values * factor(unit, "deg")
-    except UnitError:
-        return np.full(len(values), np.nan)
-
-
 def read_obs_index(path: Path) -> tuple[dict[int, IndexRow], dict[int, str], list[str]]:
     """Rows of an observation index by run, why some cannot be used (two that differ), and rows without a run."""
     table, columns = _read_index(path, "an observation index", "OBS_ID")
-    columns = {name: _in_deg(table, name, values) for name, values in columns.items()}
+    for name in columns.keys() & DIRECTIONS:
+        unit = table.columns[name].unit
+        if columns[name].dtype.kind in "iuf" and unit not in ("", "deg"):
+            try:
+                columns[name] = columns[name] * factor(unit, "deg")
+            except UnitError:
+                columns[name] = np.full(len(columns[name]), np.nan)  # for which EVENTS are asked
     obs_ids, odd = read_ids({name.upper(): values for name, values in columns.items()}, path)
     whole = np.array([-1 if obs_id is None else obs_id for obs_id in obs_ids], np.int64)
     columns = {name: whole if name.upper() == "OBS_ID" else values for name, values in columns.items()}

@@ -27,9 +27,9 @@ class Facts:
     header: Header
     columns: dict[str, str]
 
-    def text(self, *keys: str) -> str:
-        """First value of some keys as text without surrounding blanks; empty if there is none."""
-        return next(filter(None, (text(self.header, key) for key in keys)), "")
+    def text(self, key: str) -> str:
+        """Header value as text without surrounding blanks; empty if there is none."""
+        return text(self.header, key)
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ def _is_odd(facts: Facts, *keys: str) -> bool:
 
 def _is_lower(facts: Facts, key: str) -> bool:
     return facts.text(key) != facts.text(key).upper()
+
+
+def _is_fk5(facts: Facts) -> bool:
+    return (facts.text("RADESYS") or facts.text("RADECSYS")).upper() == "FK5"
 
 
 def _has_odd_unit(facts: Facts) -> bool:
@@ -124,12 +128,7 @@ _TABLE = (
         EVENTS,
         is_ctobssim,
     ),
-    Quirk(
-        "fk5-as-icrs",
-        "FK5 J2000 read as ICRS (0.02 arcsec)",
-        EVENTS,
-        lambda f: f.text("RADESYS", "RADECSYS").upper() == "FK5",
-    ),
+    Quirk("fk5-as-icrs", "FK5 J2000 read as ICRS (0.02 arcsec)", EVENTS, _is_fk5),
     Quirk("obs-mode-wobble", "OBS_MODE is WOBBLE", EVENTS, lambda f: f.text("OBS_MODE").upper() == "WOBBLE"),
     Quirk("altitude-in-km", "ALTITUDE in km", EVENTS, _has_altitude_in_km),
     Quirk("alt-pnt-90", "ALT_PNT = 90: no zenith angle", EVENTS, lambda f: f.header.get("ALT_PNT") == 90),

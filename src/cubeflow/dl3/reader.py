@@ -74,17 +74,12 @@ class _Response(NamedTuple):
 def read_observation(entry: RunEntry, options: ReadOptions | None = None) -> Observation:
     """Read a run.
 
-    Every file is read once, whole and into memory. Times become TT seconds since
-    `TIME_REFERENCE_MJD`; the background is turned east and north. The observation has the names of the quirks met and
-    the counts of repairs made.
+    Every file is read once, whole. Times become TT seconds since `TIME_REFERENCE_MJD`; the background is turned east
+    and north. The observation has the names of the quirks met and the counts of repairs made.
 
-    Raises
-    ------
-    RunRefused
-        If the run cannot be used: one line that names the run, file (without its folder), HDU and key, value and
-        what was expected. With digests it names no file: the reason is kept for content, whatever it is called.
-    InputChanged
-        If a file is no longer the one of the digests.
+    Raises RunRefused if the run cannot be used: one line that names the run, file (without its folder), HDU and key,
+    value and what was expected. With digests it names no file: the reason is kept for content, whatever it is called.
+    Raises InputChanged if a file is no longer the one of the digests.
     """
     options = options or ReadOptions()
     notes = Notes()
@@ -94,7 +89,7 @@ def read_observation(entry: RunEntry, options: ReadOptions | None = None) -> Obs
         require_types(refs, ALWAYS)
         sources = {ref.path: _source(ref.path, options.digests) for ref in refs.values()}
         table = _open_table(refs["events"], sources[refs["events"].path], notes)
-        header, where, facts = table.header, str(table.hdu), _facts("events", table)
+        header, where, facts = table.header, str(table.hdu), Facts("events", table.header, {})
         if header.get("OBS_ID") is None:
             notes.quirk("obs-id-missing")
         elif whole_number(header["OBS_ID"]) != entry.obs_id:
@@ -223,13 +218,9 @@ def _open_table(ref: HduRef, source: _Source, notes: Notes) -> Table:
         notes.quirk("hdu-name-case")
     if ref.size not in (None, source.size, len(hdu.content), file.n_bytes):
         notes.quirk("index-size-disagrees")
-    notes.quirk(*header_quirks(_facts(ref.hdu_type, table)))
+    units = {name: column.unit for name, column in table.columns.items()}
+    notes.quirk(*header_quirks(Facts(ref.hdu_type, table.header, units)))
     return table
-
-
-def _facts(hdu_type: str, table: Table) -> Facts:
-    """What the conditions of quirks may look at."""
-    return Facts(hdu_type, table.header, {name: column.unit for name, column in table.columns.items()})
 
 
 def _read_responses(

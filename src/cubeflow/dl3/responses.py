@@ -1,7 +1,5 @@
 """Response tables (AEFF, EDISP, PSF, BKG, RAD_MAX) as the classes of `cubeflow.irf`.
 
-References
-----------
 https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/index.html
 """
 
@@ -124,12 +122,9 @@ def read_psf_king(table: Table, notes: Notes) -> PsfKing:
 def read_bkg_3d(table: Table, notes: Notes, hess_dr1: bool = False) -> Background3D:
     """Background rate over the field of view, turned so that longitude grows with RA (or azimuth).
 
-    In a GADF file DETX grows with *decreasing* right ascension or azimuth, DETY with declination or
-    altitude. Without FOVALIGN the table is taken as RADEC, as gammapy does (GADF 0.3 would have
-    ALTAZ; the files without the key, CTA-1DC, are symmetric).
-
-    REVERSE_LON_RADEC is what gammapy calls a table whose longitude grows with right ascension.
-
+    In a GADF file DETX grows with *decreasing* right ascension or azimuth, DETY with declination or altitude; where
+    FOVALIGN is REVERSE_LON_RADEC, as gammapy calls it, longitude grows with right ascension. Without it the table is
+    taken as RADEC, as gammapy does (GADF 0.3 would have ALTAZ; the files without the key, CTA-1DC, are symmetric).
     The RADEC array of the H.E.S.S. data release 1 is (energy, lon, lat) with longitude growing east, against its
     header and axis columns. Raises RunRefused if it is not finite or FOVALIGN is none of these.
 

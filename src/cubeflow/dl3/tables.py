@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -30,10 +31,8 @@ def number(header: Header, key: str, where: str, default: float | None = None) -
     """Header value as a finite number, which may be written as text; raises RunRefused if it is none."""
     value = header.get(key, default)
     if isinstance(value, str):
-        try:
+        with suppress(ValueError):
             value = float(value)
-        except ValueError:
-            value = None
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
         raise RunRefused(f"{where}: {key} = {header.get(key)!r}, expected a number")
     return float(value)
@@ -100,8 +99,6 @@ Axes = dict[str, TableAxis]  # by name, in the order wanted
 def read_axes(table: Table, names: tuple[str, ...], notes: Notes) -> Axes:
     """Axes of a response table; RunRefused if one is missing, not finite, not monotonic, or of a wrong unit."""
     axes = {name: _read_axis(table, name, notes) for name in names}
-    if any(axis.descending for axis in axes.values()):
-        notes.quirk("axis-descending")
     if "offset" in axes and axes["offset"].is_nodes:
         notes.quirk("theta-nodes")
     return axes
@@ -118,6 +115,7 @@ def _read_axis(table: Table, name: str, notes: Notes) -> TableAxis:
         raise RunRefused(f"{where}: {lo.size} and {hi.size} values, expected as many")
     descending = bool(lo.size > 1 and lo[0] > lo[-1])
     if descending:
+        notes.quirk("axis-descending")
         lo, hi = lo[::-1], hi[::-1]
     for check in (require_finite, require_increasing):
         for values in (lo, hi):
@@ -147,14 +145,14 @@ def read_array(
     order = file_order or _file_order(table, column, axes, notes)
     shape = tuple(len(axes[name].lo) for name in order)
     tdim = table.header.get(f"TDIM{table.columns[column].number}")
-    if values.shape != shape and values.shape == (int(np.prod(shape)),):
+    is_flat = values.shape == (int(np.prod(shape)),)
+    if is_flat and values.shape != shape:
         # Flat values are shaped by the axes only where the file says nothing of their shape.
         if tdim is not None and len([n for n in shape if n > 1]) > 1:
             raise RunRefused(f"{where}: TDIM = {tdim!r}, but its axes have {shape}")
         if tdim is None:
             notes.quirk("tdim-missing")
     # Axes of length 1 and TDIM may be left out in the file.
-    is_flat = values.ndim == 1 and values.size == int(np.prod(shape))
     long = [n for n in values.shape if n > 1]
     if not is_flat and long != [n for n in shape if n > 1]:
         lengths = {name: len(axes[name].lo) for name in order if len(axes[name].lo) > 1}

@@ -40,9 +40,9 @@ class EffectiveArea:
     def evaluate(
         self, energy_tev: ArrayLike, offset_deg: ArrayLike, dtype: DTypeLike = np.float64
     ) -> NDArray[np.floating]:
-        """Effective area in m2, shape (k, ...), at true energies (k,) and offsets (...); zero outside the edges.
+        """Effective area in m2, shape (k, ...), at true energies (k,) and offsets (...); zero outside, never negative.
 
-        It is not negative. Values are computed in float64, whatever their `dtype`.
+        Values are computed in float64, whatever their `dtype`.
         """
         weights = self.offset.weights(np.ravel(offset_deg))  # (pixels, n_offset)
         on_nodes = self.energy_true.weights(np.atleast_1d(energy_tev)) @ self.area_m2

@@ -4,8 +4,6 @@ The logarithm of the rate is linear in ln E between bin centres and in the outer
 position; or the rate itself is linear in the position, as it must be between coarse bins. It is zero outside the
 table. Along energy it is a chain of power laws, which is integrated exactly.
 
-References
-----------
 https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/full_enclosure/bkg/
 """
 

@@ -1,7 +1,5 @@
 """Point spread function: PSF_TABLE, PSF_3GAUSS and PSF_KING.
 
-References
-----------
 https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/full_enclosure/psf/
 """
 
@@ -57,8 +55,7 @@ class Psf3Gauss:
     Parameters
     ----------
     energy_true, offset : Nodes, in TeV (logarithmic) and deg
-    scale : array, shape (n_energy, n_offset)
-        Overall amplitude; only whether it is zero matters, the result is normalised.
+    scale : array, shape (n_energy, n_offset), amplitude; only whether it is zero matters, the result is normalised
     sigma_1, sigma_2, sigma_3 : array, shape (n_energy, n_offset), widths in deg
     ampl_2, ampl_3 : array, shape (n_energy, n_offset), amplitudes relative to the first component
     """
@@ -129,12 +126,11 @@ class PsfKing:
         return _per_sr((1.0 - 1.0 / gamma)[..., None] * profile, norm)
 
 
+Interpolate = Callable[[FloatArray, BoolArray], FloatArray]  # of a table and which of its cells are valid
 PSF = PsfTable | Psf3Gauss | PsfKing
 
 
-def _among_cells(
-    psf: Psf3Gauss | PsfKing, energy_tev: ArrayLike, offset_deg: ArrayLike
-) -> Callable[[FloatArray, BoolArray], FloatArray]:
+def _among_cells(psf: Psf3Gauss | PsfKing, energy_tev: ArrayLike, offset_deg: ArrayLike) -> Interpolate:
     """Interpolation among the valid cells of a table, at energies (k,) and offsets (o,); 0 where none takes part."""
     energy = psf.energy_true.weights(np.atleast_1d(energy_tev))
     offset = psf.offset.weights(np.atleast_1d(offset_deg)).T

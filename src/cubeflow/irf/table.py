@@ -20,15 +20,15 @@ EDGE_TOLERANCE = 1e-9
 class Nodes:
     """One axis of a response table.
 
+    Raises ValueError unless the nodes are finite and strictly increasing inside the edges, which for a logarithmic axis
+    begin above zero.
+
     Parameters
     ----------
     values : array, shape (n,)
         Nodes in plain unit (TeV, deg or 1), increasing: bin centres, or the nodes themselves.
     lower, upper : float, edges of the table; outside them the response is zero
     log : bool, whether to interpolate in the logarithm of the coordinate
-
-    Raises ValueError unless the nodes are finite and strictly increasing inside the edges, which for a logarithmic axis
-    begin above zero.
     """
 
     values: FloatArray

@@ -73,7 +73,7 @@ class _Block(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """What a step made.
+    """What a step made; raises ValueError if kind or key have another form.
 
     Parameters
     ----------
@@ -85,8 +85,6 @@ class Artifact:
     attributes : mapping, results that are no arrays, as JSON holds them; None for a number that there is not
     provenance : mapping
         What it was made of: inputs with sha256, options, versions. No times, hosts or absolute paths.
-
-    Raises ValueError if kind or key have another form.
     """
 
     kind: str
@@ -151,14 +149,9 @@ class OpenArtifact:
 def write_artifact(path: PathLike, artifact: Artifact, compression: str = "blosc") -> None:
     """Write an artifact; values that lie in a file are never in memory as a whole.
 
-    Parameters
-    ----------
-    path : path-like, final name in an existing folder
-    artifact : Artifact
-    compression : {"blosc", "gzip", "none"}, filter of all datasets
-
-    Raises StorageError if the disk does not take it (a file that was there before is untouched), ValueError if kind,
-    key, a name or a type have no place in an artifact, or attributes are not plain.
+    `path` is its final name in an existing folder, `compression` (``blosc``, ``gzip`` or ``none``) the filter of all
+    datasets. Raises StorageError if the disk does not take it (a file that was there before is untouched), ValueError
+    if kind, key, a name or a type have no place in an artifact, or attributes are not plain.
     """
     root: dict[str, str | int] = {"schema": SCHEMA, "kind": artifact.kind, "key": artifact.key}
     root |= {name: canonical_json(getattr(artifact, name)).decode() for name in ("attributes", "provenance")}
@@ -175,12 +168,8 @@ def read_artifact(
 ) -> Artifact:
     """Read an artifact, after its checksum and what it declares of the datasets that are read have been checked.
 
-    Parameters
-    ----------
-    path : path-like
-    names : sequence of str, optional
-        Datasets to read; all if not given. Values, types, geometries and axes are those that were written, to the bit.
-    kind, key : str, optional, what it must be
+    `names` are the datasets to read, all if not given, `kind` and `key` what it must be, where they are given. Values,
+    types, geometries and axes are those that were written, to the bit.
 
     Raises StorageError if there is no such file or it cannot be read, ArtifactDamaged if it is not what was written,
     ArtifactMismatch if it has another kind, key or an older schema, or lacks a dataset, and ArtifactNewer if a newer

@@ -272,8 +272,9 @@ def _read_wcs(text: str) -> Geometry:
 
 def _check_shape(name: str, shape: tuple[int, ...] | None) -> None:
     if shape is None or not 1 <= len(shape) <= MAX_DIMENSIONS or math.prod(shape) > MAX_VALUES:
-        expected = f"1 to {MAX_DIMENSIONS} dimensions, at most {MAX_VALUES} values"
-        raise ValueError(f"{name}: shape {shape}; expected {expected}")
+        raise ValueError(
+            f"{name}: shape {shape}; expected 1 to {MAX_DIMENSIONS} dimensions, at most {MAX_VALUES} values"
+        )
 
 
 def _write_array(content: h5py.File, name: str, data: Array, filters: Mapping[str, Any]) -> h5py.Dataset:
@@ -305,10 +306,9 @@ def _slab_rows(chunks: tuple[int, ...], data: Array) -> int:
 
 def _filters(compression: str) -> dict[str, Any]:
     """Arguments of `create_dataset`; ``blosc`` is byte shuffle and LZ4."""
-    if compression == "none":
-        return {}
-    if compression == "gzip":
-        return {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+    known = {"none": {}, "gzip": {"compression": "gzip", "compression_opts": 1, "shuffle": True}}
+    if compression in known:
+        return known[compression]
     if compression == "blosc":
         import hdf5plugin
 

@@ -54,6 +54,9 @@ def write_dataset_fits(
 ) -> None:
     """Write a dataset for ``gammapy.datasets.MapDataset.read`` (or ``MapDatasetOnOff.read``).
 
+    Raises ValueError if a map is missing or has other axes or another geometry than its companions, StorageError if the
+    disk does not take it; a file that was there before is untouched.
+
     Parameters
     ----------
     path : path-like, ending in ``.fits.gz``
@@ -68,9 +71,6 @@ def write_dataset_fits(
     keywords : mapping, optional, of the primary header, such as the key of what this was made from
     is_pointlike : bool
         Whether the exposure holds inside a directional cut only; gammapy then corrects for no containment.
-
-    Raises ValueError if a map is missing or has other axes or another geometry than its companions, StorageError if the
-    disk does not take it; a file that was there before is untouched.
     """
     from astropy.io import fits
 
@@ -94,16 +94,9 @@ def write_dataset_fits(
 def write_image_fits(path: PathLike, images: Cube | Mapping[str, Cube], keywords: Keywords | None = None) -> None:
     """Write maps for image viewers (DS9, Aladin); gammapy's ``Map.read`` opens them too.
 
-    Parameters
-    ----------
-    path : path-like, ending in ``.fits.gz``
-    images : Cube or mapping of str to Cube
-        The first is the primary image, the others are extensions of their names. A cube whose axes have one bin
-        only is written as an image.
-    keywords : mapping, optional, of the primary header
-
-    Raises ValueError if there is no image, StorageError if the disk does not take it; a file that was there before is
-    untouched.
+    `path` ends in ``.fits.gz``. The first of several images is the primary one, with `keywords`, the others are
+    extensions of their names. A cube whose axes have one bin only is written as an image. Raises ValueError if there is
+    no image, StorageError if the disk does not take it; a file that was there before is untouched.
     """
     named = {"image": images} if isinstance(images, Cube) else images
     if not named:

@@ -24,16 +24,14 @@ T = TypeVar("T")
 def make_key(kind: str, version: int, options: object, inputs: Mapping[str, str] | Sequence[str]) -> str:
     """Key of an artifact: sha256, in 64 hexadecimal digits.
 
+    Raises ValueError if the version is not an integer, an input not a string, or the options have no plain form.
+
     Parameters
     ----------
     kind : str, what it is: ``reduced``, ``background``, ``stack``, ...
     version : int, of the algorithm, bumped by hand when results change
-    options : object
-        Options of the step and no more, as for `to_plain`; or the key of options which many artifacts share.
-    inputs : mapping of str to str, or sequence of str
-        Keys or digests of what goes in, by name, or in a fixed order.
-
-    Raises ValueError if the version is not an integer, an input not a string, or the options have no plain form.
+    options : object, those of the step and no more, as for `to_plain`; or the key of options which many artifacts share
+    inputs : mapping of str to str, or sequence of str, keys or digests of what goes in, by name or in a fixed order
     """
     if type(version) is not int:
         raise ValueError(f"{kind}: the algorithm version must be an integer, got {version!r}")
@@ -55,10 +53,7 @@ def short(key: str) -> str:
 
 
 def canonical_json(content: object) -> bytes:
-    """Write content as JSON in the one canonical way: ASCII, sorted, no blanks, floats as their shortest exact repr.
-
-    Raises ValueError for what has no plain form (`to_plain`); the message names the position.
-    """
+    """JSON of content, canonical: ASCII, sorted, no blanks, floats as shortest exact repr; raises as `to_plain`."""
     return json.dumps(to_plain(content), sort_keys=True, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
@@ -73,14 +68,10 @@ def parse_json(text: str | bytes) -> Any:
 def to_plain(value: Any, where: str = "$") -> Any:
     """Plain form of a value: what JSON holds; `from_plain` undoes it.
 
-    Parameters
-    ----------
-    value : None, bool, int, float, str, path, dataclass, named tuple, tuple, list or mapping with string keys
-        Nested as deep as needed. Exactly these types: a quantity, an array or a numpy scalar has more than one way to
-        be written. Dataclasses and named tuples become dictionaries by the names of their fields, tuples lists.
-    where : str, position that errors name
-
-    Raises ValueError for any other type, a NaN or an infinity; the message names the position.
+    The value is None, a bool, int, float, str, path, dataclass, named tuple, tuple, list or mapping with string keys,
+    nested as deep as needed. Exactly these types: a quantity, an array or a numpy scalar has more than one way to be
+    written. Dataclasses and named tuples become dictionaries by the names of their fields, tuples lists. Raises
+    ValueError, which names the position `where`, for any other type, a NaN or an infinity.
     """
     if type(value) is float and not math.isfinite(value):
         raise ValueError(f"{where}: expected a finite number, got {value}")
@@ -100,10 +91,7 @@ def to_plain(value: Any, where: str = "$") -> Any:
 
 
 def from_plain(cls: type[T], plain: object) -> T:
-    """Make a dataclass of what JSON gave: undo `to_plain`.
-
-    Raises ValueError if it is not the plain form of one; the message names the class and the field.
-    """
+    """Make a dataclass of what JSON gave: undo `to_plain`; ValueError, which names the field, if it is not of one."""
     made: T = _make(cls, plain, cls.__name__)
     return made
 

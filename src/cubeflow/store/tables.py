@@ -23,15 +23,10 @@ MAX_FITS_COLUMNS = 999  # numbers in keywords have three digits
 def write_table(path: PathLike, table: Table) -> None:
     """Write ``<path>.csv``, ``<path>.fits`` and, last, ``<path>.ecsv``, each whole or not at all.
 
-    Parameters
-    ----------
-    path : path-like, name without a suffix
-    table : Table
-        Columns of truth values, numbers or text, with units and descriptions; cells without a value are masked.
-        ECSV has all of it. In CSV text that a spreadsheet would run as a formula has a quote before it. FITS has the
-        first `MAX_FITS_COLUMNS` columns; it knows ASCII alone: other letters become question marks.
-
-    Raises StorageError if the disk does not take it; a file that was there before is untouched.
+    Columns hold truth values, numbers or text, with units and descriptions; cells without a value are masked. ECSV has
+    all of it. In CSV text that a spreadsheet would run as a formula has a quote before it. FITS has the first
+    `MAX_FITS_COLUMNS` columns; it knows ASCII alone: other letters become question marks. Raises StorageError if the
+    disk does not take it; a file that was there before is untouched.
     """
     from astropy.io import fits
 
