@@ -9,6 +9,7 @@ import pytest
 
 from cubeflow.config import Config, TargetConfig
 from cubeflow.config.build import ABSENT, alternatives, keys_of
+from cubeflow.config.sections import ModelConfig
 from cubeflow.products.background import BackgroundOptions
 from cubeflow.products.spectrum import Spectrum
 
@@ -43,7 +44,7 @@ def rows(section: type, path: str) -> dict[tuple[str, str], tuple[str, str]]:
         inner = [kind for kind, _ in alternatives(about.kind, about.setting) if dataclasses.is_dataclass(kind)]
         if len(inner) == 1:
             found |= rows(inner[0], key)
-        elif not inner and key not in ("targets", "backgrounds"):
+        elif not inner and key not in ("targets", "backgrounds", "models"):
             unit = unit_of(about.name)
             found[path, key] = unit, REQUIRED if about.default is ABSENT else shown(about.default, unit)
     return found
@@ -53,6 +54,9 @@ def expected_rows() -> dict[tuple[str, str], tuple[str, str]]:
     found = rows(Config, "")
     for (path, key), value in rows(TargetConfig, "").items():
         found[f"targets.<name>.{path}" if path in ("position", "geometry") else path, key] = value
+    for (path, key), value in rows(ModelConfig, "").items():
+        if path in ("", "fit"):  # the other sections are those of targets
+            found[f"models.<name>.{path}".removesuffix("."), key] = value
     for parent, sections in (("backgrounds.<label>", BackgroundOptions), ("spectrum", Spectrum)):
         for section in get_args(sections):
             tag = next(field.default for field in dataclasses.fields(section))

@@ -7,9 +7,10 @@ from astropy.table import Table
 from cubeflow.config.sections import Observations
 from cubeflow.dl3.entries import RunEntry, Store, direction_of
 from cubeflow.dl3.index import open_store
+from cubeflow.dl3.tables import parse_where
 from cubeflow.errors import MistakeError
 from cubeflow.maps.sphere import angular_distance_deg
-from cubeflow.plan.select import parse_where, select_runs
+from cubeflow.plan.select import select_runs
 from cubeflow.simulate.array import SimulationOptions
 from cubeflow.simulate.store import simulate_store
 

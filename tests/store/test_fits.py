@@ -13,9 +13,13 @@ from gammapy.datasets import MapDataset, MapDatasetOnOff
 from gammapy.maps import Map
 from gammapy.modeling.models import FoVBackgroundModel, GaussianSpatialModel, PowerLawSpectralModel, SkyModel
 
+from cubeflow.dl3.hdus import open_table, read_hdus
+from cubeflow.dl3.quirks import Notes
+from cubeflow.dl3.responses import read_bkg_3d
+from cubeflow.irf.background import Background3D
 from cubeflow.maps import Cube, energy_axis, make_geometry, rad_axis
 from cubeflow.store import fits as cubeflow_fits
-from cubeflow.store.fits import datasets_yaml, models_yaml, write_dataset_fits, write_image_fits
+from cubeflow.store.fits import datasets_yaml, models_yaml, write_background_fits, write_dataset_fits, write_image_fits
 
 ENERGY = energy_axis([0.7, 1.3, 3.7, 11.9])
 ENERGY_TRUE = energy_axis([0.4, 0.9, 2.1, 5.3, 17.0], "energy_true")
@@ -304,3 +308,29 @@ def test_gammapy_is_told_what_the_exposure_is(tmp_path):
         for exposure in exposures:
             assert exposure.meta["is_pointlike"] == is_pointlike
             assert u.Quantity(exposure.meta["livetime"]) == LIVETIME_S * u.s
+
+
+@pytest.mark.parametrize("alignment", ["RADEC", "ALTAZ"])
+def test_a_background_response_is_read_as_it_was_written(tmp_path, alignment):
+    rng = np.random.default_rng(4)
+    edges = np.geomspace(0.5, 20.0, 4), np.linspace(-2.0, 2.5, 7), np.linspace(-1.0, 1.0, 5)
+    response = Background3D(*edges, rng.random((3, 6, 4)), alignment)
+    other = Background3D(*edges, rng.random((3, 6, 4)), alignment)
+    path = tmp_path / "background.fits.gz"
+    pairs = [(response, 0.1 * response.rate, {"ZEN_PNT": 20.0}), (other, 0.1 * other.rate, {"ZEN_PNT": 40.0})]
+    write_background_fits(path, pairs, {"KEY": "0" * 64})
+    with fits.open(path) as hdus:
+        assert [hdu.name for hdu in hdus[1:]] == ["BACKGROUND_1", "BACKGROUND_2"]
+        assert hdus[1].header["FOVALIGN"] == alignment
+        assert hdus[2].header["ZEN_PNT"] == 40.0
+        assert hdus[1].columns["BKG"].unit == "s-1 MeV-1 sr-1"
+        table = hdus[1].data
+        # (DETY, DETX, energy), DETX to the west: the second node from the east in the first row from the south
+        assert table["BKG"][0][0, 1, 2] == pytest.approx(1e-6 * response.rate[2, 4, 0], rel=1e-12)
+        assert table["BKG_ERR"] == pytest.approx(0.1 * table["BKG"])
+        assert table["DETX_LO"][0][0] == pytest.approx(-2.5)
+    table = open_table(read_hdus(path)[1])
+    found = read_bkg_3d(table, Notes())
+    assert found.alignment == alignment
+    for name in ("energy_edges_tev", "lon_edges_deg", "lat_edges_deg", "rate"):
+        assert getattr(found, name) == pytest.approx(getattr(response, name), rel=1e-12)

@@ -8,6 +8,7 @@ for _job in PLAN.jobs("reduce"):
         name:
             _job.name
         input:
+            PLAN.below(_job.inputs),
             dl3=ancient(_job.sources),
         output:
             PLAN.below(_job.outputs),

@@ -10,6 +10,8 @@ import click
 from cubeflow.cli.group import FILE, say
 
 ABOUT = {
+    "off": "Count OFF runs of a JOB of a PLAN in their fields of view, for an acceptance model.",
+    "model": "Fit an acceptance model to its OFF runs; write it, and a GADF file of it.",
     "reduce": "Reduce the runs of a JOB of a PLAN: their artifacts and the sums of batches. Reads what is there.",
     "stack": "Stack stacks into one: a node of the tree.",
     "export": "Write final products (cube, FITS for gammapy, significance) and run tables.",

@@ -15,6 +15,7 @@ from cubeflow.config.read import Node
 from cubeflow.maps import Axis, energy_axis, log_edges, make_geometry, rad_axis
 from cubeflow.maps.sphere import Position
 from cubeflow.products.acceptance import AcceptanceOptions
+from cubeflow.products.acceptance_model import FitOptions, OffOptions
 from cubeflow.products.background import BackgroundOptions
 from cubeflow.products.dataset import ExportOptions
 from cubeflow.products.exclusion import ExclusionFile
@@ -27,7 +28,7 @@ from cubeflow.products.significance import SignificanceOptions
 from cubeflow.products.spectrum import PowerLaw, Spectrum
 
 # Names of folders beside those of targets and labels, and endings of files there.
-RESERVED_TARGETS = frozenset(("logs", "benchmarks"))
+RESERVED_TARGETS = frozenset(("logs", "benchmarks", "models"))
 RESERVED_LABELS = frozenset(("obs", "stack"))
 MAX_LABEL = 40
 RESERVED_ENDINGS = (".ecsv", ".csv", ".fits", ".reg", ".json", ".html")
@@ -85,6 +86,14 @@ class Observations:
         for start, stop in self.time_mjd or ():
             if not start < stop:
                 raise ValueError(f"time_mjd: expected start before stop, got MJD {start} and {stop}")
+
+
+@dataclass(frozen=True)
+class Events:
+    """Which events of a run are used."""
+
+    where: str | None = None
+    """Condition on the columns of EVENTS."""
 
 
 @dataclass(frozen=True)
@@ -202,6 +211,51 @@ class Simulate:
 
 
 @dataclass(frozen=True)
+class ModelConfig:
+    """An acceptance model: the background response that is fitted to the events of OFF runs."""
+
+    energy: EnergyAxis
+    """Bins of reconstructed energy."""
+    observations: Observations = field(default_factory=Observations)
+    """Which OFF runs it is made from."""
+    events: Events = field(default_factory=Events)
+    """Which events of a run are used: those of the targets that use the model."""
+    offset_max_deg: float = 2.0
+    """Largest offset from the pointing that is used."""
+    safe_mask: SafeMaskOptions = field(default_factory=SafeMaskOptions)
+    """Where the data of an OFF run may be used."""
+    cell_deg: Length = 0.2
+    """Size of the cells in the field of view."""
+    alignment: Literal["RADEC", "ALTAZ"] = "RADEC"
+    """Whether the field of view turns with the sky or with the telescopes."""
+    exclusion: Annotated[tuple[ExclusionFile, ...], Setting(alone=True)] = ()
+    """What is not background, as for targets."""
+    fit: FitOptions = field(default_factory=FitOptions)
+    """How it is fitted, and for which runs it holds."""
+
+    def __post_init__(self) -> None:
+        if "bkg-peak" in self.safe_mask.methods:
+            raise KeyMistake(("safe_mask", "methods"), "expected others than bkg-peak: a model has no background yet")
+        for key in ("within_deg", "split_s"):
+            if getattr(self.observations, key) is not None:
+                raise KeyMistake(("observations", key.partition("_")[0]), "expected null: a model has no target")
+
+    def off_options(self) -> OffOptions:
+        """What decides the counts and exposure of an OFF run."""
+        safe, given = replace(self.safe_mask, position="own"), self.observations
+        return OffOptions(
+            self.energy.axis("energy"),
+            self.offset_max_deg,
+            safe,
+            self.cell_deg,
+            self.alignment,
+            given.duplicates,
+            given.time_mjd,
+            self.events.where,
+        )
+
+
+@dataclass(frozen=True)
 class TargetConfig:
     """Everything about one target: its own sections, and the common ones with its overrides merged in."""
 
@@ -215,6 +269,8 @@ class TargetConfig:
     """Bins of true energy."""
     observations: Observations = field(default_factory=Observations)
     """Which runs are used, and which part of them."""
+    events: Events = field(default_factory=Events)
+    """Which events of a run are used."""
     offset_max_deg: float = 2.0
     """Largest offset from the pointing that is used."""
     gti_filter: bool = True
@@ -297,9 +353,10 @@ class TargetConfig:
             duplicates=self.observations.duplicates,
             time_mjd=self.observations.time_mjd,
             split_s=self.observations.split_s,
-            acceptance=self.acceptance,
+            acceptance=replace(self.acceptance, model=None),  # not the name of a model decides, but its key
             safe_mask=self.safe_mask,
             spectrum=self.spectrum,
+            events_where=self.events.where,
         )
 
 
@@ -311,6 +368,8 @@ class Config:
     """Where the DL3 files are."""
     targets: dict[str, TargetConfig]
     """Targets by name, with their position, geometry and whatever differs from the common sections."""
+    models: dict[str, ModelConfig] = field(default_factory=dict)
+    """Acceptance models by name."""
     artifacts: Artifacts = field(default_factory=Artifacts)
     """How artifacts are kept."""
     results: Path = Path("results")
@@ -327,7 +386,15 @@ class Config:
     def __post_init__(self) -> None:
         if set("{}") & set(str(self.results)):
             raise ValueError(f"results: expected a path without braces, which Snakemake fills in, got {self.results}")
-        for name in self.targets:
+        if "self" in self.models:
+            raise KeyMistake(("models", "self"), "expected another name: self is the model from a target's own runs")
+        for name, target in self.targets.items():
+            if (model := target.acceptance.model) not in (None, "self", *self.models):
+                expected = ", ".join(("self", *self.models))
+                raise KeyMistake(("targets", name, "acceptance", "model"), f"expected one of {expected}, got {model!r}")
+            if model in self.models and self.models[model].events != target.events:
+                expected = f"expected events as of the target {name!r}, {target.events.where!r}"
+                raise KeyMistake(("models", model, "events"), f"{expected}, got {self.models[model].events.where!r}")
             if name.lower() in RESERVED_TARGETS or name.lower().endswith(RESERVED_ENDINGS):
                 raise KeyMistake(("targets", name), "expected another name; this is a file or folder of the results")
 
@@ -340,7 +407,7 @@ class Config:
         key, _, text = message.partition(": ")
         name = max((each for each in self.targets if key.startswith(f"targets.{each}.")), key=len, default=None)
         keys = key.split(".") if name is None else ["targets", name, *key.removeprefix(f"targets.{name}.").split(".")]
-        if self.written is None or keys[0] not in ("data", "targets"):
+        if self.written is None or keys[0] not in ("data", "models", "targets"):
             return message
         node = self.written.child(*keys)
         for name in sorted(set(re.findall(r"\$\{?(\w+)", repr(node.plain())))):

@@ -38,11 +38,14 @@ class ReadOptions:
         ``refuse`` a run with events that are there twice, or ``drop`` the second of each.
     digests : mapping of str to str, optional
         Digests (`cubeflow.dl3.files.digest_file`) of all files of the run, by path: those it was planned with.
+    where : str, optional
+        Condition on the columns of EVENTS: only events for which it holds.
     """
 
     require: tuple[str, ...] = ("edisp", "psf", "bkg")
     duplicates: str = "refuse"
     digests: Mapping[str, str] | None = None
+    where: str | None = None
 
 
 class _Source(NamedTuple):
@@ -95,7 +98,7 @@ def read_observation(entry: RunEntry, options: ReadOptions | None = None) -> Obs
         elif whole_number(header["OBS_ID"]) != entry.obs_id:
             raise RunRefused(f"{where}: OBS_ID = {header['OBS_ID']!r}, expected {entry.obs_id} as in the index")
         pointing, deadc = read_pointing(header, where, notes), read_deadc(header, where)
-        events = read_events(table, notes, options.duplicates)
+        events = read_events(table, notes, options.duplicates, options.where)
         gti = read_gti(_open_table(refs["gti"], sources[refs["gti"].path], notes), notes)
         note_odd_events(events, gti, pointing, where, notes)
 

@@ -1,17 +1,23 @@
-"""Numbers of tables in plain units, and axes and arrays of responses: found by column name, in a wanted order."""
+"""Tables by the names of their columns: numbers in plain units, axes and arrays of responses, conditions on rows."""
 
 from __future__ import annotations
 
+import ast
+import difflib
+import operator
 import re
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 
 from cubeflow.dl3.entries import text
 from cubeflow.dl3.hdus import Header, Table, UnitError, factor
 from cubeflow.dl3.quirks import Notes
+from cubeflow.errors import MistakeError
 from cubeflow.irf.table import Nodes, are_close, nodes_from_edges
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.observation import RunRefused
@@ -204,3 +210,137 @@ def clip_negative(values: FloatArray, name: str, notes: Notes) -> FloatArray:
     count = int(np.count_nonzero(values < 0))
     notes.repair(name, count)
     return np.maximum(values, 0.0) if count else values
+
+
+MAX_NAMED, MAX_DEPTH = 12, 50
+_COMPARE: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+_ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+
+
+class NoColumn(MistakeError):
+    """A name is no column of what is looked at."""
+
+
+def parse_where(expression: str, key: str = "observations.where") -> Callable[[Mapping[str, object]], Any]:
+    """Turn an expression such as ``ZEN_PNT < 60 and TARGET_NAME == 'Crab'`` into a test of the index values of a run.
+
+    It holds columns of the observation index, numbers and strings, joined by comparisons, ``and``, ``or``, ``not``,
+    ``+ - * /``. Nothing else is evaluated. Columns of numbers, shape (n,), give a test of each row, in which nothing
+    holds of NaN. `key` is that of the configuration, which errors name.
+
+    Raises
+    ------
+    MistakeError
+        If the expression holds anything else.
+    """
+    try:
+        tree = ast.parse(expression, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        expected = "expected an expression such as 'ZEN_PNT < 60'"
+        raise MistakeError(f"{key}: {expected}, got {expression!r:.80}") from error
+    _check(tree, expression, key)
+
+    def test(columns: Mapping[str, object]) -> Any:
+        found = _evaluate(tree, columns, f"{key}: ", expression)
+        return found if isinstance(found, np.ndarray) else bool(found)
+
+    return test
+
+
+def _check(node: ast.AST, expression: str, key: str, depth: int = 0) -> None:
+    """Refuse every kind of syntax that `_evaluate` does not know, and expressions too deep for it."""
+    known = (ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.Compare, ast.BinOp, ast.Name, ast.Load)
+    allowed = (*known, ast.Constant, *_COMPARE, *_ARITHMETIC)
+    is_odd = isinstance(node, ast.Constant) and not isinstance(node.value, bool | int | float | str)
+    if is_odd or not isinstance(node, allowed):
+        raise MistakeError(f"{key}: {type(node).__name__} is not allowed in {expression!r:.80}")
+    if depth > MAX_DEPTH:
+        raise MistakeError(f"{key}: expected at most {MAX_DEPTH} levels, got {expression!r:.80}")
+    for part in ast.iter_child_nodes(node):
+        _check(part, expression, key, depth + 1)
+
+
+def _evaluate(node: ast.AST, columns: Mapping[str, object], key: str, expression: str) -> Any:
+    """Value of a checked expression for one run, or of each row, shape (n,)."""
+
+    def value(part: ast.AST) -> Any:
+        return _evaluate(part, columns, key, expression)
+
+    try:
+        match node:
+            case ast.Constant():
+                return node.value
+            case ast.Name():
+                return columns[node.id]
+            case ast.BoolOp():
+                return _joined((value(part) for part in node.values), isinstance(node.op, ast.And))
+            case ast.UnaryOp():
+                operand = value(node.operand)
+                if isinstance(node.op, ast.USub):
+                    return -operand
+                return np.logical_not(operand) if isinstance(operand, np.ndarray) else not operand
+            case ast.BinOp():
+                left, right = value(node.left), value(node.right)
+                if isinstance(left, str) or isinstance(right, str):
+                    raise TypeError(f"{left!r:.40} and {right!r:.40}: expected numbers")
+                return _ARITHMETIC[type(node.op)](left, right)
+            case ast.Compare():
+                parts = [value(part) for part in (node.left, *node.comparators)]
+                pairs = zip(node.ops, parts, parts[1:], strict=False)
+                return _joined((_compared(_COMPARE[type(op)], left, right) for op, left, right in pairs), True)
+    except MistakeError:
+        raise
+    except KeyError as error:
+        holder = "EVENTS" if key.startswith("events") else "the observation index"
+        raise NoColumn(key + holder + _no_column(str(error.args[0]), columns, expression)) from error
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise MistakeError(f"{key}{expression!r:.80} cannot be evaluated: {error}") from error
+    raise MistakeError(f"{key}{expression!r:.80} cannot be evaluated")
+
+
+def _joined(conditions: Iterable[Any], is_all: bool) -> Any:
+    """Whether all, or any, of some conditions hold; what need not be looked at is not."""
+    joined: Any = is_all
+    for condition in conditions:
+        if isinstance(condition, np.ndarray) or isinstance(joined, np.ndarray):
+            joined = (np.logical_and if is_all else np.logical_or)(joined, condition)
+        elif bool(condition) is not is_all:
+            return not is_all
+    return joined
+
+
+def _compared(compare: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
+    """Outcome of a comparison; of rows with NaN it is false, of a single NaN there is none (ValueError)."""
+    if not isinstance(left, np.ndarray) and not isinstance(right, np.ndarray):
+        return compare(*_alike(left, right))
+    known = ~np.isnan(np.asarray(left, float)) & ~np.isnan(np.asarray(right, float))
+    return compare(left, right) & known
+
+
+def _alike(left: Any, right: Any) -> tuple[Any, Any]:
+    """Two values to be compared: as numbers if one is a number; ValueError for text that is none, and for NaN."""
+    if isinstance(left, str) and isinstance(right, str):
+        return left, right
+    left, right = (float(value) if isinstance(value, str) else value for value in (left, right))
+    if left != left or right != right:
+        raise ValueError("a value is NaN")
+    return left, right
+
+
+def _no_column(name: str, columns: Mapping[str, object], expression: str) -> str:
+    """Message on a name that is no column, with what is alike or there."""
+    alike = difflib.get_close_matches(name, list(columns), n=1, cutoff=0.4)
+    hint = f"did you mean {alike[0]!r}?" if alike else f"it has {', '.join(sorted(columns)[:MAX_NAMED])}"
+    return f" has no column {name!r:.40} (of {expression!r:.80}); {hint}"

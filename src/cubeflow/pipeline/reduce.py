@@ -21,8 +21,17 @@ from cubeflow.pipeline import versions
 from cubeflow.pipeline.certificate import software
 from cubeflow.pipeline.memory import memory_message
 from cubeflow.pipeline.progress import Progress
-from cubeflow.pipeline.stack import Row, plain_profiles, read_profiles, write_stack
-from cubeflow.pipeline.tasks import ReduceTask, Target, UnitKeys, background_file, reduced_file, stack_file
+from cubeflow.pipeline.stack import Row, open_made, plain_profiles, read_profiles, write_stack
+from cubeflow.pipeline.tasks import (
+    ReduceTask,
+    Target,
+    UnitKeys,
+    background_file,
+    model_file,
+    reduced_file,
+    stack_file,
+)
+from cubeflow.products.acceptance_model import AcceptanceModel, FitOptions, RunFacts, with_model
 from cubeflow.products.background import Background, BackgroundOptions, make_background, run_stack
 from cubeflow.products.exclusion import ExclusionMasks
 from cubeflow.products.pieces import cut_pieces, in_selected_time
@@ -37,7 +46,7 @@ from cubeflow.store.artifact import (
     write_artifact,
 )
 from cubeflow.store.atomic import make_folder, sweep_temporaries
-from cubeflow.store.keys import to_plain
+from cubeflow.store.keys import from_plain, to_plain
 
 Say = Callable[[str], None]
 T = TypeVar("T")
@@ -58,13 +67,26 @@ class Batch:
     results: Path
     target: Target
     say: Say
-    is_pointlike: bool | None = None  # of runs that are stacked without a background; None for any
+    is_pointlike: bool | None = None  # of runs that are stacked, without a background or with a model; None for any
+    model: tuple[str, str] | None = None  # name and key of the acceptance model
     pieces: dict[int, list[Observation]] = field(default_factory=dict)  # of the run that was read last, or it alone
 
     @cached_property
     def exclusions(self) -> ExclusionMasks:
         """Each mask is made once for a geometry."""
         return self.target.exclusion_masks()
+
+    @cached_property
+    def acceptance_model(self) -> AcceptanceModel | None:
+        """Acceptance model; None if the background responses of the files are used."""
+        if self.model is None or self.target.model is None:
+            return None
+        with open_made(self.results / model_file(*self.model), "model", self.model[1]) as opened:
+            values = {name: np.asarray(opened.dataset(name)) for name in opened.names}
+            about = opened.artifact.attributes
+        runs = tuple(from_plain(RunFacts, run) for run in about["runs"])
+        fit = from_plain(FitOptions, about["fit"])
+        return AcceptanceModel(self.target.model.off, fit, about["held_out"], runs, **values)
 
     @property
     def keeps(self) -> bool:
@@ -85,9 +107,11 @@ class Batch:
         if obs_id not in self.pieces:
             self.pieces.clear()
             try:
-                whole = read_observation(keys.entry, ReadOptions(duplicates=options.duplicates, digests=keys.inputs))
+                required = ReadOptions.require if self.model is None else ("edisp", "psf")
+                read = ReadOptions(required, options.duplicates, keys.inputs, options.events_where)
+                whole = read_observation(keys.entry, read)
             except RunRefused as error:
-                if _is_of_the_disk(error):
+                if is_of_the_disk(error):
                     raise FailedError(str(error)) from error
                 raise
             whole = in_selected_time(whole, options.time_mjd)
@@ -106,7 +130,7 @@ def reduce_batch(results: Path, target: Target, task: ReduceTask, say: Say, prog
         If an input file is not the one planned with, or disk or memory failed. The other units are done; no sum is
         written.
     """
-    batch = Batch(results, target, say, task.is_pointlike)
+    batch = Batch(results, target, say, task.is_pointlike, task.model)
     leaves = {label: results / stack_file(task.target, label, key) for label, key in task.leaves.items()}
     sums = {label: StackSum() for label, path in leaves.items() if not path.exists()}
     rows: dict[str, list[Row]] = {label: [] for label in sums}
@@ -142,7 +166,7 @@ def _parts(batch: Batch, keys: UnitKeys, labels: tuple[str, ...]) -> Iterator[tu
         made = _background(batch, keys, label, reduced)
         if label not in labels:
             continue
-        kind = batch.is_pointlike if target.backgrounds[label].method == "none" else None
+        kind = batch.is_pointlike if batch.model or target.backgrounds[label].method == "none" else None
         if isinstance(made, Verdict):
             yield label, empty_stack(), {**place, **vars(made)}
         elif isinstance(reduced, Reduced) and kind not in (None, reduced.row["is_pointlike"]):
@@ -184,8 +208,11 @@ def _reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:
 def _make_reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:
     """Read and reduce a unit."""
     try:
-        with _guarded(batch, keys):
-            made = reduce_observation(batch.observation(keys), batch.target.reduce)
+        with guarding(f"run {keys.unit.name}", batch.say):
+            observation = batch.observation(keys)
+            if (model := batch.acceptance_model) is not None and batch.model is not None:
+                observation = with_model(batch.model[0], model, observation)
+            made = reduce_observation(observation, batch.target.reduce)
             _require_finite(made.maps)
     except RunRefused as error:
         return Verdict("refused", str(error).removeprefix(f"run {keys.unit.obs_id}: "))
@@ -195,7 +222,7 @@ def _make_reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:
 
 
 @contextmanager
-def _guarded(batch: Batch, keys: UnitKeys) -> Iterator[None]:
+def guarding(run: str, say: Say) -> Iterator[None]:
     """The guard about each run: what nobody foresaw refuses it, with the trace in the log, and never ends the others.
 
     What concerns all runs goes on: files that are not those of the plan, the disk, memory, the installation.
@@ -206,7 +233,7 @@ def _guarded(batch: Batch, keys: UnitKeys) -> Iterator[None]:
     except (RunRefused, RunSkipped, NoOverlap, FailedError, MistakeError, MemoryError, OSError, ImportError):
         raise
     except Exception as error:
-        batch.say(f"run {keys.unit.name}: unexpected\n{traceback.format_exc().strip()}")
+        say(f"{run}: unexpected\n{traceback.format_exc().strip()}")
         raise RunRefused(f"unexpected {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
@@ -241,7 +268,7 @@ def _background(batch: Batch, keys: UnitKeys, label: str, reduced: Reduced | Ver
     counts = reduced.maps["counts"]
     excluded = batch.exclusions.mask(counts.geom, counts.axis("energy"))
     try:
-        with _guarded(batch, keys):
+        with guarding(f"run {keys.unit.name}", batch.say):
             made = make_background(reduced, options, excluded, target.position_deg, target.significance.radius_deg)
             _require_finite(made.maps)
     except RunRefused as error:
@@ -289,7 +316,7 @@ def _keep(batch: Batch, path: Path, artifact: Artifact) -> None:
         write_artifact(path, replace(artifact, attributes=about, provenance=made_from), batch.target.compression)
 
 
-def _is_of_the_disk(error: BaseException | None) -> bool:
+def is_of_the_disk(error: BaseException | None) -> bool:
     """Whether an error comes from a file system that fails, which says nothing about the content of a file."""
     while error is not None:
         if isinstance(error, OSError):

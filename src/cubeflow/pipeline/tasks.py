@@ -12,6 +12,7 @@ from typing import Literal
 from cubeflow.dl3.entries import RunEntry
 from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.observation import Unit
+from cubeflow.products.acceptance_model import FitOptions, OffOptions
 from cubeflow.products.background import BackgroundOptions
 from cubeflow.products.dataset import ExportOptions
 from cubeflow.products.exclusion import EVERY_ENERGY, Areas, Exclusion, ExclusionFile, ExclusionMasks
@@ -48,6 +49,16 @@ class PlannedExclusion:
 
 
 @dataclass(frozen=True)
+class PlannedModel:
+    """All that decides an acceptance model beside its runs."""
+
+    name: str  # of its folder
+    off: OffOptions
+    fit: FitOptions
+    exclusions: tuple[PlannedExclusion, ...]
+
+
+@dataclass(frozen=True)
 class Target:
     """All that decides the products of a target."""
 
@@ -61,6 +72,7 @@ class Target:
     keep: Literal["all", "none"] = "all"  # artifacts of observations, or only the sums of batches
     on_refused: Literal["continue", "fail"] = "continue"  # export without the runs that are refused, or fail
     export: ExportOptions = field(default_factory=ExportOptions)  # datasets for modelling
+    model: PlannedModel | None = None  # in place of the background responses of the files
 
     def background_options(self, label: str) -> dict[str, object]:
         """All that decides a background beside the maps and the content of the exclusion files: hashed, and kept."""
@@ -94,6 +106,27 @@ class UnitKeys:
 
 
 @dataclass(frozen=True)
+class OffTask:
+    """OFF runs of an acceptance model, whose counts and exposures are made one after the other."""
+
+    kind: Literal["off"] = field(default="off", kw_only=True)
+    target: str  # the first that uses the model
+    model: str
+    units: tuple[UnitKeys, ...]  # in order; `reduced` is the key of the counts and the exposure
+
+
+@dataclass(frozen=True)
+class ModelTask:
+    """An acceptance model from the artifacts of its OFF runs, given by their units and keys."""
+
+    kind: Literal["model"] = field(default="model", kw_only=True)
+    target: str
+    model: str
+    key: str
+    runs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class ReduceTask:
     """Units of a target that are reduced one after the other, and their sum (a leaf of the tree) by label."""
 
@@ -101,7 +134,8 @@ class ReduceTask:
     target: str
     units: tuple[UnitKeys, ...]  # in order
     leaves: Mapping[str, str]  # key of the sum by label
-    is_pointlike: bool | None = None  # of runs that are stacked without a background; None for any
+    is_pointlike: bool | None = None  # of runs that are stacked, without a background or with a model; None for any
+    model: tuple[str, str] | None = None  # name and key of the acceptance model
 
 
 @dataclass(frozen=True)
@@ -197,7 +231,8 @@ class ReportTask:
     targets: tuple[ReportTarget, ...]
 
 
-Task = ReduceTask | StackTask | ExportTask | SeriesTask | TableTask | FiguresTask | ReportTask
+ArtifactTask = OffTask | ModelTask | ReduceTask | StackTask  # whose files are named by their keys
+Task = ArtifactTask | ExportTask | SeriesTask | TableTask | FiguresTask | ReportTask
 
 
 def files_of(task: Task, target: Target | None = None) -> list[str]:
@@ -208,8 +243,10 @@ def files_of(task: Task, target: Target | None = None) -> list[str]:
     match task:
         case ReduceTask():
             return list(artifact_keys(task, target is None or target.keep == "all"))
-        case StackTask():
+        case OffTask() | StackTask():
             return list(artifact_keys(task))
+        case ModelTask():
+            return [*artifact_keys(task), gadf_file(task.model, task.key)]
         case ExportTask():
             return [*(f"{task.folder}/{name}" for name in PRODUCTS), certificate_file(task.folder, task.key)]
         case SeriesTask():
@@ -230,8 +267,12 @@ def files_of(task: Task, target: Target | None = None) -> list[str]:
 def inputs_of(task: Task) -> list[str]:
     """Files of other tasks that a task reads, below the results."""
     match task:
-        case ReduceTask():
+        case OffTask():
             return []
+        case ModelTask():
+            return [off_file(task.model, unit, key) for unit, key in task.runs.items()]
+        case ReduceTask():
+            return [] if task.model is None else [model_file(*task.model)]
         case StackTask():
             return [stack_file(task.target, task.label, child) for child in task.children]
         case ExportTask():
@@ -249,8 +290,12 @@ def inputs_of(task: Task) -> list[str]:
             return sections + [f"{each.name}/runs.fits" for each in task.targets]
 
 
-def artifact_keys(task: ReduceTask | StackTask, keeps_units: bool = True) -> dict[str, tuple[str, str]]:
+def artifact_keys(task: ArtifactTask, keeps_units: bool = True) -> dict[str, tuple[str, str]]:
     """Kind and key of the artifacts of a task, by file below the results: of each unit its maps and backgrounds."""
+    if isinstance(task, OffTask):
+        return {off_file(task.model, each.unit.name, each.reduced): ("off", each.reduced) for each in task.units}
+    if isinstance(task, ModelTask):
+        return {model_file(task.model, task.key): ("model", task.key)}
     if isinstance(task, StackTask):
         return {stack_file(task.target, task.label, task.key): ("stack", task.key)}
     found = {}
@@ -259,6 +304,21 @@ def artifact_keys(task: ReduceTask | StackTask, keeps_units: bool = True) -> dic
         for label, key in unit.backgrounds.items():
             found[background_file(task.target, unit, label)] = "background", key
     return found | {stack_file(task.target, label, key): ("stack", key) for label, key in task.leaves.items()}
+
+
+def off_file(model: str, unit: str, key: str) -> str:
+    """Counts and exposure of an OFF run."""
+    return f"models/{model}/off/{unit}-{short(key)}.h5"
+
+
+def model_file(model: str, key: str) -> str:
+    """Acceptance model."""
+    return f"models/{model}/model-{short(key)}.h5"
+
+
+def gadf_file(model: str, key: str) -> str:
+    """Acceptance model as background responses for other programs."""
+    return f"models/{model}/background-{short(key)}.fits.gz"
 
 
 def reduced_file(target: str, keys: UnitKeys) -> str:

@@ -10,7 +10,18 @@ from functools import cache
 from pathlib import Path
 
 from cubeflow.errors import MistakeError
-from cubeflow.pipeline.tasks import FOLDER, JOINT, LIGHT_CURVE, PAGE, PARTS, PICTURES, PRODUCTS, REGIONS, TABLES
+from cubeflow.pipeline.tasks import (
+    FOLDER,
+    JOINT,
+    LIGHT_CURVE,
+    PAGE,
+    PARTS,
+    PICTURES,
+    PRODUCTS,
+    REGIONS,
+    TABLES,
+    ModelTask,
+)
 from cubeflow.plan.lock import Lock
 from cubeflow.plan.make import Plan
 from cubeflow.regular import open_regular, read_regular
@@ -24,6 +35,7 @@ _ARTIFACTS = {
     "obs": re.compile(rf"(reduced|background-.+?)(-{_KEY})?\.h5(\.corrupt(\.\d+)?)?"),
     "stack": re.compile(rf"{_KEY}(-[0-9a-f]{{8}})?\.h5(\.corrupt(\.\d+)?)?"),
 }
+_MODELS = re.compile(rf"\S+-{_KEY}\.(h5|fits\.gz)(\.corrupt(\.\d+)?)?")
 _SET_ASIDE = re.compile(r"\.corrupt(\.\d+)?$")
 # Pictures of earlier versions.
 _EARLIER = {f"{name}.png" for name in ("significance", "excess", "counts", "background", "exposure")}
@@ -64,6 +76,10 @@ def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
                 is_product |= path.name in (LIGHT_CURVE, *JOINT, *_EARLIER)
                 is_ours = is_near and (is_product or _CLAIM.fullmatch(path.name) is not None)
                 yield path, is_ours and path.name in claimed(path.parent)
+    models = {task.model for task in plan.all_tasks if isinstance(task, ModelTask)}
+    for path in (path for name in models for path in _files_below(plan.results / "models" / name)):
+        if str(path.relative_to(plan.results)) not in needed:
+            yield path, _MODELS.fullmatch(path.name) is not None and (".fits" in path.name or _is_artifact(path))
     first_edition = [plan.results / "plan.json", *(plan.results / FOLDER).glob("plans/*.json")]
     yield from ((path, False) for path in first_edition if path.is_file())
 

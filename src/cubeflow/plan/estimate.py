@@ -17,6 +17,7 @@ from cubeflow.maps import Geometry, sphere
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.pipeline.memory import memory_limit_mb
 from cubeflow.pipeline.tasks import Target
+from cubeflow.products.acceptance_model import SUBCELLS
 from cubeflow.products.stack import HELD_BYTES
 
 CORNERS = 16  # points on the circle about a pointing
@@ -93,7 +94,10 @@ def estimate(target: Target, entries: Sequence[RunEntry] = ()) -> Estimate:
     per_energy = any(getattr(each, "per_energy", False) for each in target.backgrounds.values())
     planes, rows, labels = EXPORT_PLANES[per_energy] * n.plane, BYTES_PER_ROW * len(entries), len(target.backgrounds)
     n_shown = target.reduce.energy.n_bins * n.plane
+    cells = 0 if target.model is None else len(target.model.off.edges_deg) ** 2 * target.model.off.energy.n_bins
     needs = {
+        "off": (150, (2 * SUBCELLS**2 + 24) * cells + _reading_bytes(entries)),
+        "model": (150, 30 * cells * len(entries)),
         "reduce": (140, BYTES_PER_VOXEL * n.run + 16 * n.plane + 8 * labels * n.held + _reading_bytes(entries)),
         "stack": (110, 64 * n.plane + 13 * n.held + rows),
         "export": (140, 8 * planes + min(8 * n.total, FITS_BYTES) + 4 * rows),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -15,6 +15,14 @@ from cubeflow.products.exclusion import POLARITY, Areas, ExclusionError, Exclusi
 from cubeflow.store.keys import from_plain, make_key
 
 LEAST_KEPT = 0.05  # of the field must be left
+
+
+def plan_exclusions(place: str, files: Sequence[ExclusionFile], cache: DigestCache) -> tuple[PlannedExclusion, ...]:
+    """Exclusion files of a section of the configuration; MistakeError with its place if one cannot be used."""
+    try:
+        return tuple(plan_exclusion(file, cache) for file in files)
+    except MistakeError as error:
+        raise MistakeError(f"{place}.exclusion: {error}") from error
 
 
 def plan_exclusion(file: ExclusionFile, cache: DigestCache) -> PlannedExclusion:

@@ -22,6 +22,8 @@ from cubeflow.errors import MistakeError
 from cubeflow.pipeline.tasks import (
     ExportTask,
     FiguresTask,
+    ModelTask,
+    OffTask,
     ReduceTask,
     ReportTask,
     SeriesTask,
@@ -37,10 +39,10 @@ from cubeflow.regular import open_regular
 from cubeflow.store.atomic import make_folder, naming, write_atomic
 from cubeflow.store.keys import from_plain, parse_json, seal, to_plain
 
-Kind = Literal["reduce", "stack", "export", "series", "figures", "report"]
+Kind = Literal["off", "model", "reduce", "stack", "export", "series", "figures", "report"]
 LIMIT_S = 16.0  # of estimated CPU time in a job: the start of its process is some percent of it
 LEAST_S = 4.0  # and less is not worth a second process
-CPU_S = {"figures": 0.4, "table": 0.3, "series": 0.3, "report": 1.0}
+CPU_S = {"off": 0.05, "model": 5.0, "figures": 0.4, "table": 0.3, "series": 0.3, "report": 1.0}
 MAX_SAID = 300  # letters in the message of a job
 
 
@@ -147,7 +149,7 @@ def _parts(
         yield _Part(task, tuple(files_of(task)), memory_mb, CPU_S[kind], is_made(task))
         return
     need, files = needs[task.target], files_of(task, targets[task.target])
-    if not isinstance(task, ReduceTask):
+    if not isinstance(task, ReduceTask | OffTask):
         seconds = CPU_S.get(task.kind, need.export_s)
         yield _Part(task, tuple(files), need.memory_mb[kind], seconds, is_made(task))
         return
@@ -155,7 +157,8 @@ def _parts(
     for made in (True, False):
         part = tuple(file for file, is_there in there.items() if is_there == made)
         if part:
-            yield _Part(task, part, need.memory_mb[kind], len(task.units) * need.run_s, made)
+            seconds = len(task.units) * CPU_S.get(kind, need.run_s)
+            yield _Part(task, part, need.memory_mb[kind], seconds, made)
 
 
 def _packed(parts: Sequence[_Part]) -> list[list[_Part]]:
@@ -175,7 +178,8 @@ def _packed(parts: Sequence[_Part]) -> list[list[_Part]]:
 def _job(name: str, kind: Kind, parts: Sequence[_Part], pending: Set[str]) -> Job:
     tasks = tuple(part.task for part in parts)
     outputs = tuple(file for part in parts for file in part.files)
-    sources = {path for task in tasks if isinstance(task, ReduceTask) for keys in task.units for path in keys.inputs}
+    read = [keys for task in tasks if isinstance(task, ReduceTask | OffTask) for keys in task.units]
+    sources = {path for keys in read for path in keys.inputs}
     needed = dict.fromkeys(file for task in tasks for file in inputs_of(task))
     return Job(
         name=name,
@@ -194,9 +198,12 @@ def _job(name: str, kind: Kind, parts: Sequence[_Part], pending: Set[str]) -> Jo
 def describe(task: Task) -> str:
     """What a task is about, in words."""
     match task:
-        case ReduceTask():
+        case ModelTask():
+            return f"{task.model}: acceptance model of {len(task.runs)} runs"
+        case ReduceTask() | OffTask():
             first, last = task.units[0].unit.name, task.units[-1].unit.name
-            return f"{task.target}: " + (f"run {first}" if first == last else f"runs {first}-{last}")
+            name = task.model if isinstance(task, OffTask) else task.target
+            return f"{name}: " + (f"run {first}" if first == last else f"runs {first}-{last}")
         case StackTask():
             return f"{task.target}: {task.label}: {len(task.children)} stacks"
         case ExportTask() | SeriesTask() | FiguresTask():

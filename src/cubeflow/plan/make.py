@@ -6,24 +6,28 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from cubeflow.config import Config
-from cubeflow.config.sections import Observations
+from cubeflow.config.sections import ModelConfig, Observations
 from cubeflow.dl3.entries import Store, direction_of
 from cubeflow.dl3.index import open_store
+from cubeflow.dl3.tables import parse_where
 from cubeflow.errors import MistakeError
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.pipeline.certificate import holds
 from cubeflow.pipeline.progress import progress_folder
 from cubeflow.pipeline.tasks import (
     FOLDER,
-    ReduceTask,
+    ArtifactTask,
+    ModelTask,
+    OffTask,
+    PlannedExclusion,
+    PlannedModel,
     Refusal,
     ReportTask,
-    StackTask,
     Target,
     Task,
     files_of,
@@ -31,7 +35,7 @@ from cubeflow.pipeline.tasks import (
 )
 from cubeflow.plan.digests import DigestCache
 from cubeflow.plan.estimate import Estimate, check_memory, estimate
-from cubeflow.plan.exclusions import excluded_shares, plan_exclusion
+from cubeflow.plan.exclusions import excluded_shares, plan_exclusions
 from cubeflow.plan.jobs import Job, make_jobs, write_plan_file
 from cubeflow.plan.select import select_runs
 from cubeflow.plan.tasks import TargetTasks, TaskMaker, report_task
@@ -78,13 +82,13 @@ class Plan:
         if self.is_forced:
             return False
         files = self.files(task)
-        if isinstance(task, ReduceTask | StackTask):
+        if isinstance(task, ArtifactTask):
             return all(map(self.exists, files))
         return holds(self.results / files[-1], task.key)
 
     def untrue_certificates(self) -> list[Path]:
         """Certificates that are there, though what they say of their products is not so."""
-        tasks = (task for task in self.all_tasks if not isinstance(task, ReduceTask | StackTask))
+        tasks = (task for task in self.all_tasks if not isinstance(task, ArtifactTask))
         files = (self.files(task)[-1] for task in tasks if not self.is_made(task))
         return [self.results / file for file in files if self.exists(file)]
 
@@ -103,7 +107,7 @@ class Plan:
         found: list[Task] = []
         wanted: set[str] = set()
         for task in reversed(list(self.all_tasks)):
-            is_final = not isinstance(task, ReduceTask | StackTask)
+            is_final = not isinstance(task, ArtifactTask)
             is_wanted = is_final or not wanted.isdisjoint(files_of(task)) or self.set_aside(task)
             if is_wanted and not self.is_made(task):
                 found.append(task)
@@ -179,12 +183,25 @@ def make_plan(config: Config, say: Say, is_forced: bool = False, reads_all: bool
         excluded = excluded_shares(targets, cache, say)
     tasks: dict[str, TargetTasks] = {}
     needs: dict[str, Estimate] = {}
+    models: dict[str, tuple[OffTask | ModelTask, ...]] = {}  # by name; each is made once, whoever uses it
     for name, target in targets.items():
         section = config.targets[name]
         with _placing(config, f"targets.{name}."):
             entries, refused, unselected = select_runs(store, section.observations, target.position_deg)
-            maker = TaskMaker(target, cache, section.stack)
-            tasks[name] = maker.make(entries, refused, unselected)
+        maker = TaskMaker(target, cache, section.stack)
+        if target.model is not None and target.model.name not in models:
+            off_runs = entries
+            if (wanted := section.acceptance.model) in config.models:
+                with _placing(config, f"models.{wanted}."):
+                    off_runs, left_out, _ = select_runs(store, config.models[wanted].observations, target.position_deg)
+                    if not off_runs:
+                        raise MistakeError("observations: no run of the store is left for it, expected some")
+                for refusal in left_out:
+                    say(f"models.{wanted}: run {refusal.obs_id}: left out: {refusal.reason}")
+            models[target.model.name] = maker.model_tasks(off_runs, say)
+        found = models[target.model.name] if target.model is not None else ()
+        with _placing(config, f"targets.{name}."):
+            tasks[name] = maker.make(entries, refused, unselected, found)
         refusals = {refusal.obs_id for refusal in tasks[name].refused}
         needs[name] = estimate(target, [entry for entry in entries if entry.obs_id not in refusals])
     shown = {name: found for name, found in tasks.items() if found.export}
@@ -197,10 +214,9 @@ def make_plan(config: Config, say: Say, is_forced: bool = False, reads_all: bool
 def make_target(config: Config, name: str, cache: DigestCache) -> Target:
     """Options of a target; MistakeError if an exclusion file cannot be used."""
     section = config.targets[name]
-    try:
-        exclusions = tuple(plan_exclusion(file, cache) for file in section.exclusion)
-    except MistakeError as error:
-        raise MistakeError(f"targets.{name}.exclusion: {error}") from error
+    exclusions = plan_exclusions(f"targets.{name}", section.exclusion, cache)
+    if section.events.where is not None:
+        parse_where(section.events.where, f"targets.{name}.events.where")
     return Target(
         name,
         section.icrs_deg,
@@ -212,7 +228,23 @@ def make_target(config: Config, name: str, cache: DigestCache) -> Target:
         config.artifacts.keep,
         config.on_refused,
         section.export,
+        _planned_model(config, name, exclusions, cache),
     )
+
+
+def _planned_model(
+    config: Config, target: str, exclusions: tuple[PlannedExclusion, ...], cache: DigestCache
+) -> PlannedModel | None:
+    """Acceptance model of a target; None without. Of its own runs it has the energies, field and exclusion."""
+    section = config.targets[target]
+    if section.acceptance.model is None:
+        return None
+    if (found := config.models.get(section.acceptance.model)) is None:
+        given = replace(section.observations, within_deg=None, split_s=None)
+        found = ModelConfig(section.energy, given, section.events, section.offset_max_deg, section.safe_mask)
+        return PlannedModel(f"self-{target}", found.off_options(), found.fit, exclusions)
+    files = plan_exclusions(f"models.{section.acceptance.model}", found.exclusion, cache)
+    return PlannedModel(section.acceptance.model, found.off_options(), found.fit, files)
 
 
 def say_planned(plan: Plan, say: Say) -> None:

@@ -13,17 +13,29 @@ from cubeflow.errors import FailedError, MistakeError, RunsLeftOut
 from cubeflow.pipeline.export import export_label, significance_text
 from cubeflow.pipeline.lightcurve import write_series
 from cubeflow.pipeline.memory import memory_message
+from cubeflow.pipeline.model import make_model, make_off_batch
 from cubeflow.pipeline.progress import Progress, duration, progress_folder
 from cubeflow.pipeline.reduce import reduce_batch
 from cubeflow.pipeline.stack import open_made, stack_node
 from cubeflow.pipeline.table import SEVERITY, write_run_table
-from cubeflow.pipeline.tasks import FOLDER, ExportTask, ReduceTask, SeriesTask, StackTask, TableTask, Target
+from cubeflow.pipeline.tasks import (
+    FOLDER,
+    ArtifactTask,
+    ExportTask,
+    ModelTask,
+    OffTask,
+    ReduceTask,
+    SeriesTask,
+    StackTask,
+    TableTask,
+    Target,
+)
 from cubeflow.plan.jobs import read_jobs, read_targets
 from cubeflow.plan.make import Plan, make_plan, require_runs
 from cubeflow.store.keys import short
 
 Say = Callable[[str], None]
-RunTask = ReduceTask | StackTask | ExportTask | SeriesTask | TableTask  # others draw pictures and page
+RunTask = ArtifactTask | ExportTask | SeriesTask | TableTask  # others draw pictures and page
 # What is wrong with a target, a file or the machine, and no bug: it says nothing about the next task.
 FAILURES = (FailedError, MistakeError, OSError, MemoryError)
 OWN = ("tstart", "tstop", "ra_pnt", "dec_pnt", "n_events")  # columns of the run table that no two runs share
@@ -33,6 +45,10 @@ MAX_NAMED = 20  # runs that are left out; all of them are in the run table
 def do_task(results: Path, target: Target, task: RunTask, say: Say) -> None:
     """Make the files of a task; what is there of a batch is read, all else is made again."""
     match task:
+        case OffTask():
+            make_off_batch(results, target, task, say)
+        case ModelTask():
+            make_model(results, target, task, say)
         case ReduceTask():
             name = f"{task.target}-{short(next(iter(task.leaves.values())))}"
             reduce_batch(results, target, task, say, Progress(progress_folder(results) / name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from cubeflow.pipeline.tasks import ReduceTask, Refusal, StackTask, reduced_file
+from cubeflow.pipeline.tasks import ArtifactTask, Refusal, reduced_file
 from cubeflow.plan.clean import stale_files
 from cubeflow.plan.jobs import Job
 from cubeflow.plan.make import Plan
@@ -58,7 +58,7 @@ def summarize(plan: Plan) -> Summary:
     make = 0
     for task in plan.needed:
         files = plan.files(task)
-        is_kept = isinstance(task, ReduceTask | StackTask)
+        is_kept = isinstance(task, ArtifactTask)
         make += len(files) - (sum(map(plan.exists, files)) if is_kept else 0)
     stale = stale_files(plan)
     cpu = sum(job.seconds + JOB_S for job in jobs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +17,8 @@ from cubeflow.pipeline import versions
 from cubeflow.pipeline.tasks import (
     ExportTask,
     FiguresTask,
+    ModelTask,
+    OffTask,
     ReduceTask,
     Refusal,
     ReportTarget,
@@ -46,6 +48,7 @@ class InputError(Exception):
 class TargetTasks:
     """The tasks of a target."""
 
+    model: tuple[OffTask | ModelTask, ...] = ()  # of its acceptance model
     reduce: tuple[ReduceTask, ...] = ()  # in order, as all that follow; none without runs
     stack: tuple[StackTask, ...] = ()
     export: tuple[ExportTask, ...] = ()
@@ -61,7 +64,8 @@ class TargetTasks:
     def tasks(self) -> tuple[Task, ...]:
         """All of them, each after those whose files it reads."""
         table = () if self.table is None else (self.table,)
-        return (*self.reduce, *self.stack, *self.export, *self.parts, *self.series, *table, *self.figures)
+        made = *self.model, *self.reduce, *self.stack, *self.export, *self.parts, *self.series
+        return (*made, *table, *self.figures)
 
     @property
     def n_runs(self) -> int:
@@ -86,15 +90,52 @@ class TaskMaker:
         self.target, self.cache, self.stack = target, cache, stack
         per = target.export.per
         self.per = "interval" if stack.by_s == "run" and per != "none" else per
-        options = {"reduce": target.reduce, "compression": target.compression}
-        self.reduce = make_key("reduce-options", versions.REDUCE, options, {})
+        self.options: dict[str, object] = {"reduce": target.reduce, "compression": target.compression}
+        self.reduce = make_key("reduce-options", versions.REDUCE, self.options, {})
+        self.model: tuple[str, str] | None = None
         self.labels = {}
         for label in target.backgrounds:
             about = target.background_options(label), target.exclusion_digests
             self.labels[label] = make_key("background-options", versions.BACKGROUND, *about)
 
-    def make(self, entries: Iterable[RunEntry], refused: Sequence[Refusal], unselected: int) -> TargetTasks:
-        """Tasks for some runs; those whose files are missing are refused, too. Raises as `batches`."""
+    def model_tasks(self, entries: Iterable[RunEntry], say: Callable[[str], None]) -> tuple[OffTask | ModelTask, ...]:
+        """Tasks of the acceptance model from some OFF runs; says which of them are left out."""
+        target, found = self.target, {}
+        assert target.model is not None
+        model, limits = target.model, [vars(each.file) | {"path": None} for each in target.model.exclusions]
+        about = {"off": model.off, "exclusion": limits, "compression": target.compression}
+        options = make_key("off-options", versions.OFF, about, [each.sha256 for each in model.exclusions])
+        for entry in entries:
+            try:
+                kept, known, inputs, by_path = self._inputs(entry)
+            except InputError as error:
+                say(f"models.{model.name}: left out: {error}")
+                continue
+            key = make_key("off", versions.OFF, {"options": options, "obs_id": entry.obs_id, **known}, inputs)
+            found[entry.obs_id] = UnitKeys(Unit(entry.obs_id), kept, by_path, key, {})
+        batches = [branch.obs_ids for branch in make_batches(sorted(found), self.stack.batch)]
+        tasks = [OffTask(target.name, model.name, tuple(found[obs_id] for obs_id in batch)) for batch in batches]
+        runs = {keys.unit.name: keys.reduced for task in tasks for keys in task.units}
+        content = {"fit": model.fit, "off": options, "compression": target.compression}
+        key = make_key("model", versions.MODEL, content, runs)
+        return (*tasks, ModelTask(target.name, model.name, key, runs))
+
+    def make(
+        self,
+        entries: Iterable[RunEntry],
+        refused: Sequence[Refusal],
+        unselected: int,
+        model: tuple[OffTask | ModelTask, ...] = (),
+    ) -> TargetTasks:
+        """Tasks for some runs; those whose files are missing are refused, too. A model may be that of other targets.
+
+        Raises as `batches`.
+        """
+        if model and isinstance(model[-1], ModelTask):
+            self.model = model[-1].model, model[-1].key
+            content = {**self.options, "model": model[-1].key}
+            self.reduce = make_key("reduce-options", versions.REDUCE, content, {})
+            model = tuple(task for task in model if task.target == self.target.name)
         units: Units = {}
         refusals, crossing = list(refused), set[int]()
         for entry in entries:
@@ -107,7 +148,7 @@ class TaskMaker:
         refusals.sort(key=lambda refusal: refusal.obs_id)
         if not units:
             table = self.table_task({}, refusals) if refusals else None
-            return TargetTasks(table=table, refused=tuple(refusals), unselected=unselected)
+            return TargetTasks(model, table=table, refused=tuple(refusals), unselected=unselected)
         batches = self.batches(units)
         reduce = [task for tasks in batches.values() for task in tasks]
         stack: list[StackTask] = []
@@ -125,8 +166,8 @@ class TaskMaker:
             series += [self.series_task(label, found, [each.name for each in batches if each])] if found else []
         table = self.table_task({each.label: each.root for each in export}, refusals)
         figures = tuple(self.figures_task(each, table) for each in export)
-        made = tuple(stack), tuple(export), tuple(parts), tuple(series), table, figures
-        return TargetTasks(tuple(reduce), *made, tuple(refusals), unselected, self._notes(units, crossing))
+        made = tuple(reduce), tuple(stack), tuple(export), tuple(parts), tuple(series), table, figures
+        return TargetTasks(model, *made, tuple(refusals), unselected, self._notes(units, crossing))
 
     def batches(self, units: Units) -> dict[Interval | None, list[ReduceTask]]:
         """Batches of each interval, in order of time after those of none; MistakeError if edges hold no run."""
@@ -160,19 +201,11 @@ class TaskMaker:
 
         InputError if a file is missing or an HDU that every run needs.
         """
-        digests = {ref.path: self._digest(ref) for ref in entry.hdus}
-        missing = missing_types({ref.hdu_type for ref in entry.hdus}, ALWAYS)
-        if missing:
-            raise InputError(f"run {entry.obs_id}: {missing}")
-        known = sorted((input_name(ref), ref.hdu_name, ref.size, ref.md5) for ref in entry.hdus)
-        about = {"options": self.reduce, "obs_id": entry.obs_id, "hdus": known, "quirks": sorted(entry.quirks)}
-        inputs = {input_name(ref): digests[ref.path] for ref in entry.hdus}
-        by_path = {str(path): digest for path, digest in digests.items()}
-        # Only what is in the key: neither the row of the index nor its other columns.
-        kept = replace(entry, obs_info={}, hdus=tuple(ref._replace(row=None) for ref in entry.hdus))
+        kept, known, inputs, by_path = self._inputs(entry)
+        about = {"options": self.reduce, "obs_id": entry.obs_id, **known}
         found = []
         options, by = self.target.reduce, self.stack.by_s
-        pieces = {"split_s": options.split_s, "time_mjd": options.time_mjd, "hdus": known}
+        pieces = {"split_s": options.split_s, "time_mjd": options.time_mjd, "hdus": known["hdus"]}
         times, lon_deg = self._times(entry, make_key("times", versions.REDUCE, pieces, inputs), by_path)
         for piece, (start_s, stop_s) in enumerate(times or [(0.0, 0.0)]):
             unit = Unit(entry.obs_id, piece if times and options.split_s is not None else None)
@@ -188,13 +221,26 @@ class TaskMaker:
             found.append((interval, UnitKeys(unit, kept, by_path, key, backgrounds), first != last))
         return found
 
+    def _inputs(self, entry: RunEntry) -> tuple[RunEntry, dict[str, object], dict[str, str], dict[str, str]]:
+        """What is read of a run, what is known of its HDUs, and digests by HDU and by path; InputError as `units`."""
+        digests = {ref.path: self._digest(ref) for ref in entry.hdus}
+        missing = missing_types({ref.hdu_type for ref in entry.hdus}, ALWAYS)
+        if missing:
+            raise InputError(f"run {entry.obs_id}: {missing}")
+        known = sorted((input_name(ref), ref.hdu_name, ref.size, ref.md5) for ref in entry.hdus)
+        inputs = {input_name(ref): digests[ref.path] for ref in entry.hdus}
+        by_path = {str(path): digest for path, digest in digests.items()}
+        # Only what is in the key: neither the row of the index nor its other columns.
+        kept = replace(entry, obs_info={}, hdus=tuple(ref._replace(row=None) for ref in entry.hdus))
+        return kept, {"hdus": known, "quirks": sorted(entry.quirks)}, inputs, by_path
+
     def reduce_task(self, units: Sequence[UnitKeys], is_pointlike: bool | None) -> ReduceTask:
         """Batch of units, and the key of its sum for each label."""
         leaves = {}
         for label, background in self.target.backgrounds.items():
-            kind = is_pointlike if background.method == "none" else None
+            kind = is_pointlike if self.model or background.method == "none" else None
             leaves[label] = self._stack_key([keys.backgrounds[label] for keys in units], kind)
-        return ReduceTask(self.target.name, tuple(units), leaves, is_pointlike)
+        return ReduceTask(self.target.name, tuple(units), leaves, is_pointlike, self.model)
 
     def nodes(self, label: str, parts: Sequence[tuple[int, str]], found: list[StackTask]) -> str:
         """Add the inner nodes of a label to `found`, children first; give the key of the last one.
@@ -259,8 +305,9 @@ class TaskMaker:
         return make_key("stack", versions.STACK, options, list(children))
 
     def _kind(self, units: Iterable[UnitKeys]) -> bool | None:
-        """Whether most runs are point-like; None if it does not matter: of such runs there is never a background."""
-        if self.stack.mixed or all(options.method != "none" for options in self.target.backgrounds.values()):
+        """Whether most runs are point-like; None if it does not matter: such runs have no tables."""
+        has_tables = self.model is None and all(each.method != "none" for each in self.target.backgrounds.values())
+        if self.stack.mixed or has_tables:
             return None
         total = 0
         for keys in units:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cubeflow.errors import FailedError
 from cubeflow.pipeline.certificate import read_certificate
-from cubeflow.pipeline.tasks import ReduceTask, StackTask, artifact_keys
+from cubeflow.pipeline.tasks import ArtifactTask, artifact_keys
 from cubeflow.plan.clean import stale_files
 from cubeflow.plan.lock import Lock
 from cubeflow.plan.make import Plan
@@ -66,10 +66,12 @@ def verify_results(plan: Plan) -> Iterator[tuple[Path, str | None]]:
     """
     for task in plan.all_tasks:
         paths = [plan.results / file for file in plan.files(task)]
-        if isinstance(task, ReduceTask | StackTask):
+        if isinstance(task, ArtifactTask):
             about = artifact_keys(task)
             kept = zip(plan.files(task), paths, strict=True)
-            yield from ((path, _of_artifact(path, *about[file])) for file, path in kept if path.exists())
+            yield from (
+                (path, _of_artifact(path, *about[file])) for file, path in kept if path.exists() and file in about
+            )
             continue
         certificate = paths.pop()
         content = read_certificate(certificate, task.key)

@@ -26,6 +26,9 @@ class AcceptanceOptions:
     interpolation: Interpolation = "auto"
     """What is linear between the bins of the table in the field of view: the logarithm of the rate, or the rate; auto
     takes the rate where it changes by more than a factor 2 from bin to bin, the logarithm otherwise."""
+    model: str | None = None
+    """Model of `models` in place of the background response of the files; self: one from the runs of the target; null
+    for none."""
 
 
 class FieldRotation(NamedTuple):
@@ -33,6 +36,7 @@ class FieldRotation(NamedTuple):
 
     zenith: FloatArray  # ICRS unit vectors of the zenith in the middle of each step, shape (n, 3)
     share: FloatArray  # part of the ontime in each step, shape (n,); sums to 1
+    start_s: FloatArray  # when each step begins, TT s since the time reference, shape (n,)
 
 
 def make_field_rotation(gti: Gti, site: Site, pointing: Pointing) -> FieldRotation:
@@ -40,7 +44,7 @@ def make_field_rotation(gti: Gti, site: Site, pointing: Pointing) -> FieldRotati
 
     Times between the intervals are left out, so that a gap turns nothing.
     """
-    zeniths, durations = [], []
+    zeniths, durations, starts = [], [], []
     for start, stop in zip(gti.start_s, gti.stop_s, strict=True):
         sample = np.linspace(start, stop, max(3, int(np.ceil((stop - start) / SAMPLE_S)) + 1))
         _, east, north = sphere.local_basis(pointing.ra_deg, pointing.dec_deg)
@@ -53,8 +57,9 @@ def make_field_rotation(gti: Gti, site: Site, pointing: Pointing) -> FieldRotati
         edges[0], edges[-1] = start, stop
         zeniths.append(_zenith(0.5 * (edges[1:] + edges[:-1]), site))
         durations.append(np.diff(edges))
+        starts.append(edges[:-1])
     share = np.concatenate(durations)
-    return FieldRotation(np.concatenate(zeniths), share / share.sum())
+    return FieldRotation(np.concatenate(zeniths), share / share.sum(), np.concatenate(starts))
 
 
 def make_map_hadron_acceptance(

@@ -16,7 +16,7 @@ from cubeflow.products.acceptance import AcceptanceOptions, make_field_rotation,
 from cubeflow.products.counts import make_map_counts
 from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_exposure_true_energy
 from cubeflow.products.kernels import make_edisp_map, make_psf_map
-from cubeflow.products.safe_mask import SafeMaskOptions, count_cut, make_mask_safe
+from cubeflow.products.safe_mask import SafeMaskOptions, count_cut, is_of_source, make_mask_safe
 from cubeflow.products.spectrum import Spectrum, share_beyond
 
 KEPT = "f4"  # type of maps that are no whole numbers
@@ -40,6 +40,7 @@ class ReduceOptions:
     acceptance: AcceptanceOptions
     safe_mask: SafeMaskOptions
     spectrum: Spectrum  # assumed for the exposure in reconstructed energy
+    events_where: str | None = None  # condition on the columns of EVENTS
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,9 @@ def reduce_observation(observation: Observation, options: ReduceOptions) -> Redu
     target_deg = options.geometry.center_deg
     mask = make_mask_safe(observation, geom, options.energy, offset_max, options.safe_mask, target_deg)
     # Where no response reaches, counts mean nothing: the tables end in energy as they do in offset.
-    is_reached = maps["exposure_reco"].data > 0 if "exposure_reco" in maps else True
+    is_reached = maps["exposure_reco"].data > 0 if "exposure_reco" in maps else mask.data
+    if is_of_source(observation):
+        is_reached = np.any(is_reached, axis=(1, 2), keepdims=True)
     maps["mask_safe"] = Cube(mask.data & is_reached, "", geom, (options.energy,))
     gti_s = np.stack([observation.gti.start_s, observation.gti.stop_s], axis=1)
     n_cut = count_cut(observation, events, maps["mask_safe"], offset_max, options.safe_mask, target_deg)

@@ -110,11 +110,18 @@ def count_cut(
     return sum(map(cut, events.blocks()))
 
 
+def is_of_source(observation: Observation) -> bool:
+    """Whether responses hold at one offset, of a source, while the background of the field about it is known."""
+    aeff = observation.aeff
+    at_one_offset = aeff is not None and len(aeff.offset) == 1
+    return at_one_offset and observation.point_like and observation.background is not None
+
+
 def _is_covered(observation: Observation, offset_deg: FloatArray) -> BoolArray:
-    """Whether all responses of a run reach to offsets of shape (...); False for NaN."""
+    """Whether all responses of a run that speak of its field reach to offsets of shape (...); False for NaN."""
     covered = np.isfinite(offset_deg)
     for response in (getattr(observation, name, None) for name in ("aeff", "edisp", "psf")):
-        if response is not None:
+        if response is not None and not (len(response.offset) == 1 and is_of_source(observation)):
             covered &= response.offset.inside(offset_deg)
     return covered
 

@@ -16,6 +16,7 @@ import numpy as np
 from isal import igzip
 from numpy.typing import NDArray
 
+from cubeflow.irf.background import Background3D
 from cubeflow.maps import Axis, Cube
 from cubeflow.maps.scratch import release, scratch_zeros
 from cubeflow.observation import TIME_KEYWORDS
@@ -142,6 +143,40 @@ class _Gzip(igzip.IGzipFile):
         for start in range(0, len(rest), PIECE_BYTES):
             super().write(rest[start : start + PIECE_BYTES].data)
         return len(rest)
+
+
+def write_background_fits(
+    path: PathLike, responses: Sequence[tuple[Background3D, NDArray[np.float64], Keywords]], keywords: Keywords
+) -> None:
+    """Write background responses, each with its errors and keywords, as GADF tables BKG_3D named BACKGROUND_1, ...
+
+    `path` ends in ``.fits.gz``; StorageError if the disk does not take it.
+
+    References
+    ----------
+    https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/full_enclosure/bkg/
+    """
+    from astropy.io import fits
+
+    hdus = [fits.PrimaryHDU(header=fits.Header({"CREATOR": "cubeflow", **keywords}))]
+    classes = {"HDUCLASS": "GADF", "HDUVERS": "0.3", "HDUCLAS1": "RESPONSE", "HDUCLAS2": "BKG"}
+    classes |= {"HDUCLAS3": "FULL-ENCLOSURE", "HDUCLAS4": "BKG_3D"}
+    for number, (response, error, about) in enumerate(responses, 1):
+        # DETX grows with decreasing right ascension or azimuth.
+        edges = {"ENERG": response.energy_edges_tev, "DETX": -response.lon_edges_deg[::-1]}
+        edges["DETY"] = response.lat_edges_deg
+        columns = []
+        for name, values in edges.items():
+            unit = "TeV" if name == "ENERG" else "deg"
+            for end, part in (("LO", values[:-1]), ("HI", values[1:])):
+                columns.append(fits.Column(f"{name}_{end}", f"{len(part)}D", unit, array=part[None]))
+        dim = str(tuple(len(values) - 1 for values in edges.values()))
+        for name, values in (("BKG", response.rate), ("BKG_ERR", error)):
+            per_mev = 1e-6 * values[:, ::-1].transpose(2, 1, 0)
+            columns.append(fits.Column(name, f"{values.size}D", "s-1 MeV-1 sr-1", dim=dim, array=per_mev[None]))
+        header = fits.Header({**classes, "FOVALIGN": response.alignment, **about})
+        hdus.append(fits.BinTableHDU.from_columns(columns, header, name=f"BACKGROUND_{number}"))
+    _write(path, hdus)
 
 
 def with_checksums(hdus: Sequence[Any]) -> fits.HDUList:

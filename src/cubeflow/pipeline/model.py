@@ -1,0 +1,109 @@
+"""The tasks ``off`` and ``model``: what OFF runs give, one small artifact each, and the acceptance model from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from cubeflow.dl3.reader import ReadOptions, read_observation
+from cubeflow.errors import FailedError
+from cubeflow.observation import RunRefused, RunSkipped
+from cubeflow.pipeline import versions
+from cubeflow.pipeline.certificate import software
+from cubeflow.pipeline.reduce import guarding, is_of_the_disk
+from cubeflow.pipeline.stack import open_made
+from cubeflow.pipeline.tasks import ModelTask, OffTask, Target, UnitKeys, gadf_file, model_file, off_file
+from cubeflow.products.acceptance_model import OffRun, RunFacts, fit_acceptance_model, make_off_run, model_background
+from cubeflow.products.exclusion import ExclusionMasks
+from cubeflow.products.pieces import in_selected_time
+from cubeflow.store.artifact import Artifact, write_artifact
+from cubeflow.store.atomic import naming, sweep_temporaries
+from cubeflow.store.fits import write_background_fits
+from cubeflow.store.keys import from_plain, to_plain
+
+Say = Callable[[str], None]
+
+
+def make_off_batch(results: Path, target: Target, task: OffTask, say: Say) -> None:
+    """Make what is missing of a batch of OFF runs; one that cannot be used leaves the reason.
+
+    Raises
+    ------
+    FailedError
+        If an input file is not the one planned with, or disk or memory failed. The other runs are done.
+    """
+    assert target.model is not None
+    exclusions = ExclusionMasks([each.read() for each in target.model.exclusions])
+    failed: list[str] = []
+    for keys in task.units:
+        path = results / off_file(task.model, keys.unit.name, keys.reduced)
+        if path.exists():
+            continue
+        try:
+            made = _off_artifact(target, keys, exclusions, say)
+            with naming(path.parent):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            sweep_temporaries(path.parent)
+            write_artifact(path, made, target.compression)
+        except FailedError as error:
+            failed.append(str(error))
+    if failed:
+        raise FailedError("\n".join(failed))
+
+
+def _off_artifact(target: Target, keys: UnitKeys, exclusions: ExclusionMasks, say: Say) -> Artifact:
+    """Read an OFF run and count it."""
+    assert target.model is not None
+    off, made_from = target.model.off, {"inputs": sorted(keys.inputs.values()), "software": software()}
+    try:
+        with guarding(f"run {keys.unit.name}", say):
+            options = ReadOptions(require=(), duplicates=off.duplicates, digests=keys.inputs, where=off.events_where)
+            observation = in_selected_time(read_observation(keys.entry, options), off.time_mjd)
+            run = make_off_run(observation, off, exclusions)
+        about: dict[str, object] = {"status": "ok", "run": to_plain(run.facts)}
+        datasets = {"counts": run.counts, "exposure": run.exposure}
+    except (RunRefused, RunSkipped) as error:
+        if is_of_the_disk(error):
+            raise FailedError(str(error)) from error
+        say(f"{target.model.name}: left out: {error}")
+        about, datasets = {"status": "refused", "reason": str(error)}, {}
+    return Artifact("off", keys.reduced, versions.OFF, datasets, about, {"options": to_plain(off), **made_from})
+
+
+def make_model(results: Path, target: Target, task: ModelTask, say: Say) -> None:
+    """Fit an acceptance model to its OFF runs, and write it.
+
+    Raises
+    ------
+    FailedError
+        If an artifact is damaged (it is set aside, and the next start makes it again), or there is no model.
+    """
+    assert target.model is not None
+    off, fit, runs = target.model.off, target.model.fit, []
+    for unit, key in task.runs.items():
+        with open_made(results / off_file(task.model, unit, key), "off", key) as opened:
+            about = opened.artifact.attributes
+            if about["status"] == "ok":
+                counts, exposure = (np.asarray(opened.dataset(name)) for name in ("counts", "exposure"))
+                runs.append(OffRun(from_plain(RunFacts, about["run"]), counts, exposure))
+    model = fit_acceptance_model(task.model, runs, off, fit)
+    datasets = {name: value for name, value in vars(model).items() if isinstance(value, np.ndarray)}
+    about = {name: to_plain(value) for name, value in vars(model).items() if name not in datasets}
+    made_from = {"inputs": sorted(task.runs.values()), "software": software()}
+    path = results / model_file(task.model, task.key)
+    write_artifact(path, Artifact("model", task.key, versions.MODEL, datasets, about, made_from), target.compression)
+    nodes = []
+    for rate, error, cosine in zip(model.rate, model.error, model.cos_zenith, strict=True):
+        response = model_background(off, rate)
+        first = np.searchsorted(off.energy.edges_array, response.energy_edges_tev[0])
+        known = np.where(np.isfinite(error), error, 0.0)[first : first + len(response.rate)]
+        angle = {"ZEN_PNT": float(np.rad2deg(np.arccos(cosine)))} if np.isfinite(cosine) else {}
+        nodes.append((response, known * response.rate, angle))
+    about_file = {"KEY": task.key, "INSTRUME": model.runs[0].instrument}
+    write_background_fits(results / gadf_file(task.model, task.key), nodes, about_file)
+    empty = off.energy.centers[~model.counts.any(axis=(0, 2, 3))].tolist()
+    none = f"; none at {', '.join(f'{center:.3g}' for center in empty)} TeV" if empty else ""
+    used = f"{len(model.runs)} of {len(task.runs)} runs, {model.counts.sum()} counts"
+    say(f"{task.model}: {model.fit.form}, {used}{none}")

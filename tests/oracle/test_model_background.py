@@ -1,0 +1,71 @@
+"""gammapy reads the GADF file of an acceptance model, and its own maker predicts what we predict."""
+
+import numpy as np
+import pytest
+
+from cubeflow.config import parse_config
+from cubeflow.dl3.index import open_store
+from cubeflow.dl3.reader import read_observation
+from cubeflow.maps import energy_axis, log_edges, make_geometry
+from cubeflow.plan.run import run_whole
+from cubeflow.products.acceptance import make_field_rotation, make_map_hadron_acceptance
+from cubeflow.products.acceptance_model import model_background
+from cubeflow.simulate.store import SimulationOptions, simulate_store
+from cubeflow.store.artifact import read_artifact
+
+CONFIG = """
+data: {{store: {folder}/store}}
+results: {folder}/results
+targets:
+  empty:
+    position: {{lon: 83.633 deg, lat: 22.014 deg}}
+    geometry: {{width: 4 deg, pixel: 0.1 deg}}
+energy: {{min: 1 TeV, max: 10 TeV, bins: 3}}
+energy_true: {{min: 0.5 TeV, max: 20 TeV, bins: 6}}
+acceptance: {{model: off}}
+models:
+  off:
+    energy: {{min: 0.8 TeV, max: 10 TeV, bins: 4}}
+    alignment: {alignment}
+    fit: {{form: smooth}}
+"""
+
+
+@pytest.mark.parametrize("alignment", ["RADEC", "ALTAZ"])
+def test_the_maker_of_gammapy_gives_our_acceptance(tmp_path, alignment):
+    from astropy.coordinates import SkyCoord
+    from gammapy.data import DataStore
+    from gammapy.datasets import MapDataset
+    from gammapy.irf import Background3D
+    from gammapy.makers import MapDatasetMaker
+    from gammapy.maps import MapAxis, WcsGeom
+
+    simulate_store(tmp_path / "store", SimulationOptions(n_runs=3, duration_s=1500.0, tiny=True, sources=()))
+    plan = run_whole(parse_config(CONFIG.format(folder=tmp_path, alignment=alignment)), lambda line: None)
+    (path,) = (tmp_path / "results/models/off").glob("background-*.fits.gz")
+    (kept,) = (tmp_path / "results/models/off").glob("model-*.h5")
+    off = plan.targets["empty"].model.off
+    response = model_background(off, read_artifact(kept).datasets["rate"][0])
+
+    read = Background3D.read(path, hdu="BACKGROUND_1")
+    assert read.fov_alignment.value == alignment
+    assert str(read.unit) in ("1 / (MeV s sr)", "MeV-1 s-1 sr-1")
+
+    entry = open_store(tmp_path / "store").runs[0]
+    observation = read_observation(entry)
+    pointing = observation.pointing
+    energy = energy_axis(log_edges(1.0, 8.0, 3))
+    geom = make_geometry("icrs", "TAN", pointing.ra_deg, pointing.dec_deg, (3.0, 2.6), 0.05)
+    rotation = None if alignment == "RADEC" else make_field_rotation(observation.gti, observation.site, pointing)
+    ours = make_map_hadron_acceptance(pointing, observation.ontime_s, response, geom, energy, None, rotation)
+
+    theirs = DataStore.from_dir(tmp_path / "store").obs(entry.obs_id)
+    theirs.bkg = read
+    axis = MapAxis.from_energy_edges(energy.edges_array, unit="TeV")
+    center = SkyCoord(pointing.ra_deg, pointing.dec_deg, unit="deg")
+    empty = MapDataset.create(WcsGeom.create(skydir=center, width=(3.0, 2.6), binsz=0.05, proj="TAN", axes=[axis]))
+    made = MapDatasetMaker(["background"], background_oversampling=64).run(empty, theirs).background.data
+    inside = geom.offset_deg(pointing.ra_deg, pointing.dec_deg) < 1.25
+    limit = 1e-3 if alignment == "RADEC" else 5e-3  # it takes other steps of the rotation
+    assert np.abs(made / ours.data - 1)[:, inside].max() < limit
+    assert made.sum() == pytest.approx(ours.data.sum(), rel=1e-3)

@@ -1,0 +1,205 @@
+"""From OFF runs to the background of a target, and what makes it again."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cubeflow.config import ConfigError, parse_config
+from cubeflow.errors import FailedError, MistakeError
+from cubeflow.pipeline.tasks import ModelTask, OffTask
+from cubeflow.plan.clean import stale_files
+from cubeflow.plan.make import make_plan
+from cubeflow.plan.run import run_plan, run_whole
+from cubeflow.plan.verify import verify_results
+from cubeflow.simulate.store import SimulationOptions, simulate_store
+from cubeflow.store.artifact import read_artifact
+
+CONFIG = """
+data: {{store: {folder}/store}}
+results: {folder}/results
+targets:
+  source:
+    position: {{lon: 83.633 deg, lat: 22.014 deg}}
+    geometry: {{width: 4 deg, pixel: 0.1 deg}}
+energy: {{min: 1 TeV, max: 10 TeV, bins: 3}}
+energy_true: {{min: 0.5 TeV, max: 20 TeV, bins: 6}}
+offset_max: 1.5 deg
+exclusion: {folder}/source.reg
+irf_grid: {{pixel: 0.5 deg, rad_max: 0.6 deg, rad_bins: 6}}
+acceptance: {{model: {model}}}
+backgrounds: {{fov: {{method: fov}}}}
+{models}
+"""
+NAMED = """
+models:
+  off:
+    observations: {{{observations}}}
+    energy: {{min: 1 TeV, max: 10 TeV, bins: 3}}
+    offset_max: 1.5 deg
+    exclusion: {folder}/source.reg
+    fit: {{form: gradient{fit}}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    simulate_store(tmp_path / "store", SimulationOptions(n_runs=4, duration_s=1200.0, tiny=True))
+    (tmp_path / "source.reg").write_text("icrs\ncircle(83.633, 22.014, 0.3)\n")
+    return tmp_path
+
+
+def config(folder: Path, model: str = "self", observations: str = "", fit: str = "", more: str = ""):
+    models = "" if model in ("self", "null") else NAMED.format(folder=folder, observations=observations, fit=fit)
+    return parse_config(CONFIG.format(folder=folder, model=model, models=models) + more)
+
+
+def run(configuration) -> list[str]:
+    said: list[str] = []
+    run_whole(configuration, said.append)
+    return said
+
+
+def products(folder: Path, kind: str) -> list[Path]:
+    return sorted((folder / "results").rglob(f"{kind}-*.h5"))
+
+
+def background(folder: Path) -> np.ndarray:
+    return read_artifact(folder / "results/source/fov/cube.h5").datasets["background"].data
+
+
+def test_a_model_from_the_runs_themselves_is_as_good_as_the_tables(folder):
+    run(config(folder, "null"))
+    tables = background(folder)
+    said = run(config(folder))
+    made = background(folder)
+    assert any(line.startswith("self-source: ") and "4 of 4 runs" in line for line in said)
+    assert made.sum() == pytest.approx(tables.sum(), rel=0.03)  # both are normalised to the same counts
+    used = tables[0] > np.median(tables[0][tables[0] > 0])
+    assert np.std(made[0][used] / tables[0][used]) < 0.12
+    assert not np.array_equal(made, tables)
+    assert len(products(folder, "model")) == 1
+    assert len(list((folder / "results/models/self-source/off").iterdir())) == 4
+
+
+def test_what_decides_a_model_makes_it_again_and_nothing_else_does(folder):
+    first = config(folder, "off", "ids: [100001, 100002, 100003]")
+    run(first)
+    before = {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*.h5")}
+    assert not [task for task in make_plan(first, print).needed if isinstance(task, OffTask | ModelTask)]
+    # one OFF run more: one histogram, one model, and all runs that are reduced with it
+    second = config(folder, "off", "ids: [100001, 100002, 100003, 100004]")
+    plan = make_plan(second, lambda line: None)
+    (off,) = (task for task in plan.all_tasks if isinstance(task, OffTask))
+    missing = [file for file in plan.files(off) if not plan.exists(file)]
+    assert len(missing) == 1
+    assert "100004" in missing[0]
+    run(second)
+    assert len(products(folder, "model")) == 2
+    assert len(products(folder, "reduced")) == 8
+    for path, time in before.items():
+        if path.name != "cube.h5":
+            assert path.stat().st_mtime_ns == time
+    # and back again, nothing is made but the plain names
+    assert {task.kind for task in make_plan(first, lambda line: None).needed} <= {
+        "export",
+        "table",
+        "figures",
+        "report",
+    }
+    (unused,) = {task.key[:16] for task in plan.all_tasks if isinstance(task, ModelTask)}
+    stale = stale_files(make_plan(first, lambda line: None))
+    assert [path for path in stale if "models" in path.parts] == [
+        folder / f"results/models/off/background-{unused}.fits.gz",
+        folder / f"results/models/off/model-{unused}.h5",
+        folder / "results" / missing[0],
+    ]
+
+
+def test_a_named_model_is_shared_by_targets(folder):
+    text = CONFIG.format(folder=folder, model="off", models=NAMED.format(folder=folder, observations="", fit=""))
+    other = "{position: {lon: 83 deg, lat: 22 deg}, geometry: {width: 2 deg, pixel: 0.1 deg}}"
+    text = text.replace("energy: {min: 1 TeV", f"  other: {other}\nenergy: {{min: 1 TeV", 1)
+    plan = make_plan(parse_config(text), lambda line: None)
+    assert len([task for task in plan.all_tasks if isinstance(task, ModelTask)]) == 1
+    run_plan(plan, lambda line: None)
+    assert len(products(folder, "model")) == 1
+    assert (folder / "results/other/fov/cube.h5").is_file()
+    files = [file for job in plan.jobs for file in job.outputs]
+    assert len(files) == len(set(files))
+    assert all(problem is None for _, problem in verify_results(plan))
+
+
+def test_a_damaged_model_is_set_aside_and_made_again(folder):
+    configuration = config(folder)
+    run(configuration)
+    before = background(folder)
+    (path,) = products(folder, "model")
+    path.write_bytes(path.read_bytes()[:-10] + b"0123456789")
+    for reduced in products(folder, "reduced"):
+        reduced.unlink()
+    for stack in (folder / "results/source/stack").rglob("*.h5"):
+        stack.unlink()
+    (folder / "results/source/fov/cube.h5").unlink()
+    for certificate in (folder / "results").rglob("made-*.json"):
+        certificate.unlink()
+    with pytest.raises(FailedError, match=r"model-[0-9a-f]{16}\.h5: damaged .* start again"):
+        run(configuration)
+    run(configuration)
+    assert np.array_equal(background(folder), before)
+
+
+def test_a_run_that_is_refused_is_left_out_of_the_model_with_its_reason(folder):
+    (folder / "store" / "obs_100002.fits.gz").write_bytes(b"no FITS")
+    said = run(config(folder))
+    assert any(line.startswith("self-source: left out: run 100002: ") for line in said)
+    assert any("3 of 4 runs" in line for line in said)
+
+
+def test_a_target_beyond_the_zenith_angles_of_a_model_is_left_out(folder):
+    said = run(config(folder, "off", "ids: [100001]"))  # one run, at 27 deg
+    assert any("skipped: run 100003: acceptance model off: zenith angle" in line for line in said)
+    assert any("a run never models itself" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("model: off", "model: of"), r"configuration:13:acceptance\.model: expected one of self, off, got 'of'"),
+        (("  off:\n", "  self:\n"), r"models\.self: expected another name: self is the model"),
+        (("observations: {}", "observations: {within: 1 deg}"), r"models\.off\.observations\.within: expected null"),
+        (("form: gradient", "form: round"), r"models\.off\.fit\.form: expected 'auto', 'radial', .* got 'round'"),
+        (("form: gradient", "zenith: [40 deg]"), r"models\.off\.fit\.zenith: expected two or more increasing angles"),
+        (
+            ("  off:\n", "  off:\n    safe_mask: {methods: [bkg-peak]}\n"),
+            r"models\.off\.safe_mask\.methods: expected oth",
+        ),
+    ],
+)
+def test_mistakes_are_told_at_their_key(folder, change, message):
+    text = CONFIG.format(folder=folder, model="off", models=NAMED.format(folder=folder, observations="", fit=""))
+    assert change[0] in text
+    with pytest.raises(ConfigError, match=message):
+        parse_config(text.replace(*change))
+
+
+def test_a_model_that_selects_no_run_is_a_mistake(folder):
+    with pytest.raises(MistakeError, match=r"models\.off\.observations\.?.*: (selects )?no run"):
+        make_plan(config(folder, "off", "where: 'ZEN_PNT > 80'"), lambda line: None)
+
+
+def test_a_selection_of_events_is_part_of_the_keys_of_runs_and_of_the_model(folder):
+    text = CONFIG.format(folder=folder, model="off", models=NAMED.format(folder=folder, observations="", fit=""))
+    both = text.replace("  off:\n", "  off:\n    events: {where: ENERGY > 2}\n") + "events: {where: ENERGY > 2}\n"
+    plans = [make_plan(parse_config(each), lambda line: None) for each in (text, both)]
+    keys = [
+        {file for task in plan.all_tasks if task.kind in ("off", "reduce") for file in plan.files(task)}
+        for plan in plans
+    ]
+    assert keys[0].isdisjoint(keys[1])
+    with pytest.raises(ConfigError, match=r"models\.off\.events: expected events as of the target 'source', None, got"):
+        parse_config(text.replace("  off:\n", "  off:\n    events: {where: ENERGY > 2}\n"))
+    with pytest.raises(MistakeError, match=r"events\.where: Call is not allowed"):
+        make_plan(
+            parse_config(CONFIG.format(folder=folder, model="self", models="") + "events: {where: open()}\n"), print
+        )
