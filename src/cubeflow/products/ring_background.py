@@ -36,8 +36,8 @@ class RingOptions:
     """Inner radius."""
     width_deg: float
     """Outer minus inner radius."""
-    per_energy: bool = False
-    """One ratio per energy bin, or one from the sum over energy."""
+    per_energy: bool = True
+    """One ratio per energy bin, or one from the sum over energy, whose dataset has one bin."""
     on_failure: Literal["drop", "error"] = "drop"
     """A run in which no pixel has any OFF is left out of this label, or refused."""
 
@@ -62,8 +62,8 @@ class AdaptiveRingOptions:
     """Largest ratio of the acceptance in the disc to that in the ring; where none reaches it, the largest is used."""
     mode: Literal["fixed_width", "fixed_r_in"] = "fixed_width"
     """What stays as it is while the ring grows."""
-    per_energy: bool = False
-    """One ratio per energy bin, or one from the sum over energy."""
+    per_energy: bool = True
+    """One ratio per energy bin, or one from the sum over energy, whose dataset has one bin."""
     on_failure: Literal["drop", "error"] = "drop"
     """A run in which no pixel has any OFF is left out of this label, or refused."""
 
