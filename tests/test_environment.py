@@ -28,7 +28,7 @@ def required(lines: list[str]) -> dict[str, SpecifierSet]:
 
 
 def test_same_packages_and_versions() -> None:
-    extras = [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
+    extras = {line for lines in PROJECT["optional-dependencies"].values() for line in lines}
     conda = required(ENVIRONMENT["dependencies"])
     assert conda.pop("python") == SpecifierSet(PROJECT["requires-python"])
     assert conda.pop("pip") == SpecifierSet()

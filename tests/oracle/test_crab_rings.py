@@ -156,7 +156,9 @@ def test_off_source(fov, record):
 @pytest.fixture(scope="module", params=["two_point", "exact"])
 def rings(request, reduced):
     runs = [
-        make_map_ring_background(getattr(run, request.param), run.counts, run.excluded, RingOptions(0.5, 0.3), run.safe)
+        make_map_ring_background(
+            getattr(run, request.param), run.counts, run.excluded, RingOptions(0.5, 0.3, per_energy=False), run.safe
+        )
         for run in reduced
     ]
     pairs = list(zip(reduced, runs, strict=True))
@@ -214,7 +216,9 @@ def test_ring_and_significance_equal_gammapy(reduced, record):
     exclusion = image.counts.geom.region_mask([region], inside=False)
     on_off = RingBackgroundMaker(r_in=0.5 * u.deg, width=0.3 * u.deg, exclusion_mask=exclusion).run(image)
     excluded = ~exclusion.data[0].astype(bool)
-    made = make_map_ring_background(run.two_point, run.counts, excluded, RingOptions(0.5, 0.3), run.safe)
+    made = make_map_ring_background(
+        run.two_point, run.counts, excluded, RingOptions(0.5, 0.3, per_energy=False), run.safe
+    )
     safe = run.safe[0]
     np.testing.assert_array_equal(made.mask[0], on_off.mask_safe.data[0])
     np.testing.assert_array_equal(made.counts_off.data[0][safe], np.rint(on_off.counts_off.data[0][safe]))

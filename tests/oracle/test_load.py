@@ -20,7 +20,7 @@ energy_true: {{min: 0.5 TeV, max: 40 TeV, bins: 7}}
 irf_grid: {{pixel: 0.4 deg, rad_bins: 20}}
 backgrounds:
   fov: {{method: fov}}
-  ring: {{method: ring, r_in: 0.5 deg, width: 0.3 deg}}
+  ring: {{method: ring, r_in: 0.5 deg, width: 0.3 deg, per_energy: false}}
   planes: {{method: ring, r_in: 0.5 deg, width: 0.3 deg, per_energy: true}}
 """
 

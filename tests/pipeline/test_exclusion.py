@@ -31,8 +31,8 @@ irf_grid: {{pixel: 0.4 deg, rad_bins: 20}}
 exclusion: {exclusion}
 backgrounds:
   fov: {{method: fov, energy_groups: 3, min_counts: 1, norm_min: 0.01, norm_max: 100}}
-  ring: {{method: ring, r_in: 0.5 deg, width: 0.3 deg}}
-  each: {{method: ring, r_in: 0.5 deg, width: 0.3 deg, per_energy: true}}
+  ring: {{method: ring, r_in: 0.5 deg, width: 0.3 deg, per_energy: false}}
+  each: {{method: ring, r_in: 0.5 deg, width: 0.3 deg}}
 """
 
 

@@ -39,8 +39,9 @@ offset_max: 1.5 deg
 irf_grid: {pixel: 0.5 deg, rad_max: 0.6 deg, rad_bins: 6}
 backgrounds:
   fov: {method: fov, fit: scale, on_failure: keep}
-  ring: {method: ring, r_in: 0.5 deg, width: 0.4 deg}
-  adaptive: {method: adaptive-ring, r_in: 0.5 deg, width: 0.3 deg, r_out_max: 1.2 deg, threshold: 0.2}
+  ring: {method: ring, r_in: 0.5 deg, width: 0.4 deg, per_energy: false}
+  adaptive:
+    {method: adaptive-ring, r_in: 0.5 deg, width: 0.3 deg, r_out_max: 1.2 deg, threshold: 0.2, per_energy: false}
 stack: {batch: 64}
 results: results
 """

@@ -81,7 +81,7 @@ def test_too_small_rings_are_told(reduced, exclusion, threshold, told):
     maps, safe = reduced.maps, reduced.maps["mask_safe"].data
     acceptance = replace_data(maps["acceptance"], maps["acceptance"].data.astype(float))
     expected = make_map_adaptive_ring_background(acceptance, maps["counts"], exclusion, options, safe)
-    n_small = sum((expected.too_small[0] & safe.any(0)).ravel().tolist())
+    n_small = sum((expected.too_small & safe).any(0).ravel().tolist())
     assert made.row["ring_too_small"] == n_small / safe.any(0).sum()
     assert (made.row["ring_too_small"] > 0.02) == told
     assert made.row["note"].startswith("no ring reaches threshold 0.08 in ") == told

@@ -59,7 +59,7 @@ def test_per_energy_equals_the_loop():
 
 def test_one_ratio_equals_the_loop_over_the_sums():
     counts, acceptance, allowed, safe = make_field(4, 19, 22)
-    ring = make_map_ring_background(acceptance, counts, ~allowed, RingOptions(0.2, 0.2), safe)
+    ring = make_map_ring_background(acceptance, counts, ~allowed, RingOptions(0.2, 0.2, per_energy=False), safe)
     counts_off = sum(loop(counts.data[k], allowed[k], 2.0, 4.0) for k in range(3))
     acceptance_off = sum(loop(acceptance.data[k], allowed[k], 2.0, 4.0) for k in range(3))
     known = acceptance_off > 0

@@ -63,7 +63,8 @@ def test_cash_equals_the_loop(field):
 def test_li_ma_takes_off_at_the_pixel(field):
     counts, acceptance, safe = field
     allowed = safe & ~(np.hypot(X - 8, Y - 9) < 2.1)
-    ring = make_map_ring_background(cube(acceptance), cube(counts), ~allowed, RingOptions(0.15, 0.15), safe)
+    options = RingOptions(0.15, 0.15, per_energy=False)
+    ring = make_map_ring_background(cube(acceptance), cube(counts), ~allowed, options, safe)
     maps = make_map_significance_li_ma(cube(counts), cube(acceptance), ring.counts_off, ring.alpha, ring.mask, 0.1)
     n_on, on = in_disc(np.where(safe, counts, 0)), in_disc(np.where(safe, acceptance, 0))
     used = ring.mask.any(0)

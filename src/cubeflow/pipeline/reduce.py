@@ -36,6 +36,7 @@ from cubeflow.products.background import Background, BackgroundOptions, make_bac
 from cubeflow.products.exclusion import ExclusionMasks
 from cubeflow.products.pieces import cut_pieces, in_selected_time
 from cubeflow.products.reduced import Reduced, reduce_observation
+from cubeflow.products.sky_model import GammapySource
 from cubeflow.products.stack import RunStack, Stack, StackSum, empty_stack
 from cubeflow.store.artifact import (
     Artifact,
@@ -75,6 +76,11 @@ class Batch:
     def exclusions(self) -> ExclusionMasks:
         """Each mask is made once for a geometry."""
         return self.target.exclusion_masks()
+
+    @cached_property
+    def sources(self) -> dict[str, tuple[GammapySource, ...]]:
+        """Sources by label that has a file of them."""
+        return {label: planned.read() for label, planned in self.target.sky_models.items()}
 
     @cached_property
     def acceptance_model(self) -> AcceptanceModel | None:
@@ -269,7 +275,8 @@ def _background(batch: Batch, keys: UnitKeys, label: str, reduced: Reduced | Ver
     excluded = batch.exclusions.mask(counts.geom, counts.axis("energy"))
     try:
         with guarding(f"run {keys.unit.name}", batch.say):
-            made = make_background(reduced, options, excluded, target.position_deg, target.significance.radius_deg)
+            place, sources = (target.position_deg, target.significance.radius_deg), batch.sources.get(label, ())
+            made = make_background(reduced, options, excluded, *place, sources)
             _require_finite(made.maps)
     except RunRefused as error:
         made = Background({}, np.zeros((1, 1, 1), bool), {}, str(error))

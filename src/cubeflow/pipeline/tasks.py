@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from cubeflow.dl3.entries import RunEntry
 from cubeflow.dl3.exclusions import read_exclusion
+from cubeflow.dl3.files import read_content
+from cubeflow.errors import MistakeError
 from cubeflow.observation import Unit
 from cubeflow.products.acceptance_model import FitOptions, OffOptions
 from cubeflow.products.background import BackgroundOptions
@@ -18,6 +21,7 @@ from cubeflow.products.dataset import ExportOptions
 from cubeflow.products.exclusion import EVERY_ENERGY, Areas, Exclusion, ExclusionFile, ExclusionMasks
 from cubeflow.products.reduced import ReduceOptions
 from cubeflow.products.significance import SignificanceOptions
+from cubeflow.products.sky_model import GammapySource
 from cubeflow.store.keys import short
 
 FOLDER = ".cubeflow"  # of plans, locks and progress, below the results
@@ -49,6 +53,38 @@ class PlannedExclusion:
 
 
 @dataclass(frozen=True)
+class PlannedSkyModel:
+    """A file of models as gammapy writes them, and the templates that it names: sha256 by path, the file first."""
+
+    files: Mapping[str, str]
+
+    def read(self) -> tuple[GammapySource, ...]:
+        """Its sources.
+
+        Raises
+        ------
+        InputChanged
+            If a file is no longer the one planned with.
+        MistakeError
+            If gammapy is not there, cannot read it, or finds what is no source with a position.
+        """
+        for path, sha256 in self.files.items():
+            read_content(Path(path), sha256=sha256)
+        name = next(iter(self.files))
+        try:
+            from gammapy.modeling.models import Models, SkyModel
+
+            models = list(Models.read(name))
+        except ImportError as error:
+            raise MistakeError(f"{name}: expected gammapy, which reads it: pip install 'cubeflow[gammapy]'") from error
+        except Exception as error:  # of gammapy, whose errors have no common class
+            raise MistakeError(f"{name}: expected models as gammapy writes them: {error!r:.200}") from error
+        if odd := [each.name for each in models if not isinstance(each, SkyModel) or each.position is None]:
+            raise MistakeError(f"{name}: {odd[0]}: expected a SkyModel with a position")
+        return tuple(map(GammapySource, models))
+
+
+@dataclass(frozen=True)
 class PlannedModel:
     """All that decides an acceptance model beside its runs."""
 
@@ -73,10 +109,13 @@ class Target:
     on_refused: Literal["continue", "fail"] = "continue"  # export without the runs that are refused, or fail
     export: ExportOptions = field(default_factory=ExportOptions)  # datasets for modelling
     model: PlannedModel | None = None  # in place of the background responses of the files
+    sky_models: Mapping[str, PlannedSkyModel] = field(default_factory=dict)  # by label, where a file holds the sources
 
     def background_options(self, label: str) -> dict[str, object]:
         """All that decides a background beside the maps and the content of the exclusion files: hashed, and kept."""
+        sky_model = {"sky_model": list(self.sky_models[label].files.values())} if label in self.sky_models else {}
         return {
+            **sky_model,
             "position_deg": self.position_deg,
             "significance": self.significance,
             "exclusion": [(each.file.energy_min_tev, each.file.energy_max_tev) for each in self.exclusions],

@@ -1,15 +1,19 @@
-"""What the exclusion files of a target hold, and how much of its field that is, before any job needs them."""
+"""What the exclusion files and sky models of a target hold, and how much is excluded, before any job needs them."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from cubeflow.dl3.exclusions import read_exclusion
+from cubeflow.dl3.files import read_content
 from cubeflow.errors import MistakeError
-from cubeflow.pipeline.tasks import PlannedExclusion, Target
+from cubeflow.pipeline.tasks import PlannedExclusion, PlannedSkyModel, Target
 from cubeflow.plan.digests import DigestCache
 from cubeflow.products.exclusion import POLARITY, Areas, ExclusionError, ExclusionFile, excluded_by
 from cubeflow.store.keys import from_plain, make_key
@@ -33,12 +37,7 @@ def plan_exclusion(file: ExclusionFile, cache: DigestCache) -> PlannedExclusion:
     MistakeError
         If it cannot be read or used.
     """
-    if not file.path.is_file():
-        raise MistakeError(f"{file.path}: expected a regular file, found none")
-    try:
-        sha256 = cache.digest(file.path)
-    except (OSError, ValueError) as error:
-        raise MistakeError(str(error)) from error
+    sha256 = _digest(file.path, cache)
 
     def find() -> Areas | None:
         content = read_exclusion(file.path, sha256).content
@@ -46,6 +45,25 @@ def plan_exclusion(file: ExclusionFile, cache: DigestCache) -> PlannedExclusion:
 
     plain = cache.fact(make_key("exclusion", 1, {}, {"file": sha256}), find)
     return PlannedExclusion(file, sha256, None if plain is None else from_plain(Areas, plain))
+
+
+def plan_sky_model(path: Path, cache: DigestCache) -> PlannedSkyModel:
+    """Digests of a file of models and of the templates that it names; MistakeError if it cannot be read or used."""
+    named = re.findall(r"^\s*filename: *(\S+) *$", read_content(path).decode(), re.MULTILINE) if path.is_file() else []
+    files = {each: _digest(Path(each), cache) for each in (str(path), *map(os.path.expandvars, named))}
+    planned = PlannedSkyModel(files)
+    cache.fact(make_key("sky-model", 1, {}, list(files.values())), lambda: len(planned.read()))
+    return planned
+
+
+def _digest(path: Path, cache: DigestCache) -> str:
+    """Digest of a file; MistakeError if it cannot be read."""
+    if not path.is_file():
+        raise MistakeError(f"{path}: expected a regular file, found none")
+    try:
+        return cache.digest(path)
+    except (OSError, ValueError) as error:
+        raise MistakeError(str(error)) from error
 
 
 def excluded_shares(

@@ -35,14 +35,16 @@ from cubeflow.pipeline.tasks import (
 )
 from cubeflow.plan.digests import DigestCache
 from cubeflow.plan.estimate import Estimate, check_memory, estimate
-from cubeflow.plan.exclusions import excluded_shares, plan_exclusions
+from cubeflow.plan.exclusions import excluded_shares, plan_exclusions, plan_sky_model
 from cubeflow.plan.jobs import Job, make_jobs, write_plan_file
 from cubeflow.plan.select import select_runs
 from cubeflow.plan.tasks import TargetTasks, TaskMaker, report_task
+from cubeflow.products.fov_background import FovOptions
 from cubeflow.store.atomic import sweep_temporaries
 from cubeflow.store.keys import make_key, short
 
 Say = Callable[[str], None]
+OF_A_FILE = Path("file")  # in place of the path of a sky model, whose digest is in the keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,11 +219,19 @@ def make_target(config: Config, name: str, cache: DigestCache) -> Target:
     exclusions = plan_exclusions(f"targets.{name}", section.exclusion, cache)
     if section.events.where is not None:
         parse_where(section.events.where, f"targets.{name}.events.where")
+    backgrounds, sky_models = dict(section.backgrounds), {}
+    for label, options in section.backgrounds.items():
+        if isinstance(options, FovOptions) and isinstance(options.sky_model, Path):
+            try:
+                sky_models[label] = plan_sky_model(options.sky_model, cache)
+            except MistakeError as error:
+                raise MistakeError(f"targets.{name}.backgrounds.{label}.sky_model: {error}") from error
+            backgrounds[label] = replace(options, sky_model=OF_A_FILE)
     return Target(
         name,
         section.icrs_deg,
         section.reduce_options(),
-        section.backgrounds,
+        backgrounds,
         exclusions,
         section.significance,
         config.artifacts.compression,
@@ -229,6 +239,7 @@ def make_target(config: Config, name: str, cache: DigestCache) -> Target:
         config.on_refused,
         section.export,
         _planned_model(config, name, exclusions, cache),
+        sky_models,
     )
 
 

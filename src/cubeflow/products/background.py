@@ -5,8 +5,9 @@ A new method is one new module with its options, a name in `BackgroundOptions` a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ from cubeflow.products.ring_background import (
     make_map_ring_background,
 )
 from cubeflow.products.significance import find_at_target
-from cubeflow.products.sky_model import make_model_counts
+from cubeflow.products.sky_model import Modelled, make_model_counts
 from cubeflow.products.stack import RunStack, make_run_stack
 
 TOLD_SHARE = 0.02  # of usable pixels with too small a ring: above it a note says so
@@ -68,17 +69,22 @@ def make_background(
     exclusion: BoolArray,
     target_deg: tuple[float, float],
     radius_deg: float,
+    sources: Sequence[Modelled] = (),
 ) -> Background:
     """Background of a run, and what is found in the disc of `radius_deg` about the target, an ICRS position.
 
     `exclusion`, shape (ny, nx) or (energy, ny, nx), is True where counts must not be used for the background. A run
     whose background cannot be had is left out, or with ``on_failure: keep`` keeps the energies that have one.
+    `sources` are those of the file that `FovOptions.sky_model` names.
     """
     if isinstance(options, NoBackground):
         return Background({}, reduced.maps["mask_safe"].data, {})
     if "acceptance" not in reduced.maps:
         return _left_out("no background response, as for point-like data: counts and exposure only (method: none)")
-    made = _fov(reduced, options, exclusion) if isinstance(options, FovOptions) else _ring(reduced, options, exclusion)
+    if isinstance(options, FovOptions):
+        made = _fov(reduced, options, exclusion, sources)
+    else:
+        made = _ring(reduced, options, exclusion)
     if made.failed:
         return made
     counts, pointing = reduced.maps["counts"], reduced.pointing
@@ -104,11 +110,11 @@ def _left_out(reason: str, row: Mapping[str, Cell] | None = None) -> Background:
     return Background({}, np.zeros((1, 1, 1), bool), row or {}, reason)
 
 
-def _fov(reduced: Reduced, options: FovOptions, exclusion: BoolArray) -> Background:
+def _fov(reduced: Reduced, options: FovOptions, exclusion: BoolArray, sources: Sequence[Modelled]) -> Background:
     """Acceptance normalised to the counts outside the exclusion mask."""
     counts, acceptance, safe = (reduced.maps[name] for name in ("counts", "acceptance", "mask_safe"))
     try:
-        model = make_model_counts(reduced.maps, options.sky_model)
+        model = make_model_counts(reduced.maps, sources if isinstance(options.sky_model, Path) else options.sky_model)
     except ValueError as error:
         return _left_out(str(error))
     made = make_map_fov_background(acceptance, counts, exclusion, options, safe.data, model)

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntFlag
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -40,8 +41,8 @@ class FovOptions:
     """A smaller norm is a failure."""
     norm_max: Annotated[float, Setting(above=0)] = 10.0
     """A larger norm is a failure."""
-    sky_model: tuple[Source, ...] = ()
-    """Sources whose predicted counts are subtracted, instead of an exclusion or beside it."""
+    sky_model: tuple[Source, ...] | Path = ()
+    """Sources whose predicted counts are subtracted, instead of an exclusion or beside it: a list, or a file."""
     on_failure: Literal["drop", "keep", "error"] = "drop"
     """A run whose norm fails is left out of this label, kept where it has a norm, or refused."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 
@@ -17,6 +17,44 @@ from cubeflow.products.spectrum import PowerLaw, Spectrum
 STEP = 1e-5  # relative half width of the bin in which the differential flux is taken
 REACH = 5.0  # widths of a Gaussian, beyond which there are 4 in a million of it
 NEEDED = ("exposure", "psf", "edisp", "irf_exposure")
+
+
+class Modelled(Protocol):
+    """What a run is predicted to count: a source, wherever it is described."""
+
+    @property
+    def icrs_deg(self) -> tuple[float, float]:
+        """Its position."""
+
+    @property
+    def reach_deg(self) -> float:
+        """Distance from its position beyond which there is next to nothing of it."""
+
+    def flux(self, geom: Geometry, energy_true: Axis) -> Cube:
+        """Flux in each pixel and bin of true energy, (energy_true, lat, lon), m-2 s-1."""
+
+
+@dataclass(frozen=True, eq=False)
+class GammapySource:
+    """A source of any shape and spectrum that gammapy knows: a ``SkyModel`` with a position."""
+
+    model: Any
+
+    @property
+    def icrs_deg(self) -> tuple[float, float]:
+        """Its position."""
+        position = self.model.position.icrs
+        return float(position.ra.deg), float(position.dec.deg)
+
+    @property
+    def reach_deg(self) -> float:
+        """Radius within which gammapy evaluates it."""
+        return float(self.model.evaluation_radius.to_value("deg"))
+
+    def flux(self, geom: Geometry, energy_true: Axis) -> Cube:
+        """As gammapy integrates it over pixels and energies."""
+        found = self.model.integrate_geom(zeros("", geom, energy_true).to_gammapy().geom)
+        return Cube(found.quantity.to_value("m-2 s-1"), "m-2 s-1", geom, (energy_true,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +72,22 @@ class Source:
     spectrum: Spectrum = field(default_factory=PowerLaw)
     """Shape of the spectrum."""
 
+    @property
+    def icrs_deg(self) -> tuple[float, float]:
+        """Its position."""
+        return self.position.icrs_deg
 
-def make_model_counts(maps: Mapping[str, Cube], sources: Sequence[Source]) -> Cube | None:
+    @property
+    def reach_deg(self) -> float:
+        """Some widths of the Gaussian."""
+        return REACH * self.sigma_deg
+
+    def flux(self, geom: Geometry, energy_true: Axis) -> Cube:
+        """As `make_map_source_flux`."""
+        return make_map_source_flux(self, geom, energy_true)
+
+
+def make_model_counts(maps: Mapping[str, Cube], sources: Sequence[Modelled]) -> Cube | None:
     """Predicted counts, (energy, lat, lon), of all sources in a run, of which `Reduced` has the maps; None without any.
 
     PSF and energy dispersion are those at the centre of a source, or the nearest ones known where it lies beyond the
@@ -52,15 +104,15 @@ def make_model_counts(maps: Mapping[str, Cube], sources: Sequence[Source]) -> Cu
     known = np.logical_and.reduce([values.any(axis=0) for values in responses])
     exposure = Cube(kept.data.astype(np.float64), kept.unit, kept.geom, kept.axes)
     for source in sources:
-        position = source.position.icrs_deg
+        position = source.icrs_deg
         x, y = grid.pixel_index(*position)
         if x < 0 or not known[int(y), int(x)]:
             offset = np.where(known, grid.offset_deg(*position), np.inf)
-            if not offset.min() <= REACH * source.sigma_deg + grid.pixel_deg:
+            if not offset.min() <= source.reach_deg + grid.pixel_deg:
                 continue  # next to nothing of it is in the field
             lon, lat = sphere.lon_lat(grid.center_vectors[np.unravel_index(offset.argmin(), grid.shape)])
             position = float(lon), float(lat)
-        flux = make_map_source_flux(source, kept.geom, kept.axes[0])
+        flux = source.flux(kept.geom, kept.axes[0])
         psf = make_psf_kernel(maps["psf"], *position, kept.geom.pixel_deg)
         total.data[...] += fold_model(flux, exposure, psf, make_edisp_kernel(maps["edisp"], *position)).data
     return total
