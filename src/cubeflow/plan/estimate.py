@@ -93,12 +93,16 @@ def estimate(target: Target, entries: Sequence[RunEntry] = ()) -> Estimate:
     n = sizes(target, entries)
     per_energy = any(getattr(each, "per_energy", False) for each in target.backgrounds.values())
     planes, rows, labels = EXPORT_PLANES[per_energy] * n.plane, BYTES_PER_ROW * len(entries), len(target.backgrounds)
+    sky = (120, 12) if target.sky_models else (0, 0)  # gammapy itself, and the maps that it evaluates
     n_shown = target.reduce.energy.n_bins * n.plane
     cells = 0 if target.model is None else len(target.model.off.edges_deg) ** 2 * target.model.off.energy.n_bins
     needs = {
         "off": (150, (2 * SUBCELLS**2 + 24) * cells + _reading_bytes(entries)),
         "model": (150, 30 * cells * len(entries)),
-        "reduce": (140, BYTES_PER_VOXEL * n.run + 16 * n.plane + 8 * labels * n.held + _reading_bytes(entries)),
+        "reduce": (
+            140 + sky[0],
+            (BYTES_PER_VOXEL + sky[1]) * n.run + 16 * n.plane + 8 * labels * n.held + _reading_bytes(entries),
+        ),
         "stack": (110, 64 * n.plane + 13 * n.held + rows),
         "export": (140, 8 * planes + min(8 * n.total, FITS_BYTES) + 4 * rows),
         "series": (140, 8 * n.plane),
