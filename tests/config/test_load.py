@@ -106,7 +106,7 @@ def test_defaults() -> None:
     assert target.observations.ids is None
     assert target.exclusion == ()
     assert target.safe_mask.methods == ("offset-max", "aeff-default")
-    assert (target.stack.batch, target.significance.radius_deg) == (16, 0.1)
+    assert (target.stack.batch, target.significance.radius_deg) == (16, (0.1,))
     assert target.spectrum == PowerLaw(2.0)
     assert target.backgrounds == {"fov": FovOptions(), "ring": RingOptions(r_in_deg=0.5, width_deg=0.3)}
     without = crab(re.sub(r"(?s)backgrounds:.*", "", MINIMAL))

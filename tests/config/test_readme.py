@@ -29,6 +29,8 @@ def shown(value: Any, unit: str) -> str:
             return "null" if value is None else "[]"
         case bool():
             return str(value).lower()
+        case (float() as alone,):
+            return shown(alone, unit)
         case tuple():
             return f"[{', '.join(map(str, value))}]"
         case float() if unit:

@@ -80,7 +80,7 @@ def make_target(layers, final=FINAL, irf=IRF) -> Target:
         safe_mask=SafeMaskOptions(),
         spectrum=PowerLaw(index=2.6),
     )
-    return Target("crab", (83.63, 22.01), options, {"label": NoBackground()}, (), SignificanceOptions(0.25))
+    return Target("crab", (83.63, 22.01), options, {"label": NoBackground()}, (), SignificanceOptions((0.25,)))
 
 
 def make_root(folder, layers, final=FINAL, irf=IRF, rows=()) -> Target:

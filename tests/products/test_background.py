@@ -143,7 +143,7 @@ def test_point_like_data_have_counts_and_exposure_only(observation):
     assert "no background response" in make(reduced, FovOptions(), nowhere).failed
     assert "method: none" in make(reduced, RING, nowhere).failed
     total = stack([run_stack(reduced, make(reduced, NoBackground(), nowhere))])
-    geoms, disc = (OPTIONS.geometry, OPTIONS.irf_geometry), SignificanceOptions(0.1)
+    geoms, disc = (OPTIONS.geometry, OPTIONS.irf_geometry), SignificanceOptions((0.1,))
     excluded = np.zeros(OPTIONS.geometry.shape, bool)
     final = make_final(total, *geoms, disc, TARGET_DEG, OPTIONS.spectrum, excluded)
     assert final.maps["exposure"].data.max() > 0

@@ -46,7 +46,7 @@ def make_one(reduced, label):
     background = make_background(reduced, BACKGROUNDS[label], nowhere, TARGET_DEG, RADIUS)
     assert background.failed is None
     stacked = stack([run_stack(reduced, background)])
-    geoms, disc = (OPTIONS.geometry, OPTIONS.irf_geometry), SignificanceOptions(RADIUS)
+    geoms, disc = (OPTIONS.geometry, OPTIONS.irf_geometry), SignificanceOptions((RADIUS,))
     excluded = np.zeros(OPTIONS.geometry.shape, bool)
     return make_final(stacked, *geoms, disc, TARGET_DEG, OPTIONS.spectrum, excluded)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cubeflow.maps import Cube, GeometryError, energy_axis, make_geometry, release
+from cubeflow.maps import Cube, GeometryError, energy_axis, make_geometry, rad_axis, release
 from cubeflow.products.final import make_final
 from cubeflow.products.significance import (
     SignificanceOptions,
@@ -26,7 +26,7 @@ ENERGY = energy_axis([1.0, 3.0, 10.0, 30.0])
 WHOLE = energy_axis([1.0, 30.0])
 ENERGY_TRUE = energy_axis([0.5, 2.0, 9.0, 40.0], "energy_true")
 SUMMED, PER_ENERGY = 1, 3
-DISC = SignificanceOptions(0.25)
+DISC = SignificanceOptions((0.25,))
 
 
 def layers(off=None, background=True):
@@ -54,10 +54,10 @@ def layers(off=None, background=True):
     return made
 
 
-def final(made, **changes):
+def final(made, disc=DISC, **changes):
     total = Stack(made, np.zeros((1, 2)), 1000.0, 900.0, 4)
     given = {"target_deg": (83.55, 22.11), "excluded": np.zeros(PARENT.shape, bool), **changes}
-    return make_final(total, PARENT, COARSE, DISC, given["target_deg"], PowerLaw(index=2.3), given["excluded"])
+    return make_final(total, PARENT, COARSE, disc, given["target_deg"], PowerLaw(index=2.3), given["excluded"])
 
 
 def on_map(cube, geom, fill=0):
@@ -121,6 +121,34 @@ def test_significance_is_that_of_the_whole_maps(off):
         assert np.isnan(one).any()
     image = np.nansum(np.isfinite(found.significance.significance.data))
     assert found.summary.off_source["n_pixels"] == image > 50
+
+
+@pytest.mark.parametrize("off", [None, PER_ENERGY])
+def test_further_discs_and_bands_are_those_of_these_alone(off):
+    made, irf = layers(off), COARSE.cutout(-1, 0, 6, 6)
+    psf = np.random.default_rng(2).random((3, 10, *irf.shape)) * 1e10
+    made["irf_psf"] = Cube(psf, "m2 s sr-1", irf, (ENERGY_TRUE, rad_axis(0.5, 10)))
+    band, every = (3.0, 30.0), (1.0, 30.0)
+    found = final(made, SignificanceOptions((0.25, 0.4), (band,)))
+    wanted = [(0.4, every), (0.25, band), (0.4, band)]
+    assert [(disc.radius_deg, disc.energy_tev) for disc, _ in found.further] == wanted
+
+    def cut(cube):
+        if ENERGY not in cube.axes:
+            return cube
+        place = cube.axes.index(ENERGY)
+        axes = tuple(energy_axis([3.0, 10.0, 30.0]) if axis == ENERGY else axis for axis in cube.axes)
+        return Cube(np.delete(cube.data, 0, axis=place), cube.unit, cube.geom, axes)
+
+    for disc, maps in found.further:
+        part = made if disc.energy_tev == every else {name: cut(cube) for name, cube in made.items()}
+        alone = final(part, SignificanceOptions((disc.radius_deg,)))
+        for name, value in alone.summary.source.items():
+            assert disc.source[name] == (None if value is None else pytest.approx(value, rel=1e-6))
+        assert disc.source["counts"] != found.summary.source["counts"]
+        for name in ("counts", "excess", "significance"):
+            one, other = (getattr(each, name).data for each in (maps, alone.significance))
+            np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("off", [None, SUMMED])
@@ -215,7 +243,7 @@ part = Stack(layers, np.zeros((1, 2)), 1.0, 1.0, 1)
 before = anonymous_mb()
 total = stack([part, part])
 summed = anonymous_mb()
-final = make_final(total, geom, geom.coarse(0.5), SignificanceOptions(0.1), (83.6, 22.0),
+final = make_final(total, geom, geom.coarse(0.5), SignificanceOptions((0.1,)), (83.6, 22.0),
                    PowerLaw(), np.zeros(geom.shape, bool))
 assert final.summary.counts == 2 * n * geom.nx * geom.ny
 size = sum(cube.data.nbytes for cube in total.layers.values()) / 1e6

@@ -76,6 +76,7 @@ RUNS = [
         "fov_on": 40.0,
         "fov_background": 5.0,
         "fov_significance": 10.0,
+        "fov_exposure": 2e12,
     },
     {
         "obs_id": 100002,
@@ -91,6 +92,7 @@ RUNS = [
         "fov_on": 20.0,
         "fov_background": 3.5,
         "fov_significance": 6.0,
+        "fov_exposure": 2e12,
     },
     {"obs_id": 100003, "status": "refused", "reason": "run 100003: obs_100003.fits.gz: no FITS file"},
 ]
@@ -112,7 +114,8 @@ def write_cube(folder, label):
         maps[f"disc_{name}"] = cube(values, "", WHOLE)
     about = {"target": "crab", "label": label, "radius_deg": 0.1, "livetime_s": 7200.0, "n_runs": 2}
     about |= {"source": {**SOURCE, "excess": None, "significance": None} if label == "bare" else SOURCE}
-    about |= {"off_source": None, "profiles": None}
+    further = {"radius_deg": 0.25, "energy_tev": [1.0, 3.16], "source": {"significance": 4.44, "flux": None}}
+    about |= {"off_source": None, "profiles": None, "further": [further] if label == "fov" else []}
     if label == "fov":
         maps["background"] = cube(lambda shape: rng.uniform(0.3, 0.5, shape), "", ENERGY)
         edges = np.arange(-30, 31) / 10
@@ -206,10 +209,12 @@ def test_answers_are_those_of_cube_and_table(results, text):
     found = answers(results)["fov"]
     assert found["Is there a source?"] == "Detected: 29.0 σ at the target"
     assert found["Events at the target"] == "60 ON, 8.5 background, excess 51.5"
-    assert found["Brightest"] == "run 100001, 2004-03-03 09:46: 35.0 ± 6.3 excess events / hour"
-    rate, error = np.array([35.0, 16.5]), np.sqrt([40.0, 20.0])
-    mean = np.average(rate, weights=error**-2)
-    assert found["Steady?"].startswith(f"χ² / dof = {np.sum(((rate - mean) / error) ** 2):.1f} / 1, p = ")
+    # 35 +- sqrt(40) events of 2e16 cm2 s.
+    assert found["Brightest"] == "run 100001, 2004-03-03 09:46: (1.75 ± 0.32) × 10⁻¹⁵ cm⁻² s⁻¹ within 0.1°"
+    flux, error = np.array([35.0, 16.5]), np.sqrt([40.0, 20.0])
+    mean = np.average(flux, weights=error**-2)
+    assert found["Steady?"].startswith(f"χ² / dof = {np.sum(((flux - mean) / error) ** 2):.1f} / 1, p = ")
+    assert found["Within 0.25°, 1 to 3.16 TeV"] == "4.4 sigma; –"
     assert found["Is the background flat?"].startswith("flat: off source mean 0.10 ± 0.10")
     assert found["Norms"] == "median 1; χ² / dof = 2.0 / 1, p = 0.16 for one norm in all runs"
     assert (

@@ -59,7 +59,7 @@ def disc_values(observation: Observation, method: BackgroundOptions) -> np.ndarr
         stacked,
         geometry,
         options.irf_geometry,
-        SignificanceOptions(RADIUS),
+        SignificanceOptions((RADIUS,)),
         center,
         options.spectrum,
         excluded,

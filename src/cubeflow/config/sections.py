@@ -304,6 +304,13 @@ class TargetConfig:
         if true[-1] <= energy[0] or energy[-1] <= true[0]:
             expected = f"expected energies that reach over those of energy, {energy[0]:g} to {energy[-1]:g} TeV"
             raise KeyMistake(("energy_true",), f"{expected}, got {true[0]:g} to {true[-1]:g} TeV")
+        for band in self.significance.bands_tev:
+            try:
+                lower, upper = (self.energy.axis("energy").edge_index(edge) for edge in band)
+            except ValueError as error:
+                raise KeyMistake(("significance", "bands"), str(error)) from error
+            if lower >= upper:
+                raise KeyMistake(("significance", "bands"), f"expected the lower edge first, got {list(band)} TeV")
         for label, options in self.backgrounds.items():
             if label.lower() in RESERVED_LABELS or label.lower().endswith(RESERVED_ENDINGS):
                 raise KeyMistake(("backgrounds", label), "expected another label; this is a name in the results")
@@ -322,6 +329,8 @@ class TargetConfig:
                 return "r_in", f"expected less than {limit}, got {r_in:g} deg"
             if width < pixel:
                 return "width", f"expected at least one pixel of {pixel:g} deg, got {width:g} deg"
+            if self.significance.bands_tev and not options.per_energy:
+                return "per_energy", "expected true, as significance.bands asks for bands of energy; got false"
         elif isinstance(options, FovOptions):
             energy = self.energy.axis("energy")
             if options.fit == "tilt" and energy.n_bins < 2:

@@ -82,6 +82,14 @@ class Axis:
         outside = ~((values >= self.edges[0]) & (values < self.edges[-1]))
         return np.where(outside, -1, index)
 
+    def edge_index(self, edge: float) -> int:
+        """Index of an edge, to 1e-6 of its value; ValueError if it is none."""
+        index = int(np.argmin(np.abs(self.edges_array - edge)))
+        if not abs(self.edges[index] - edge) <= 1e-6 * abs(self.edges[index]):
+            nearest = f"{self.edges[index]:g} {self.unit}"
+            raise ValueError(f"{edge:g} {self.unit} is no edge of the {self.name} axis; {nearest} is")
+        return index
+
     def in_one_bin(self) -> Axis:
         """Axis of one bin over the whole range."""
         return Axis(self.name, (self.edges[0], self.edges[-1]), self.unit, self.interp)

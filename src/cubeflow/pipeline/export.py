@@ -108,10 +108,10 @@ def require_not_refused(target: Target, rows: Sequence[Row], refused: Sequence[R
 def _write_cube(path: Path, artifact: Artifact, final: Final, totals: Stack, compression: str) -> None:
     """Write ``cube.h5``: all final maps, the significance maps, and what they were made of."""
     datasets: dict[str, Cube | NDArray[Any]] = dict(final.maps)
-    datasets |= {f"disc_{name}": getattr(final.significance, name).to_float32() for name in IMAGES}
+    datasets |= {f"disc_{name}": cube for name, cube in _images(final).items() if name != "flux"}
     datasets["gti_s"] = totals.gti_s
     about = {**artifact.attributes, **vars(final.summary), "gti_reference": TIME_KEYWORDS}
-    about["profiles"] = plain_profiles(totals.profiles)
+    about |= {"profiles": plain_profiles(totals.profiles), "further": [to_plain(disc) for disc, _ in final.further]}
     write_artifact(path, replace(artifact, datasets=datasets, attributes=about), compression)
 
 
@@ -120,6 +120,9 @@ def _images(final: Final) -> dict[str, Cube]:
     images = {name: getattr(final.significance, name).to_float32() for name in IMAGES}
     if "disc_flux" in final.maps:
         images["flux"] = final.maps["disc_flux"]
+    for disc, found in final.further:
+        where = "{:g}deg_{:g}-{:g}TeV".format(disc.radius_deg, *disc.energy_tev)
+        images |= {f"{name}_{where}": getattr(found, name).to_float32() for name in IMAGES}
     return images
 
 
@@ -131,7 +134,7 @@ def _keywords(target: Target, task: ExportTask, totals: Stack, kinds: Set[bool])
         "LIVETIME": totals.livetime_s,
         "E_MIN": edges[0],
         "E_MAX": edges[-1],
-        "RADIUS": target.significance.radius_deg,
+        "RADIUS": target.significance.first_deg,
         "HDUCLAS3": "MIXED" if len(kinds) > 1 else "POINT-LIKE" if True in kinds else "FULL-ENCLOSURE",
         "BKGMETH": target.backgrounds[task.label].method,
         "CFKEY": short(task.key),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ from cubeflow.products.background import Background, BackgroundOptions, make_bac
 from cubeflow.products.exclusion import ExclusionMasks
 from cubeflow.products.pieces import cut_pieces, in_selected_time
 from cubeflow.products.reduced import Reduced, reduce_observation
+from cubeflow.products.significance import Found, disc_exposure, find_flux
 from cubeflow.products.sky_model import GammapySource
 from cubeflow.products.stack import RunStack, Stack, StackSum, empty_stack
 from cubeflow.store.artifact import (
@@ -275,8 +276,12 @@ def _background(batch: Batch, keys: UnitKeys, label: str, reduced: Reduced | Ver
     excluded = batch.exclusions.mask(counts.geom, counts.axis("energy"))
     try:
         with guarding(f"run {keys.unit.name}", batch.say):
-            place, sources = (target.position_deg, target.significance.radius_deg), batch.sources.get(label, ())
+            place, sources = (target.position_deg, target.significance.first_deg), batch.sources.get(label, ())
             made = make_background(reduced, options, excluded, *place, sources)
+            if made.maps and (exposure := reduced.maps.get("exposure_reco")) is not None:
+                photons = target.reduce.spectrum.integral(exposure.axes[0].edges)
+                mean = disc_exposure(exposure, made.usable, photons, *place)
+                made = replace(made, row={**made.row, "exposure_m2_s": mean, **find_flux(cast(Found, made.row), mean)})
             _require_finite(made.maps)
     except RunRefused as error:
         made = Background({}, np.zeros((1, 1, 1), bool), {}, str(error))

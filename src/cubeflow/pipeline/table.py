@@ -20,7 +20,8 @@ Cell = bool | int | float | str | None
 SEVERITY = ("ok", "dropped", "skipped", "refused")
 STATUS = "ok (used for at least one background), dropped (no background), skipped (no overlap with the map) or refused"
 MUCH = 0.01  # share of the counts whose loss is said
-UNITS = {"_deg": "deg", "_mjd": "d", "_s": "s", "_tev": "TeV", "_m": "m"}  # endings of names, which become units
+# Endings of names, which become units.
+UNITS = {"_m2_s": "m2 s", "_deg": "deg", "_mjd": "d", "_s": "s", "_tev": "TeV", "_m": "m"}
 TIMES = {"TIMESYS": "TT", "MJDREFI": 0, "MJDREFF": 0.0, "TIMEUNIT": "d"}  # of columns of times, as FITS says it
 
 # Of a run, in the order of the table; headers follow.
@@ -78,6 +79,10 @@ OF_LABEL = {
     "background": "background in the disc about the target",
     "excess": "ON counts less background in the disc about the target",
     "significance": "of the excess at the target, in sigma",
+    "exposure": "mean exposure in the disc for the assumed spectrum",
+    "flux": "excess over exposure: flux of a source within the disc, m-2 s-1",
+    "flux_err": "its error upwards",
+    "flux_ul": "its upper limit (95 %) where the significance is below 3",
     "pixels_without_off": "usable pixels without OFF acceptance",
     "ring_too_small": "part of the usable pixels in which no ring reaches the threshold, so that the largest is used",
     "norm": "norm of the acceptance",

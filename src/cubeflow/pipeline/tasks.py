@@ -117,7 +117,7 @@ class Target:
         return {
             **sky_model,
             "position_deg": self.position_deg,
-            "significance": self.significance,
+            "significance": {"radius_deg": self.significance.first_deg},
             "exclusion": [(each.file.energy_min_tev, each.file.energy_max_tev) for each in self.exclusions],
             "compression": self.compression,
             "method": self.backgrounds[label],

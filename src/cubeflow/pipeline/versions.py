@@ -7,10 +7,10 @@ each number together with a digest of a reference result, so that it cannot be f
 OFF = 1
 MODEL = 1
 REDUCE = 7
-BACKGROUND = 5
+BACKGROUND = 6
 STACK = 3
-EXPORT = 6
+EXPORT = 7
 SERIES = 1
 TABLE = 5
-FIGURES = 3
+FIGURES = 4
 REPORT = 5

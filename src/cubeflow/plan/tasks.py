@@ -269,6 +269,7 @@ class TaskMaker:
             "options": self.labels[label],
             "geometries": [options.geometry, options.irf_geometry],
             "spectrum": options.spectrum,
+            "further": [target.significance.radius_deg[1:], target.significance.bands_tev],
             "on_refused": target.on_refused,
             "fit_radius_deg": target.export.fit_radius_deg,
             **({"refused": refused} if refused else {}),

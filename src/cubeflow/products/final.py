@@ -6,7 +6,7 @@ a whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from cubeflow.products.significance import (
     SignificanceMaps,
     SignificanceOptions,
     describe_off_source,
-    disc_pixels,
+    disc_exposure,
     find_at_target,
     find_containment,
     find_flux,
@@ -53,6 +53,16 @@ class Summary:
     off_source: Mapping[str, Cell]
 
 
+@dataclass(frozen=True)
+class Disc:
+    """What is found in a disc at the target in a band of energy."""
+
+    radius_deg: float
+    energy_tev: tuple[float, float]
+    source: Mapping[str, float | None] | None
+    """None outside the map."""
+
+
 @dataclass(frozen=True, eq=False)
 class Final:
     """Final products of a target and label."""
@@ -63,9 +73,11 @@ class Final:
     ``psf``, ``edisp``, ``irf_exposure`` on the IRF grid, the first two averaged with the exposure as weight. Responses
     that a run lacks are absent. Floating-point maps are float32."""
     significance: SignificanceMaps
-    """In discs, summed over energy, (1, lat, lon)."""
+    """In discs of the first radius, summed over energy, (1, lat, lon)."""
     summary: Summary
     """Totals and what is found."""
+    further: Sequence[tuple[Disc, SignificanceMaps]]
+    """In further discs and bands, and what is found at the target in them."""
 
 
 def make_final(
@@ -97,21 +109,15 @@ def make_final(
     if "counts_off" in inside:
         inside["alpha"] = _alpha(inside)
         maps["alpha"] = _placed(inside["alpha"], geometry, fill=np.nan)
-    found, radius_deg = _significance(inside, significance.radius_deg), significance.radius_deg
-    at_target = find_at_target(total.layers, total.layers["mask_safe"].data, target_deg, radius_deg)
-    if "exposure_reco" in inside and "background" in inside:
-        exposure, mask = inside["exposure_reco"], inside["mask_safe"].data
-        folded = mean_exposure(exposure.data, mask, spectrum.integral(exposure.axes[0].edges))
-        used: BoolArray = np.any(mask, axis=0)
-        flux = make_map_flux(found.excess, folded, used, radius_deg)
-        maps["disc_flux"] = _placed(flux, geometry, fill=np.nan)
-        rows, columns, share = disc_pixels(flux.geom, target_deg, radius_deg)
-        seen = float(used[rows, columns] @ share)
-        at_target |= find_flux(at_target, float(folded[rows, columns] @ share) / seen if seen else 0.0)
-        if {"psf", "edisp"} <= maps.keys():
-            photons = spectrum.integral(maps["psf"].axes[0].edges)
-            at_target["containment"] = find_containment(maps, photons, target_deg, radius_deg)
-    images = {name: _placed(getattr(found, name), geometry, fill=np.nan, dtype="f8") for name in FOUND}
+    edges = inside["counts"].axes[0].edges
+    bands = [(edges[0], edges[-1]), *significance.bands_tev]
+    (images, flux, disc), *others = (
+        _find(total, inside, maps, geometry, target_deg, spectrum, radius, band)
+        for band in bands
+        for radius in significance.radius_deg
+    )
+    if flux is not None:
+        maps["disc_flux"] = flux
     summary = Summary(
         total.n_runs,
         total.ontime_s,
@@ -119,13 +125,46 @@ def make_final(
         int(inside["counts"].data.sum()),
         float(inside["background"].data.sum()) if "background" in inside else None,
         *target_deg,
-        radius_deg,
-        None if at_target["on"] is None else {"counts": at_target.pop("on"), **at_target},
-        _off_source(images["significance"], excluded, radius_deg),
+        disc.radius_deg,
+        disc.source,
+        _off_source(images.significance, excluded, disc.radius_deg),
     )
     for cube in total.layers.values():
         release(cube.data)
-    return Final(maps, SignificanceMaps(**images), summary)
+    return Final(maps, images, summary, [(disc, images) for images, _, disc in others])
+
+
+def _find(
+    total: Stack,
+    inside: Mapping[str, Cube],
+    responses: Mapping[str, Cube],
+    geometry: Geometry,
+    target_deg: tuple[float, float],
+    spectrum: Spectrum,
+    radius_deg: float,
+    band: tuple[float, float],
+) -> tuple[SignificanceMaps, Cube | None, Disc]:
+    """Maps in discs, that of the flux if it is known, and what is found at the target, in a band of energy."""
+    energy = inside["counts"].axes[0]
+    lower, upper = (energy.edge_index(edge) for edge in band)
+    in_band = (np.arange(energy.n_bins) >= lower) & (np.arange(energy.n_bins) < upper)
+    mask, whole = inside["mask_safe"].data, total.layers["mask_safe"].data
+    if not in_band.all():
+        mask, whole = (values & in_band[:, None, None] for values in (mask, whole))
+    found, flux = _significance(inside, mask, radius_deg), None
+    at_target = find_at_target(total.layers, whole, target_deg, radius_deg)
+    if "exposure_reco" in inside and "background" in inside:
+        exposure = inside["exposure_reco"]
+        photons = spectrum.integral(energy.edges) * in_band
+        folded, any_used = mean_exposure(exposure.data, mask, photons), np.any(mask, axis=0)
+        flux = _placed(make_map_flux(found.excess, folded, any_used, radius_deg), geometry, fill=np.nan)
+        at_target |= find_flux(at_target, disc_exposure(exposure, mask, photons, target_deg, radius_deg))
+        if {"psf", "edisp"} <= responses.keys():
+            true = spectrum.integral(responses["psf"].axes[0].edges)
+            at_target["containment"] = find_containment(responses, true, target_deg, radius_deg, in_band)
+    images = {name: _placed(getattr(found, name), geometry, fill=np.nan, dtype="f8") for name in FOUND}
+    source = None if at_target["on"] is None else {"counts": at_target.pop("on"), **at_target}
+    return SignificanceMaps(**images), flux, Disc(radius_deg, band, source)
 
 
 def _inside(cube: Cube, geom: Geometry) -> Cube:
@@ -169,9 +208,9 @@ def _alpha(maps: Mapping[str, Cube]) -> Cube:
     return Cube(alpha, "", off.geom, off.axes)
 
 
-def _significance(maps: Mapping[str, Cube], radius_deg: float) -> SignificanceMaps:
+def _significance(maps: Mapping[str, Cube], mask: BoolArray, radius_deg: float) -> SignificanceMaps:
     """Cash over a normalised acceptance, Li & Ma over rings; summed over energy. NaN without a background."""
-    counts, mask = maps["counts"], maps["mask_safe"].data
+    counts = maps["counts"]
     if "alpha" in maps:
         ring = maps["acceptance"], maps["counts_off"], maps["alpha"]
         return make_map_significance_li_ma(counts, *ring, mask, radius_deg)

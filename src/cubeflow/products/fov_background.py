@@ -221,19 +221,11 @@ def make_energy_groups(energy: Axis, groups: int | Sequence[float]) -> Groups:
         if not 1 <= groups <= energy.n_bins:
             raise ValueError(f"energy_groups: expected a number from 1 to {energy.n_bins} (energy bins), got {groups}")
         return tuple(tuple(part.tolist()) for part in np.array_split(np.arange(energy.n_bins), groups))
-    index = [_edge_index(energy, edge) for edge in groups]
+    index = [energy.edge_index(edge) for edge in groups]
     if len(index) < 2 or index[0] != 0 or index[-1] != energy.n_bins or np.any(np.diff(index) <= 0):
         span = f"{energy.edges[0]:g} to {energy.edges[-1]:g} TeV"
         raise ValueError(f"energy_groups: expected increasing edges from {span}, got {list(groups)}")
     return tuple(tuple(range(first, last)) for first, last in itertools.pairwise(index))
-
-
-def _edge_index(energy: Axis, edge: float) -> int:
-    """Index of an edge of the axis, to 1e-6 of its value."""
-    index = int(np.argmin(np.abs(np.log(energy.edges_array / edge)))) if edge > 0 else 0
-    if not abs(energy.edges[index] - edge) <= 1e-6 * energy.edges[index]:
-        raise ValueError(f"energy_groups: {edge:g} TeV is no edge of the energy axis; {energy.edges[index]:g} TeV is")
-    return index
 
 
 def merge_energy_groups(groups: Groups, is_enough: Callable[[Group], bool]) -> Groups:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cubeflow.maps import BoolArray, Cube, FloatArray, Geometry, IntArray, NoOverlap, make_cutout, sphere
 from cubeflow.products.cash import excess_above, fit_log_linear, make_significance_cash, make_significance_li_ma
 from cubeflow.products.convolve import Annulus, count_around, sum_both_around, without_noise
+from cubeflow.products.setting import Setting
 
 BIN_WIDTH = 0.1  # of the histogram of significances
 CORE = 3.0  # sigma; to here a Gaussian is fitted, unknown sources matter little in it
@@ -27,8 +28,19 @@ Found = dict[str, float | int | None]
 class SignificanceOptions:
     """Significance maps."""
 
-    radius_deg: float = 0.1
-    """Radius of the disc in which counts are summed."""
+    radius_deg: Annotated[tuple[float, ...], Setting(alone=True, above=0, most=180)] = (0.1,)
+    """Radii of the discs in which counts are summed; runs, light curves and pictures are about the first."""
+    bands_tev: tuple[tuple[float, float], ...] = ()
+    """Bands of energy with maps of their own, beside those of all energies: from edge to edge of the energy axis."""
+
+    def __post_init__(self) -> None:
+        if not self.radius_deg or len(set(self.radius_deg)) < len(self.radius_deg):
+            raise ValueError(f"radius_deg: expected one or more different radii, got {list(self.radius_deg)}")
+
+    @property
+    def first_deg(self) -> float:
+        """Radius of the first disc."""
+        return self.radius_deg[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,6 +305,21 @@ def find_at_target(
     return {**found, "off": off, "alpha": alpha, "significance": significance}
 
 
+def disc_exposure(
+    exposure: Cube, used: BoolArray, photons: FloatArray, target_deg: tuple[float, float], radius_deg: float
+) -> float:
+    """Mean exposure in the usable part of the disc at the target, m2 s; 0 if there is none.
+
+    As of `mean_exposure`: of the bins of energy with weights `photons`, shape (n_energy,), those that are not `used`,
+    shape (n_energy, ny, nx), count as 0.
+    """
+    rows, columns, share = disc_pixels(exposure.geom, target_deg, radius_deg)
+    inside = used[:, rows, columns]
+    seen = float(inside.any(axis=0) @ share)
+    folded = (photons / photons.sum()) @ np.where(inside, exposure.data[:, rows, columns], 0.0)
+    return float(folded @ share) / seen if seen else 0.0
+
+
 def find_flux(found: Found, exposure_m2_s: float) -> Found:
     """Flux of a source within the disc, m-2 s-1: ``flux``, ``flux_err``, and below 3 sigma ``flux_ul`` (95 %).
 
@@ -309,18 +336,23 @@ def find_flux(found: Found, exposure_m2_s: float) -> Found:
 
 
 def find_containment(
-    maps: Mapping[str, Cube], photons: FloatArray, target_deg: tuple[float, float], radius_deg: float
+    maps: Mapping[str, Cube],
+    photons: FloatArray,
+    target_deg: tuple[float, float],
+    radius_deg: float,
+    band: BoolArray | slice = slice(None),
 ) -> float | None:
     """Part of the PSF at the target within the disc, for the counts of a spectrum; None if it is not known.
 
-    `maps` are ``psf``, ``edisp`` and ``irf_exposure``, `photons` those of the spectrum at each true energy.
+    `maps` are ``psf``, ``edisp`` and ``irf_exposure``, `photons` those of the spectrum at each true energy, `band` the
+    bins of energy of which counts are taken.
     """
     psf, edisp, exposure = (maps[name] for name in ("psf", "edisp", "irf_exposure"))
     ix, iy = psf.geom.pixel_index(*target_deg)
     rad, density = psf.axes[1], psf.data[:, :, iy, ix]
     square, ring = np.square(rad.edges_array), rad.centers * rad.widths
     part = np.clip((radius_deg**2 - square[:-1]) / np.diff(square), 0.0, 1.0)
-    weight = photons * exposure.data[:, iy, ix] * edisp.data[:, :, iy, ix].sum(axis=1)
+    weight = photons * exposure.data[:, iy, ix] * edisp.data[:, :, iy, ix][:, band].sum(axis=1)
     # The PSF sums to 1 at each energy, or to 0 where there is none.
     known = weight[:, None] * (ix >= 0) * density * ring / np.maximum(density @ ring, np.finfo(float).tiny)[:, None]
     total = float(known.sum())

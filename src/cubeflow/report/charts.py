@@ -55,13 +55,15 @@ class Evolution:
     background: FloatArray
     off: FloatArray  # NaN without a ring
     significance: FloatArray
+    exposure: FloatArray  # mean in the disc, m2 s
 
     @property
-    def rate(self) -> tuple[FloatArray, FloatArray]:
-        """Excess in an hour, and its error from the counts, of which there is one at least."""
+    def flux(self) -> tuple[FloatArray, FloatArray]:
+        """Flux within the disc, cm-2 s-1, and its error from the counts, of which there is one at least."""
         ratio = np.divide(self.background, self.off, out=np.zeros(self.on.shape), where=self.off > 0)
         error = np.sqrt(np.fmax(self.on, 1.0) + ratio * self.background)
-        return (self.on - self.background) / self.livetime_h, error / self.livetime_h
+        per_flux = 1e4 * np.where(self.exposure > 0, self.exposure, np.nan)
+        return (self.on - self.background) / per_flux, error / per_flux
 
     @property
     def cumulative(self) -> FloatArray:
@@ -105,7 +107,8 @@ def collect_evolution(runs: Table, label: str) -> Evolution | None:
         return None
     used = runs[found]
     used = used[np.argsort(numbers(used, "tstart"), kind="stable")]
-    values = [numbers(used, f"{label}_{name}") for name in ("on", "background", "off", "significance")]
+    names = ("on", "background", "off", "significance", "exposure")
+    values = [numbers(used, f"{label}_{name}") for name in names]
     return Evolution(run_names(used), numbers(used, "tstart"), numbers(used, "livetime") / 3600, *values)
 
 
@@ -170,17 +173,19 @@ def residual_sigma(counts: FloatArray, background: FloatArray) -> FloatArray:
 
 
 def draw_evolution(found: Evolution, alt: str) -> str:
-    """SVG of excess rate and significance by run, and how the significance grows with livetime."""
-    rate, error = found.rate
-    order = np.arange(1, rate.size + 1, dtype=float)
+    """SVG of flux and significance by run, and how the significance grows with livetime."""
+    flux, error = found.flux
+    power = power_of_ten(np.fmax(np.abs(flux), error))
+    flux, error, unit = flux / 10.0**power, error / 10.0**power, f"flux (10{superscript(power)} cm⁻² s⁻¹)"
+    order = np.arange(1, flux.size + 1, dtype=float)
     root = np.sqrt(np.cumsum(found.livetime_h))
     total = found.cumulative
     growth = Series(np.array([0.0, root[-1]]), np.array([0.0, total[-1]]), "dashed", SOFT, "steady source")
     zero = Series(np.array([1.0, order[-1]]), np.zeros(2), "line", SOFT)
     of_runs = Series(order, found.significance, words=found.names)
     panels = [
-        Panel([Series(found.mjd, rate, error=error, words=found.names)], "start (MJD, TT)", "excess / hour"),
-        Panel([zero, Series(order, rate, error=error, words=found.names)], "run, in order of time", "excess / hour"),
+        Panel([Series(found.mjd, flux, error=error, words=found.names)], "start (MJD, TT)", unit),
+        Panel([zero, Series(order, flux, error=error, words=found.names)], "run, in order of time", unit),
         Panel([growth, Series(root, total, words=found.names)], "√(livetime / h)", "significance so far (σ)"),
         Panel([zero, of_runs], "run, in order of time", "significance (σ)"),
     ]

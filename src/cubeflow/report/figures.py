@@ -13,6 +13,7 @@ from cubeflow.errors import FailedError
 from cubeflow.maps import Axis, Cube
 from cubeflow.maps.scratch import release
 from cubeflow.pipeline.certificate import certified, read_certificate
+from cubeflow.pipeline.export import significance_text
 from cubeflow.pipeline.stack import open_made, read_profiles
 from cubeflow.pipeline.tasks import FiguresTask, Target, figures_file, files_of
 from cubeflow.products.exclusion import Disc
@@ -93,7 +94,7 @@ def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
     masks, geom = target.exclusion_masks(), target.reduce.geometry
     pointings = np.stack([numbers(runs, "ra_pnt"), numbers(runs, "dec_pnt")], axis=1)[is_used(runs, task.label)]
     pointings = pointings[np.isfinite(pointings).all(axis=1)]
-    radius_deg, method = target.significance.radius_deg, target.backgrounds[task.label]
+    radius_deg, method = target.significance.first_deg, target.backgrounds[task.label]
     ring = method if isinstance(method, RingOptions | AdaptiveRingOptions) else None
     radii = () if ring is None else (ring.r_in_deg, ring.r_in_deg + ring.width_deg)
     field = Field(geom, masks.mask(geom), pointings, target.position_deg, radius_deg, radii)
@@ -184,7 +185,7 @@ def _draw_charts(task: FiguresTask, maps: Maps, about: Attributes, runs: Table, 
         caption += "; shaded: the first safe energies of the runs."
         yield figure("energies", "Counts by energy", caption, charts.draw_energies, found, thresholds)
     if (evolution := charts.collect_evolution(runs, task.label)) is not None:
-        caption = "A steady source follows the dashed line; a rate also depends on zenith angle and offset."
+        caption = "Fluxes of the assumed spectrum; a steady source in steady conditions follows the dashed line."
         yield figure("evolution", "Run by run, and with livetime", caption, charts.draw_evolution, evolution)
     if (empty_sky := _empty_sky(about)) is not None:
         caption = f"Background {charts.off_source_text(empty_sky)}."
@@ -236,14 +237,18 @@ def answer(target: Target, label: str, about: Attributes, runs: Table, spots: li
     yield "Peak of the map", spot_text(spots[0]) if spots else "–"
     edges = target.reduce.energy.edges
     yield f"Flux, {edges[0]:.3g} to {edges[-1]:.3g} TeV", flux_text(found, field.radius_deg)
+    for disc in about["further"]:
+        name = "Within {:g}°, {:.3g} to {:.3g} TeV".format(disc["radius_deg"], *disc["energy_tev"])
+        yield name, f"{significance_text(disc['source'])}; {flux_text(disc['source'] or {}, disc['radius_deg'])}"
     yield "Events at the target", f"{facts['counts']} ON, {facts['background']} background, excess {facts['excess']}"
     evolution = charts.collect_evolution(runs, label)
-    if evolution is not None and np.isfinite(evolution.rate[0]).sum() > 1:
-        rate, error = evolution.rate
-        best = int(np.nanargmax(rate))
-        chi2, dof = charts.chi2_constant(rate, error)
-        yield "Brightest", f"{evolution.names[best]}: {rate[best]:.1f} ± {error[best]:.1f} excess events / hour"
-        yield "Steady?", f"{chi2_text(chi2, dof)} for one rate in all runs"
+    if evolution is not None and np.isfinite(evolution.flux[0]).sum() > 1:
+        flux, error = evolution.flux
+        best = int(np.nanargmax(flux))
+        chi2, dof = charts.chi2_constant(flux, error)
+        brightest = {"flux": 1e4 * float(flux[best]), "flux_err": 1e4 * float(error[best])}
+        yield "Brightest", f"{evolution.names[best]}: {flux_text(brightest, field.radius_deg)}"
+        yield "Steady?", f"{chi2_text(chi2, dof)} for one flux in all runs"
     empty_sky, norms = _empty_sky(about), charts.collect_norms(runs, label)
     yield "Is the background flat?", "–" if empty_sky is None else charts.off_source_text(empty_sky)
     if norms is not None:
