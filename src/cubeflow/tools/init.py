@@ -48,6 +48,9 @@ safe_mask: {methods: [offset-max, aeff-max], aeff_percent: 10}"""
 NO_BACKGROUND = """\
 # Not all runs have a background response, as is so for point-like data: counts and exposure only.
 backgrounds: {counts: {method: none}}"""
+OWN_MODEL = """\
+# The runs have no background response: it is made from their own events, what is excluded left out.
+acceptance: {model: self}"""
 _ROOT = re.compile(r'roots: \["([^"]+)"\]')
 _PLAIN = re.compile(r"[A-Za-z/.][\w/.+-]*/[\w/.+-]*", re.ASCII)
 
@@ -357,7 +360,10 @@ def config_text(found: Found, path: str, results: str, exclusion: str | None) ->
         lines += [NO_THRESHOLDS]
     if exclusion:
         lines += [f"exclusion: {quoted(exclusion)}  # what is not background: DS9 regions"]
-    if found.has_background:
+    is_modelled = not any(fact.background_tev for fact in found.facts) and len(found.offsets) > 1
+    if is_modelled:
+        lines += [OWN_MODEL]
+    if found.has_background or is_modelled:
         ring = f"{{method: ring, r_in: {max(0.5, round(place.radius_deg + 0.15, 2)):g} deg, width: 0.3 deg}}"
         # One norm for all energies passes errors of the templates near the threshold on to spectra.
         fov = "{method: fov, fit: scale, energy_groups: 4}  # a norm for each of 4 groups of energy bins"
