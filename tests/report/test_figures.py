@@ -115,7 +115,7 @@ def write_cube(folder, label):
     about = {"target": "crab", "label": label, "radius_deg": 0.1, "livetime_s": 7200.0, "n_runs": 2}
     about |= {"source": {**SOURCE, "excess": None, "significance": None} if label == "bare" else SOURCE}
     further = {"radius_deg": 0.25, "energy_tev": [1.0, 3.16], "source": {"significance": 4.44, "flux": None}}
-    about |= {"off_source": None, "profiles": None, "further": [further] if label == "fov" else []}
+    about |= {"off_source": None, "profiles": None, "rims": [], "further": [further] if label == "fov" else []}
     if label == "fov":
         maps["background"] = cube(lambda shape: rng.uniform(0.3, 0.5, shape), "", ENERGY)
         edges = np.arange(-30, 31) / 10
@@ -123,6 +123,8 @@ def write_cube(folder, label):
         sky = {"n_pixels": 900, "n_trials": 300.0, "mean": 0.1, "mean_err": 0.1, "width": 1.0, "width_err": 0.1, **fit}
         about["off_source"] = sky | {"edges": edges.tolist(), "histogram": [15] * 60}
         rings, sectors = [[9.0, 8.0, 7.0]] * 3, [[5.0] * N_SECTORS] * 3
+        rim = {"ra_deg": 83.633, "dec_deg": 22.014, "radius_deg": 0.35, "significance": 4.4, "grow_deg": 0.1}
+        about["rims"] = [rim]
         about["profiles"] = dict.fromkeys(("offset_counts", "offset_background", "area_deg2"), rings)
         about["profiles"] |= dict.fromkeys(("sector_counts", "sector_background"), sectors)
     (folder / label).mkdir(parents=True, exist_ok=True)
@@ -223,6 +225,9 @@ def test_answers_are_those_of_cube_and_table(results, text):
     )
     assert found["Left out"] == "1 of 3 runs: 100003 refused: run 100003: obs_100003.fits.gz: no FITS file"
     assert found["Excluded from the background"].startswith("x.reg: a circle of 0.35° about 83.633° +22.014°; 2.2%")
+    told = "4.4 sigma just outside what is excluded about 83.633 +22.014 deg: a radius of 0.45 deg would do"
+    assert found["Excluded from the background"].endswith(f" of the map; {told}")
+    assert "just outside" not in answers(results)["bare"]["Excluded from the background"]
     assert found["Target (ICRS)"] == "RA 83.633°, Dec +22.014°"
     assert found["Data"] == "2 runs, 2.00 h, 2004-03-03 to 2004-03-04"
     assert '<p class="verdict">Detected or No answer: 29.0 σ (fov), – (bare)</p>' in text

@@ -19,6 +19,7 @@ from cubeflow.pipeline.certificate import certified, software
 from cubeflow.pipeline.stack import Row, open_made, plain_profiles, read_stack
 from cubeflow.pipeline.tasks import PRODUCTS, ExportTask, Refusal, Target, files_of, stack_file
 from cubeflow.products.dataset import dataset_maps
+from cubeflow.products.exclusion import find_rims
 from cubeflow.products.final import Final, make_final
 from cubeflow.products.stack import Stack, blank_stack
 from cubeflow.store.artifact import Artifact, write_artifact
@@ -57,9 +58,12 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
     options = target.reduce
     if not totals.layers:
         totals = blank_stack(options.geometry, options.energy, options.energy_true)
-    excluded = target.exclusion_masks().mask(options.geometry)
+    masks = target.exclusion_masks()
+    excluded = masks.mask(options.geometry)
     geometries = options.geometry, options.irf_geometry
     final = make_final(totals, *geometries, target.significance, target.position_deg, options.spectrum, excluded)
+    # The whole shows best that an exclusion is too small; each part would be one more trial.
+    seen = () if task.part else find_rims(final.maps, masks.exclusions, excluded, target.significance.first_deg)
     if (radius_deg := target.export.fit_radius_deg) is not None:
         near = options.geometry.offset_deg(*target.position_deg) <= radius_deg
         mask = np.broadcast_to(near, (options.energy.n_bins, *near.shape))
@@ -82,7 +86,7 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
         write_atomic(models, models_yaml(listed))
         write_image_fits(images, _images(final), keywords)
         about = {name: getattr(task, name) for name in ("target", "label", "part")}
-        about |= {"is_pointlike": True in kinds, "is_mixed": len(kinds) > 1}
+        about |= {"is_pointlike": True in kinds, "is_mixed": len(kinds) > 1, "rims": to_plain(seen)}
         cube = Artifact("cube", task.key, versions.EXPORT, {}, about, {**made_from, "software": software()})
         _write_cube(cube_path, cube, final, totals, target.compression)
     summary = final.summary

@@ -32,6 +32,7 @@ from cubeflow.pipeline.tasks import (
 )
 from cubeflow.plan.jobs import read_jobs, read_targets
 from cubeflow.plan.make import Plan, make_plan, require_runs
+from cubeflow.products.exclusion import Rim
 from cubeflow.store.keys import short
 
 Say = Callable[[str], None]
@@ -140,6 +141,7 @@ def target_lines(plan: Plan, name: str, after_s: float | None = None) -> Iterato
             with open_made(cube, "cube") as opened:
                 about = opened.artifact.attributes
             said.append(f"{cube.parent.name} {significance_text(about['source'])}")
+            yield from (f"{name}: {cube.parent.name}: {Rim(**rim).text}" for rim in about.get("rims", ()))
             hours = max(hours, about["livetime_s"] / 3600)
     parts = [*filter(None, [used]), *([f"{hours:.2f} h", f"at the target {', '.join(said)}"] if said else []), folder]
     if len(parts) > 1:

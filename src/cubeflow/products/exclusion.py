@@ -6,15 +6,17 @@ excluded; outside an exclusion image nothing is. What is left for the background
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from cubeflow.errors import MistakeError
-from cubeflow.maps import Axis, BoolArray, FloatArray, Geometry, sphere
+from cubeflow.maps import Axis, BoolArray, Cube, FloatArray, Geometry, release, sphere
+from cubeflow.products.cash import make_significance_cash, make_significance_li_ma
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -24,6 +26,8 @@ EnergyRange = tuple[float, float]
 EVERY_ENERGY: EnergyRange = (0.0, float("inf"))
 SAME_ENERGY = 1e-6  # edges of energies are equal to this
 ROUNDING = 1e-12  # of a cosine, on the safe side
+RIM_SIGMA = 3.0  # one-sided
+LARGEST_GROWTH = 10.0  # in radii of the disc: so far a wider exclusion with a clean rim is looked for
 POLARITY = "In an exclusion image 1 means keep and 0 excluded; regions are the excluded areas"
 
 
@@ -286,3 +290,79 @@ def allowed_bins(usable: BoolArray, exclusion: BoolArray | None) -> BoolArray:
     if exclusion.shape not in (shape, shape[1:]) or exclusion.dtype != np.bool_:
         raise ValueError(f"exclusion: expected bool {shape} or {shape[1:]}, got {exclusion.dtype} {exclusion.shape}")
     return usable & ~exclusion
+
+
+@dataclass(frozen=True)
+class Rim:
+    """An excess just outside an excluded area."""
+
+    ra_deg: float  # of the centre of the area, ICRS
+    dec_deg: float
+    radius_deg: float | None  # of a circle
+    significance: float
+    grow_deg: float | None  # the least by which a wider area has a rim below 3 sigma; None if no such is found
+
+    @property
+    def text(self) -> str:
+        """What there is, and what would do."""
+        wider = (
+            f"{'a radius of' if self.radius_deg else 'more by'} {(self.radius_deg or 0) + (self.grow_deg or 0):.3g} deg"
+        )
+        where = f"just outside what is excluded about {self.ra_deg:.3f} {self.dec_deg:+.3f} deg"
+        return f"{self.significance:.1f} sigma {where}: {wider if self.grow_deg else 'nothing wider'} would do"
+
+
+def find_rims(
+    maps: Mapping[str, Cube], exclusions: Sequence[Exclusion], excluded: BoolArray, disc_deg: float
+) -> list[Rim]:
+    """Excesses above 3 sigma up to `disc_deg` outside excluded areas: circles, and what is connected of all else.
+
+    Each area is a trial: of n, a rim must be as improbable as 3 sigma are, divided by n. `maps` are ``counts``,
+    ``mask_safe``, ``background`` and for rings ``counts_off``, of which a rim is taken to have the mean of its pixels:
+    less than it has seen, so that it is not too significant. `excluded`, shape (ny, nx), is so at any energy.
+    """
+    if "background" not in maps:
+        return []
+    used = [cube for name in ("counts", "background", "counts_off") if (cube := maps.get(name))]
+    usable = np.any(maps["mask_safe"].data, axis=0) & ~excluded
+    sums = np.stack([cube.data.sum(axis=0, dtype=float) for cube in used])
+    for cube in (*used, maps["mask_safe"]):
+        release(cube.data)
+
+    def significance(edge_deg: FloatArray, grow_deg: float) -> float:
+        rim = usable & (edge_deg >= grow_deg) & (edge_deg < grow_deg + disc_deg)
+        counts, background, *counts_off = sums[:, rim].sum(axis=1)
+        if n_off := sum(counts_off) / max(np.count_nonzero(rim), 1):
+            return float(make_significance_li_ma(counts, n_off, background / n_off))
+        return float(make_significance_cash(counts, background))
+
+    found, n_areas, pixel_deg = [], 0, used[0].geom.pixel_deg
+    for centre_deg, radius_deg, edge_deg in _edges(exclusions, excluded, used[0].geom):
+        n_areas += np.isfinite(value := significance(edge_deg, 0.0))
+        if value > RIM_SIGMA:
+            growths = np.arange(pixel_deg, LARGEST_GROWTH * disc_deg, pixel_deg).tolist()
+            grow_deg = next((each for each in growths if significance(edge_deg, each) < RIM_SIGMA), None)
+            found.append(Rim(*centre_deg, radius_deg, value, grow_deg))
+    limit = -NormalDist().inv_cdf(NormalDist().cdf(-RIM_SIGMA) / max(n_areas, 1))
+    return [rim for rim in found if rim.significance > limit]
+
+
+def _edges(
+    exclusions: Sequence[Exclusion], excluded: BoolArray, geom: Geometry
+) -> Iterator[tuple[tuple[float, float], float | None, FloatArray]]:
+    """Centre and radius of each area, and how far outside its edge the pixels next to it are, deg."""
+    parts, rest = [each.content for each in exclusions if isinstance(each.content, Areas)], excluded
+    for disc in dict.fromkeys(area for part in parts for area in part.areas if isinstance(area, Disc)):
+        if (inside := _inside_areas(Areas((disc,)), geom)).any():
+            rest = rest & ~inside
+            centre_deg = disc.ra_deg, disc.dec_deg
+            yield centre_deg, disc.radius_deg, geom.offset_deg(*centre_deg) - disc.radius_deg
+    if rest.any():
+        from scipy.ndimage import distance_transform_edt, label  # slow to import
+
+        areas, number = label(rest, np.ones((3, 3)))
+        distance_pix, nearest = distance_transform_edt(~rest, return_indices=True)
+        for area in range(1, number + 1):
+            lon, lat = sphere.lon_lat(np.nanmean(geom.center_vectors[areas == area], axis=0))
+            own = areas[tuple(nearest)] == area
+            yield (float(lon), float(lat)), None, np.where(own, (distance_pix - 0.5) * geom.pixel_deg, np.inf)

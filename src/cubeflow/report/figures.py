@@ -16,7 +16,7 @@ from cubeflow.pipeline.certificate import certified, read_certificate
 from cubeflow.pipeline.export import significance_text
 from cubeflow.pipeline.stack import open_made, read_profiles
 from cubeflow.pipeline.tasks import FiguresTask, Target, figures_file, files_of
-from cubeflow.products.exclusion import Disc
+from cubeflow.products.exclusion import Disc, Rim
 from cubeflow.products.profiles import band_edges_tev, energy_bands
 from cubeflow.products.ring_background import AdaptiveRingOptions, RingOptions
 from cubeflow.products.significance import OffSource, make_map_significance_cash, make_map_significance_li_ma
@@ -263,7 +263,8 @@ def answer(target: Target, label: str, about: Attributes, runs: Table, spots: li
     also = f"; {unknown:.0f} counts without acceptance" if unknown else ""
     of_all = f"{n_runs(runs) - n_runs(used)} of {n_runs(runs)} runs: "
     yield "Left out", (of_all + _listed(lost) if lost else "no run") + also
-    yield "Excluded from the background", exclusion_text(target, field)
+    rims = [Rim(**rim).text for rim in about["rims"]]
+    yield "Excluded from the background", _listed([exclusion_text(target, field), *rims])
     times = np.concatenate([numbers(used, "tstart"), numbers(used, "tstop")])
     times = times[np.isfinite(times)]
     when = f", {date(times.min())[:10]} to {date(times.max())[:10]}" if times.size else ""
