@@ -132,6 +132,7 @@ def test_what_is_written_loads_and_excludes_the_target(store, tmp_path, monkeypa
     excluded = ExclusionMasks([read_exclusion(target.exclusion[0].path)]).mask(target.reduce_options().geometry)
     assert excluded.mean() == pytest.approx(np.pi * 0.35**2 / target.geometry.width_deg[0] ** 2, abs=3e-4)
     assert said[1] == "Next: cubeflow plan -c config/crab.yaml"
+    assert said[-1].endswith("cubeflow exclude config/crab.yaml")
 
 
 def test_nothing_is_replaced_unless_forced(store, tmp_path):

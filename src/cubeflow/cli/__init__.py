@@ -11,6 +11,8 @@ from cubeflow.cli.group import main
 
 __all__ = ["main"]
 
-main.add_section("First", plan.init, look.check, plan.plan, plan.run, plan.clean, plan.verify, plan.schema)
+main.add_section(
+    "First", plan.init, look.check, plan.plan, plan.run, plan.exclude, plan.clean, plan.verify, plan.schema
+)
 main.add_section("Look at results", look.inspect, look.diff)
 main.add_section("Steps of the workflow, as its rules call them", *workflow.JOBS, workflow.simulate)

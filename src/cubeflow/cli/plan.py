@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -131,6 +132,48 @@ def run(configfiles: tuple[Path, ...]) -> None:
         made.cache.save()
         run_plan(made, say)
     finish(made, say)
+
+
+@click.command()
+@takes_configuration
+@click.option("--significance", type=click.FloatRange(1), default=4, show_default=True, help="Sigma of what is added.")
+@click.option("--radius", default="0.3 deg", show_default=True, help="What is excluded about each such pixel.")
+@click.option("--target", "-t", help="Only of this target.  [default: all]")
+def exclude(configfiles: tuple[Path, ...], significance: float, radius: str, target: str | None) -> None:
+    """Find what is not background: exclude what is significant, too, and again until that does not change.
+
+    Each round, of at most five, does what cubeflow run does; runs are reduced once, for only their backgrounds depend
+    on the exclusion. Writes a FITS mask and DS9 regions for each target, and prints the line of CONFIG that uses them.
+
+    Example: cubeflow exclude config/hess-crab.yaml --significance 5 --radius "0.2 deg"
+    """
+    from cubeflow.config import load_config
+    from cubeflow.config.build import ENDINGS, parse_value
+    from cubeflow.plan.lock import Lock
+    from cubeflow.plan.make import make_plan
+    from cubeflow.plan.run import find_exclusion
+    from cubeflow.report.ds9 import write_outlines
+
+    config = load_config(list(configfiles))
+    if not (names := [name for name in config.targets if target in (None, name)]):
+        raise click.BadParameter(f"expected one of {', '.join(config.targets)}, got {target!r}", param_hint="--target")
+    try:
+        radius_deg = parse_value([(float, ENDINGS["_deg"])], radius)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--radius") from error
+    made = make_plan(config, say)
+    with Lock(made.results, made.config).held():
+        made.cache.save()
+        for name in names:
+            mask = find_exclusion(config, name, significance, radius_deg, say)
+            if mask is None:
+                click.echo(f"{name}: nothing to exclude beside what is excluded")
+                continue
+            regions = write_outlines(mask, made.targets[name].reduce.geometry)
+            written = config.written.child("targets", name, "exclusion").plain() if config.written else None
+            given = written if isinstance(written, list) else [written] * isinstance(written, str | dict)
+            entries = json.dumps([*given, *[str(mask)] * (str(mask) not in given)])
+            click.echo(f"{name}: {mask} and {regions}; in the configuration:\nexclusion: {entries}")
 
 
 @click.command()

@@ -34,6 +34,7 @@ PICTURES = tuple(f"{name}.svg" for name in ("significance", "counts", "exposure"
 PAGE = "report.html"
 ON_ONE_PAGE = 3  # targets; of more, each has a page of its own
 REGIONS = ("exclusion.reg", "pointings.reg")
+FOUND = ("exclusion-found.fits.gz", "exclusion-found.reg")  # what `cubeflow exclude` leaves; the mask may be an input
 
 
 @dataclass(frozen=True)

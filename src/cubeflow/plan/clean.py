@@ -12,6 +12,7 @@ from pathlib import Path
 from cubeflow.errors import MistakeError
 from cubeflow.pipeline.tasks import (
     FOLDER,
+    FOUND,
     JOINT,
     LIGHT_CURVE,
     PAGE,
@@ -53,6 +54,7 @@ def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
     may be a mistake.
     """
     needed = {file for task in plan.all_tasks for file in plan.files(task)}
+    needed |= {f"{name}/{file}" for name in plan.targets for file in FOUND}
     claimed = cache(_claimed)
     for name, target in plan.targets.items():
         folder = plan.results / name
@@ -154,7 +156,9 @@ def _require_inputs_outside(plan: Plan) -> None:
     """Refuse where an input lies inside the results folder of a target, or that folder in the store or a root of it."""
     places = {path.resolve() for path in plan.places}
     files = {ref.path for entry in plan.store.runs for ref in entry.hdus}
-    files |= {each.file.path for target in plan.targets.values() for each in target.exclusions}
+    # What was found here stays here; nothing else that is an input may lie here.
+    exclusions = (each.file.path for target in plan.targets.values() for each in target.exclusions)
+    files |= {path for path in exclusions if path.name not in FOUND}
     inputs = sorted(places | {path.resolve() for path in files})
     for name in plan.targets:
         folder = (plan.results / name).resolve()

@@ -6,10 +6,14 @@ import csv
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from cubeflow.config import Config
 from cubeflow.errors import FailedError, MistakeError, RunsLeftOut
+from cubeflow.maps import Cube
 from cubeflow.pipeline.export import export_label, significance_text
 from cubeflow.pipeline.lightcurve import write_series
 from cubeflow.pipeline.memory import memory_message
@@ -20,6 +24,7 @@ from cubeflow.pipeline.stack import open_made, stack_node
 from cubeflow.pipeline.table import SEVERITY, write_run_table
 from cubeflow.pipeline.tasks import (
     FOLDER,
+    FOUND,
     ArtifactTask,
     ExportTask,
     ModelTask,
@@ -32,7 +37,9 @@ from cubeflow.pipeline.tasks import (
 )
 from cubeflow.plan.jobs import read_jobs, read_targets
 from cubeflow.plan.make import Plan, make_plan, require_runs
-from cubeflow.products.exclusion import Rim
+from cubeflow.products.convolve import Annulus, count_around
+from cubeflow.products.exclusion import ExclusionFile, Rim
+from cubeflow.store.fits import write_image_fits
 from cubeflow.store.keys import short
 
 Say = Callable[[str], None]
@@ -40,6 +47,7 @@ RunTask = ArtifactTask | ExportTask | SeriesTask | TableTask  # others draw pict
 # What is wrong with a target, a file or the machine, and no bug: it says nothing about the next task.
 FAILURES = (FailedError, MistakeError, OSError, MemoryError)
 OWN = ("tstart", "tstop", "ra_pnt", "dec_pnt", "n_events")  # columns of the run table that no two runs share
+MAX_ROUNDS = 5
 MAX_NAMED = 20  # runs that are left out; all of them are in the run table
 
 
@@ -108,6 +116,35 @@ def run_whole(config: Config, say: Say) -> Plan:
     require_runs(plan)
     run_plan(plan, say)
     return plan
+
+
+def find_exclusion(config: Config, name: str, significance: float, radius_deg: float, say: Say) -> Path | None:
+    """Exclude what is significant from the background of a target, too, and again until that does not change.
+
+    Each round does what `run_whole` does. The result lies in the folder of the target: a FITS mask of the pixels up to
+    `radius_deg` from those that have `significance` for any label; None without any. If the configuration names it, the
+    first round begins with it.
+    """
+    path, section = config.results / name / FOUND[0], config.targets[name]
+    given = [each for each in section.exclusion if each.path.absolute() != path.absolute()]
+    files, before = section.exclusion, path.read_bytes() if len(given) < len(section.exclusion) else b""
+    for number in range(1, MAX_ROUNDS + 1):
+        plan = run_whole(replace(config, targets={name: replace(section, exclusion=files)}), say)
+        geom = plan.targets[name].reduce.geometry
+        hot = np.zeros(geom.shape, bool)
+        for label in plan.targets[name].backgrounds:
+            with open_made(plan.results / name / label / "cube.h5", "cube") as opened:
+                hot |= opened.maps(["disc_significance"])["disc_significance"].data[0] >= significance
+        excluded = count_around(hot, Annulus(0.0, radius_deg / geom.pixel_deg)) > 0
+        say(f"{name}: round {number}: {hot.sum()} pixels have {significance:g} sigma; {excluded.mean():.2%} excluded")
+        if not before and not hot.any():
+            return None
+        write_image_fits(path, Cube(~excluded, "", geom, ()))
+        if path.read_bytes() == before:
+            return path
+        files, before = (*given, ExclusionFile(path)), path.read_bytes()
+    say(f"{name}: it still changes after {MAX_ROUNDS} rounds; expected a higher significance, or a wider radius")
+    return path
 
 
 def finish(plan: Plan, say: Say, told: Set[str] = frozenset()) -> None:

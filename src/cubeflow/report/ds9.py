@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.maps import Geometry, sphere
-from cubeflow.products.exclusion import EVERY_ENERGY, Area, Disc, Exclusion, Image, Polygon
+from cubeflow.pipeline.tasks import FOUND
+from cubeflow.products.exclusion import EVERY_ENERGY, Area, Disc, Exclusion, ExclusionMasks, Image, Polygon
 from cubeflow.report.runs import numbers
+from cubeflow.store.atomic import write_atomic
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
 HEADER = "# Region file format: DS9\n"
 STATUS_COLOURS = {"ok": "green", "dropped": "yellow", "skipped": "white", "refused": "red"}
+
+
+def write_outlines(mask: Path, geom: Geometry) -> Path:
+    """Write the outlines of a FITS mask that was found beside it, and give their path; holes in it are filled."""
+    path, found = mask.with_name(FOUND[1]), [read_exclusion(mask)]
+    write_atomic(path, exclusion_regions(found, ExclusionMasks(found).mask(geom), geom).encode())
+    return path
 
 
 def exclusion_regions(exclusions: Iterable[Exclusion], excluded: NDArray[np.bool_], geom: Geometry) -> str:

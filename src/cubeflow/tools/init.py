@@ -81,6 +81,7 @@ def init_config(store_path: str, target: str | None, output: Path | None, force:
     say(f"{path}: {place.name}: {runs}, {lower:g} to {upper:g} TeV{beside}")
     say(f"Next: cubeflow plan -c {path}")
     say(f"then: snakemake --cores 2 --configfile {path}")
+    say(f"The exclusion is a first guess; from what is significant it is made by: cubeflow exclude {path}")
     return path
 
 
