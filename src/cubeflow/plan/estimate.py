@@ -37,58 +37,31 @@ BYTES_KEPT = 1.5  # on the disk for a voxel of a run in float32, compressed
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of voxels of all layers of the largest label, maps and responses together.
+    """Numbers of voxels of all layers of the largest label, maps and responses together."""
 
-    Parameters
-    ----------
-    run, batch, total : int
-        Of one run on its cutout, of the sum of a batch, and of the final maps.
-    plane : int
-        Of the largest slice along the first axis of a layer.
-    held : int
-        Of layers that a sum of all runs holds in memory.
-    """
-
-    run: int
-    batch: int
-    total: int
-    plane: int
-    held: int
+    run: int  # of one run on its cutout
+    batch: int  # of the sum of a batch
+    total: int  # of the final maps
+    plane: int  # of the largest slice along the first axis of a layer
+    held: int  # of layers that a sum of all runs holds in memory
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Needs of the tasks of a target.
+    """Needs of the tasks of a target; CPU times are without the start of a process, the disk is an upper bound."""
 
-    Parameters
-    ----------
-    memory_mb : dict of str to int
-        Memory of each kind of task.
-    run_s, export_s : float
-        CPU time of a run and of the export of a label, starts of processes left out.
-    run_mb, stack_mb : float
-        Disk for the artifacts of a run, all labels together, and for a stack; upper bounds.
-    """
-
-    memory_mb: dict[str, int]
-    run_s: float
-    export_s: float
-    run_mb: float
-    stack_mb: float
+    memory_mb: dict[str, int]  # of each kind of task
+    run_s: float  # CPU time of a run
+    export_s: float  # and of the export of a label
+    run_mb: float  # disk for the artifacts of a run, all labels together
+    stack_mb: float  # and for a stack
 
 
 def estimate(target: Target, entries: Sequence[RunEntry] = ()) -> Estimate:
-    """Needs of a target.
+    """Needs of a target with some runs; where their index lacks a pointing, the whole map is taken as covered.
 
     ``reduce`` holds the events and maps of one run; small sums are in memory, of large ones some planes. The
     factors are measured: memory is 1 to 2 times the need.
-
-    Parameters
-    ----------
-    target : Target
-        Geometry, axes and backgrounds.
-    entries : sequence of RunEntry
-        Its runs; where the observation index lacks a pointing, the whole map is taken as covered.
     """
     n = sizes(target, entries)
     per_energy = any(getattr(each, "per_energy", False) for each in target.backgrounds.values())

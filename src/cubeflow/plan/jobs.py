@@ -48,42 +48,18 @@ MAX_SAID = 300  # letters in the message of a job
 
 @dataclass(frozen=True)
 class Job:
-    """Tasks that one process does.
+    """Tasks that one process does; its files are paths below the results."""
 
-    Parameters
-    ----------
-    name : str
-        Name of its rule.
-    kind : str
-        Which command does it.
-    tasks : tuple of Task
-        In order.
-    sources : tuple of str
-        DL3 files that it reads; without those with braces in their path, which Snakemake would take for wildcards.
-    inputs : tuple of str
-        Files that it reads and that other jobs are yet to make, below the results.
-    outputs : tuple of str
-        Files that it makes, below the results.
-    message : str
-        Targets and runs, for people.
-    memory_mb : int
-        Need of its largest task.
-    seconds : float
-        Estimated CPU time.
-    is_made : bool
-        Whether all its outputs are there.
-    """
-
-    name: str
-    kind: Kind
-    tasks: tuple[Task, ...]
-    sources: tuple[str, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    message: str
-    memory_mb: int
-    seconds: float
-    is_made: bool
+    name: str  # of its rule
+    kind: Kind  # which command does it
+    tasks: tuple[Task, ...]  # in order
+    sources: tuple[str, ...]  # DL3 files, but those with braces in their path, which Snakemake would take for wildcards
+    inputs: tuple[str, ...]  # files that it reads and that other jobs are yet to make
+    outputs: tuple[str, ...]  # files that it makes
+    message: str  # targets and runs, for people
+    memory_mb: int  # need of its largest task
+    seconds: float  # estimated CPU time
+    is_made: bool  # whether all its outputs are there
 
 
 @dataclass(frozen=True)
@@ -104,21 +80,11 @@ def make_jobs(
     exists: Callable[[str], bool],
     is_made: Callable[[Task], bool],
 ) -> tuple[Job, ...]:
-    """Put tasks into jobs.
+    """Put tasks, in order, into jobs.
 
+    `exists` tells whether a file below the results is there, `is_made` whether all files of a task are, and current.
     What is there and what is missing of a batch are two jobs: Snakemake removes all outputs of a job before it starts.
     Inputs are what is yet to be made: what is named by its content is never stale, and its time says nothing.
-
-    Parameters
-    ----------
-    tasks : iterable of Task
-        In order.
-    targets, needs : mapping
-        Options and estimates by name of the target.
-    exists : callable
-        Whether a file is there, given below the results.
-    is_made : callable
-        Whether all files of a task are there and current.
     """
     parts: dict[tuple[Kind, bool], list[_Part]] = {}
     for task in tasks:

@@ -74,17 +74,7 @@ class TargetTasks:
 
 
 class TaskMaker:
-    """Tasks of one target; the keys of its options are formed once.
-
-    Parameters
-    ----------
-    target : Target
-        Options.
-    cache : DigestCache
-        Digests of the input files.
-    stack : StackOptions
-        How runs are batched and stacked.
-    """
+    """Tasks of one target, by the digests of its inputs; the keys of its options are formed once."""
 
     def __init__(self, target: Target, cache: DigestCache, stack: StackOptions) -> None:
         self.target, self.cache, self.stack = target, cache, stack

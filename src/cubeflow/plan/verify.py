@@ -20,23 +20,13 @@ from cubeflow.store.atomic import StorageError, file_sha256
 
 @dataclass(frozen=True)
 class Verdict:
-    """What there is of a plan that has read all inputs, and what is wrong with it.
+    """What there is of a plan that has read all inputs, and what is wrong with it."""
 
-    Parameters
-    ----------
-    inputs, files : int
-        Number of input files, and of those that the plan has made.
-    damaged : mapping of Path to str
-        What is wrong, by file.
-    absent, orphans : tuple of Path
-        Files of the plan that are not made, and files that cubeflow made and the plan does not need.
-    """
-
-    inputs: int
-    files: int
-    damaged: Mapping[Path, str]
-    absent: tuple[Path, ...]
-    orphans: tuple[Path, ...]
+    inputs: int  # number of input files
+    files: int  # and of those that the plan has made
+    damaged: Mapping[Path, str]  # what is wrong, by file
+    absent: tuple[Path, ...]  # files of the plan that are not made
+    orphans: tuple[Path, ...]  # files that cubeflow made and the plan does not need
 
 
 def verify_plan(plan: Plan, sets_aside: bool) -> Verdict:
