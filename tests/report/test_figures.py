@@ -225,7 +225,7 @@ def test_answers_are_those_of_cube_and_table(results, text):
     )
     assert found["Left out"] == "1 of 3 runs: 100003 refused: run 100003: obs_100003.fits.gz: no FITS file"
     assert found["Excluded from the background"].startswith("x.reg: a circle of 0.35° about 83.633° +22.014°; 2.2%")
-    told = "4.4 sigma just outside what is excluded about 83.633 +22.014 deg: a radius of 0.45 deg would do"
+    told = "4.4 σ just outside what is excluded about 83.633 +22.014°: a radius of 0.45° would do"
     assert found["Excluded from the background"].endswith(f" of the map; {told}")
     assert "just outside" not in answers(results)["bare"]["Excluded from the background"]
     assert found["Target (ICRS)"] == "RA 83.633°, Dec +22.014°"

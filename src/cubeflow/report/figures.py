@@ -263,7 +263,7 @@ def answer(target: Target, label: str, about: Attributes, runs: Table, spots: li
     also = f"; {unknown:.0f} counts without acceptance" if unknown else ""
     of_all = f"{n_runs(runs) - n_runs(used)} of {n_runs(runs)} runs: "
     yield "Left out", (of_all + _listed(lost) if lost else "no run") + also
-    rims = [Rim(**rim).text for rim in about["rims"]]
+    rims = [Rim(**rim).text.replace(" sigma", " σ").replace(" deg", "°") for rim in about["rims"]]
     yield "Excluded from the background", _listed([exclusion_text(target, field), *rims])
     times = np.concatenate([numbers(used, "tstart"), numbers(used, "tstop")])
     times = times[np.isfinite(times)]
