@@ -1,6 +1,7 @@
 """What README and docs say is true: commands and Python are run, configurations read, links and paths followed.
 
-A block ``text`` holds lines that the block before it must print, in this order.
+A block ``text`` holds lines that the block before it must print, in this order. A block ``yaml`` whose first line is
+the name of a file, as a comment, is that file.
 """
 
 import os
@@ -26,6 +27,9 @@ PAGES += sorted((REPOSITORY / "docs").glob("*.md"))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^]\[]*\]\(([^)\s]+)\)")
 MADE_BY_READER = ("flat_background", "psf_gauss", "test_flat", "config/mine", "config/schema")
+NAMED = re.compile(r"# ([\w./-]+\.yaml)\n")
+MADE = re.compile(r"(?:^# |> |-o )([\w./-]+\.yaml)\b", re.MULTILINE)  # files that a page makes
+PICTURE = re.compile(r"savefig\(\"([^\"]+)\"\)")
 NO_COMMANDS = ("cubeflow artifact schema 2",)  # the first line of a file
 SECTIONS = {*keys_of(Config), *keys_of(TargetConfig)}
 Edit = Callable[[str], str]
@@ -84,7 +88,10 @@ def run(command: list[str], folder: Path) -> str:
 
 
 def run_page(page: Path, folder: Path, edit: Edit = str) -> None:
-    """Run the shell and Python blocks of a page in order; Python blocks know the names of those before them."""
+    """Run the shell and Python blocks of a page in order, and write its files.
+
+    Python blocks know the names of those before them, which are run again.
+    """
     python: list[str] = []
     for block in blocks(page):
         if block.language == "sh":
@@ -95,6 +102,10 @@ def run_page(page: Path, folder: Path, edit: Edit = str) -> None:
             script = "\nprint('-' * 80)\n".join(python)
             output = run([sys.executable, "-c", script], folder)
             check_output(output.rsplit("-" * 80, 1)[-1], block.expected)
+            for picture in PICTURE.findall(block.text):
+                assert (folder / picture).stat().st_size > 5000, picture
+        elif block.language == "yaml" and (name := NAMED.match(block.text)):
+            (folder / name[1]).write_text(block.text)
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +151,16 @@ def test_blocks_on_the_demo(name: str, copy: Path) -> None:
 @pytest.mark.workflow
 @pytest.mark.real_data
 @pytest.mark.slow
-def test_crab_page(demo: Path, hess_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["hess-crab", "rxj1713", "lightcurve"])
+def test_tutorials_on_real_data(name: str, demo: Path, hess_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUBEFLOW_DATA", str(hess_store.parent))
-    run_page(REPOSITORY / "docs" / "hess-crab.md", demo)
+    run_page(REPOSITORY / "docs" / f"{name}.md", demo)
+
+
+@pytest.mark.workflow
+@pytest.mark.slow
+def test_tutorial_on_off_runs(demo: Path) -> None:
+    run_page(REPOSITORY / "docs" / "off-runs.md", demo)
 
 
 @pytest.mark.workflow
@@ -164,16 +182,16 @@ def test_commands_have_the_options_they_are_given(page: Path, monkeypatch: pytes
         elif words[:1] == ["make"]:
             run(["make", "--dry-run", *words[1:]], REPOSITORY)
         elif words[:1] == ["snakemake"]:
-            check_snakemake(words[1:])
+            check_snakemake(words[1:], set(MADE.findall(page.read_text())))
 
 
-def check_snakemake(words: list[str]) -> None:
-    """The options exist, and so do the files they name."""
+def check_snakemake(words: list[str], made: set[str]) -> None:
+    """The options exist, and so do the files they name, if the page does not make them."""
     from snakemake.cli import get_argument_parser
 
     arguments, _ = get_argument_parser().parse_known_args([word for word in words if word != "..."])
     for path in arguments.configfile or []:
-        assert Path(path).is_file() or Path(path).name in ("mine.yaml", "six.yaml"), path
+        assert Path(path).is_file() or str(path) in made or Path(path).name in ("mine.yaml", "six.yaml"), path
     for profile in filter(None, [arguments.workflow_profile, *(arguments.profile or [])]):
         assert Path(profile).is_dir(), profile
 

@@ -55,8 +55,9 @@ def found(tmp_path_factory):
         blocks = BLOCK.findall(PAGE.read_text())
         for code in blocks:
             exec(compile(code, str(PAGE), "exec"), made)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     assert (folder / "significance.fits.gz").stat().st_size > 1000
+    assert (folder / "by-hand.png").stat().st_size > 5000
     return made, run
 
 
