@@ -11,7 +11,7 @@ BIN := $(abspath $(VENV))/bin
 SNAKEFILES := workflow
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help demo test test-slow test-slurm fuzz soak lint docs bench bench-scale bench-workflow validation
+.PHONY: help demo test test-slow test-slurm fuzz soak lint docs gallery bench bench-scale bench-workflow validation
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ validation: $(VENV)/.installed-test  ## docs/validation.md, from the tests on re
 
 docs: $(VENV)/.installed-docs  ## the documentation in build/docs/index.html; any warning is an error
 	python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs build/docs
+
+gallery: $(VENV)/.installed  ## the pictures of the documentation, of simulated data; needs Chromium for that of the report
+	python benchmarks/gallery.py
 
 $(VENV)/.python:
 	@python=$${PYTHON:-}; \
