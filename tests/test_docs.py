@@ -143,7 +143,7 @@ def test_pages_on_the_demo(name: str, copy: Path) -> None:
 
 
 @pytest.mark.workflow
-@pytest.mark.parametrize("name", ["formats", "api", "configuration", "rules"])
+@pytest.mark.parametrize("name", ["formats", "api", "configuration", "gammapy", "installation", "rules"])
 def test_blocks_on_the_demo(name: str, copy: Path) -> None:
     run_page(REPOSITORY / "docs" / f"{name}.md", copy, demo_is_made)
 
