@@ -241,6 +241,14 @@ def test_run_table_columns_are_documented() -> None:
     assert [column for column in OF_LABEL if f"`{column}`" not in text and f"`{column}_0`" not in text] == []
 
 
+def test_every_name_of_the_front_door_has_its_task_in_the_api() -> None:
+    import cubeflow
+
+    text = (REPOSITORY / "docs" / "api.md").read_text()
+    named = set(re.findall(r"{(?:func|class)}`~([\w.]+)`", text.partition("## Results")[0]))
+    assert {name.rpartition(".")[2] for name in named} == set(cubeflow.__all__)
+
+
 def test_nothing_of_the_first_edition_is_named() -> None:
     """What is gone is named in the changelog alone."""
     gone = r"factored|pydantic|storage\.|steps/|strict_yaml|left-out\.json|cubeflow (background|table|together)\b"
