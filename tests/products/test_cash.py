@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from iminuit import Minuit
+from scipy.optimize import minimize_scalar
 
 from cubeflow.products.cash import (
     _inverse,
     cash,
+    excess_above,
     fit_log_linear,
     make_significance_cash,
     make_significance_li_ma,
@@ -66,6 +68,57 @@ def test_significance_of_known_background(n, mu, expected):
 )
 def test_li_ma(n_on, n_off, alpha, expected):
     assert make_significance_li_ma(n_on, n_off, alpha) == pytest.approx(expected, rel=1e-6, abs=1e-7, nan_ok=True)
+
+
+def profiled(n: float, background: float, systematic: float, excess: float = 0.0) -> float:
+    """Cash statistic with a pull on the background, at its minimum: slow."""
+
+    def statistic(pull):
+        return float(cash(n, excess + background * (1 + systematic * pull))) + pull**2
+
+    least = max(-1.0, -excess / background - 1.0) / systematic
+    return minimize_scalar(statistic, bounds=(least, 60.0), method="bounded", options={"xatol": 1e-11}).fun
+
+
+@pytest.mark.parametrize("systematic", [0.01, 0.2, 0.9])
+@pytest.mark.parametrize(("n", "background"), [(30, 20.0), (3, 20.0), (0, 5.0), (0, 500.0), (900, 20.0), (1, 0.02)])
+def test_an_error_of_the_background_is_a_nuisance(n, background, systematic):
+    best = float(cash(n, n)) if n else 0.0
+    expected = np.sign(n - background) * np.sqrt(profiled(n, background, systematic) - best)
+    found = make_significance_cash(n, background, systematic)
+    assert found == pytest.approx(expected, rel=2e-5)
+    assert abs(found) < abs(make_significance_cash(n, background))
+
+
+def test_no_error_of_the_background_changes_no_digit_and_an_unknown_one_knows_nothing():
+    n, mu = np.arange(40.0), np.linspace(0.0, 30.0, 40)
+    assert make_significance_cash(n, mu, 0.0).tobytes() == make_significance_cash(n, mu).tobytes()
+    np.testing.assert_allclose(make_significance_cash(n, mu, 1e-6), make_significance_cash(n, mu), rtol=1e-6)
+    assert np.isnan(make_significance_cash(n, mu, np.nan)).all()
+
+
+@pytest.mark.parametrize("systematic", [0.02, 0.1, 0.3])
+def test_pulls_of_a_background_with_a_planted_error(systematic):
+    """They are N(0, 1) with the nuisance, and wider without."""
+    rng = np.random.default_rng(8)
+    background = np.full(40_000, 900.0)
+    counts = rng.poisson(background * np.maximum(rng.normal(1.0, systematic, background.size), 0.0))
+    found = make_significance_cash(counts, background, systematic)
+    assert abs(found.mean()) < 0.03 + systematic / 3  # that of a Gaussian with a Poisson tail
+    assert found.std() == pytest.approx(1.0, abs=0.03)
+    alone = make_significance_cash(counts, background)
+    assert alone.std() == pytest.approx(np.sqrt(1 + 900.0 * systematic**2), rel=0.03)
+
+
+@pytest.mark.parametrize("rise", [1.0, 2.706])
+@pytest.mark.parametrize(("on", "background"), [(30, 20.0), (3, 20.0), (0, 5.0), (4000, 1000.0)])
+@pytest.mark.parametrize("systematic", [0.03, 0.25])
+def test_an_error_of_the_background_widens_limits(on, background, rise, systematic):
+    for start in (max(on - background, 0.0), on - background):
+        found = excess_above(on, background, None, rise, start, systematic)
+        risen = profiled(on, background, systematic, found) - profiled(on, background, systematic, start)
+        assert risen == pytest.approx(rise, rel=1e-5)
+        assert found > excess_above(on, background, None, rise, start) or on == 0
 
 
 def test_li_ma_tends_to_cash_for_a_well_known_background():

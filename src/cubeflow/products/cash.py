@@ -41,16 +41,33 @@ def _times_log(x: FloatArray, ratio: FloatArray) -> FloatArray:
     return x * np.log(ratio, out=np.zeros(x.shape), where=x > 0)
 
 
-def make_significance_cash(counts: ArrayLike, background: ArrayLike) -> FloatArray:
+def _expectation(
+    counts: FloatArray, background: FloatArray, systematic: float, excess: float = 0.0
+) -> tuple[FloatArray, FloatArray]:
+    """Most likely expectation beside an excess over a background, and what the error of that adds to the statistic.
+
+    Where the derivative by the background is 0: m^2 + m (t^2 b^2 - b - s) - n t^2 b^2 = 0, of relative error t.
+    """
+    if systematic == 0.0:
+        return excess + background, np.zeros(())
+    variance = (systematic * background) ** 2
+    half = 0.5 * (excess + background - variance)
+    mean = half + np.sqrt(half**2 + counts * variance)
+    return mean, (mean - excess - background) ** 2 / variance
+
+
+def make_significance_cash(counts: ArrayLike, background: ArrayLike, systematic: float = 0.0) -> FloatArray:
     """Significance in sigma of counts n over the counts mu which a known background predicts, of shapes that broadcast.
 
     It is sign(n - mu) sqrt(2 (n ln(n / mu) - n + mu)), negative for a deficit; NaN where mu is 0 (nothing is predicted,
-    so nothing can be said) or either is NaN or negative.
+    so nothing can be said) or either is NaN or negative. A relative error of the background is a Gaussian nuisance,
+    over which the likelihood is profiled.
     """
     n, mu = np.broadcast_arrays(np.asarray(counts, float), np.asarray(background, float))
     known = (n >= 0) & (mu > 0)
     n, mu = np.where(known, n, 1.0), np.where(known, mu, 1.0)
-    square = 2.0 * (_times_log(n, n / mu) - n + mu)
+    mean, cost = _expectation(n, mu, systematic)
+    square = 2.0 * (_times_log(n, n / np.maximum(mean, np.finfo(float).tiny)) - n + mean) + cost
     return np.where(known, np.sign(n - mu) * np.sqrt(np.maximum(square, 0.0)), np.nan)
 
 
@@ -71,16 +88,20 @@ def make_significance_li_ma(counts_on: ArrayLike, counts_off: ArrayLike, alpha: 
     return np.where(known, np.sign(on - ratio * off) * np.sqrt(np.maximum(2.0 * square, 0.0)), np.nan)
 
 
-def excess_above(on: float, background: float, off: float | None, rise: float, start: float) -> float:
+def excess_above(
+    on: float, background: float, off: float | None, rise: float, start: float, systematic: float = 0.0
+) -> float:
     """Excess above `start` at which the Cash statistic of ON counts has risen by so much from there.
 
-    The background is known, or comes from OFF counts, whose expectation is then fitted for each excess.
+    The background is known, but for a relative error, or comes from OFF counts, whose expectation is then fitted for
+    each excess.
     """
     alpha = background / off if off else 0.0
 
     def statistic(excess: float) -> float:
         if not off:
-            return float(cash(on, excess + background))
+            mean, cost = _expectation(np.asarray(on), np.asarray(background), systematic, excess)
+            return float(cash(on, mean) + cost)
         half = 0.5 * (alpha * (on + off) - (1 + alpha) * excess)
         expected = (half + np.sqrt(half**2 + (1 + alpha) * alpha * off * excess)) / (alpha * (1 + alpha))
         return float(cash(on, excess + alpha * expected) + cash(off, expected))
