@@ -435,6 +435,16 @@ MISTAKES = [
     ),
     ("offset_max: 2 deg", "observations: {split: 0.5 s}", "8:observations.split: expected at least 1 s, got '0.5 s'"),
     ("offset_max: 2 deg", "spectrum: {type: line}", "8:spectrum.type: expected one of 'power-law',"),
+    (
+        "offset_max: 2 deg",
+        "significance: {background_systematic: guess}",
+        "8:significance.background_systematic: expected 'measured'",
+    ),
+    (
+        "offset_max: 2 deg",
+        "significance: {background_systematic: 0}",
+        "8:significance.background_systematic: expected a number above 0, got 0",
+    ),
     ("offset_max: 2 deg", "simulate: {run: 3}", "8:simulate.run: unknown key; did you mean 'runs'?"),
     ("offset_max: 2 deg", "results: .nan", "8:results: expected a finite number, got .nan"),
     ("targets:", "targets: []\nrest:", "2:targets: expected at least one target by name, got []"),
@@ -464,6 +474,18 @@ def test_mistakes_in_overrides_name_the_target(inner: str, message: str) -> None
     text = changed("geometry: {width: 6 deg}", f"geometry: {{width: 6 deg}}\n    {inner}")
     with pytest.raises(ConfigError, match=f"^c.yaml:{re.escape(message)}"):
         parse_config(text, "c.yaml")
+
+
+def test_an_error_of_the_background_needs_one_that_can_have_it() -> None:
+    for written, value in (("measured", "measured"), ("0.03", 0.03), ("null", None)):
+        text = changed("offset_max: 2 deg", f"significance: {{background_systematic: {written}}}")
+        assert parse_config(text).targets["crab"].significance.background_systematic == value
+        if value is not None:
+            text = text.replace("fov: {method: fov}", "other: {method: none}").replace("ring: {", "more: {")
+            with pytest.raises(
+                ConfigError, match="background_systematic: expected null, as no background is of method"
+            ):
+                parse_config(text)
 
 
 def test_a_mistake_in_a_common_section_is_told_once() -> None:

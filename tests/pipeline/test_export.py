@@ -16,6 +16,9 @@ from cubeflow.pipeline.stack import write_stack
 from cubeflow.pipeline.tasks import PRODUCTS, ExportTask, Target, certificate_file
 from cubeflow.products.acceptance import AcceptanceOptions
 from cubeflow.products.background import NoBackground
+from cubeflow.products.cash import make_significance_cash
+from cubeflow.products.fov_background import FovOptions
+from cubeflow.products.profiles import Profiles, measure_systematic
 from cubeflow.products.reduced import ReduceOptions
 from cubeflow.products.safe_mask import SafeMaskOptions
 from cubeflow.products.significance import SignificanceOptions
@@ -128,6 +131,71 @@ def test_certificate_says_what_the_products_were_made_from(tmp_path):
     assert holds(path, content["key"])
     (folder / "datasets.yaml").write_text("")
     assert not holds(path, content["key"])
+
+
+def make_profiles_of(scatter: float) -> Profiles:
+    """Sums of a label whose background is wrong from cell to cell, in four bands."""
+    rng = np.random.default_rng(11)
+    background = np.full((4, 8, 6), 3000.0)
+    return Profiles(
+        rng.poisson(background * rng.normal(1.0, scatter, background.shape)) * 1.0, background, background[:, 0]
+    )
+
+
+@pytest.mark.parametrize("setting", ["measured", 0.04, None])
+def test_an_error_of_the_background_reaches_every_product(tmp_path, setting):
+    from gammapy.datasets import Datasets
+
+    layers = make_layers("fov", 4, 6, FINAL, IRF)
+    layers["background"] = replace(layers["background"], data=layers["background"].data + 4.0)
+    target = make_root(tmp_path, layers)
+    about = Stack(layers, np.array([[10.0, 20.0]]), 10.0, 9.0, 1, make_profiles_of(0.07))
+    write_stack(tmp_path / "crab/stack/label" / f"{ROOT[:16]}.h5", about, ROOT, (), "blosc")
+    middle = target.reduce.energy.edges[1], target.reduce.energy.edges[3]
+    options = replace(target.significance, background_systematic=setting, bands_tev=(middle,))
+    target, said = replace(target, significance=options, backgrounds={"label": FovOptions()}), []
+    export_label(tmp_path, target, TASK, said.append)
+    cube = read_artifact(tmp_path / "crab/label/cube.h5", kind="cube", key=KEY)
+    found, measured = cube.attributes["systematic"], measure_systematic(make_profiles_of(0.07))
+    for name in ("total", "band", "ring"):
+        np.testing.assert_array_equal(np.array(found[name], float), getattr(measured, name))
+    assert np.all(np.abs(measured.band[0] - 0.07) < 4 * measured.band[1])
+    used = found["used"][0]
+    assert used == {"measured": measured.total[0], 0.04: 0.04, None: 0.0}[setting]
+    assert said[0] == (
+        f"crab: label: background off source wrong by {measured.total[0]:.1%} (+{measured.total[1]:.1%}) beyond its "
+        f"counts; significance and flux take {used:.1%}"
+    )
+    on, off, sigma = (cube.datasets[f"disc_{name}"].data for name in ("counts", "background", "significance"))
+    known = np.isfinite(sigma)
+    np.testing.assert_allclose(sigma[known], make_significance_cash(on, off, used)[known], rtol=2e-3, atol=1e-3)
+    source = cube.attributes["source"]
+    assert source["significance"] == pytest.approx(make_significance_cash(source["counts"], source["background"], used))
+    (band,) = (each["source"] for each in cube.attributes["further"])
+    wrong = max(found["used"][2:4])
+    assert band["significance"] == pytest.approx(make_significance_cash(band["counts"], band["background"], wrong))
+    assert wrong == (measured.band[0, 1:3].max() if setting == "measured" else used)
+    if used:  # the error upwards is at least that of the background alone
+        assert source["flux_err"] > used * source["background"] * source["flux"] / source["excess"]
+    datasets = Datasets.read(tmp_path / "crab/label/datasets.yaml", tmp_path / "crab/label/models.yaml", lazy=False)
+    norm = datasets[0].background_model.parameters["norm"]
+    if not used:
+        assert norm.prior is None
+        return
+    assert (norm.prior.mu.value, norm.prior.sigma.value) == (1.0, used)
+    norm.value = 1.1
+    with_prior = datasets.stat_sum()
+    norm.prior = None
+    density = np.exp(-0.5 * (0.1 / used) ** 2) / (used * np.sqrt(2 * np.pi))
+    assert with_prior - datasets.stat_sum() == pytest.approx(-2 * np.log(density), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["ring", "none"])
+def test_other_backgrounds_have_no_error_that_is_known(tmp_path, kind):
+    target = make_root(tmp_path, make_layers(kind, 2, 3, FINAL, IRF))
+    target = replace(target, significance=replace(target.significance, background_systematic=0.3))
+    export_label(tmp_path, target, TASK, lambda line: None)
+    assert read_artifact(tmp_path / "crab/label/cube.h5").attributes["systematic"] == {"used": [0.0] * 3}
 
 
 def test_label_without_a_run_has_products_that_say_so(tmp_path):

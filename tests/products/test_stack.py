@@ -231,12 +231,12 @@ def test_large_sums_do_not_stay_in_memory(monkeypatch):
 
 def test_profiles_are_added():
     def profiles(n):
-        return Profiles(*(np.full((2, n), float(n)) for _ in range(3)), *(np.full((2, 8), 1.0) for _ in range(2)))
+        return Profiles(*(np.full((2, 8, n), float(n)) for _ in range(2)), np.full((2, n), 1.0))
 
     runs = [replace(make_run(seed), profiles=profiles(n)) for seed, n in ((1, 3), (2, 5))]
     stacked = stack([stack(runs[:1]), runs[1], make_run(7)])
-    assert stacked.profiles.offset_counts.tolist() == [[8.0, 8.0, 8.0, 5.0, 5.0]] * 2
-    assert stacked.profiles.sector_counts.tolist() == [[2.0] * 8] * 2
+    assert stacked.profiles.counts.tolist() == [[[8.0, 8.0, 8.0, 5.0, 5.0]] * 8] * 2
+    assert stacked.profiles.area_deg2.tolist() == [[2.0, 2.0, 2.0, 1.0, 1.0]] * 2
     assert stack([make_run(7)]).profiles is None
 
 

@@ -81,8 +81,8 @@ def test_what_is_not_known_is_not_used(reduced, known, nowhere, name):
     assert made.row == other.row
     for each in made.maps:
         np.testing.assert_array_equal(made.maps[each].data, other.maps[each].data)
-    np.testing.assert_array_equal(made.profiles.offset_counts, other.profiles.offset_counts)
-    assert made.profiles.offset_counts.shape[1] <= np.ceil(np.sqrt(2) * REACH / OFFSET_WIDTH_DEG)
+    np.testing.assert_array_equal(made.profiles.counts, other.profiles.counts)
+    assert made.profiles.counts.shape[2] <= np.ceil(np.sqrt(2) * REACH / OFFSET_WIDTH_DEG)
     total = stack([run_stack(reduced, made)])
     layers = total.layers
     np.testing.assert_array_equal(layers["mask_safe"].data, made.usable)

@@ -48,13 +48,15 @@ def test_a_fit_is_drawn_where_there_is_one():
 @pytest.mark.parametrize("n_bands", [1, 3, 4])
 def test_acceptance_is_drawn_per_band(n_bands):
     rng = np.random.default_rng(n_bands)
-    rings, sectors = rng.uniform(1, 9, (n_bands, 5)), rng.uniform(5, 9, (n_bands, N_SECTORS))
-    rings[0, 4] = 0.0
-    profiles = Profiles(rng.poisson(rings).astype(float), rings, rings, rng.poisson(sectors).astype(float), sectors)
+    background = rng.uniform(1, 9, (n_bands, N_SECTORS, 5))
+    background[0, :, 4] = 0.0
+    profiles = Profiles(rng.poisson(background).astype(float), background, background[:, 0])
     bands = [(10.0**k, 10.0 ** (k + 1)) for k in range(n_bands)]
-    offsets, directions = draw_offsets(profiles, bands, "alt"), draw_sectors(profiles, bands, "alt")
+    offsets, directions = draw_offsets(profiles, bands, None, "alt"), draw_sectors(profiles, bands, "alt")
+    assert "stated error" not in offsets
+    assert "stated error" in draw_offsets(profiles, bands, np.full((n_bands, 5), 0.1), "alt")
     assert [offsets.count("residual (σ)"), offsets.count("events / deg²")] == [n_bands, n_bands]
     assert all(f"{low:.3g} to {high:.3g} TeV" in offsets for low, high in bands)
     assert directions.count(">NW<") == n_bands
-    north = 100.0 * (profiles.sector_counts[0, 0] / sectors[0, 0] - 1)
+    north = 100.0 * (profiles.counts[0, 0].sum() / background[0, 0].sum() - 1)
     assert f"N: {north:.4g} ± " in directions

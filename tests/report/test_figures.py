@@ -116,17 +116,20 @@ def write_cube(folder, label):
     about |= {"source": {**SOURCE, "excess": None, "significance": None} if label == "bare" else SOURCE}
     further = {"radius_deg": 0.25, "energy_tev": [1.0, 3.16], "source": {"significance": 4.44, "flux": None}}
     about |= {"off_source": None, "profiles": None, "rims": [], "further": [further] if label == "fov" else []}
+    about["systematic"] = {"used": [0.0] * 4}
     if label == "fov":
         maps["background"] = cube(lambda shape: rng.uniform(0.3, 0.5, shape), "", ENERGY)
         edges = np.arange(-30, 31) / 10
         fit = {f"{name}{end}": None for name in ("fit_mean", "fit_width") for end in ("", "_err")}
         sky = {"n_pixels": 900, "n_trials": 300.0, "mean": 0.1, "mean_err": 0.1, "width": 1.0, "width_err": 0.1, **fit}
         about["off_source"] = sky | {"edges": edges.tolist(), "histogram": [15] * 60}
-        rings, sectors = [[9.0, 8.0, 7.0]] * 3, [[5.0] * N_SECTORS] * 3
         rim = {"ra_deg": 83.633, "dec_deg": 22.014, "radius_deg": 0.35, "significance": 4.4, "grow_deg": 0.1}
         about["rims"] = [rim]
-        about["profiles"] = dict.fromkeys(("offset_counts", "offset_background", "area_deg2"), rings)
-        about["profiles"] |= dict.fromkeys(("sector_counts", "sector_background"), sectors)
+        rings = [[9.0, 8.0, 7.0]] * 3
+        about["profiles"] = {key: [[each] * N_SECTORS for each in rings] for key in ("counts", "background")}
+        about["profiles"]["area_deg2"] = rings
+        about["systematic"] = {"used": [0.02, 0.01, None, 0.1], "total": [0.02, 0.004]}
+        about["systematic"] |= {"band": [[0.01, None, 0.1], [0.002, None, 0.03]], "ring": [[[0.1] * 3] * 3] * 2}
     (folder / label).mkdir(parents=True, exist_ok=True)
     write_artifact(folder / label / "cube.h5", Artifact("cube", KEYS[label], 1, maps, about))
 
@@ -340,7 +343,7 @@ def test_bands_of_energy_are_there_to_slide_through(results, text):
 def test_a_band_is_the_significance_of_its_bins(results):
     with open_artifact(results / "crab/fov/cube.h5", "cube") as opened:
         maps = opened.maps()
-    images = list(_band_images(maps, 0.1, 5.0))
+    images = list(_band_images(maps, 0.1, np.array([0.1, 0.0, 0.2]), 5.0))
     counts, background, safe = (maps[name].data[1] for name in ("counts", "background", "mask_safe"))
     on = np.where(safe, counts, 0).astype(float)
     for iy, ix in ((18, 20), (3, 30)):
@@ -350,6 +353,17 @@ def test_a_band_is_the_significance_of_its_bins(results):
         wanted = np.sign(n - mu) * np.sqrt(2 * (n * np.log(n / mu) - n + mu if n else mu))
         if safe[iy, ix]:
             assert images[1].data[iy, ix] == pytest.approx(wanted, rel=1e-5)
+    alone = list(_band_images(maps, 0.1, np.zeros(3), 5.0))
+    assert np.all(np.abs(images[2].data) <= np.abs(alone[2].data), where=np.isfinite(alone[2].data))
+
+
+def test_how_wrong_a_background_is_stands_in_the_answers(results):
+    found = answers(results)["fov"]
+    assert found["How wrong is it?"] == (
+        "off source wrong by 2.0% (+0.4%) beyond its counts; significance and flux take 2.0%; "
+        "by energy 1.0% (+0.2%), –, 10.0% (+3.0%)"
+    )
+    assert "How wrong is it?" not in answers(results)["bare"]
 
 
 def content_of(results):

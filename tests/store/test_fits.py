@@ -262,7 +262,7 @@ def test_large_maps_are_copied_to_the_disk_with_the_same_bytes(tmp_path, monkeyp
     assert (tmp_path / "a.fits.gz").read_bytes() == (tmp_path / "b.fits.gz").read_bytes()
 
 
-ENTRIES = [("crab-fov", "MapDataset", "dataset.fits.gz", True), ("x" * 60, "MapDatasetOnOff", "a b.fits.gz", False)]
+ENTRIES = [("crab-fov", "MapDataset", "dataset.fits.gz", 0.0), ("x" * 60, "MapDatasetOnOff", "a b.fits.gz", None)]
 
 
 def test_gammapy_verifies_the_checksum_of_the_list():
@@ -276,7 +276,7 @@ def test_gammapy_verifies_the_checksum_of_the_list():
 def test_gammapy_reads_the_models_of_the_backgrounds(tmp_path, caplog):
     from gammapy.modeling.models import FoVBackgroundModel, Models
 
-    (tmp_path / "models.yaml").write_bytes(models_yaml([*ENTRIES, ("msh", "MapDataset", "b.fits.gz", True)]))
+    (tmp_path / "models.yaml").write_bytes(models_yaml([*ENTRIES, ("msh", "MapDataset", "b.fits.gz", 0.03)]))
     models = Models.read(tmp_path / "models.yaml", checksum=True)
     assert [model.datasets_names for model in models] == [["crab-fov"], ["msh"]]
     for model in models:
@@ -289,6 +289,9 @@ def test_gammapy_reads_the_models_of_the_backgrounds(tmp_path, caplog):
                 theirs.frozen,
             )
     assert not caplog.messages  # nothing is left to defaults
+    free, known = (model.parameters["norm"].prior for model in models)
+    assert free is None
+    assert (known.tag[0], known.mu.value, known.sigma.value, known.weight) == ("GaussianPrior", 1.0, 0.03, 1)
     (tmp_path / "none.yaml").write_bytes(models_yaml(ENTRIES[1:]))
     assert len(Models.read(tmp_path / "none.yaml", checksum=True)) == 0
 

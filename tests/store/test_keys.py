@@ -117,7 +117,8 @@ def test_options_that_are_not_plain_are_refused_with_the_field(changes, match):
 
 def test_key_is_the_sha256_of_the_canonical_form():
     key = make_key("background", 3, SignificanceOptions((0.5,)), {"reduced": "ab"})
-    text = b'{"inputs":{"reduced":"ab"},"kind":"background","options":{"bands_tev":[],"radius_deg":[0.5]},"version":3}'
+    options = b'{"background_systematic":null,"bands_tev":[],"radius_deg":[0.5]}'
+    text = b'{"inputs":{"reduced":"ab"},"kind":"background","options":' + options + b',"version":3}'
     assert key == hashlib.sha256(text).hexdigest()
     assert short(key) == key[:16]
 

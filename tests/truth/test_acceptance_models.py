@@ -14,6 +14,7 @@ from cubeflow.maps import energy_axis, log_edges, sphere
 from cubeflow.plan.run import run_whole
 from cubeflow.products.acceptance_model import FitOptions, OffOptions, fit_acceptance_model, make_off_run, with_model
 from cubeflow.products.exclusion import Areas, Disc, Exclusion, ExclusionMasks
+from cubeflow.products.profiles import OFFSET_WIDTH_DEG, energy_bands
 from cubeflow.products.safe_mask import SafeMaskOptions
 
 pytestmark = [pytest.mark.truth, pytest.mark.real_data]
@@ -62,11 +63,39 @@ def test_a_model_of_44_empty_fields_predicts_the_45th(hess_store, record):
                 ratio = predicted[inside].sum() / counts[inside].sum()
                 where = f"{EDGES[group.start]:.2g} to {EDGES[group.stop]:.2g} TeV, {lower} to {upper} deg"
                 record(f"models.hess.{name}.{number}.{ring}", ratio, "", f"{text}predicted / observed, {where}")
+    check_stated_error(model, [with_model("off", model, each) for each in observations], runs, record)
     share = np.mean(np.abs(pulls["model"]) < 1.0)
     record("models.hess.within", share, "", "empty fields, model: share of cells within their Poisson error")
     assert len(runs) == 45
     assert 0.63 < share < 0.73
     assert (pulls["model"] ** 2).mean() < 1.2 < (pulls["tables"] ** 2).mean()
+
+
+def check_stated_error(model, predicting, runs, record):
+    """Each field, energy band and ring beside what the model of the others and the stated error allow."""
+    off, bands = model.off, energy_bands(model.off.energy)
+    lon, lat, offset, _ = field(off)
+    ring = np.minimum((offset / OFFSET_WIDTH_DEG).astype(int), model.systematic.shape[2] - 1)
+    pulls = []
+    for known, run in zip(predicting, runs, strict=True):
+        expected = known.background.integrate(EDGES, lon, lat) * run.exposure
+        expected *= run.counts.sum() / expected.sum()
+        for k, band in enumerate(bands):
+            n, mu = (np.bincount(ring.ravel(), each[band].sum(axis=0).ravel()) for each in (run.counts, expected))
+            n, mu, stated = n[mu > 20], mu[mu > 20], model.systematic[0, k, mu > 20]
+            variance = mu * (1 - mu / expected.sum())
+            pulls += zip((n - mu) / np.sqrt(variance + (stated * mu) ** 2), (n - mu) / np.sqrt(variance), strict=True)
+    for k, band in enumerate(bands):
+        energies = f"{EDGES[band.start]:.2g} to {EDGES[band.stop]:.2g} TeV"
+        text = f"empty fields, model: relative error of a run beyond counts, {energies}"
+        for name, value in zip(("", ".err"), np.median(model.systematic[:, k], axis=1), strict=True):
+            record(f"models.hess.systematic.{k}{name}", value, "", text + (", its error" if name else ""))
+    (share, _), (width, alone) = np.mean(np.abs(pulls) < 1.0, axis=0), np.std(pulls, axis=0)
+    record("models.hess.systematic.within", share, "", "empty fields, model: share of cells within their stated error")
+    record("models.hess.systematic.width", width, "", "empty fields, model: width of pulls with the stated error")
+    record("models.hess.systematic.alone", alone, "", "empty fields, model: width of pulls with the error of counts")
+    assert abs(share - 0.68) < 0.05
+    assert abs(width - 1.0) < 0.05 < alone - 1.0
 
 
 MAGIC = """

@@ -311,6 +311,11 @@ class TargetConfig:
                 raise KeyMistake(("significance", "bands"), str(error)) from error
             if lower >= upper:
                 raise KeyMistake(("significance", "bands"), f"expected the lower edge first, got {list(band)} TeV")
+        has_fov = any(isinstance(each, FovOptions) for each in self.backgrounds.values())
+        if self.significance.background_systematic is not None and not has_fov:
+            raise KeyMistake(
+                ("significance", "background_systematic"), "expected null, as no background is of method fov"
+            )
         for label, options in self.backgrounds.items():
             if label.lower() in RESERVED_LABELS or label.lower().endswith(RESERVED_ENDINGS):
                 raise KeyMistake(("backgrounds", label), "expected another label; this is a name in the results")
@@ -333,6 +338,8 @@ class TargetConfig:
                 return "per_energy", "expected true, as significance.bands asks for bands of energy; got false"
         elif isinstance(options, FovOptions):
             energy = self.energy.axis("energy")
+            if options.sky_model and self.significance.background_systematic == "measured":
+                return "sky_model", "expected none, or a number as significance.background_systematic, not measured"
             if options.fit == "tilt" and energy.n_bins < 2:
                 return "fit", "expected scale, or at least two energy bins, which a tilt needs; got tilt and one bin"
             try:

@@ -17,10 +17,12 @@ from cubeflow.observation import TIME_KEYWORDS
 from cubeflow.pipeline import versions
 from cubeflow.pipeline.certificate import certified, software
 from cubeflow.pipeline.stack import Row, open_made, plain_profiles, read_stack
-from cubeflow.pipeline.tasks import PRODUCTS, ExportTask, Refusal, Target, files_of, stack_file
+from cubeflow.pipeline.tasks import PRODUCTS, ExportTask, Refusal, SeriesTask, Target, files_of, stack_file
 from cubeflow.products.dataset import dataset_maps
 from cubeflow.products.exclusion import find_rims
 from cubeflow.products.final import Final, make_final
+from cubeflow.products.fov_background import FovOptions
+from cubeflow.products.profiles import Profiles, energy_bands, measure_systematic
 from cubeflow.products.stack import Stack, blank_stack
 from cubeflow.store.artifact import Artifact, write_artifact
 from cubeflow.store.atomic import write_atomic
@@ -60,8 +62,9 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
         totals = blank_stack(options.geometry, options.energy, options.energy_true)
     masks = target.exclusion_masks()
     excluded = masks.mask(options.geometry)
-    geometries = options.geometry, options.irf_geometry
-    final = make_final(totals, *geometries, target.significance, target.position_deg, options.spectrum, excluded)
+    systematic = find_systematic(target, task.label, totals.profiles)
+    given = options.geometry, options.irf_geometry, target.significance, target.position_deg, options.spectrum
+    final = make_final(totals, *given, excluded, np.array(systematic["used"], float).tolist())
     # The whole shows best that an exclusion is too small; each part would be one more trial.
     seen = () if task.part else find_rims(final.maps, masks.exclusions, excluded, target.significance.first_deg)
     if (radius_deg := target.export.fit_radius_deg) is not None:
@@ -81,22 +84,47 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
         keywords = _keywords(target, task, totals, kinds)
         maps = dataset_maps(final.maps)
         write_dataset_fits(dataset, maps, totals.gti_s, totals.livetime_s, keywords, True in kinds)
-        listed = [dataset_entry(task.target, task.label, task.part, maps, dataset.name)]
+        listed = [dataset_entry(task, task.part, maps, dataset.name, systematic["used"][0])]
         write_atomic(datasets, datasets_yaml(listed))
         write_atomic(models, models_yaml(listed))
         write_image_fits(images, _images(final), keywords)
         about = {name: getattr(task, name) for name in ("target", "label", "part")}
-        about |= {"is_pointlike": True in kinds, "is_mixed": len(kinds) > 1, "rims": to_plain(seen)}
+        about |= {"is_pointlike": True in kinds, "is_mixed": len(kinds) > 1}
+        about |= {"rims": to_plain(seen), "systematic": systematic}
         cube = Artifact("cube", task.key, versions.EXPORT, {}, about, {**made_from, "software": software()})
         _write_cube(cube_path, cube, final, totals, target.compression)
     summary = final.summary
+    if "total" in systematic:
+        say(f"{where}: background {systematic_text(systematic)}")
     say(f"{where}: {summary.n_runs} runs, {summary.livetime_s / 3600:.2f} h, {summary.counts} counts; {folder}")
 
 
-def dataset_entry(target: str, label: str, part: str, maps: Container[str], file: str) -> DatasetEntry:
-    """What lists of datasets say of one, from the names of its maps."""
-    name, is_ring = "-".join(filter(None, (target, label, part))), "counts_off" in maps
-    return name, "MapDatasetOnOff" if is_ring else "MapDataset", file, "background" in maps and not is_ring
+def find_systematic(target: Target, label: str, profiles: Profiles | None) -> dict[str, list[Any]]:
+    """Relative error of a background: ``used`` of all energies and in each band, and what of `Systematic` is known."""
+    method, setting = target.backgrounds[label], target.significance.background_systematic
+    found = {"used": np.zeros(1 + len(energy_bands(target.reduce.energy)))}
+    if isinstance(method, FovOptions):
+        if profiles is not None and not method.sky_model:
+            found |= measure_systematic(profiles)._asdict()
+        known = np.append(found["total"][0], found["band"][0]) if "total" in found else np.nan
+        found["used"] += known if setting == "measured" else setting or 0.0
+    return {name: np.where(np.isfinite(values), values, np.array(None)).tolist() for name, values in found.items()}
+
+
+def systematic_text(found: Mapping[str, Sequence[float | None]]) -> str:
+    """How wrong a background is beyond its counts, in words; `found` is the attribute ``systematic`` of a cube."""
+    (value, error), used = found["total"], found["used"][0]
+    text = "not known" if value is None else f"{value:.1%} (+{error:.1%})"
+    return f"off source wrong by {text} beyond its counts; significance and flux take {used or 0.0:.1%}"
+
+
+def dataset_entry(
+    task: ExportTask | SeriesTask, part: str, maps: Container[str], file: str, wrong: float | None
+) -> DatasetEntry:
+    """What lists of datasets say of one, from the names of its maps and the relative error of its background."""
+    name, is_ring = "-".join(filter(None, (task.target, task.label, part))), "counts_off" in maps
+    norm = (wrong or 0.0) if "background" in maps and not is_ring else None
+    return name, "MapDatasetOnOff" if is_ring else "MapDataset", file, norm
 
 
 def require_not_refused(target: Target, rows: Sequence[Row], refused: Sequence[Refusal]) -> None:

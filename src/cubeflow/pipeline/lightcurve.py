@@ -63,8 +63,8 @@ def write_series(results: Path, target: Target, task: SeriesTask, say: Callable[
             if part in in_curve and opened.artifact.attributes["n_runs"]:
                 points.append({"interval": part, **make_point(opened, target)})
             if part in in_list:
-                about = part, opened.names, f"{PARTS}/{part}/dataset.fits.gz"
-                listed.append(dataset_entry(task.target, task.label, *about))
+                wrong = opened.artifact.attributes["systematic"]["used"][0]
+                listed.append(dataset_entry(task, part, opened.names, f"{PARTS}/{part}/dataset.fits.gz", wrong))
     *names, certificate = files_of(task)
     made_from = {"target": task.target, "label": task.label, "inputs": dict(task.parts)}
     with certified(results / certificate, task.key, [results / name for name in names], made_from):

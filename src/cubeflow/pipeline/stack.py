@@ -80,11 +80,11 @@ def read_stack(opened: OpenArtifact) -> Stack:
     return Stack(opened.maps(), gti_s, about["ontime_s"], about["livetime_s"], about["n_runs"], profiles)
 
 
-def plain_profiles(profiles: Profiles | None) -> dict[str, list[list[float]]] | None:
+def plain_profiles(profiles: Profiles | None) -> dict[str, object] | None:
     """Profiles as plain numbers."""
     return None if profiles is None else {name: values.tolist() for name, values in vars(profiles).items()}
 
 
-def read_profiles(plain: Mapping[str, list[list[float]]] | None) -> Profiles | None:
+def read_profiles(plain: Mapping[str, object] | None) -> Profiles | None:
     """Undo `plain_profiles`."""
     return None if plain is None else Profiles(**{name: np.array(values) for name, values in plain.items()})

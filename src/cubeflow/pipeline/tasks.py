@@ -104,7 +104,7 @@ class Target:
     reduce: ReduceOptions  # geometry, axes and cuts
     backgrounds: Mapping[str, BackgroundOptions]  # methods by label
     exclusions: tuple[PlannedExclusion, ...]  # what is not background
-    significance: SignificanceOptions  # disc in which counts are summed
+    significance: SignificanceOptions  # disc in which counts are summed, and how wrong the background may be
     compression: Literal["blosc", "gzip", "none"] = "blosc"  # filter of the artifacts
     keep: Literal["all", "none"] = "all"  # artifacts of observations, or only the sums of batches
     on_refused: Literal["continue", "fail"] = "continue"  # export without the runs that are refused, or fail

@@ -5,12 +5,12 @@ each number together with a digest of a reference result, so that it cannot be f
 """
 
 OFF = 1
-MODEL = 1
+MODEL = 2
 REDUCE = 7
-BACKGROUND = 6
-STACK = 3
-EXPORT = 8
-SERIES = 1
+BACKGROUND = 7
+STACK = 4
+EXPORT = 9
+SERIES = 2
 TABLE = 5
-FIGURES = 5
+FIGURES = 6
 REPORT = 5

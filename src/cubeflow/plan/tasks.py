@@ -262,6 +262,7 @@ class TaskMaker:
             "further": [target.significance.radius_deg[1:], target.significance.bands_tev],
             "on_refused": target.on_refused,
             "fit_radius_deg": target.export.fit_radius_deg,
+            "background_systematic": target.significance.background_systematic,
             **({"refused": refused} if refused else {}),
             "part": part,
         }

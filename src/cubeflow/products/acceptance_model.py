@@ -10,7 +10,7 @@ A run never models itself: what it gave is subtracted from the sums, and the sha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Annotated, Literal, NamedTuple
@@ -30,6 +30,7 @@ from cubeflow.products.acceptance import make_field_rotation
 from cubeflow.products.counts import make_map_counts
 from cubeflow.products.exclusion import ExclusionMasks
 from cubeflow.products.fov_background import merge_energy_groups
+from cubeflow.products.profiles import OFFSET_WIDTH_DEG, SCATTERS, energy_bands, likelihood_of_scatter, scatter_by_ring
 from cubeflow.products.safe_mask import SafeMaskOptions, make_mask_safe
 from cubeflow.products.setting import Setting
 
@@ -41,6 +42,9 @@ MOST_ROUNDS, STEP = 30, 1e-6  # of norms and shape in turn
 LEAST_PENALTY, MOST_PENALTY = 1e-4, 1e7
 BEYOND = "beyond-model-zenith"  # noted with the quirks of a run
 BESIDE = 0.05  # of the cosine of the zenith angle: half a bin, of a model without bins
+
+
+Parts = Sequence[tuple[FloatArray, FloatArray]]  # counts and exposure at each node, shape (run, energy, cell)
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,9 @@ class AcceptanceModel:
         Increasing cosines of the nodes, and between which the model holds; NaN if they are not known.
     rate, error : array, shape (n_nodes, energy, lon, lat)
         Rate in s-1 sr-1, integrated over each energy bin, and its relative error (infinite without counts).
+    systematic : array, shape (2, n_band, n_ring)
+        Relative error of what is predicted for a run, beyond that of counts and norm, and the error of that, in bands
+        of energy and rings of offset, from runs that it was not fitted to; NaN for no answer.
     """
 
     off: OffOptions
@@ -153,6 +160,7 @@ class AcceptanceModel:
     limits: FloatArray
     rate: FloatArray
     error: FloatArray
+    systematic: FloatArray
 
 
 def make_off_run(observation: Observation, options: OffOptions, exclusions: ExclusionMasks) -> OffRun:
@@ -363,13 +371,36 @@ def fit_acceptance_model(name: str, runs: Sequence[OffRun], off: OffOptions, fit
     for z, part in enumerate(parts):
         norms[node == z], *fitted = _fit_norms(*part, off, fit)
         rate[z], error[z] = (each.reshape(rate[z].shape) for each in fitted)
-    limits = edges[[place.min(), place.max() + 1]]
-    return AcceptanceModel(off, fit, held_out, facts, counts, exposure, norms, node, cos_zenith, limits, rate, error)
+    zenith, fitted_to = (cos_zenith, edges[[place.min(), place.max() + 1]]), (rate, error, _systematic(parts, off, fit))
+    return AcceptanceModel(off, fit, held_out, facts, counts, exposure, norms, node, *zenith, *fitted_to)
 
 
-def _held_out(parts: Sequence[tuple[FloatArray, FloatArray]], off: OffOptions, fit: FitOptions) -> float | None:
-    """ln L, up to a constant, of runs of a form that was fitted to the others: their norms are free."""
+def _held_out(parts: Parts, off: OffOptions, fit: FitOptions) -> float | None:
+    """ln L, up to a constant, of runs of a form that was fitted to the others; None if that cannot be."""
     total = 0.0
+    for found, expected in _predictions(parts, off, fit):
+        if np.any(expected[found > 0] <= 0):
+            return None
+        total += float(found[found > 0] @ np.log(expected[found > 0]))
+    return total
+
+
+def _systematic(parts: Parts, off: OffOptions, fit: FitOptions) -> FloatArray:
+    """How much runs scatter about what a model of the others predicts, shape (2, n_band, n_ring)."""
+    centers = off.edges_deg[:-1] + 0.5 * off.cell_deg
+    ring = (np.hypot(*np.meshgrid(centers, centers, indexing="ij")) / OFFSET_WIDTH_DEG).astype(int).ravel()
+    n_rings, bands = int(np.ceil(off.offset_max_deg / OFFSET_WIDTH_DEG - 1e-9)), energy_bands(off.energy)
+    is_in = np.minimum(ring, n_rings - 1)[:, None] == np.arange(n_rings)  # cells across the rim are in the last
+    likelihood = np.zeros((len(bands), n_rings, len(SCATTERS)))
+    for runs in _predictions(parts, off, fit):
+        for run in zip(*runs, strict=True):
+            sums = ([each[band].sum(axis=0) @ is_in for band in bands] for each in run)
+            likelihood += likelihood_of_scatter(*map(np.array, sums))
+    return scatter_by_ring(likelihood)
+
+
+def _predictions(parts: Parts, off: OffOptions, fit: FitOptions) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """Counts of some runs, and those that a fit to the others predicts with free norms, (run, energy, cell)."""
     for n, t in parts:
         norms, _, _ = _fit_norms(n, t, off, replace(fit, form="radial"))
         fold = np.arange(len(n)) % FOLDS
@@ -378,10 +409,7 @@ def _held_out(parts: Sequence[tuple[FloatArray, FloatArray]], off: OffOptions, f
             found = n[held] * np.any(rate, axis=1, keepdims=True)  # no form knows of an energy without counts
             expected = t[held] * rate
             expected *= (found.sum(axis=(1, 2)) / np.maximum(expected.sum(axis=(1, 2)), 1e-300))[:, None, None]
-            if np.any(expected[found > 0] <= 0):
-                return None
-            total += float(found[found > 0] @ np.log(expected[found > 0]))
-    return total
+            yield found, expected
 
 
 def with_model(name: str, model: AcceptanceModel, observation: Observation) -> Observation:

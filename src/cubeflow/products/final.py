@@ -7,13 +7,14 @@ a whole.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cubeflow.maps import BoolArray, Cube, Geometry, GeometryError, release, scratch_zeros
+from cubeflow.maps import Axis, BoolArray, Cube, Geometry, GeometryError, release, scratch_zeros
+from cubeflow.products.profiles import band_edges_tev
 from cubeflow.products.reduced import Cell
 from cubeflow.products.significance import (
     SignificanceMaps,
@@ -88,13 +89,15 @@ def make_final(
     target_deg: tuple[float, float],
     spectrum: Spectrum,
     excluded: BoolArray,
+    systematic: Sequence[float] = (0.0,),
 ) -> Final:
     """Final maps from the stack of all runs of a label.
 
     Pixels outside all runs are zero in sums, False in the mask and NaN in ratios and significance. `target_deg` is an
     ICRS position, `spectrum` is assumed for fluxes, and the off-source distribution leaves the pixels of the final
-    geometry out that are `excluded`, shape (ny, nx). GeometryError if no run reaches the map, OSError if the disk does
-    not take the maps.
+    geometry out that are `excluded`, shape (ny, nx). `systematic` is the relative error of the background, of all
+    energies and of each of `energy_bands`. GeometryError if no run reaches the map, OSError if the disk does not take
+    the maps.
     """
     geoms = {name: irf_geometry if name.startswith("irf_") else geometry for name in total.layers}
     inside = {name: _inside(cube, geoms[name]) for name, cube in total.layers.items()}
@@ -109,11 +112,11 @@ def make_final(
     if "counts_off" in inside:
         inside["alpha"] = _alpha(inside)
         maps["alpha"] = _placed(inside["alpha"], geometry, fill=np.nan)
-    edges = inside["counts"].axes[0].edges
-    bands = [(edges[0], edges[-1]), *significance.bands_tev]
+    energy = inside["counts"].axes[0]
+    bands = [(energy.edges[0], energy.edges[-1]), *significance.bands_tev]
     (images, flux, disc), *others = (
-        _find(total, inside, maps, geometry, target_deg, spectrum, radius, band)
-        for band in bands
+        _find(total, inside, maps, geometry, target_deg, spectrum, Disc(radius, band, None), wrong)
+        for band, wrong in ((band, _wrong_in(systematic, energy, band)) for band in bands)
         for radius in significance.radius_deg
     )
     if flux is not None:
@@ -141,30 +144,37 @@ def _find(
     geometry: Geometry,
     target_deg: tuple[float, float],
     spectrum: Spectrum,
-    radius_deg: float,
-    band: tuple[float, float],
+    disc: Disc,
+    systematic: float,
 ) -> tuple[SignificanceMaps, Cube | None, Disc]:
     """Maps in discs, that of the flux if it is known, and what is found at the target, in a band of energy."""
-    energy = inside["counts"].axes[0]
-    lower, upper = (energy.edge_index(edge) for edge in band)
+    energy, radius_deg = inside["counts"].axes[0], disc.radius_deg
+    lower, upper = (energy.edge_index(edge) for edge in disc.energy_tev)
     in_band = (np.arange(energy.n_bins) >= lower) & (np.arange(energy.n_bins) < upper)
     mask, whole = inside["mask_safe"].data, total.layers["mask_safe"].data
     if not in_band.all():
         mask, whole = (values & in_band[:, None, None] for values in (mask, whole))
-    found, flux = _significance(inside, mask, radius_deg), None
-    at_target = find_at_target(total.layers, whole, target_deg, radius_deg)
+    found, flux = _significance(inside, mask, radius_deg, systematic), None
+    at_target = find_at_target(total.layers, whole, target_deg, radius_deg, systematic)
     if "exposure_reco" in inside and "background" in inside:
         exposure = inside["exposure_reco"]
         photons = spectrum.integral(energy.edges) * in_band
         folded, any_used = mean_exposure(exposure.data, mask, photons), np.any(mask, axis=0)
         flux = _placed(make_map_flux(found.excess, folded, any_used, radius_deg), geometry, fill=np.nan)
-        at_target |= find_flux(at_target, disc_exposure(exposure, mask, photons, target_deg, radius_deg))
+        at_target |= find_flux(at_target, disc_exposure(exposure, mask, photons, target_deg, radius_deg), systematic)
         if {"psf", "edisp"} <= responses.keys():
             true = spectrum.integral(responses["psf"].axes[0].edges)
             at_target["containment"] = find_containment(responses, true, target_deg, radius_deg, in_band)
     images = {name: _placed(getattr(found, name), geometry, fill=np.nan, dtype="f8") for name in FOUND}
     source = None if at_target["on"] is None else {"counts": at_target.pop("on"), **at_target}
-    return SignificanceMaps(**images), flux, Disc(radius_deg, band, source)
+    return SignificanceMaps(**images), flux, replace(disc, source=source)
+
+
+def _wrong_in(systematic: Sequence[float], energy: Axis, band: tuple[float, float]) -> float:
+    """Relative error in a band: the largest of the `energy_bands` that it touches; of all energies, of their sum."""
+    bands = zip(systematic[1:], band_edges_tev(energy), strict=False)
+    touched = [wrong for wrong, (lower, upper) in bands if lower < band[1] and upper > band[0]]
+    return systematic[0] if band == (energy.edges[0], energy.edges[-1]) or not touched else float(np.max(touched))
 
 
 def _inside(cube: Cube, geom: Geometry) -> Cube:
@@ -208,14 +218,14 @@ def _alpha(maps: Mapping[str, Cube]) -> Cube:
     return Cube(alpha, "", off.geom, off.axes)
 
 
-def _significance(maps: Mapping[str, Cube], mask: BoolArray, radius_deg: float) -> SignificanceMaps:
+def _significance(maps: Mapping[str, Cube], mask: BoolArray, radius_deg: float, systematic: float) -> SignificanceMaps:
     """Cash over a normalised acceptance, Li & Ma over rings; summed over energy. NaN without a background."""
     counts = maps["counts"]
     if "alpha" in maps:
         ring = maps["acceptance"], maps["counts_off"], maps["alpha"]
         return make_map_significance_li_ma(counts, *ring, mask, radius_deg)
     if "background" in maps:
-        return make_map_significance_cash(counts, maps["background"], mask, radius_deg)
+        return make_map_significance_cash(counts, maps["background"], mask, radius_deg, systematic)
     nothing = Cube(np.broadcast_to(0.0, counts.data.shape), "", counts.geom, counts.axes)
     found = make_map_significance_cash(counts, nothing, mask, radius_deg).counts
     unknown = Cube(np.full(found.data.shape, np.nan), "", found.geom, found.axes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class SignificanceOptions:
     """Radii of the discs in which counts are summed; runs, light curves and pictures are about the first."""
     bands_tev: tuple[tuple[float, float], ...] = ()
     """Bands of energy with maps of their own, beside those of all energies: from edge to edge of the energy axis."""
+    background_systematic: Literal["measured"] | Annotated[float, Setting(above=0, most=1)] | None = None
+    """Relative error of field-of-view backgrounds in significance and flux, as measured off source or a number."""
 
     def __post_init__(self) -> None:
         if not self.radius_deg or len(set(self.radius_deg)) < len(self.radius_deg):
@@ -64,17 +66,20 @@ def make_disc(radius_deg: float, pixel_deg: float) -> Annulus:
     return Annulus(0.0, radius_deg / pixel_deg)
 
 
-def make_map_significance_cash(counts: Cube, background: Cube, mask: BoolArray, radius_deg: float) -> SignificanceMaps:
+def make_map_significance_cash(
+    counts: Cube, background: Cube, mask: BoolArray, radius_deg: float, systematic: float = 0.0
+) -> SignificanceMaps:
     """Significance over a background that is taken as known, such as the field-of-view background.
 
     Counts and background, (energy, lat, lon), are of one run or of a stack; bins where `mask`, shape (n_energy, ny,
-    nx), is False enter neither. To leave out known sources from the result, and not from the discs about their
-    neighbours, mask the result. ValueError if maps and mask do not fit each other or the radius is not above 0.
+    nx), is False enter neither. `systematic` is the relative error of the background. To leave out known sources from
+    the result, and not from the discs about their neighbours, mask the result. ValueError if maps and mask do not fit
+    each other or the radius is not above 0.
     """
     disc = make_disc(radius_deg, counts.geom.pixel_deg)
     _check(counts, background, mask)
     n_on, predicted = sum_in_disc(_sum(counts, mask), _sum(background, mask), disc)
-    return _maps(n_on, predicted, make_significance_cash(n_on, predicted), counts, mask)
+    return _maps(n_on, predicted, make_significance_cash(n_on, predicted, systematic), counts, mask)
 
 
 def make_map_significance_li_ma(
@@ -272,13 +277,18 @@ def disc_pixels(
 
 
 def find_at_target(
-    maps: Mapping[str, Cube], used: BoolArray, target_deg: tuple[float, float], radius_deg: float
+    maps: Mapping[str, Cube],
+    used: BoolArray,
+    target_deg: tuple[float, float],
+    radius_deg: float,
+    systematic: float = 0.0,
 ) -> Found:
     """What is found in the disc about the target: ``on``, ``background``, ``excess``, ``significance``.
 
     Pixels on the rim are shared out by area, and runs add up to their stack. `maps` are ``counts`` and ``background``
     of either; for rings also ``counts_off``, which is taken at the target's pixel, and there are ``off`` and ``alpha``.
-    `used` are the safe bins that have a background. None where there is no answer, as for a target outside the field.
+    `used` are the safe bins that have a background, `systematic` is the relative error of that of no ring. None where
+    there is no answer, as for a target outside the field.
     """
     counts = maps["counts"]
     names = ("on", "off", "alpha") if "counts_off" in maps else ("on",)
@@ -294,7 +304,7 @@ def find_at_target(
     background = float(np.sum(maps["background"].data[:, rows, columns] * weight, dtype=float))
     found |= {"background": background, "excess": on - background}
     if "counts_off" not in maps:
-        return {**found, "significance": number_or_none(make_significance_cash(on, background))}
+        return {**found, "significance": number_or_none(make_significance_cash(on, background, systematic))}
     ix, iy = (int(index) for index in counts.geom.pixel_index(*target_deg))
     counted, seen = maps["counts_off"].data[:, iy, ix], inside[:, iy, ix] & (ix >= 0)
     off = int(counted.sum(where=seen if counted.size == seen.size else seen.any()))
@@ -320,17 +330,18 @@ def disc_exposure(
     return float(folded @ share) / seen if seen else 0.0
 
 
-def find_flux(found: Found, exposure_m2_s: float) -> Found:
+def find_flux(found: Found, exposure_m2_s: float, systematic: float = 0.0) -> Found:
     """Flux of a source within the disc, m-2 s-1: ``flux``, ``flux_err``, and below 3 sigma ``flux_ul`` (95 %).
 
-    The error is that upwards, from the likelihood as the limit is. None where there is no answer.
+    The error is that upwards, from the likelihood as the limit is, both with the relative error of a background of no
+    ring. None where there is no answer.
     """
     on, background, significance, off = (found.get(name) for name in ("on", "background", "significance", "off"))
     if on is None or background is None or significance is None or not exposure_m2_s > 0:
         return dict.fromkeys(("flux", "flux_err", "flux_ul"))
     excess = on - background
-    upper = excess_above(on, background, off, 1.0, excess)
-    limit = excess_above(on, background, off, LIMIT_RISE, max(excess, 0.0)) / exposure_m2_s
+    upper = excess_above(on, background, off, 1.0, excess, systematic)
+    limit = excess_above(on, background, off, LIMIT_RISE, max(excess, 0.0), systematic) / exposure_m2_s
     flux, flux_err = excess / exposure_m2_s, (upper - excess) / exposure_m2_s
     return {"flux": flux, "flux_err": flux_err, "flux_ul": limit if significance < LIMIT_SIGMA else None}
 

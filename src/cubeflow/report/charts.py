@@ -324,13 +324,13 @@ def draw_norms(norms: Norms, alt: str) -> str:
     return draw_panels(panels, alt, height=220)
 
 
-def draw_offsets(profiles: Profiles, bands_tev: Bands, alt: str) -> str:
-    """SVG with a panel per energy band of the density by offset, and the residual in sigma below it."""
+def draw_offsets(profiles: Profiles, bands_tev: Bands, stated: FloatArray | None, alt: str) -> str:
+    """SVG with a panel per energy band of the density by offset, and below it residual and `stated`, (band, ring)."""
     panels = []
     for first in range(0, len(bands_tev), 2):
         upper, lower = [], []
         for band, (low, high) in list(enumerate(bands_tev))[first : first + 2]:
-            counts, background = profiles.offset_counts[band], profiles.offset_background[band]
+            counts, background = profiles.counts[band].sum(axis=0), profiles.background[band].sum(axis=0)
             area = profiles.area_deg2[band]
             scale = np.divide(1.0, area, out=np.full(area.shape, np.nan), where=area > 0)
             edges = OFFSET_WIDTH_DEG * np.arange(area.size + 1)
@@ -340,7 +340,10 @@ def draw_offsets(profiles: Profiles, bands_tev: Bands, alt: str) -> str:
             top = 1.1 * float(np.nanmax([*(counts * scale), *(background * scale)], initial=1e-9))
             title = f"{low:.3g} to {high:.3g} TeV"
             upper.append(Panel(series, "", "events / deg²", y_range=(0.0, top), title=title))
-            limit = max(3.5, 1.15 * float(np.nan_to_num(np.abs(residual[1].y)).max(initial=0.0)))
+            if stated is not None:
+                error = stated[band] * np.sqrt(background)
+                residual += [Series(edges, each, "steps", ALERT, "stated error") for each in (error, -error)]
+            limit = max(3.5, *(1.15 * float(np.nan_to_num(np.abs(each.y)).max(initial=0.0)) for each in residual))
             lower.append(Panel(residual, "offset (°)", "residual (σ)", y_range=(-limit, limit)))
         panels += [*upper, *lower]
     return draw_panels(panels, alt, columns=min(len(bands_tev), 2), height=150)
@@ -350,7 +353,7 @@ def draw_sectors(profiles: Profiles, bands_tev: Bands, alt: str) -> str:
     """SVG with a panel per energy band: counts over background in eight sectors about the pointing."""
     panels = []
     for band, (low, high) in enumerate(bands_tev):
-        counts, background = profiles.sector_counts[band], profiles.sector_background[band]
+        counts, background = profiles.counts[band].sum(axis=1), profiles.background[band].sum(axis=1)
         scale = np.divide(1.0, background, out=np.full(N_SECTORS, np.nan), where=background > 0)
         y, error = 100.0 * (counts * scale - 1.0), 100.0 * np.sqrt(counts) * scale
         reach = 1.1 * float((np.abs(y) + error)[np.isfinite(y)].max(initial=1.0))

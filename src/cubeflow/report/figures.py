@@ -11,9 +11,10 @@ import numpy as np
 
 from cubeflow.errors import FailedError
 from cubeflow.maps import Axis, Cube
+from cubeflow.maps.arrays import FloatArray
 from cubeflow.maps.scratch import release
 from cubeflow.pipeline.certificate import certified, read_certificate
-from cubeflow.pipeline.export import significance_text
+from cubeflow.pipeline.export import significance_text, systematic_text
 from cubeflow.pipeline.stack import open_made, read_profiles
 from cubeflow.pipeline.tasks import FiguresTask, Target, figures_file, files_of
 from cubeflow.products.exclusion import Disc, Rim
@@ -104,7 +105,7 @@ def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
         if task.writes_regions:  # any label says the same
             write_atomic(folder / "exclusion.reg", exclusion_regions(masks.exclusions, field.excluded, geom).encode())
             write_atomic(folder / "pointings.reg", pointing_regions(runs).encode())
-        figures = [*_draw_maps(output, task, maps, field), *_draw_charts(task, maps, about, runs, field)]
+        figures = [*_draw_maps(output, task, maps, about, field), *_draw_charts(task, maps, about, runs, field)]
         significance = np.asarray(maps["disc_significance"].data[0], float)
         spots = find_hot_spots(significance, field)
         section = LabelSection(
@@ -133,12 +134,12 @@ def _figure_name(task: FiguresTask, kind: str) -> str:
     return f"{plain}-{task.key[:8]}-{kind}"
 
 
-def _draw_maps(output: Path, task: FiguresTask, maps: Maps, field: Field) -> Iterator[Figure]:
+def _draw_maps(output: Path, task: FiguresTask, maps: Maps, about: Attributes, field: Field) -> Iterator[Figure]:
     """Write images as SVG; give those that the page shows."""
     for image in final_images(maps, field.radius_deg):
         layers, name = [image], _figure_name(task, image.name)
         if image.name == "significance":
-            layers += _band_images(maps, field.radius_deg, image.top)
+            layers += _band_images(maps, field.radius_deg, np.array(about["systematic"]["used"], float)[1:], image.top)
         whole, zoom = draw_map(layers, field, name)
         write_atomic(output / f"{image.name}.svg", svg_file(whole))
         is_shown = image.name == "significance" or task.writes_regions
@@ -147,19 +148,19 @@ def _draw_maps(output: Path, task: FiguresTask, maps: Maps, field: Field) -> Ite
             yield Figure(image.name, name, image.title[0].upper() + image.title[1:], CAPTIONS[image.name], svgs)
 
 
-def _band_images(maps: Maps, radius_deg: float, top: float | None) -> Iterator[SkyImage]:
+def _band_images(maps: Maps, radius_deg: float, systematic: FloatArray, top: float | None) -> Iterator[SkyImage]:
     """Significance in bands of energy, in the colours of that of all; none where rings are one for all energies."""
     energy, off = maps["counts"].axes[0], maps.get("counts_off")
     bands = energy_bands(energy)
     if "background" not in maps or len(bands) < 2 or (off is not None and off.axes[0] != energy):
         return
     binned = {name: cube for name, cube in maps.items() if cube.axes[0] == energy}
-    for band, (low, high) in zip(bands, band_edges_tev(energy), strict=True):
+    for band, (low, high), wrong in zip(bands, band_edges_tev(energy), systematic.tolist(), strict=True):
         axis = Axis(energy.name, energy.edges[band.start : band.stop + 1], energy.unit, energy.interp)
         part = {name: Cube(cube.data[band], cube.unit, cube.geom, (axis,)) for name, cube in binned.items()}
         mask = maps["mask_safe"].data[band]
         if off is None:
-            found = make_map_significance_cash(part["counts"], part["background"], mask, radius_deg)
+            found = make_map_significance_cash(part["counts"], part["background"], mask, radius_deg, wrong)
         else:
             ring = part["acceptance"], part["counts_off"], part["alpha"]
             found = make_map_significance_li_ma(part["counts"], *ring, mask, radius_deg)
@@ -198,7 +199,8 @@ def _draw_charts(task: FiguresTask, maps: Maps, about: Attributes, runs: Table, 
     if summed is not None and summed.area_deg2.any():
         bands = band_edges_tev(maps["counts"].axes[0])
         caption = "Counts and background outside the exclusions, by offset from the pointing, all runs together."
-        yield figure("offsets", "Acceptance by offset", caption, charts.draw_offsets, summed, bands)
+        stated = np.array(about["systematic"]["ring"][0], float) if "ring" in about["systematic"] else None
+        yield figure("offsets", "Acceptance by offset", caption, charts.draw_offsets, summed, bands, stated)
         caption = "Relative residual in eight sectors about the pointings, outside the exclusions, all runs together."
         yield figure("sectors", "Acceptance by direction", caption, charts.draw_sectors, summed, bands)
     if task.writes_regions and "exposure" in maps and np.any(maps["exposure"].data):
@@ -251,6 +253,10 @@ def answer(target: Target, label: str, about: Attributes, runs: Table, spots: li
         yield "Steady?", f"{chi2_text(chi2, dof)} for one flux in all runs"
     empty_sky, norms = _empty_sky(about), charts.collect_norms(runs, label)
     yield "Is the background flat?", "–" if empty_sky is None else charts.off_source_text(empty_sky)
+    if "total" in about["systematic"]:
+        bands = zip(*about["systematic"]["band"], strict=True)
+        by_band = ", ".join("–" if value is None else f"{value:.1%} (+{error:.1%})" for value, error in bands)
+        yield "How wrong is it?", f"{systematic_text(about['systematic'])}; by energy {by_band}"
     if norms is not None:
         chi2, dof = norms.chi2
         yield "Norms", f"median {np.nanmedian(norms.norm):.3g}; {chi2_text(chi2, dof)} for one norm in all runs"

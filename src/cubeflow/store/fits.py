@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from astropy.io import fits
 
 Keywords = Mapping[str, str | bool | int | float]
-DatasetEntry = tuple[str, str, str, bool]  # name, type and file of a dataset, and whether its background has a norm
+# Name, type and file of a dataset, and the relative error of the norm of its background, which is None without a norm.
+DatasetEntry = tuple[str, str, str, float | None]
 # On exposure, background and PSF cubes ISA-L writes 2 % more than zlib at level 1, in a ninth of the time.
 GZIP_LEVEL = 1
 PIECE_BYTES = 1 << 22
@@ -116,10 +117,13 @@ def datasets_yaml(datasets: Sequence[DatasetEntry]) -> bytes:
 
 
 def models_yaml(datasets: Sequence[DatasetEntry]) -> bytes:
-    """Models of the backgrounds of datasets for ``gammapy.modeling.models.Models.read``: norm free, no tilt."""
+    """Models of backgrounds for ``gammapy.modeling.models.Models.read``: norm, with a prior if its error is known."""
     components = []
-    for name in (name for name, _, _, is_modelled in datasets if is_modelled):
-        parameters = [dict(zip(("name", "value", "unit", "frozen"), each, strict=True)) for each in _NORM]
+    for name, systematic in ((name, error) for name, _, _, error in datasets if error is not None):
+        parameters = [dict[str, object](zip(("name", "value", "unit", "frozen"), each, strict=True)) for each in _NORM]
+        if systematic > 0:
+            prior = [{"name": key, "value": value, "unit": ""} for key, value in (("mu", 1.0), ("sigma", systematic))]
+            parameters[0]["prior"] = {"type": "GaussianPrior", "parameters": prior, "weight": 1}
         spectral = {"type": "PowerLawNormSpectralModel", "parameters": parameters}
         about = {"type": "FoVBackgroundModel", "name": f"{name}-bkg", "datasets_names": [name]}
         components.append({**about, "spectral": spectral})
