@@ -84,13 +84,15 @@ def test_without_background_response_there_are_counts_only():
     for each in (found(facts(background_tev=None), facts()), found(facts(background_tev=None), offsets={1: 0.5})):
         text = config_text(each, "c.yaml", "results", None)
         assert "counts: {method: none}" in text
-        assert "ring" not in text and "acceptance" not in text
+        assert "ring" not in text
+        assert "acceptance" not in text
 
 
 def test_where_no_run_has_a_background_response_it_is_made_from_their_events():
     text = config_text(found(facts(background_tev=None, point_like=True)), "c.yaml", "results", None)
     assert "acceptance: {model: self}" in text
-    assert "fov: {method: fov" in text and "ring: {method: ring" in text
+    assert "fov: {method: fov" in text
+    assert "ring: {method: ring" in text
 
 
 def test_the_map_holds_all_fields():

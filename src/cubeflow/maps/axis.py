@@ -84,7 +84,10 @@ class Axis:
 
     def edge_index(self, edge: float) -> int:
         """Index of an edge, to 1e-6 of its value; ValueError if it is none."""
-        index = int(np.argmin(np.abs(self.edges_array - edge)))
+        near = np.abs(self.edges_array - edge)
+        if self.interp == "log" and edge > 0:
+            near = np.abs(np.log(self.edges_array / edge))
+        index = int(np.argmin(near))
         if not abs(self.edges[index] - edge) <= 1e-6 * abs(self.edges[index]):
             nearest = f"{self.edges[index]:g} {self.unit}"
             raise ValueError(f"{edge:g} {self.unit} is no edge of the {self.name} axis; {nearest} is")

@@ -47,16 +47,8 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
     with open_made(results / stack_file(task.target, task.label, task.root), "stack", task.root) as opened:
         rows = opened.artifact.attributes["rows"]
         require_not_refused(target, rows, task.refused)
-        if rows and all(row["status"] != "ok" for row in rows):
-            n_runs = len({row["obs_id"] for row in rows})
-            why = f"run {rows[0]['obs_id']}: {rows[0]['status']}: {rows[0]['reason']}"
-            say(f"{where}: no run is left of {n_runs}; {why}; see {task.target}/runs.ecsv")
         totals = read_stack(opened)
-    used = {row["obs_id"]: row["run"] for row in rows if row["status"] == "ok"}
-    kinds = {run["is_pointlike"] for run in used.values()}
-    found = Counter(run["limits"] for run in used.values() if run["limits"])
-    for limits, count in found.most_common(MAX_LIMITS):
-        say(f"{where}: {count} of {len(used)} runs: {limits}")
+    kinds = _say_runs(rows, task, lambda line: say(f"{where}: {line}"))
     options = target.reduce
     if not totals.layers:
         totals = blank_stack(options.geometry, options.energy, options.energy_true)
@@ -97,6 +89,19 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
     if "total" in systematic:
         say(f"{where}: background {systematic_text(systematic)}")
     say(f"{where}: {summary.n_runs} runs, {summary.livetime_s / 3600:.2f} h, {summary.counts} counts; {folder}")
+
+
+def _say_runs(rows: Sequence[Row], task: ExportTask, say: Callable[[str], None]) -> set[bool]:
+    """Say where no run is left, and where those that are end; give whether the exposures are point-like."""
+    if rows and all(row["status"] != "ok" for row in rows):
+        n_runs = len({row["obs_id"] for row in rows})
+        why = f"run {rows[0]['obs_id']}: {rows[0]['status']}: {rows[0]['reason']}"
+        say(f"no run is left of {n_runs}; {why}; see {task.target}/runs.ecsv")
+    used = {row["obs_id"]: row["run"] for row in rows if row["status"] == "ok"}
+    found = Counter(run["limits"] for run in used.values() if run["limits"])
+    for limits, count in found.most_common(MAX_LIMITS):
+        say(f"{count} of {len(used)} runs: {limits}")
+    return {run["is_pointlike"] for run in used.values()}
 
 
 def find_systematic(target: Target, label: str, profiles: Profiles | None) -> dict[str, list[Any]]:

@@ -221,7 +221,10 @@ def make_energy_groups(energy: Axis, groups: int | Sequence[float]) -> Groups:
         if not 1 <= groups <= energy.n_bins:
             raise ValueError(f"energy_groups: expected a number from 1 to {energy.n_bins} (energy bins), got {groups}")
         return tuple(tuple(part.tolist()) for part in np.array_split(np.arange(energy.n_bins), groups))
-    index = [energy.edge_index(edge) for edge in groups]
+    try:
+        index = [energy.edge_index(edge) for edge in groups]
+    except ValueError as error:
+        raise ValueError(f"energy_groups: {error}") from error
     if len(index) < 2 or index[0] != 0 or index[-1] != energy.n_bins or np.any(np.diff(index) <= 0):
         span = f"{energy.edges[0]:g} to {energy.edges[-1]:g} TeV"
         raise ValueError(f"energy_groups: expected increasing edges from {span}, got {list(groups)}")
