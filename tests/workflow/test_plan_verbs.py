@@ -238,20 +238,6 @@ def test_clean_refuses_where_inputs_lie(inside, changes, expected):
     assert len(list(inside.store.glob("obs_*"))) == 5
 
 
-def test_results_of_the_first_edition_are_told_left_alone_and_listed(inside):
-    old = [
-        inside.results / name for name in ("plan.json", "one/obs/100001/left-out.json", "one/plan/runs-x.table.json")
-    ]
-    for path in old:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("{}")
-    inside.build()
-    assert said("plan").count("results of the first edition") == 1
-    assert all(path.exists() for path in old)
-    listed = json.loads(cubeflow("clean", "--json"))["left_alone"]
-    assert {str(path.relative_to(inside.folder)) for path in old} == set(listed)
-
-
 def test_nothing_is_removed_while_a_workflow_is_at_work(inside):
     inside.build()
     inside.put([100001])

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from cubeflow.errors import MistakeError
 from cubeflow.pipeline.tasks import (
-    FOLDER,
     FOUND,
     JOINT,
     LIGHT_CURVE,
@@ -31,15 +30,10 @@ from cubeflow.store.atomic import TEMPORARY, is_abandoned
 from cubeflow.store.keys import parse_json
 
 _KEY = r"[0-9a-f]{16}"
-# Names of artifacts, by the folder below that of a target; those of the first edition have no key.
-_ARTIFACTS = {
-    "obs": re.compile(rf"(reduced|background-.+?)(-{_KEY})?\.h5(\.corrupt(\.\d+)?)?"),
-    "stack": re.compile(rf"{_KEY}(-[0-9a-f]{{8}})?\.h5(\.corrupt(\.\d+)?)?"),
-}
-_MODELS = re.compile(rf"\S+-{_KEY}\.(h5|fits\.gz)(\.corrupt(\.\d+)?)?")
+# Names of artifacts, by the folder below that of a target.
+_ARTIFACTS = {"obs": re.compile(rf"(reduced|background-.+)-{_KEY}\.h5"), "stack": re.compile(rf"{_KEY}\.h5")}
+_MODELS = re.compile(rf"\S+-{_KEY}\.(h5|fits\.gz)")
 _SET_ASIDE = re.compile(r"\.corrupt(\.\d+)?$")
-# Pictures of earlier versions.
-_EARLIER = {f"{name}.png" for name in ("significance", "excess", "counts", "background", "exposure")}
 _LISTED = (*PRODUCTS, LIGHT_CURVE, *JOINT)  # in certificates of a label
 _NAMES = {*_LISTED, *TABLES, *PICTURES, *REGIONS}
 _CLAIM = re.compile(rf"(made|series|figures)-({_KEY})\.json")
@@ -59,7 +53,7 @@ def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
     for name, target in plan.targets.items():
         folder = plan.results / name
         for path in _files_below(folder) if plan.tasks[name].reduce else ():
-            place = path.relative_to(folder).parts
+            place, named = path.relative_to(folder).parts, _SET_ASIDE.sub("", path.name)
             is_near = len(place) <= 2 or (len(place) == 4 and place[1] == PARTS)
             if str(path.relative_to(plan.results)) in needed:
                 continue
@@ -68,22 +62,21 @@ def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
             elif TEMPORARY.fullmatch(path.name):
                 yield path, is_abandoned(path)
             elif len(place) > 1 and place[0] in _ARTIFACTS:
-                yield path, _ARTIFACTS[place[0]].fullmatch(path.name) is not None and _is_artifact(path)
+                yield path, _ARTIFACTS[place[0]].fullmatch(named) is not None and _is_artifact(path)
             elif place == (PAGE,):
                 yield path, b'name="cubeflow-key"' in read_regular(path)[:1000]
-            elif (name := _SET_ASIDE.sub("", path.name)) != path.name:
-                yield path, is_near and (name in _NAMES or _CLAIM.fullmatch(name) is not None)
+            elif named != path.name:
+                yield path, is_near and (named in _NAMES or _CLAIM.fullmatch(named) is not None)
             else:
                 is_product = len(place) == 4 or (len(place) == 2 and place[0] not in target.backgrounds)
-                is_product |= path.name in (LIGHT_CURVE, *JOINT, *_EARLIER)
+                is_product |= path.name in (LIGHT_CURVE, *JOINT)
                 is_ours = is_near and (is_product or _CLAIM.fullmatch(path.name) is not None)
                 yield path, is_ours and path.name in claimed(path.parent)
     models = {task.model for task in plan.all_tasks if isinstance(task, ModelTask)}
     for path in (path for name in models for path in _files_below(plan.results / "models" / name)):
         if str(path.relative_to(plan.results)) not in needed:
-            yield path, _MODELS.fullmatch(path.name) is not None and (".fits" in path.name or _is_artifact(path))
-    first_edition = [plan.results / "plan.json", *(plan.results / FOLDER).glob("plans/*.json")]
-    yield from ((path, False) for path in first_edition if path.is_file())
+            is_model = _MODELS.fullmatch(_SET_ASIDE.sub("", path.name)) is not None
+            yield path, is_model and (".fits" in path.name or _is_artifact(path))
 
 
 def stale_files(plan: Plan) -> list[Path]:
@@ -123,8 +116,8 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _is_artifact(path: Path) -> bool:
-    """Whether a file begins as artifacts of any edition do; one with a key that was set aside may be damaged there."""
-    if ".corrupt" in path.name and re.search(_KEY, path.name):
+    """Whether a file with the name of an artifact begins as one; one that was set aside may be damaged there."""
+    if _SET_ASIDE.search(path.name):
         return True
     with open_regular(path) as file:
         return file.read(len(MAGIC)) == MAGIC
@@ -145,7 +138,7 @@ def _claimed(folder: Path) -> set[str]:
             continue
         files, found = content.get("files"), found | {match[0]}
         if match[1] == "figures":
-            found |= {*PICTURES, *_EARLIER}
+            found |= set(PICTURES)
         elif isinstance(files, dict):
             listed = {name: files[name] for name in _LISTED if isinstance(files.get(name), dict)}
             found |= {name for name, about in listed.items() if about.get("bytes") == sizes.get(name)}

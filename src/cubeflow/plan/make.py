@@ -179,8 +179,6 @@ def make_plan(config: Config, say: Say, is_forced: bool = False, reads_all: bool
     if store.problems:
         first = (store.left_out or store.problems)[0]  # what may hold a run is told before what holds none
         say(f"data.store: files that nobody reads: {len(store.problems)}; cubeflow check names them; {first}")
-    if (results / "plan.json").is_file():
-        say(f"{results}: holds results of the first edition, which are left alone; cubeflow clean lists them")
     with _placing(config):
         excluded = excluded_shares(targets, cache, say)
     tasks: dict[str, TargetTasks] = {}
