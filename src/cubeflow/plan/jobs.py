@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import chain
 from math import ceil
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from cubeflow.errors import MistakeError
 from cubeflow.pipeline.tasks import (
@@ -62,15 +62,13 @@ class Job:
     is_made: bool  # whether all its outputs are there
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """A task with those of its files that one job makes."""
 
     task: Task
-    files: tuple[str, ...]
+    files: list[str]
     memory_mb: int
     seconds: float
-    is_made: bool
 
 
 def make_jobs(
@@ -86,45 +84,46 @@ def make_jobs(
     What is there and what is missing of a batch are two jobs: Snakemake removes all outputs of a job before it starts.
     Inputs are what is yet to be made: what is named by its content is never stale, and its time says nothing.
     """
-    parts: dict[tuple[Kind, bool], list[_Part]] = {}
+    parts: dict[tuple[Kind, bool], list[_Part]] = {}  # by kind, and whether it is made
     for task in tasks:
         kind: Kind = "export" if isinstance(task, TableTask) else task.kind
-        for part in _parts(task, kind, targets, needs, exists, is_made):
-            parts.setdefault((kind, part.is_made), []).append(part)
-    pending = {file for found in parts.values() for part in found if not part.is_made for file in part.files}
+        target, of = (None, needs.values()) if isinstance(task, ReportTask) else (task.target, [needs[task.target]])
+        need = max(of, key=lambda each: each.memory_mb[kind])
+        files = files_of(task, None if target is None else targets[target])
+        split: dict[bool, list[str]] = {True: [], False: []}
+        if isinstance(task, ReduceTask | OffTask):
+            seconds = len(task.units) * CPU_S.get(kind, need.run_s)
+            for file in files:
+                split[exists(file)].append(file)
+        else:
+            seconds, split[is_made(task)] = CPU_S.get(task.kind, need.export_s), files
+        for made, some in split.items():
+            if some:
+                parts.setdefault((kind, made), []).append(_Part(task, some, need.memory_mb[kind], seconds))
+    pending = {file for (_, made), found in parts.items() if not made for part in found for file in part.files}
     jobs: list[Job] = []
     for (kind, made), found in parts.items():
         packed = [[part] for part in found] if made or kind == "stack" else _packed(found)
         for number, group in enumerate(packed, start=1):  # the one report is a rule that people ask for by name
             name = kind if kind == "report" else f"{kind}{'_made' * made}_{number}"
-            jobs.append(_job(name, kind, group, pending))
+            own = tuple(part.task for part in group)
+            read = [keys.inputs for task in own if isinstance(task, ReduceTask | OffTask) for keys in task.units]
+            outputs = tuple(file for part in group for file in part.files)
+            needed = dict.fromkeys(file for task in own for file in inputs_of(task))
+            job = Job(
+                name=name,
+                kind=kind,
+                tasks=own,
+                sources=tuple(path for path in sorted(set(chain(*read))) if "{" not in path),
+                inputs=tuple(file for file in needed if file in pending and file not in outputs),
+                outputs=outputs,
+                message=shorten("; ".join(dict.fromkeys(map(describe, own))), MAX_SAID, placeholder=" ..."),
+                memory_mb=max(part.memory_mb for part in group),
+                seconds=sum(part.seconds for part in group),
+                is_made=made,
+            )
+            jobs.append(job)
     return tuple(jobs)
-
-
-def _parts(
-    task: Task,
-    kind: Kind,
-    targets: Mapping[str, Target],
-    needs: Mapping[str, Estimate],
-    exists: Callable[[str], bool],
-    is_made: Callable[[Task], bool],
-) -> Iterator[_Part]:
-    """Parts of a task: of a batch its files that are there, and those that are not."""
-    if isinstance(task, ReportTask):
-        memory_mb = max(need.memory_mb[kind] for need in needs.values())
-        yield _Part(task, tuple(files_of(task)), memory_mb, CPU_S[kind], is_made(task))
-        return
-    need, files = needs[task.target], files_of(task, targets[task.target])
-    if not isinstance(task, ReduceTask | OffTask):
-        seconds = CPU_S.get(task.kind, need.export_s)
-        yield _Part(task, tuple(files), need.memory_mb[kind], seconds, is_made(task))
-        return
-    there = {file: exists(file) for file in files}
-    for made in (True, False):
-        part = tuple(file for file, is_there in there.items() if is_there == made)
-        if part:
-            seconds = len(task.units) * CPU_S.get(kind, need.run_s)
-            yield _Part(task, part, need.memory_mb[kind], seconds, made)
 
 
 def _packed(parts: Sequence[_Part]) -> list[list[_Part]]:
@@ -139,26 +138,6 @@ def _packed(parts: Sequence[_Part]) -> list[list[_Part]]:
         packed[-1].append(part)
         done += part.seconds
     return packed
-
-
-def _job(name: str, kind: Kind, parts: Sequence[_Part], pending: Set[str]) -> Job:
-    tasks = tuple(part.task for part in parts)
-    outputs = tuple(file for part in parts for file in part.files)
-    read = [keys for task in tasks if isinstance(task, ReduceTask | OffTask) for keys in task.units]
-    sources = {path for keys in read for path in keys.inputs}
-    needed = dict.fromkeys(file for task in tasks for file in inputs_of(task))
-    return Job(
-        name=name,
-        kind=kind,
-        tasks=tasks,
-        sources=tuple(sorted(path for path in sources if "{" not in path)),
-        inputs=tuple(file for file in needed if file in pending and file not in outputs),
-        outputs=outputs,
-        message=shorten("; ".join(dict.fromkeys(map(describe, tasks))), MAX_SAID, placeholder=" ..."),
-        memory_mb=max(part.memory_mb for part in parts),
-        seconds=sum(part.seconds for part in parts),
-        is_made=all(part.is_made for part in parts),
-    )
 
 
 def describe(task: Task) -> str:
