@@ -103,7 +103,7 @@ class TaskMaker:
                 continue
             key = make_key("off", versions.OFF, {"options": options, "obs_id": entry.obs_id, **known}, inputs)
             found[entry.obs_id] = UnitKeys(Unit(entry.obs_id), kept, by_path, key, {})
-        batches = [branch.obs_ids for branch in make_batches(sorted(found), self.stack.batch)]
+        batches = make_batches(found, self.stack.batch)
         tasks = [OffTask(target.name, model.name, tuple(found[obs_id] for obs_id in batch)) for batch in batches]
         runs = {keys.unit.name: keys.reduced for task in tasks for keys in task.units}
         content = {"fit": model.fit, "off": options, "compression": target.compression}
@@ -169,8 +169,7 @@ class TaskMaker:
         made = {}
         for interval in sorted(units, key=lambda each: each or ()):
             runs = units[interval]
-            found = make_batches(sorted(runs), size)
-            groups = ([keys for obs_id in batch.obs_ids for keys in runs[obs_id]] for batch in found)
+            groups = ([keys for obs_id in batch for keys in runs[obs_id]] for batch in make_batches(runs, size))
             made[interval] = [self.reduce_task(group, kind) for group in groups]
         return made
 
@@ -240,13 +239,13 @@ class TaskMaker:
 
         def key_of(group: Branch) -> str:
             if not group.children:
-                return parts[group.first][1]
+                return group.key
             children = tuple(key_of(child) for child in group.children)
             key = self._stack_key(children)
             found.append(StackTask(self.target.name, label, key, children))
             return key
 
-        return key_of(make_tree([Branch(k, number) for k, (number, _) in enumerate(parts)], self.stack.fanout))
+        return key_of(make_tree([Branch(*part) for part in parts], self.stack.fanout))
 
     def export_task(
         self, label: str, root: str, tasks: Sequence[ReduceTask], refused: tuple[Refusal, ...], part: str = ""

@@ -8,22 +8,20 @@ groups, so that O(log N) nodes change; no history, no counter and no clock enter
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import pairwise
 
 LONGEST = 4  # a group never holds more than this times its mean size
 
 
 @dataclass(frozen=True)
 class Branch:
-    """Consecutive children of one node."""
+    """A leaf with its key, or consecutive children of one node."""
 
-    first: int  # id of the first run below it
-    last: int  # and of the last
-    children: tuple[Branch, ...] = ()  # groups that it is made of; empty for a batch of runs
-    obs_ids: tuple[int, ...] = ()  # runs of a batch; empty above
+    last: int  # number with which it speaks: that of its last leaf
+    key: str = ""
+    children: tuple[Branch, ...] = ()
 
 
 def cut(obs_ids: Sequence[int], size: int, level: int) -> list[slice]:
@@ -41,37 +39,18 @@ def cut(obs_ids: Sequence[int], size: int, level: int) -> list[slice]:
     return pieces
 
 
-def make_batches(obs_ids: Sequence[int], batch: int) -> list[Branch]:
-    """Cut the sorted `obs_ids` into batches of about `batch` runs.
+def make_batches(obs_ids: Iterable[int], batch: int) -> list[list[int]]:
+    """Cut runs, in order of their ids, into batches of about `batch` runs."""
+    ordered = sorted(set(obs_ids))
+    return [ordered[piece] for piece in cut(ordered, batch, level=0)]
 
-    Raises
-    ------
-    ValueError
-        If the ids are not sorted and distinct, or `batch` is below 1.
+
+def make_tree(leaves: Sequence[Branch], fanout: int) -> Branch:
+    """Branch one or more leaves, and groups of them, by the same rule until one is left.
+
+    A group of a single child is that child itself, so that a lone leaf is passed on unchanged.
     """
-    if batch < 1:
-        raise ValueError(f"stack.batch: expected at least 1, got {batch}")
-    if any(first >= second for first, second in pairwise(obs_ids)):
-        raise ValueError("run ids must be sorted and distinct")
-    pieces = [tuple(obs_ids[piece]) for piece in cut(obs_ids, batch, level=0)]
-    return [Branch(piece[0], piece[-1], obs_ids=piece) for piece in pieces]
-
-
-def make_tree(batches: Sequence[Branch], fanout: int) -> Branch:
-    """Branch batches, and groups of them, by the same rule until one is left.
-
-    A group of a single child is that child itself, so that a lone batch is passed on unchanged.
-
-    Raises
-    ------
-    ValueError
-        If there is no batch or `fanout` is below 2.
-    """
-    if not batches:
-        raise ValueError("no runs: there is nothing to stack")
-    if fanout < 2:
-        raise ValueError(f"stack.fanout: expected at least 2, got {fanout}")
-    nodes, level = list(batches), 1
+    nodes, level = list(leaves), 1
     while len(nodes) > fanout:
         nodes = [_parent(nodes[piece]) for piece in cut([node.last for node in nodes], fanout, level)]
         level += 1
@@ -82,7 +61,7 @@ def _parent(children: Sequence[Branch]) -> Branch:
     """Branch with these children; the child itself if there is only one."""
     if len(children) == 1:
         return children[0]
-    return Branch(children[0].first, children[-1].last, children=tuple(children))
+    return Branch(children[-1].last, children=tuple(children))
 
 
 def _is_border(obs_id: int, size: int, level: int) -> bool:
