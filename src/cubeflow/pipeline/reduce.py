@@ -22,15 +22,7 @@ from cubeflow.pipeline.certificate import software
 from cubeflow.pipeline.memory import memory_message
 from cubeflow.pipeline.progress import Progress
 from cubeflow.pipeline.stack import Row, open_made, plain_profiles, read_profiles, write_stack
-from cubeflow.pipeline.tasks import (
-    ReduceTask,
-    Target,
-    UnitKeys,
-    background_file,
-    model_file,
-    reduced_file,
-    stack_file,
-)
+from cubeflow.pipeline.tasks import ReduceTask, Target, UnitKeys, background_file, model_file, reduced_file, stack_file
 from cubeflow.products.acceptance_model import AcceptanceModel, FitOptions, RunFacts, with_model
 from cubeflow.products.background import Background, BackgroundOptions, make_background, run_stack
 from cubeflow.products.exclusion import ExclusionMasks

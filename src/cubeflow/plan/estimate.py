@@ -160,25 +160,14 @@ def _pixels(geom: Geometry, target: Target, margin: float, pointings_deg: FloatA
     if pointings_deg is None:
         run = int((2 * radius_deg / geom.pixel_deg + 3) ** 2)
         return run, max(total, run), total
-    boxes = _boxes(geom, pointings_deg, radius_deg)
-    good = boxes[~np.isnan(boxes[:, 0])]
-    if not len(good):
+    pixel = np.stack(geom.vectors_to_pixel(_circles(pointings_deg, min(radius_deg, 90.0))), axis=-1)
+    lower, upper = np.floor(pixel.min(axis=1)), np.ceil(pixel.max(axis=1)) + 1  # of the box about each, shape (n, 2)
+    reaches = np.all(np.maximum(lower, 0) < np.minimum(upper, [geom.nx, geom.ny]), axis=1)  # the map, at all
+    if not reaches.any():
         return 0, 0, total
-    union = np.concatenate([good[:, :2].min(axis=0), good[:, 2:].max(axis=0)])
-    return int(_area(good).max()), int(_area(union)), total
-
-
-def _boxes(geom: Geometry, pointings_deg: FloatArray, radius_deg: float) -> FloatArray:
-    """Box (x0, y0, x1, y1) of the pixels about each pointing, shape (n, 4); NaN where it misses the map."""
-    x, y = geom.vectors_to_pixel(_circles(pointings_deg, min(radius_deg, 90.0)))
-    lower = np.stack([np.floor(x.min(axis=1)), np.floor(y.min(axis=1))], axis=1)
-    upper = np.stack([np.ceil(x.max(axis=1)), np.ceil(y.max(axis=1))], axis=1) + 1
-    size = np.array([geom.nx, geom.ny])
-    inside = np.clip(lower, 0, size), np.clip(upper, 0, size)
-    misses = ~np.all(inside[0] < inside[1], axis=1)
-    box = np.concatenate([lower, upper], axis=1)
-    box[misses] = np.nan
-    return box
+    lower, upper = lower[reaches], upper[reaches]
+    run, union = np.prod(upper - lower, axis=1).max(), np.prod(upper.max(axis=0) - lower.min(axis=0))
+    return int(run), int(union), total
 
 
 def _circles(pointings_deg: FloatArray, radius_deg: float) -> FloatArray:
@@ -187,8 +176,3 @@ def _circles(pointings_deg: FloatArray, radius_deg: float) -> FloatArray:
     ring = np.stack([np.full(CORNERS, np.cos(away)), np.sin(away) * np.cos(angle), np.sin(away) * np.sin(angle)])
     bases = np.array([sphere.local_basis(*pointing) for pointing in pointings_deg])
     return np.einsum("kc,nkv->ncv", ring, bases)
-
-
-def _area(box: FloatArray) -> FloatArray:
-    """Pixels of boxes of shape (..., 4)."""
-    return (box[..., 2] - box[..., 0]) * (box[..., 3] - box[..., 1])

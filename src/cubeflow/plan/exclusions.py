@@ -22,29 +22,25 @@ LEAST_KEPT = 0.05  # of the field must be left
 
 
 def plan_exclusions(place: str, files: Sequence[ExclusionFile], cache: DigestCache) -> tuple[PlannedExclusion, ...]:
-    """Exclusion files of a section of the configuration; MistakeError with its place if one cannot be used."""
-    try:
-        return tuple(plan_exclusion(file, cache) for file in files)
-    except MistakeError as error:
-        raise MistakeError(f"{place}.exclusion: {error}") from error
+    """Digests of the exclusion files of a section of the configuration, and what they exclude unless it is an image.
 
-
-def plan_exclusion(file: ExclusionFile, cache: DigestCache) -> PlannedExclusion:
-    """Digest of an exclusion file, and what it excludes unless it is an image.
-
-    Raises
-    ------
-    MistakeError
-        If it cannot be read or used.
+    MistakeError with its place if one cannot be read or used.
     """
-    sha256 = _digest(file.path, cache)
 
-    def find() -> Areas | None:
-        content = read_exclusion(file.path, sha256).content
+    def areas(path: Path, sha256: str) -> Areas | None:
+        content = read_exclusion(path, sha256).content
         return content if isinstance(content, Areas) else None
 
-    plain = cache.fact(make_key("exclusion", 1, {}, {"file": sha256}), find)
-    return PlannedExclusion(file, sha256, None if plain is None else from_plain(Areas, plain))
+    planned = []
+    try:
+        for file in files:
+            sha256 = _digest(file.path, cache)
+            key = make_key("exclusion", 1, {}, {"file": sha256})
+            plain = cache.fact(key, partial(areas, file.path, sha256))
+            planned.append(PlannedExclusion(file, sha256, None if plain is None else from_plain(Areas, plain)))
+    except MistakeError as error:
+        raise MistakeError(f"{place}.exclusion: {error}") from error
+    return tuple(planned)
 
 
 def plan_sky_model(path: Path, cache: DigestCache) -> PlannedSkyModel:
@@ -71,10 +67,7 @@ def excluded_shares(
 ) -> dict[str, dict[str, float]]:
     """Share of the field that each exclusion file takes from a target, by its name; says which has no effect at all.
 
-    Raises
-    ------
-    ExclusionError
-        If a file cannot be used, or all but 5 % of the field from which background is taken are excluded.
+    ExclusionError if a file cannot be used, or all but 5 % of the field from which background is taken are excluded.
     """
     found: dict[str, dict[str, float]] = {}
     for name, target in targets.items():

@@ -55,11 +55,9 @@ def summarize(plan: Plan) -> Summary:
             found.n_runs, to_reduce, len(found.reduce), found.refused, found.unselected, dict(plan.excluded[name])
         )
     total = sum(len(plan.files(task)) for task in plan.all_tasks)
-    make = 0
-    for task in plan.needed:
-        files = plan.files(task)
-        is_kept = isinstance(task, ArtifactTask)
-        make += len(files) - (sum(map(plan.exists, files)) if is_kept else 0)
+    # Products of a certificate that does not hold are all made again.
+    wanted = ((task, file) for task in plan.needed for file in plan.files(task))
+    make = sum(not (isinstance(task, ArtifactTask) and plan.exists(file)) for task, file in wanted)
     stale = stale_files(plan)
     cpu = sum(job.seconds + JOB_S for job in jobs)
     largest = max(jobs, key=lambda job: job.memory_mb, default=None)

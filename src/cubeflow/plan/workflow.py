@@ -22,12 +22,7 @@ from cubeflow.pipeline.tasks import FOLDER, PICTURES, Task
 from cubeflow.plan.estimate import ask_memory_mb, ask_minutes
 from cubeflow.plan.jobs import Job, read_jobs
 from cubeflow.plan.lock import Lock
-from cubeflow.plan.make import (
-    Plan,
-    make_plan,
-    require_runs,
-    say_planned,
-)
+from cubeflow.plan.make import Plan, make_plan, require_runs, say_planned
 from cubeflow.plan.run import finish, forget_other_plans, target_lines
 
 Say = Callable[[str], None]
@@ -152,11 +147,7 @@ def plan_workflow(workflow: Any, config: Mapping[str, Any], say: Say) -> Workflo
     """Plan in the main process of Snakemake; in a cluster job, read what the main process has planned.
 
     Configuration files and overrides are those of the workflow; of one that is used as a module, the `config` alone.
-
-    Raises
-    ------
-    MistakeError, FailedError
-        As `cubeflow.plan.make.make_plan`.
+    Raises as `make_plan`.
     """
     is_module = getattr(workflow.modifier, "namespace", None) is not None
     files = [] if is_module else list(workflow.config_settings.configfiles) or ["config/config.yaml"]
