@@ -11,24 +11,24 @@ import time
 import pytest
 
 from cubeflow.pipeline import progress
-from cubeflow.pipeline.progress import Progress, Totals, Watch, duration, line_of, lines, progress_folder, showing
+from cubeflow.pipeline.progress import Progress, Totals, add_up, duration, line_of, lines, progress_folder, showing
 
 
 def test_batches_are_added_up(tmp_path):
-    watch = Watch(progress_folder(tmp_path))
-    assert watch.look() == Totals(0, 0, "")
+    folder, known = progress_folder(tmp_path), {}
+    assert add_up(folder, known) == Totals(0, 0, "")
     first, second = (Progress(progress_folder(tmp_path) / f"{name}.json") for name in ("one-aa", "two-aa"))
     first.step()
     first.step()
     second.step("run 7: no EVENTS")
-    assert watch.look() == Totals(3, 1, "run 7: no EVENTS")
+    assert add_up(folder, known) == Totals(3, 1, "run 7: no EVENTS")
     second.step("run 8: gone")
     second.step()
     first.step()
-    assert watch.look() == Totals(6, 2, "run 8: gone")
+    assert add_up(folder, known) == Totals(6, 2, "run 8: gone")
     first.step(failed=["run 9: no space"])
     first.step("run 10: no GTI", ["run 9: no space"])
-    assert watch.look() == Totals(8, 4, "run 9: no space")
+    assert add_up(folder, known) == Totals(8, 4, "run 9: no space")
 
 
 def test_half_written_or_foreign_files_are_passed_over(tmp_path):
@@ -38,7 +38,7 @@ def test_half_written_or_foreign_files_are_passed_over(tmp_path):
     (folder / "one-bb.json").write_text('{"finished": 3}')
     (folder / "one-cc.json").write_text("[]")
     (folder / ".one-bb.json.12.tmp").write_text("{}")
-    assert Watch(folder).look() == Totals(0, 0, "")
+    assert add_up(folder, {}) == Totals(0, 0, "")
 
 
 def test_progress_that_cannot_be_written_disturbs_nobody(tmp_path):

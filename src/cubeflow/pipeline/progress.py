@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event, Thread
 
@@ -67,23 +67,16 @@ class Progress:
                 temporary.unlink(missing_ok=True)
 
 
-@dataclass
-class Watch:
-    """Progress of all batches, read again only where it changed."""
-
-    folder: Path
-    known: dict[str, tuple[int, Totals]] = field(default_factory=dict)
-
-    def look(self) -> Totals:
-        """Read what changed and add it all up."""
-        for path in sorted(self.folder.glob("[!.]*")):
-            with suppress(OSError, ValueError, TypeError):
-                changed = path.stat().st_mtime_ns
-                if self.known.get(path.name, (None,))[0] != changed:
-                    self.known[path.name] = changed, Totals(**parse_json(read_regular(path)))
-        told = sorted(self.known.values(), key=lambda each: each[0])
-        last = next((totals.last for _, totals in reversed(told) if totals.last), "")
-        return Totals(sum(totals.done for _, totals in told), sum(totals.refused for _, totals in told), last)
+def add_up(folder: Path, known: dict[str, tuple[int, Totals]]) -> Totals:
+    """Progress of all batches; what is `known`, with its time and by name of its file, is read again if it changed."""
+    for path in sorted(folder.glob("[!.]*")):
+        with suppress(OSError, ValueError, TypeError):
+            changed = path.stat().st_mtime_ns
+            if known.get(path.name, (None,))[0] != changed:
+                known[path.name] = changed, Totals(**parse_json(read_regular(path)))
+    told = sorted(known.values(), key=lambda each: each[0])
+    last = next((totals.last for _, totals in reversed(told) if totals.last), "")
+    return Totals(sum(totals.done for _, totals in told), sum(totals.refused for _, totals in told), last)
 
 
 @contextmanager
@@ -95,8 +88,8 @@ def showing(
     `total` is the number of runs that the jobs of the workflow go through; nothing is shown of them where it is 0.
     `look` is called every second, in a thread.
     """
-    watch, ended = Watch(progress_folder(results)), Event()
-    for path in watch.folder.glob("*"):  # told by earlier workflows
+    folder, known, ended = progress_folder(results), dict[str, tuple[int, Totals]](), Event()
+    for path in folder.glob("*"):  # told by earlier workflows
         path.unlink(missing_ok=True)
     with ExitStack() as shown:
         show = shown.enter_context(_bar(total)) if total and sys.stderr.isatty() else lines(total, say)
@@ -104,9 +97,9 @@ def showing(
         def follow() -> None:
             """Look until the end, and once more then."""
             while not ended.wait(LOOK_S):
-                show(watch.look())
+                show(add_up(folder, known))
                 look()
-            show(watch.look())
+            show(add_up(folder, known))
 
         thread = Thread(target=follow, daemon=True)
         thread.start()
@@ -157,7 +150,8 @@ def _bar(total: int) -> Iterator[Callable[[Totals], None]]:
     columns = rich.BarColumn(), rich.MofNCompleteColumn(), rich.TextColumn("{task.fields[rate]}")
     last = rich.TimeRemainingColumn(), rich.TextColumn("{task.fields[last]}", style="yellow", markup=False)
     start = time.monotonic()
-    with rich.Progress("runs", *columns, *last, console=Console(stderr=True), auto_refresh=False) as bar:
+    console = Console(stderr=True)
+    with rich.Progress("runs", *columns, *last, console=console, auto_refresh=False) as bar, ExitStack() as moved:
         task = bar.add_task("runs", total=total, rate="", last="")
 
         def show(totals: Totals) -> None:
@@ -166,13 +160,9 @@ def _bar(total: int) -> Iterator[Callable[[Totals], None]]:
             bar.update(task, completed=totals.done, rate=rate, last=why, refresh=True)
 
         # The handlers of Snakemake's log hold the stream that was: they are to write above the bar.
-        named = [logging.getLogger(name) for name in ("snakemake.logging", "snakemake")]
-        handlers = [each for logger in named for each in logger.handlers if isinstance(each, logging.StreamHandler)]
-        moved = [each for each in handlers if each.stream in (sys.__stderr__, sys.__stdout__)]
-        before = [each.setStream(sys.stderr) for each in moved]
-        try:
-            yield show
-        finally:
-            for handler, stream in zip(moved, before, strict=True):
-                if stream is not None:
-                    handler.setStream(stream)
+        for name in ("snakemake.logging", "snakemake"):
+            for each in logging.getLogger(name).handlers:
+                if isinstance(each, logging.StreamHandler) and each.stream in (sys.__stderr__, sys.__stdout__):
+                    moved.callback(each.setStream, each.stream)
+                    each.setStream(sys.stderr)
+        yield show
