@@ -127,39 +127,22 @@ class OffRun:
 
 @dataclass(frozen=True, eq=False)
 class AcceptanceModel:
-    """A fitted model.
-
-    Parameters
-    ----------
-    off, fit : OffOptions, FitOptions
-        What it was made with; of the form it is the one that was chosen.
-    held_out : mapping
-        For each form that was tried, ln L of runs that it was not fitted to; None if they cannot be.
-    runs, counts, exposure : tuple of RunFacts, array, shape (n_runs, energy, lon, lat)
-        OFF runs in order of their ids, and what they gave.
-    norms, node : array, shape (n_runs,)
-        Rate of each run over that of the model, and its node in zenith angle.
-    cos_zenith, limits : array, shape (n_nodes,), (2,)
-        Increasing cosines of the nodes, and between which the model holds; NaN if they are not known.
-    rate, error : array, shape (n_nodes, energy, lon, lat)
-        Rate in s-1 sr-1, integrated over each energy bin, and its relative error (infinite without counts).
-    systematic : array, shape (2, n_band, n_ring)
-        Relative error of what is predicted for a run, beyond that of counts and norm, and the error of that, in bands
-        of energy and rings of offset, from runs that it was not fitted to; NaN for no answer.
-    """
+    """A fitted model."""
 
     off: OffOptions
-    fit: FitOptions
-    held_out: Mapping[str, float | None]
-    runs: tuple[RunFacts, ...]
-    counts: IntArray
-    exposure: FloatArray
-    norms: FloatArray
-    node: IntArray
-    cos_zenith: FloatArray
-    limits: FloatArray
-    rate: FloatArray
-    error: FloatArray
+    fit: FitOptions  # with the form that was chosen
+    held_out: Mapping[str, float | None]  # ln L of runs that a form was not fitted to, by form; None if they cannot be
+    runs: tuple[RunFacts, ...]  # OFF runs in order of their ids
+    counts: IntArray  # of each, shape (n_runs, energy, lon, lat)
+    exposure: FloatArray  # and of the same shape, s sr
+    norms: FloatArray  # rate of each over that of the model, shape (n_runs,)
+    node: IntArray  # of each in zenith angle, shape (n_runs,)
+    cos_zenith: FloatArray  # of the nodes, increasing, shape (n_nodes,); NaN if not known
+    limits: FloatArray  # cosines between which the model holds, shape (2,); NaN if not known
+    rate: FloatArray  # s-1 sr-1, integrated over each energy bin, shape (n_nodes, energy, lon, lat)
+    error: FloatArray  # relative error of the rate, of the same shape; infinite without counts
+    # Relative error of what is predicted for a run, beyond counts and norm, and the error of that, in bands of energy and
+    # rings of offset, from runs that it was not fitted to, shape (2, n_band, n_ring); NaN for no answer.
     systematic: FloatArray
 
 
@@ -167,12 +150,8 @@ def make_off_run(observation: Observation, options: OffOptions, exclusions: Excl
     """Counts and exposure of a run in the cells of its field of view.
 
     Events and exposure go through the same pixels of the sky: one mask says of both what is safe and not excluded. For
-    ``ALTAZ`` the field turns below the cells, in steps of at most one degree.
-
-    Raises
-    ------
-    RunRefused
-        If a response that the safe mask needs is missing, or the position of the observatory for ``ALTAZ``.
+    ``ALTAZ`` the field turns below the cells, in steps of at most one degree. RunRefused if a response that the safe
+    mask needs is missing, or the position of the observatory for ``ALTAZ``.
     """
     pointing, edges, gti = observation.pointing, options.edges_deg, observation.gti
     position, n_cells = (pointing.ra_deg, pointing.dec_deg), len(edges) - 1
@@ -328,11 +307,8 @@ def _fit_norms(
 def fit_acceptance_model(name: str, runs: Sequence[OffRun], off: OffOptions, fit: FitOptions) -> AcceptanceModel:
     """Fit a model to OFF runs; their order does not matter. `name` is for messages.
 
-    Raises
-    ------
-    FailedError
-        If no run, or only one where forms are to be compared, is left, nothing of the fields, or no count; if runs are
-        of two instruments, or the zenith angle of one lies in no bin.
+    FailedError if no run, or only one where forms are to be compared, is left, nothing of the fields, or no count; if
+    runs are of two instruments, or the zenith angle of one lies in no bin.
     """
     # What has no counts says nothing of a shape, and its norm is 0.
     used = sorted((run for run in runs if run.counts.any()), key=lambda run: run.facts.obs_id)
@@ -415,10 +391,8 @@ def _predictions(parts: Parts, off: OffOptions, fit: FitOptions) -> Iterator[tup
 def with_model(name: str, model: AcceptanceModel, observation: Observation) -> Observation:
     """Observation with the background of a model, without the runs that must not model it. `name` is for messages.
 
-    Raises
-    ------
-    RunRefused, RunSkipped
-        If the run is of another instrument, beyond the zenith angles of the model, or nothing else is in the model.
+    RunRefused or RunSkipped if the run is of another instrument, beyond the zenith angles of the model, or nothing else
+    is in the model.
     """
     run = RunFacts.of(observation)
     prefix = f"run {run.obs_id}: acceptance model {name}"
