@@ -28,23 +28,11 @@ LIBRARIES = ("cubeflow", "numpy", "scipy", "astropy", "h5py", "hdf5plugin")
 
 @contextmanager
 def certified(certificate: Path, key: str, files: Sequence[Path], made_from: Mapping[str, object]) -> Iterator[None]:
-    """Write products in the block; their certificate appears at its end, and no other of its kind is left.
+    """Write products of a key, `files`, in the block; their certificate appears at its end, the only one of its kind.
 
-    Parameters
-    ----------
-    certificate : Path
-        Named ``<kind>-<key>.json``; its folder is made if it is not there.
-    key : str
-        Key of the products.
-    files : sequence of Path
-        What the block writes.
-    made_from : mapping
-        Inputs, options and algorithm versions, as plain values; taken at the end of the block.
-
-    Raises
-    ------
-    StorageError
-        If a file cannot be written. Another writer in the same folder is waited for.
+    The certificate is named ``<kind>-<key>.json``; its folder is made if it is not there. What the products are
+    `made_from` (inputs, options and algorithm versions, as plain values) is taken at the end of the block. Another
+    writer in the same folder is waited for. StorageError if a file cannot be written.
     """
     folder, kind = certificate.parent, certificate.name.partition("-")[0]
     make_folder(folder)
@@ -93,10 +81,7 @@ def holds(path: Path, key: str) -> bool:
 def read_certified(path: Path, certificate: Path, key: str) -> bytes:
     """Content of a product.
 
-    Raises
-    ------
-    FailedError
-        If it is not the one of its certificate: it is set aside, and the next start makes it again.
+    FailedError if it is not the one of its certificate: it is set aside, and the next start makes it again.
     """
     found = read_certificate(certificate, key)
     with naming(path):

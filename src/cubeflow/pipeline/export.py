@@ -36,12 +36,8 @@ MAX_LIMITS = 5  # lines on where counts and exposure of runs end
 def export_label(results: Path, target: Target, task: ExportTask, say: Callable[[str], None]) -> None:
     """Write `PRODUCTS` of a label, or of a part of its runs.
 
-    Where no run is left they are without counts, exposure and background, and a line says why.
-
-    Raises
-    ------
-    RunsLeftOut
-        If runs were refused and `Target.on_refused` is ``fail``.
+    Where no run is left they are without counts, exposure and background, and a line says why. RunsLeftOut if runs were
+    refused and `Target.on_refused` is ``fail``.
     """
     folder, where = results / task.folder, task.folder.replace("/", ": ")
     with open_made(results / stack_file(task.target, task.label, task.root), "stack", task.root) as opened:

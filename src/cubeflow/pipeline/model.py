@@ -19,7 +19,7 @@ from cubeflow.products.acceptance_model import OffRun, RunFacts, fit_acceptance_
 from cubeflow.products.exclusion import ExclusionMasks
 from cubeflow.products.pieces import in_selected_time
 from cubeflow.store.artifact import Artifact, write_artifact
-from cubeflow.store.atomic import naming, sweep_temporaries
+from cubeflow.store.atomic import make_folder, sweep_temporaries
 from cubeflow.store.fits import write_background_fits
 from cubeflow.store.keys import from_plain, to_plain
 
@@ -29,10 +29,7 @@ Say = Callable[[str], None]
 def make_off_batch(results: Path, target: Target, task: OffTask, say: Say) -> None:
     """Make what is missing of a batch of OFF runs; one that cannot be used leaves the reason.
 
-    Raises
-    ------
-    FailedError
-        If an input file is not the one planned with, or disk or memory failed. The other runs are done.
+    FailedError if an input file is not the one planned with, or disk or memory failed. The other runs are done.
     """
     assert target.model is not None
     exclusions = ExclusionMasks([each.read() for each in target.model.exclusions])
@@ -43,8 +40,7 @@ def make_off_batch(results: Path, target: Target, task: OffTask, say: Say) -> No
             continue
         try:
             made = _off_artifact(target, keys, exclusions, say)
-            with naming(path.parent):
-                path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             sweep_temporaries(path.parent)
             write_artifact(path, made, target.compression)
         except FailedError as error:
@@ -73,13 +69,7 @@ def _off_artifact(target: Target, keys: UnitKeys, exclusions: ExclusionMasks, sa
 
 
 def make_model(results: Path, target: Target, task: ModelTask, say: Say) -> None:
-    """Fit an acceptance model to its OFF runs, and write it.
-
-    Raises
-    ------
-    FailedError
-        If an artifact is damaged (it is set aside, and the next start makes it again), or there is no model.
-    """
+    """Fit an acceptance model to its OFF runs, and write it; FailedError as `open_made`, or if there is no model."""
     assert target.model is not None
     off, fit, runs = target.model.off, target.model.fit, []
     for unit, key in task.runs.items():

@@ -87,20 +87,11 @@ class Batch:
         fit = from_plain(FitOptions, about["fit"])
         return AcceptanceModel(self.target.model.off, fit, about["held_out"], runs, **values)
 
-    @property
-    def keeps(self) -> bool:
-        """Whether the artifacts of observations are kept."""
-        return self.target.keep == "all"
-
     def observation(self, keys: UnitKeys) -> Observation:
         """Observation of a unit in its selected time, read if its run was not the last one.
 
-        Raises
-        ------
-        RunRefused, RunSkipped
-            If it cannot be used, or no time is selected.
-        FailedError
-            If an input is not the one planned with, or the disk failed.
+        RunRefused or RunSkipped if it cannot be used, or no time is selected; FailedError if an input is not the one
+        planned with, or the disk failed.
         """
         options, obs_id = self.target.reduce, keys.unit.obs_id
         if obs_id not in self.pieces:
@@ -121,13 +112,8 @@ class Batch:
 def reduce_batch(results: Path, target: Target, task: ReduceTask, say: Say, progress: Progress) -> None:
     """Make what is missing of a batch: the artifacts of each unit, and the sum of each label.
 
-    A unit that is refused never stops the others; `progress` hears of each that is done.
-
-    Raises
-    ------
-    FailedError
-        If an input file is not the one planned with, or disk or memory failed. The other units are done; no sum is
-        written.
+    A unit that is refused never stops the others; `progress` hears of each that is done. FailedError if an input file
+    is not the one planned with, or disk or memory failed: the other units are done then, and no sum is written.
     """
     batch = Batch(results, target, say, task.is_pointlike, task.model)
     leaves = {label: results / stack_file(task.target, label, key) for label, key in task.leaves.items()}
@@ -156,8 +142,9 @@ def _parts(batch: Batch, keys: UnitKeys, labels: tuple[str, ...]) -> Iterator[tu
     """What a unit gives to the sum of each label, with its row; makes the artifacts that are missing."""
     target, folder = batch.target, batch.results
     paths = {label: folder / background_file(target.name, keys, label) for label in keys.backgrounds}
-    wanted = [label for label, path in paths.items() if label in labels or (batch.keeps and not path.exists())]
-    if not wanted and (not batch.keeps or (folder / reduced_file(target.name, keys)).exists()):
+    keeps = target.keep == "all"
+    wanted = [label for label, path in paths.items() if label in labels or (keeps and not path.exists())]
+    if not wanted and (not keeps or (folder / reduced_file(target.name, keys)).exists()):
         return
     reduced = _reduced(batch, keys)
     place: Row = {"obs_id": keys.unit.obs_id, "piece": keys.unit.piece}
@@ -312,7 +299,7 @@ def read_kept(path: Path, kind: str, key: str, say: Say, unpack: Callable[[Artif
 
 def _keep(batch: Batch, path: Path, artifact: Artifact) -> None:
     """Write an artifact of an observation, if they are kept, with the names of its maps: to lack one may be lawful."""
-    if batch.keeps:
+    if batch.target.keep == "all":
         make_folder(path.parent)
         sweep_temporaries(path.parent)
         about = {**artifact.attributes, "maps": sorted(artifact.maps)}

@@ -31,13 +31,7 @@ Row = dict[str, Any]  # of a run: its place, status and reason, and the rows of 
 
 
 def stack_node(results: Path, target: Target, task: StackTask, say: Callable[[str], None]) -> None:
-    """Stack the children of a node, in order, into its file.
-
-    Raises
-    ------
-    FailedError
-        If a child is damaged; it is set aside, and the next start makes it again.
-    """
+    """Stack the children of a node, in order, into its file; FailedError as `open_made`."""
     total, rows = StackSum(), []
     for child in task.children:
         with open_made(results / stack_file(task.target, task.label, child), "stack", child) as opened:
@@ -62,7 +56,7 @@ def write_stack(path: Path, stacked: Stack, key: str, rows: Sequence[Row], compr
 
 @contextmanager
 def open_made(path: Path, kind: str, key: str | None = None) -> Iterator[OpenArtifact]:
-    """Open a stack or a cube; one that is damaged or another one is set aside, and the job ends: FailedError."""
+    """Open an artifact; FailedError if it is damaged or another one: set aside, it is made again by the next start."""
     try:
         with open_artifact(path, kind, key) as opened:
             yield opened

@@ -104,10 +104,7 @@ WORDS = {"status", "reason", "note", "object", "limits", "quirks", "repairs", "i
 def write_run_table(results: Path, target: Target, task: TableTask, say: Callable[[str], None]) -> None:
     """Write ``runs.ecsv``, ``runs.csv`` and ``runs.fits`` of a target, from the last stack of each label.
 
-    Raises
-    ------
-    RunsLeftOut
-        If every run is refused before it is read, and `Target.on_refused` is ``fail``.
+    RunsLeftOut if every run is refused before it is read, and `Target.on_refused` is ``fail``.
     """
     rows: dict[tuple[int, int], dict[str, Cell]] = {}
     for label, root in task.roots.items():

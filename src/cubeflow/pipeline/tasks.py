@@ -62,12 +62,8 @@ class PlannedSkyModel:
     def read(self) -> tuple[GammapySource, ...]:
         """Its sources.
 
-        Raises
-        ------
-        InputChanged
-            If a file is no longer the one planned with.
-        MistakeError
-            If gammapy is not there, cannot read it, or finds what is no source with a position.
+        InputChanged if a file is no longer the one planned with; MistakeError if gammapy is not there, cannot read it,
+        or finds what is no source with a position.
         """
         for path, sha256 in self.files.items():
             read_content(Path(path), sha256=sha256)

@@ -87,12 +87,7 @@ def stale_files(plan: Plan) -> list[Path]:
 def clean_results(plan: Plan, is_serious: bool) -> tuple[list[Path], list[Path], int]:
     """List, or remove, what a plan does not need: the paths, those of files of others that stay, and bytes.
 
-    Raises
-    ------
-    MistakeError
-        If files are to be removed where inputs lie.
-    LockedError
-        If files are to be removed while a workflow of this configuration is at work.
+    If files are to be removed, MistakeError where inputs lie, LockedError while a workflow of this configuration works.
     """
     found = dict(sorted(files_beside(plan)))
     paths = [path for path, is_ours in found.items() if is_ours]

@@ -178,12 +178,7 @@ def read_jobs(path: Path, names: Collection[str] | None = None) -> list[Job]:
 def read_targets(path: Path, names: Collection[str]) -> dict[str, Target]:
     """Targets of a plan file.
 
-    Raises
-    ------
-    MistakeError
-        If the file is none that a plan has written, or has no line of a name.
-    StorageError
-        If it cannot be read.
+    MistakeError if it is none that a plan has written, or has no line of a name; StorageError if it cannot be read.
     """
     return {name: from_plain(Target, plain) for name, plain in _read(path, "target", names).items()}
 

@@ -157,12 +157,8 @@ class Plan:
 def make_plan(config: Config, say: Say, is_forced: bool = False, reads_all: bool = False) -> Plan:
     """Plan all targets of a configuration. Writes nothing but the simulated store of a demo.
 
-    All inputs are read if `reads_all`; otherwise those that seem to have changed since they were read.
-
-    Raises
-    ------
-    MistakeError
-        If there is no store, a file that the configuration names is missing, or a target is too large.
+    All inputs are read if `reads_all`; otherwise those that seem to have changed since they were read. MistakeError if
+    there is no store, a file that the configuration names is missing, or a target is too large.
     """
     results = config.results
     for folder in (results, *results.parents):

@@ -74,12 +74,7 @@ def do_task(results: Path, target: Target, task: RunTask, say: Say) -> None:
 def do_tasks(results: Path, targets: Mapping[str, Target], tasks: Iterable[RunTask], say: Say) -> None:
     """Do tasks one after the other; what fails does not stop what does not need it.
 
-    Raises
-    ------
-    RunsLeftOut
-        If nothing but refused runs made tasks fail.
-    FailedError
-        With a line for each that failed.
+    FailedError with a line for each that failed; RunsLeftOut if nothing but refused runs made tasks fail.
     """
     failed: list[str] = []
     is_refusal = True
@@ -162,10 +157,7 @@ def finish(plan: Plan, say: Say, told: Set[str] = frozenset()) -> None:
 def target_lines(plan: Plan, name: str, after_s: float | None = None) -> Iterator[str]:
     """What is said of a target, as far as it is there: what was left out, then what was found, in one line.
 
-    Raises
-    ------
-    FailedError
-        If its run table, or a cube, is none.
+    FailedError if its run table, or a cube, is none.
     """
     found, folder = plan.tasks[name], plan.results / name
     labels, used, said, hours = [task.label for task in found.export], "", [], 0.0
@@ -188,10 +180,7 @@ def target_lines(plan: Plan, name: str, after_s: float | None = None) -> Iterato
 def table_lines(table: Path, labels: Sequence[str], named: Set[int] = frozenset()) -> Iterator[str]:
     """What is said of a run table (CSV): runs left out, but those that the plan has `named`; what is lost; how many.
 
-    Raises
-    ------
-    FailedError
-        If it is no run table.
+    FailedError if it is no run table.
     """
     runs: dict[int, tuple[str, str]] = {}  # status and reason: a run is used if any of its pieces is
     unknown, noted = 0, Counter[str]()

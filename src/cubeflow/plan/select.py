@@ -20,10 +20,7 @@ def select_runs(
 ) -> tuple[list[RunEntry], list[Refusal], int]:
     """Runs that a target asks for, those of them that the index rules out, and how many it does not ask for.
 
-    Raises
-    ------
-    MistakeError
-        If an id asked for is not in the store, or the expression, or a pointing, can be had of no run.
+    MistakeError if an id asked for is not in the store, or the expression, or a pointing, can be had of no run.
     """
     if wanted.ids is not None:
         absent = set(wanted.ids) - {entry.obs_id for entry in store.runs} - set(store.refused)
