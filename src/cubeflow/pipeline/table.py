@@ -157,16 +157,14 @@ def make_table(rows: Sequence[dict[str, Cell]], labels: Sequence[str], key: str)
     from astropy.table import MaskedColumn, Table
 
     table = Table(meta={"labels": list(labels), "key": key, **TIMES})
-    names = {name: None for row in rows for name in row}
-    for name in sorted(names, key=lambda name: _order(_split_unit(name)[0], labels)):
-        column, unit = _split_unit(name)
+    columns = {name: _split_unit(name) for row in rows for name in row}
+    places = {name: _place(column, labels) for name, (column, _) in columns.items()}
+    for name, (_, own, about) in sorted(places.items(), key=lambda item: item[1]):
+        column, unit = columns[name]
         cells = [row.get(name) for row in rows]
-        label = _label_of(column, labels)
-        kind = _kind(column.removeprefix(f"{label}_"), {type(cell) for cell in cells} - {type(None)})
-        empty = kind()
-        data = [empty if cell is None else kind(cell) for cell in cells]
+        kind = _kind(own, {type(cell) for cell in cells} - {type(None)})
+        data = [kind() if cell is None else kind(cell) for cell in cells]
         mask = [cell is None for cell in cells]
-        about = _describe(column, label)
         table[column] = MaskedColumn(data, mask=mask if any(mask) else False, unit=unit, description=about)
     return table
 
@@ -211,25 +209,16 @@ def _split_unit(name: str) -> tuple[str, str | None]:
     return name, None
 
 
-def _label_of(column: str, labels: Sequence[str]) -> str | None:
-    """Label to which a column belongs; None for a column of the run."""
-    if column in _COMMON:
-        return None
-    return max((label for label in labels if column.startswith(f"{label}_")), key=len, default=None)
+def _place(column: str, labels: Sequence[str]) -> tuple[tuple[int, int, str], str, str]:
+    """Place of a column, its name without its label, and what it holds, if that is known.
 
-
-def _describe(column: str, label: str | None) -> str:
-    """What a column of a run (`label` None) or of a label holds; empty if that is not known."""
-    if label is None:
-        return _COMMON.get(column, "")
+    First come those of the run that everyone looks for, then headers, then label by label.
+    """
+    labelled = [label for label in labels if column.startswith(f"{label}_")]
+    if column in _COMMON or not labelled:
+        number = list(FIRST).index(column) if column in FIRST else len(FIRST)
+        return (0, number, column), column, _COMMON.get(column, "")
+    label = max(labelled, key=len)
     name = column.removeprefix(f"{label}_")
     stem, _, group = name.rpartition("_")
-    return OF_LABEL.get(stem if group.isdigit() else name, "")
-
-
-def _order(column: str, labels: Sequence[str]) -> tuple[int, int, str]:
-    """Place of a column: first those of the run that everyone looks for, then headers, then label by label."""
-    label = _label_of(column, labels)
-    if label is not None:
-        return 1 + labels.index(label), 0, column
-    return 0, list(FIRST).index(column) if column in FIRST else len(FIRST), column
+    return (1 + labels.index(label), 0, column), name, OF_LABEL.get(stem if group.isdigit() else name, "")
