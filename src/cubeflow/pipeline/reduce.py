@@ -178,21 +178,7 @@ def _reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:
     found = read_kept(path, "reduced", keys.reduced, batch.say, unpack)
     if found is not None:
         return found
-    made = _make_reduced(batch, keys)
-    about: dict[str, object]
-    datasets: dict[str, Cube | NDArray[Any]]
-    if isinstance(made, Verdict):
-        batch.say(f"run {keys.unit.name}: {made.status}: {made.reason}")
-        about, datasets = {"status": made.status, "reason": made.reason}, {}
-    else:
-        about, datasets = {"status": "ok", "row": made.row}, {**made.maps, "gti_s": made.gti_s}
-    provenance = {"options": to_plain(batch.target.reduce), "inputs": sorted(keys.inputs.values())}
-    _keep(batch, path, Artifact("reduced", keys.reduced, versions.REDUCE, datasets, about, provenance))
-    return made
-
-
-def _make_reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:
-    """Read and reduce a unit."""
+    made: Reduced | Verdict
     try:
         with guarding(f"run {keys.unit.name}", batch.say):
             observation = batch.observation(keys)
@@ -201,10 +187,21 @@ def _make_reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:
             made = reduce_observation(observation, batch.target.reduce)
             _require_finite(made.maps)
     except RunRefused as error:
-        return Verdict("refused", str(error).removeprefix(f"run {keys.unit.obs_id}: "))
+        made = Verdict("refused", str(error).removeprefix(f"run {keys.unit.obs_id}: "))
     except (RunSkipped, NoOverlap) as error:
-        return Verdict("skipped", str(error))
-    return made if keys.unit.piece is None else replace(made, row={**made.row, "piece": keys.unit.piece})
+        made = Verdict("skipped", str(error))
+    about: dict[str, object]
+    datasets: dict[str, Cube | NDArray[Any]] = {}
+    if isinstance(made, Verdict):
+        batch.say(f"run {keys.unit.name}: {made.status}: {made.reason}")
+        about = dict(vars(made))
+    else:
+        if keys.unit.piece is not None:
+            made = replace(made, row={**made.row, "piece": keys.unit.piece})
+        about, datasets = {"status": "ok", "row": made.row}, {**made.maps, "gti_s": made.gti_s}
+    provenance = {"options": to_plain(batch.target.reduce), "inputs": sorted(keys.inputs.values())}
+    _keep(batch, path, Artifact("reduced", keys.reduced, versions.REDUCE, datasets, about, provenance))
+    return made
 
 
 @contextmanager
@@ -246,7 +243,7 @@ def _background(batch: Batch, keys: UnitKeys, label: str, reduced: Reduced | Ver
 
     if isinstance(reduced, Verdict):
         if not path.exists():
-            _keep(batch, path, artifact({"status": reduced.status, "reason": reduced.reason}, {}))
+            _keep(batch, path, artifact(vars(reduced), {}))
         return reduced
     found = read_kept(path, "background", key, batch.say, unpack)
     if found is not None:
