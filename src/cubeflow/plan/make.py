@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 from cubeflow.config import Config
@@ -200,8 +201,7 @@ def make_plan(config: Config, say: Say, is_forced: bool = False, reads_all: bool
             tasks[name] = maker.make(entries, refused, unselected, found)
         refusals = {refusal.obs_id for refusal in tasks[name].refused}
         needs[name] = estimate(target, [entry for entry in entries if entry.obs_id not in refusals])
-    shown = {name: found for name, found in tasks.items() if found.export}
-    report = report_task(shown) if shown else None
+    report = report_task(tasks)
     observations = {name: config.targets[name].observations for name in targets}
     places = tuple(path if path.is_dir() else path.parent for path in (config.data.store, *config.data.roots))
     return Plan(results, store, places, targets, observations, tasks, needs, report, cache, excluded, is_forced)
@@ -277,13 +277,9 @@ def refusal_lines(refused: Iterable[Refusal]) -> list[str]:
 
 def ranges_text(numbers: Iterable[int]) -> Iterator[str]:
     """Whole numbers as ``23523``, ``33787-33801``: runs of consecutive ones are drawn together."""
-    ordered = sorted(numbers)
-    start = 0
-    for k in range(1, len(ordered) + 1):
-        if k == len(ordered) or ordered[k] != ordered[k - 1] + 1:
-            first, last = ordered[start], ordered[k - 1]
-            yield str(first) if first == last else f"{first}-{last}"
-            start = k
+    for _, alike in groupby(enumerate(sorted(numbers)), key=lambda item: item[1] - item[0]):
+        run = [number for _, number in alike]
+        yield str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}"
 
 
 def require_runs(plan: Plan) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from cubeflow.config.sections import Observations
@@ -49,24 +49,24 @@ def _choose(named: Sequence[RunEntry], is_wanted: Callable[[Header], bool]) -> t
     Raises MistakeError if it can be said of none.
     """
     chosen: list[RunEntry] = []
-    odd: dict[int, RunEntry] = {}
     errors: dict[int, MistakeError] = {}
-    for entry in named:
-        try:
-            chosen += [entry] if is_wanted(entry.obs_info) else []
-        except MistakeError as error:
-            odd[entry.obs_id], errors[entry.obs_id] = entry, error
-    if odd and len(odd) == len(named) and all(isinstance(error, NoColumn) for error in errors.values()):
+
+    def choose(entries: Iterable[RunEntry]) -> None:
+        for entry in entries:
+            errors.pop(entry.obs_id, None)
+            try:
+                chosen.extend([entry] if is_wanted(entry.obs_info) else [])
+            except MistakeError as error:
+                errors[entry.obs_id] = error
+
+    choose(named)
+    if errors and len(errors) == len(named) and all(isinstance(error, NoColumn) for error in errors.values()):
         raise next(iter(errors.values()))
-    found, _ = read_infos(odd.values())
-    for obs_id, entry in odd.items():
+    odd = [entry for entry in named if entry.obs_id in errors]
+    found, _ = read_infos(odd)
+    for entry in odd:
         known = {key: value for key, value in entry.obs_info.items() if value not in (None, "") and value == value}
-        info = {**found.get(obs_id, {}), **known}
-        try:
-            chosen += [replace(entry, obs_info=info)] if is_wanted(info) else []
-            del errors[obs_id]
-        except MistakeError as error:
-            errors[obs_id] = error
+        choose([replace(entry, obs_info={**found.get(entry.obs_id, {}), **known})])
     if errors and len(errors) == len(named):
         raise next(iter(errors.values()))
     return sorted(chosen, key=lambda entry: entry.obs_id), [Refusal(obs_id, str(why)) for obs_id, why in errors.items()]

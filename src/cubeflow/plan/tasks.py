@@ -349,14 +349,14 @@ class TaskMaker:
         return tuple(f"stack.by: {each}" for each in said if self.stack.by_s is not None)
 
 
-def report_task(targets: Mapping[str, TargetTasks]) -> ReportTask:
-    """Page of all targets that have runs."""
+def report_task(targets: Mapping[str, TargetTasks]) -> ReportTask | None:
+    """Page of all targets that have runs; None if there is none."""
     shown = tuple(
         ReportTarget(name, {each.label: each.key for each in tasks.figures}, tasks.table.key)
         for name, tasks in targets.items()
-        if tasks.table is not None
+        if tasks.export and tasks.table is not None
     )
-    return ReportTask(make_key("report", versions.REPORT, {"targets": shown}, {}), shown)
+    return ReportTask(make_key("report", versions.REPORT, {"targets": shown}, {}), shown) if shown else None
 
 
 def input_name(ref: HduRef) -> str:

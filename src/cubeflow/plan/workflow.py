@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -220,12 +220,8 @@ def _allowed(arguments: Sequence[str]) -> list[str] | None:
     """Rules to which a cluster job is limited; None if that is not said. A node of the tree is one of many."""
     if "--allowed-rules" not in arguments:
         return None
-    start = arguments.index("--allowed-rules") + 1
-    names = []
-    for name in arguments[start:]:
-        if name.startswith("-"):
-            break
-        names.append(name.strip("'\""))
+    after = arguments[arguments.index("--allowed-rules") + 1 :]
+    names = [name.strip("'\"") for name in takewhile(lambda each: not each.startswith("-"), after)]
     return None if not names or "stack" in names else names
 
 
