@@ -12,7 +12,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -104,14 +104,9 @@ def software() -> Mapping[str, str]:
     blas: Any = np.show_config("dicts")["Build Dependencies"]["blas"]
     found = {name: version(name) for name in LIBRARIES}
     found |= {"hdf5": h5py.version.hdf5_version, "blas": f"{blas['name']} {blas['version']}"}
-    return {**found, "python": platform.python_version(), "processor": _processor()}
-
-
-def _processor() -> str:
-    """Kind of processor: its architecture, and the widest vector instructions that it has."""
-    try:
+    flags: list[str] = []
+    with suppress(OSError):
         flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
-    except OSError:
-        flags = []
-    widest = next((name for name in ("avx512f", "avx2", "avx", "sse4_2") if name in flags), "")
-    return f"{platform.machine()} {widest}".strip()
+    widest = next((name for name in ("avx512f", "avx2", "avx", "sse4_2") if name in flags), "")  # of its vectors
+    processor = f"{platform.machine()} {widest}".strip()
+    return {**found, "python": platform.python_version(), "processor": processor}

@@ -135,10 +135,8 @@ def line_of(totals: Totals, total: int, elapsed_s: float) -> str:
 
 def duration(seconds: float) -> str:
     """Time in hours, minutes or seconds, whichever fits."""
-    value, unit = (
-        (seconds, "s") if seconds < 120 else (seconds / 60, "min") if seconds < 7200 else (seconds / 3600, "h")
-    )
-    return f"{value:.1f}".removesuffix(".0") + f" {unit}"
+    size, unit = (1, "s") if seconds < 120 else (60, "min") if seconds < 7200 else (3600, "h")
+    return f"{seconds / size:.1f}".removesuffix(".0") + f" {unit}"
 
 
 @contextmanager

@@ -231,11 +231,8 @@ def _background(batch: Batch, keys: UnitKeys, label: str, reduced: Reduced | Ver
     """Background of a unit from its artifact, or made and kept; of a unit that is left out, why."""
     path = batch.results / background_file(batch.target.name, keys, label)
     options, target, key = batch.target.backgrounds[label], batch.target, keys.backgrounds[label]
-
-    def artifact(about: Mapping[str, object], datasets: Mapping[str, Cube | NDArray[Any]]) -> Artifact:
-        inputs = {"reduced": keys.reduced, "exclusion": list(target.exclusion_digests)}
-        provenance = {"options": to_plain(target.background_options(label)), "inputs": inputs}
-        return Artifact("background", key, versions.BACKGROUND, datasets, about, provenance)
+    inputs = {"reduced": keys.reduced, "exclusion": list(target.exclusion_digests)}
+    provenance = {"options": to_plain(target.background_options(label)), "inputs": inputs}
 
     def unpack(kept: Artifact) -> Background:
         about, usable = kept.attributes, np.asarray(kept.datasets["usable"])
@@ -243,7 +240,7 @@ def _background(batch: Batch, keys: UnitKeys, label: str, reduced: Reduced | Ver
 
     if isinstance(reduced, Verdict):
         if not path.exists():
-            _keep(batch, path, artifact(vars(reduced), {}))
+            _keep(batch, path, Artifact("background", key, versions.BACKGROUND, {}, vars(reduced), provenance))
         return reduced
     found = read_kept(path, "background", key, batch.say, unpack)
     if found is not None:
@@ -265,7 +262,8 @@ def _background(batch: Batch, keys: UnitKeys, label: str, reduced: Reduced | Ver
         batch.say(f"run {keys.unit.name}: {label}: {told}")
     datasets: dict[str, Cube | NDArray[Any]] = {**made.maps, "usable": made.usable}
     about = {"status": status_of(options, made), "failed": made.failed, "row": made.row}
-    _keep(batch, path, artifact({**about, "profiles": plain_profiles(made.profiles)}, datasets))
+    about["profiles"] = plain_profiles(made.profiles)
+    _keep(batch, path, Artifact("background", key, versions.BACKGROUND, datasets, about, provenance))
     return made
 
 

@@ -49,7 +49,7 @@ class DigestCache:
     files: dict[str, tuple[Status, int, str]] = field(default_factory=dict)  # status, ns of reading, sha256
     facts: dict[str, Any] = field(default_factory=dict)  # what else is known of contents, by key
     exchanged: list[str] = field(default_factory=list)  # files with other content under the status that was believed
-    _seen: dict[str, str | Exception] = field(default_factory=dict)
+    seen: dict[str, str | Exception] = field(default_factory=dict)  # files looked at in this session
     _is_changed: bool = False
 
     @classmethod
@@ -68,20 +68,15 @@ class DigestCache:
     def digest(self, path: Path) -> str:
         """Digest (sha256) of a file, which is looked at once in a session; errors of reading it are passed on."""
         name = str(path)
-        if name not in self._seen:
+        if name not in self.seen:
             try:
-                self._seen[name] = self._look(path)
+                self.seen[name] = self._look(path)
             except (OSError, ValueError) as error:
-                self._seen[name] = error
-        found = self._seen[name]
+                self.seen[name] = error
+        found = self.seen[name]
         if isinstance(found, Exception):
             raise found
         return found
-
-    @property
-    def n_inputs(self) -> int:
-        """Number of files that were looked at."""
-        return len(self._seen)
 
     def fact(self, key: str, find: Callable[[], Any]) -> Any:
         """Return what is known of a content, in plain form, found once for a key that names all that decides it."""
@@ -94,7 +89,7 @@ class DigestCache:
         """Write what is new. Files that are gone are forgotten."""
         if not self._is_changed:
             return
-        files = {name: known for name, known in self.files.items() if name in self._seen or Path(name).exists()}
+        files = {name: known for name, known in self.files.items() if name in self.seen or Path(name).exists()}
         content = {"format": FORMAT, "files": files, "facts": self.facts}
         make_folder(self.path.parent)
         text = json.dumps(content, separators=(",", ":")).encode()

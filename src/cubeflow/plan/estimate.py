@@ -94,7 +94,8 @@ def sizes(target: Target, entries: Sequence[RunEntry] = ()) -> Sizes:
     n_energy, n_true, n_rad = (axis.n_bins for axis in (options.energy, options.energy_true, options.rad))
     maps = max(LABEL_MAPS[getattr(each, "per_energy", False)] for each in target.backgrounds.values())
     per_pixel = maps * n_energy + n_true, n_true * (n_rad + n_energy + 1)
-    pointings = _pointings(entries)
+    found = [direction_of(entry.obs_info) for entry in entries]
+    pointings = np.array(found) if found and None not in found else None  # shape (n, 2)
     margins = 0.0, math.sqrt(0.5)  # a coarse pixel counts if any part of it lies within the largest offset
     grids = [
         _pixels(geom, target, margin, pointings)
@@ -142,12 +143,6 @@ def _reading_bytes(entries: Sequence[RunEntry]) -> int:
         with suppress(FileRefused):
             largest.append(content_bytes(path))
     return max(0, READ_FACTOR * max(largest) - READ_FREE)
-
-
-def _pointings(entries: Sequence[RunEntry]) -> FloatArray | None:
-    """Right ascension and declination of each run, shape (n, 2); None if one is not known."""
-    found = [direction_of(entry.obs_info) for entry in entries]
-    return np.array(found) if found and None not in found else None
 
 
 def _pixels(geom: Geometry, target: Target, margin: float, pointings_deg: FloatArray | None) -> tuple[int, int, int]:

@@ -123,19 +123,15 @@ class Plan:
         return make_jobs(self.all_tasks, self.targets, self.needs, self.exists, self.is_made)
 
     @cached_property
-    def digest(self) -> str:
-        """Digest of what is to be done, which names the file of the plan."""
-        return short(make_key("plan", 1, {"jobs": self.jobs, "targets": self.targets}, {}))
-
-    @cached_property
     def config(self) -> str:
         """Digest of the configuration, which names its lock."""
         return short(make_key("config", 1, {"targets": self.targets}, {}))
 
-    @property
+    @cached_property
     def path(self) -> Path:
         """File of the plan, which names its configuration and what is to be done."""
-        return self.results / FOLDER / f"plan-{self.config}-{self.digest}.jsonl"
+        digest = short(make_key("plan", 1, {"jobs": self.jobs, "targets": self.targets}, {}))
+        return self.results / FOLDER / f"plan-{self.config}-{digest}.jsonl"
 
     def sweep(self) -> None:
         """Remove what killed writers left beside products, stacks and plans; a batch does so beside its artifacts."""

@@ -31,7 +31,8 @@ def cut(obs_ids: Sequence[int], size: int, level: int) -> list[slice]:
     """
     pieces, start = [], 0
     for stop, obs_id in enumerate(obs_ids, start=1):
-        if _is_border(obs_id, size, level) or stop - start >= LONGEST * size:
+        digest = blake2b(f"{level}:{obs_id}".encode(), digest_size=8).digest()
+        if int.from_bytes(digest, "big") % size == 0 or stop - start >= LONGEST * size:
             pieces.append(slice(start, stop))
             start = stop
     if start < len(obs_ids):
@@ -62,9 +63,3 @@ def _parent(children: Sequence[Branch]) -> Branch:
     if len(children) == 1:
         return children[0]
     return Branch(children[-1].last, children=tuple(children))
-
-
-def _is_border(obs_id: int, size: int, level: int) -> bool:
-    """Whether a group ends with this run."""
-    digest = blake2b(f"{level}:{obs_id}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % size == 0

@@ -45,7 +45,7 @@ def verify_plan(plan: Plan, sets_aside: bool) -> Verdict:
         damaged[Path(name)] = "has another content than it had, with the same size and times"
     paths = {plan.results / file for task in plan.all_tasks for file in plan.files(task)}
     absent = sorted(path for path in paths if path not in found)
-    return Verdict(plan.cache.n_inputs, len(found), damaged, tuple(absent), tuple(stale_files(plan)))
+    return Verdict(len(plan.cache.seen), len(found), damaged, tuple(absent), tuple(stale_files(plan)))
 
 
 def verify_results(plan: Plan) -> Iterator[tuple[Path, str | None]]:
