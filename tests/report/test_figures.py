@@ -22,7 +22,6 @@ from cubeflow.pipeline.tasks import (
     ReportTask,
     Target,
     certificate_file,
-    figures_file,
     files_of,
 )
 from cubeflow.products.acceptance import AcceptanceOptions
@@ -389,7 +388,11 @@ def test_same_bytes_in_another_process(results):
 
 
 def test_figures_of_another_key_go(results):
-    target, task, path = target_of(results), task_of("bare"), results / figures_file("crab/bare", "34" * 32)
+    target, task, path = (
+        target_of(results),
+        task_of("bare"),
+        results / certificate_file("crab/bare", "34" * 32, "figures"),
+    )
     before = content_of(results)
     other = make_figures(results, target, replace(task, key="56" * 32))
     assert not path.exists()
@@ -408,7 +411,7 @@ def test_figures_of_another_cube_are_not_drawn(results):
     cube = results / "crab/bare/cube.h5"
     with pytest.raises(FailedError, match=r"cube.h5: damaged \(has key cdcd.*, expected abab.*set aside"):
         make_figures(results, target_of(results), replace(task_of("bare"), cube_key=KEYS["fov"]))
-    assert (results / figures_file("crab/bare", "34" * 32)).exists()
+    assert (results / certificate_file("crab/bare", "34" * 32, "figures")).exists()
     cube.with_name("cube.h5.corrupt").rename(cube)
 
 
@@ -427,14 +430,14 @@ def test_figures_of_another_run_table_are_not_drawn(results, table_of):
 def test_pictures_and_regions_are_in_the_certificate(results):
     for label, regions in (("fov", ["../exclusion.reg", "../pointings.reg"]), ("bare", [])):
         key = task_of(label).key
-        found = read_certificate(results / figures_file(f"crab/{label}", key), key)["files"]
+        found = read_certificate(results / certificate_file(f"crab/{label}", key, "figures"), key)["files"]
         assert sorted(found) == sorted([*PICTURES, *regions])
         for name, about in found.items():
             assert about["sha256"] == file_sha256(results / "crab" / label / name)
 
 
 def test_damaged_figures_are_named(results):
-    path = results / figures_file("crab/fov", "12" * 32)
+    path = results / certificate_file("crab/fov", "12" * 32, "figures")
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], whole.replace(b"<svg", b"<svG", 1)):
         path.write_bytes(damaged)

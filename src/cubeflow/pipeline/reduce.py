@@ -61,8 +61,7 @@ class Batch:
     results: Path
     target: Target
     say: Say
-    is_pointlike: bool | None = None  # of runs that are stacked, without a background or with a model; None for any
-    model: tuple[str, str] | None = None  # name and key of the acceptance model
+    task: ReduceTask
     pieces: dict[int, list[Observation]] = field(default_factory=dict)  # of the run that was read last, or it alone
 
     @cached_property
@@ -78,9 +77,9 @@ class Batch:
     @cached_property
     def acceptance_model(self) -> AcceptanceModel | None:
         """Acceptance model; None if the background responses of the files are used."""
-        if self.model is None or self.target.model is None:
+        if (made := self.task.model) is None or self.target.model is None:
             return None
-        with open_made(self.results / model_file(*self.model), "model", self.model[1]) as opened:
+        with open_made(self.results / model_file(*made), "model", made[1]) as opened:
             values = {name: np.asarray(opened.dataset(name)) for name in opened.names}
             about = opened.artifact.attributes
         runs = tuple(from_plain(RunFacts, run) for run in about["runs"])
@@ -97,7 +96,7 @@ class Batch:
         if obs_id not in self.pieces:
             self.pieces.clear()
             try:
-                required = ReadOptions.require if self.model is None else ("edisp", "psf")
+                required = ReadOptions.require if self.task.model is None else ("edisp", "psf")
                 read = ReadOptions(required, options.duplicates, keys.inputs, options.events_where)
                 whole = read_observation(keys.entry, read)
             except RunRefused as error:
@@ -115,7 +114,7 @@ def reduce_batch(results: Path, target: Target, task: ReduceTask, say: Say, prog
     A unit that is refused never stops the others; `progress` hears of each that is done. FailedError if an input file
     is not the one planned with, or disk or memory failed: the other units are done then, and no sum is written.
     """
-    batch = Batch(results, target, say, task.is_pointlike, task.model)
+    batch = Batch(results, target, say, task)
     leaves = {label: results / stack_file(task.target, label, key) for label, key in task.leaves.items()}
     sums = {label: StackSum() for label, path in leaves.items() if not path.exists()}
     rows: dict[str, list[Row]] = {label: [] for label in sums}
@@ -152,7 +151,7 @@ def _parts(batch: Batch, keys: UnitKeys, labels: tuple[str, ...]) -> Iterator[tu
         made = _background(batch, keys, label, reduced)
         if label not in labels:
             continue
-        kind = batch.is_pointlike if batch.model or target.backgrounds[label].method == "none" else None
+        kind = batch.task.is_pointlike if batch.task.model or target.backgrounds[label].method == "none" else None
         if isinstance(made, Verdict):
             yield label, empty_stack(), {**place, **vars(made)}
         elif isinstance(reduced, Reduced) and kind not in (None, reduced.row["is_pointlike"]):
@@ -182,8 +181,8 @@ def _reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:
     try:
         with guarding(f"run {keys.unit.name}", batch.say):
             observation = batch.observation(keys)
-            if (model := batch.acceptance_model) is not None and batch.model is not None:
-                observation = with_model(batch.model[0], model, observation)
+            if (model := batch.acceptance_model) is not None and batch.task.model is not None:
+                observation = with_model(batch.task.model[0], model, observation)
             made = reduce_observation(observation, batch.target.reduce)
             _require_finite(made.maps)
     except RunRefused as error:

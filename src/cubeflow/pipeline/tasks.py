@@ -288,13 +288,13 @@ def files_of(task: Task, target: Target | None = None) -> list[str]:
         case SeriesTask():
             folder = f"{task.target}/{task.label}"
             names = [LIGHT_CURVE] * bool(task.intervals) + [*JOINT] * bool(task.joint)
-            return [*(f"{folder}/{name}" for name in names), f"{folder}/series-{short(task.key)}.json"]
+            return [*(f"{folder}/{name}" for name in names), certificate_file(folder, task.key, "series")]
         case TableTask():
             return [*(f"{task.target}/{name}" for name in TABLES), certificate_file(task.target, task.key)]
         case FiguresTask():
             folder = f"{task.target}/{task.label}"
             regions = [f"{task.target}/{name}" for name in REGIONS if task.writes_regions]
-            return [*(f"{folder}/{name}" for name in PICTURES), *regions, figures_file(folder, task.key)]
+            return [*(f"{folder}/{name}" for name in PICTURES), *regions, certificate_file(folder, task.key, "figures")]
         case ReportTask():
             pages = [f"{each.name}/{PAGE}" for each in task.targets if len(task.targets) > ON_ONE_PAGE]
             return [PAGE, *pages, certificate_file("", task.key)]
@@ -321,7 +321,9 @@ def inputs_of(task: Task) -> list[str]:
             return [f"{task.target}/{task.label}/cube.h5", f"{task.target}/runs.fits"]
         case ReportTask():
             sections = [
-                figures_file(f"{each.name}/{label}", key) for each in task.targets for label, key in each.labels.items()
+                certificate_file(f"{each.name}/{label}", key, "figures")
+                for each in task.targets
+                for label, key in each.labels.items()
             ]
             return sections + [f"{each.name}/runs.fits" for each in task.targets]
 
@@ -372,11 +374,6 @@ def stack_file(target: str, label: str, key: str) -> str:
     return f"{target}/stack/{label}/{short(key)}.h5"
 
 
-def certificate_file(folder: str, key: str) -> str:
-    """What the products in a folder were made from."""
-    return f"{folder}/made-{short(key)}.json".removeprefix("/")
-
-
-def figures_file(folder: str, key: str) -> str:
-    """Section of a label in the report."""
-    return f"{folder}/figures-{short(key)}.json"
+def certificate_file(folder: str, key: str, kind: str = "made") -> str:
+    """What the products of a kind in a folder were made from; of ``figures`` it is the section in the report, too."""
+    return f"{folder}/{kind}-{short(key)}.json".removeprefix("/")

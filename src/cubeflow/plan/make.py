@@ -294,15 +294,13 @@ def _why_no_runs(plan: Plan, name: str) -> str:
     fields = {"ids": "", "exclude": "", "within_deg": " deg", "where": ""}
     asked = [f"{key.split('_')[0]} {value}{unit}" for key, unit in fields.items() if (value := getattr(wanted, key))]
     text = f"{name}: none of the {n_runs} runs is selected; observations asks for {', '.join(asked) or 'all'}"
-    offsets = {
-        entry.obs_id: float(angular_distance_deg(pointing, plan.targets[name].position_deg))
-        for entry in plan.store.runs
-        if (pointing := direction_of(entry.obs_info)) is not None
-    }
+    pointings = ((entry.obs_id, direction_of(entry.obs_info)) for entry in plan.store.runs)
+    target_deg = plan.targets[name].position_deg
+    offsets = [(float(angular_distance_deg(each, target_deg)), obs_id) for obs_id, each in pointings if each]
     if not offsets:
         return text
-    closest = min(offsets, key=lambda obs_id: offsets[obs_id])
-    return f"{text}. The run closest to the target, {closest}, points {offsets[closest]:.2f} deg away"
+    offset_deg, closest = min(offsets)
+    return f"{text}. The run closest to the target, {closest}, points {offset_deg:.2f} deg away"
 
 
 def _look_at_energies(targets: Mapping[str, Target], say: Say) -> None:

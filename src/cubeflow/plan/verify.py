@@ -57,11 +57,8 @@ def verify_results(plan: Plan) -> Iterator[tuple[Path, str | None]]:
     for task in plan.all_tasks:
         paths = [plan.results / file for file in plan.files(task)]
         if isinstance(task, ArtifactTask):
-            about = artifact_keys(task)
-            kept = zip(plan.files(task), paths, strict=True)
-            yield from (
-                (path, _of_artifact(path, *about[file])) for file, path in kept if path.exists() and file in about
-            )
+            about = {plan.results / file: known for file, known in artifact_keys(task).items()}
+            yield from ((path, _of_artifact(path, *about[path])) for path in paths if path in about and path.exists())
             continue
         certificate = paths.pop()
         content = read_certificate(certificate, task.key)

@@ -16,7 +16,7 @@ from cubeflow.maps.scratch import release
 from cubeflow.pipeline.certificate import certified, read_certificate
 from cubeflow.pipeline.export import significance_text, systematic_text
 from cubeflow.pipeline.stack import open_made, read_profiles
-from cubeflow.pipeline.tasks import FiguresTask, Target, figures_file, files_of
+from cubeflow.pipeline.tasks import FiguresTask, Target, certificate_file, files_of
 from cubeflow.products.exclusion import Disc, Rim
 from cubeflow.products.profiles import band_edges_tev, energy_bands
 from cubeflow.products.ring_background import AdaptiveRingOptions, RingOptions
@@ -75,7 +75,7 @@ class LabelSection:
 
 def read_figures(results: Path, target: str, label: str, key: str) -> LabelSection:
     """Read what `make_figures` left; FailedError if it is not there, or not what was left."""
-    path = results / figures_file(f"{target}/{label}", key)
+    path = results / certificate_file(f"{target}/{label}", key, "figures")
     content = read_certificate(path, key)
     if content is None:
         raise FailedError(f"{path}: not there, or not as it was written; start again to draw the figures")
