@@ -49,7 +49,7 @@ def config_of(folder, store, name="tiny", **changed):
         "energy": {"min": "1 TeV", "max": "10 TeV", "bins": n_energy},
         "energy_true": {"min": "0.5 TeV", "max": "20 TeV", "bins": n_true},
         "irf_grid": {"pixel": f"{irf_pixel} deg", "rad_max": "0.6 deg", "rad_bins": n_rad},
-        "backgrounds": {"fov": {"method": "fov"}, "ring": {"method": "ring", "r_in": "0.5 deg", "width": "0.4 deg"}},
+        "backgrounds": {"fov": {"method": "fov"}, "ring": RINGS | {"per_energy": False}},
         "stack": {"batch": 2},
     }
     path = folder / f"{name}.yaml"

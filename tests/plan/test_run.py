@@ -178,7 +178,7 @@ def test_each_significance_is_said_once(config):
 
 
 def test_memory_that_runs_out_is_said_with_the_limit(monkeypatch, config):
-    def fail(*_):
+    def fail(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr(run, "write_run_table", fail)
