@@ -155,7 +155,11 @@ def _pixels(geom: Geometry, target: Target, margin: float, pointings_deg: FloatA
     if pointings_deg is None:
         run = int((2 * radius_deg / geom.pixel_deg + 3) ** 2)
         return run, max(total, run), total
-    pixel = np.stack(geom.vectors_to_pixel(_circles(pointings_deg, min(radius_deg, 90.0))), axis=-1)
+    angle, away = np.linspace(0.0, 2 * np.pi, CORNERS, endpoint=False), np.deg2rad(min(radius_deg, 90.0))
+    ring = np.stack([np.full(CORNERS, np.cos(away)), np.sin(away) * np.cos(angle), np.sin(away) * np.sin(angle)])
+    bases = np.array([sphere.local_basis(*pointing) for pointing in pointings_deg])
+    circles = np.einsum("kc,nkv->ncv", ring, bases)  # about each pointing, shape (n, CORNERS, 3)
+    pixel = np.stack(geom.vectors_to_pixel(circles), axis=-1)
     lower, upper = np.floor(pixel.min(axis=1)), np.ceil(pixel.max(axis=1)) + 1  # of the box about each, shape (n, 2)
     reaches = np.all(np.maximum(lower, 0) < np.minimum(upper, [geom.nx, geom.ny]), axis=1)  # the map, at all
     if not reaches.any():
@@ -163,11 +167,3 @@ def _pixels(geom: Geometry, target: Target, margin: float, pointings_deg: FloatA
     lower, upper = lower[reaches], upper[reaches]
     run, union = np.prod(upper - lower, axis=1).max(), np.prod(upper.max(axis=0) - lower.min(axis=0))
     return int(run), int(union), total
-
-
-def _circles(pointings_deg: FloatArray, radius_deg: float) -> FloatArray:
-    """Points on the circle about each pointing, shape (n, CORNERS, 3)."""
-    angle, away = np.linspace(0.0, 2 * np.pi, CORNERS, endpoint=False), np.deg2rad(radius_deg)
-    ring = np.stack([np.full(CORNERS, np.cos(away)), np.sin(away) * np.cos(angle), np.sin(away) * np.sin(angle)])
-    bases = np.array([sphere.local_basis(*pointing) for pointing in pointings_deg])
-    return np.einsum("kc,nkv->ncv", ring, bases)

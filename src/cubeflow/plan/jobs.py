@@ -159,9 +159,7 @@ def describe(task: Task) -> str:
             return f"{len(task.targets)} targets"
 
 
-def write_plan_file(
-    path: Path, targets: Mapping[str, Target], jobs: Sequence[Job], command: Sequence[str] = ()
-) -> None:
+def write_plan_file(path: Path, targets: Mapping[str, Target], jobs: Sequence[Job], command: Sequence[str]) -> None:
     """Write targets, jobs, and the command that started them, line by line."""
     named: list[tuple[str, str, object]] = [("target", *item) for item in targets.items()]
     named += [("job", job.name, job) for job in jobs] + [("command", "", list(command))]

@@ -70,8 +70,5 @@ class Lock:
         """Give the lock back, if this process holds it."""
         if (descriptor := self._descriptor) is not None:
             self._descriptor = None
-            with naming(self._path):
-                try:
-                    os.ftruncate(descriptor, 0)
-                finally:
-                    os.close(descriptor)
+            with naming(self._path), os.fdopen(descriptor):  # which closes it, whatever happens
+                os.ftruncate(descriptor, 0)

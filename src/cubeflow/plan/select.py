@@ -23,8 +23,7 @@ def select_runs(
     MistakeError if an id asked for is not in the store, or the expression, or a pointing, can be had of no run.
     """
     if wanted.ids is not None:
-        absent = set(wanted.ids) - {entry.obs_id for entry in store.runs} - set(store.refused)
-        if absent:
+        if absent := set(wanted.ids) - {entry.obs_id for entry in store.runs} - set(store.refused):
             ends = f", {store.runs[0].obs_id} to {store.runs[-1].obs_id}" if store.runs else ""
             raise MistakeError(
                 f"observations.ids: not in the store: {sorted(absent)}; it has {len(store.runs)} runs{ends}"

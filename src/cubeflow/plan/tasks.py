@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from cubeflow.config.sections import StackOptions
 from cubeflow.dl3.entries import HduRef, RunEntry, missing_types
@@ -212,7 +213,14 @@ class TaskMaker:
 
     def _inputs(self, entry: RunEntry) -> tuple[RunEntry, dict[str, object], dict[str, str], dict[str, str]]:
         """What is read of a run, what is known of its HDUs, and digests by HDU and by path; InputError as `units`."""
-        digests = {ref.path: self._digest(ref) for ref in entry.hdus}
+        digests: dict[Path, str] = {}
+        for path in (ref.path for ref in entry.hdus):
+            try:
+                digests[path] = self.cache.digest(path)
+            except OSError as error:
+                raise InputError(f"{path}: {error.strerror or error}") from error
+            except ValueError as error:
+                raise InputError(str(error)) from error
         missing = missing_types({ref.hdu_type for ref in entry.hdus}, ALWAYS)
         if missing:
             raise InputError(f"run {entry.obs_id}: {missing}")
@@ -307,15 +315,6 @@ class TaskMaker:
             with suppress(InputChanged):  # of which the job speaks: nothing is known of the content of these digests
                 total += self.cache.fact(key, partial(read_enclosure, keys.entry, keys.inputs))
         return total > 0
-
-    def _digest(self, ref: HduRef) -> str:
-        """Digest of the file of an HDU."""
-        try:
-            return self.cache.digest(ref.path)
-        except OSError as error:
-            raise InputError(f"{ref.path}: {error.strerror or error}") from error
-        except ValueError as error:
-            raise InputError(str(error)) from error
 
     def _times(self, entry: RunEntry, key: str, digests: Mapping[str, str]) -> Times:
         """Times of a run; none if it will be refused when it is read, or if they do not matter."""
