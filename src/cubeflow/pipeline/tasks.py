@@ -320,11 +320,8 @@ def inputs_of(task: Task) -> list[str]:
         case FiguresTask():
             return [f"{task.target}/{task.label}/cube.h5", f"{task.target}/runs.fits"]
         case ReportTask():
-            sections = [
-                certificate_file(f"{each.name}/{label}", key, "figures")
-                for each in task.targets
-                for label, key in each.labels.items()
-            ]
+            labels = [(each.name, *item) for each in task.targets for item in each.labels.items()]
+            sections = [certificate_file(f"{name}/{label}", key, "figures") for name, label, key in labels]
             return sections + [f"{each.name}/runs.fits" for each in task.targets]
 
 

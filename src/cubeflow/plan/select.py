@@ -22,12 +22,9 @@ def select_runs(
 
     MistakeError if an id asked for is not in the store, or the expression, or a pointing, can be had of no run.
     """
-    if wanted.ids is not None:
-        if absent := set(wanted.ids) - {entry.obs_id for entry in store.runs} - set(store.refused):
-            ends = f", {store.runs[0].obs_id} to {store.runs[-1].obs_id}" if store.runs else ""
-            raise MistakeError(
-                f"observations.ids: not in the store: {sorted(absent)}; it has {len(store.runs)} runs{ends}"
-            )
+    if absent := set(wanted.ids or ()) - {entry.obs_id for entry in store.runs} - set(store.refused):
+        ends = f", {store.runs[0].obs_id} to {store.runs[-1].obs_id}" if store.runs else ""
+        raise MistakeError(f"observations.ids: not in the store: {sorted(absent)}; it has {len(store.runs)} runs{ends}")
     test = None if wanted.where is None else parse_where(wanted.where)
     named = [entry for entry in store.runs if _is_named(entry.obs_id, wanted)]
     chosen, odd = _choose(
