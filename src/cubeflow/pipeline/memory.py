@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
-MB = 2**20
 
 
 def memory_limit_mb() -> int:
     """Memory that this process may use: the least of what the machine has and the limits set for it."""
-    return min(_limits_bytes()) // MB
+    return min(_limits_bytes()) // 2**20
 
 
 def memory_message() -> str:

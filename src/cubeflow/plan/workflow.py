@@ -26,7 +26,6 @@ from cubeflow.plan.make import Plan, make_plan, require_runs, say_planned
 from cubeflow.plan.run import finish, forget_other_plans, target_lines
 
 Say = Callable[[str], None]
-Resource = Callable[..., int]
 # Options with which Snakemake looks at all files, writes none of them, and must see all as if none were there.
 LOOKS = ("-[a-zA-Z]*[SD]", "--(detailed-)?summary", "--(rule|file)?graph", "--(d3)?dag", "--report")
 READS = (*LOOKS, "-[a-zA-Z]*n", "-l", "--dry-?r(un?)?", "--list.*", "--lint", "--unlock")
@@ -86,11 +85,11 @@ class WorkflowPlan:
         """Conda environment of the jobs: none must be there unless Snakemake was told to use conda."""
         return ENVIRONMENT if any(each.name == "CONDA" for each in self.deployment.deployment_method) else None
 
-    def memory_mb(self, job: Job) -> Resource:
+    def memory_mb(self, job: Job) -> Callable[..., int]:
         """Memory to ask for, growing with the attempt."""
         return lambda _wildcards, attempt: ask_memory_mb(job.memory_mb, attempt)
 
-    def minutes(self, job: Job) -> Resource:
+    def minutes(self, job: Job) -> Callable[..., int]:
         """Time to ask for, growing with the attempt."""
         return lambda _wildcards, attempt: ask_minutes(job.seconds, attempt)
 
