@@ -260,7 +260,7 @@ def _background(batch: Batch, keys: UnitKeys, label: str, reduced: Reduced | Ver
     if told := made.failed or made.row.get("note"):
         batch.say(f"run {keys.unit.name}: {label}: {told}")
     datasets: dict[str, Cube | NDArray[Any]] = {**made.maps, "usable": made.usable}
-    about = {"status": status_of(options, made), "failed": made.failed, "row": made.row}
+    about: dict[str, object] = {"status": status_of(options, made), "failed": made.failed, "row": made.row}
     about["profiles"] = plain_profiles(made.profiles)
     _keep(batch, path, Artifact("background", key, versions.BACKGROUND, datasets, about, provenance))
     return made

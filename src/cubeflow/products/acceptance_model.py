@@ -141,8 +141,8 @@ class AcceptanceModel:
     limits: FloatArray  # cosines between which the model holds, shape (2,); NaN if not known
     rate: FloatArray  # s-1 sr-1, integrated over each energy bin, shape (n_nodes, energy, lon, lat)
     error: FloatArray  # relative error of the rate, of the same shape; infinite without counts
-    # Relative error of what is predicted for a run, beyond counts and norm, and the error of that, in bands of energy and
-    # rings of offset, from runs that it was not fitted to, shape (2, n_band, n_ring); NaN for no answer.
+    # Relative error of what is predicted for a run, beyond counts and norm, and the error of that, in bands of energy
+    # and rings of offset, from runs that it was not fitted to, shape (2, n_band, n_ring); NaN for no answer.
     systematic: FloatArray
 
 
