@@ -83,7 +83,7 @@ def test_completion_knows_the_verbs():
     environment = {**os.environ, "_CUBEFLOW_COMPLETE": "bash_complete", "COMP_WORDS": "cubeflow in", "COMP_CWORD": "1"}
     command = [sys.executable, "-c", "from cubeflow.cli import main; main(prog_name='cubeflow')"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["plain,init", "plain,inspect"]
+    assert done.stdout.split() == ["plain,index", "plain,init", "plain,inspect"]
 
 
 def test_help_is_fast_because_nothing_heavy_is_imported():

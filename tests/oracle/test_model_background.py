@@ -2,16 +2,23 @@
 
 import numpy as np
 import pytest
+from astropy.table import Table
+from gammapy.irf import Background3D
 
-from cubeflow.config import parse_config
+from cubeflow.config import load_config, parse_config
+from cubeflow.dl3.entries import RunEntry
 from cubeflow.dl3.index import open_store
 from cubeflow.dl3.reader import read_observation
+from cubeflow.errors import MistakeError
+from cubeflow.irf.background import Background3D as OurBackground3D
 from cubeflow.maps import energy_axis, log_edges, make_geometry
+from cubeflow.pipeline.model import write_index
 from cubeflow.plan.run import run_whole
 from cubeflow.products.acceptance import make_field_rotation, make_map_hadron_acceptance
 from cubeflow.products.acceptance_model import model_background
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 from cubeflow.store.artifact import read_artifact
+from cubeflow.store.fits import write_background_fits
 
 CONFIG = """
 data: {{store: {folder}/store}}
@@ -36,7 +43,6 @@ def test_the_maker_of_gammapy_gives_our_acceptance(tmp_path, alignment):
     from astropy.coordinates import SkyCoord
     from gammapy.data import DataStore
     from gammapy.datasets import MapDataset
-    from gammapy.irf import Background3D
     from gammapy.makers import MapDatasetMaker
     from gammapy.maps import MapAxis, WcsGeom
 
@@ -69,3 +75,44 @@ def test_the_maker_of_gammapy_gives_our_acceptance(tmp_path, alignment):
     limit = 1e-3 if alignment == "RADEC" else 5e-3  # it takes other steps of the rotation
     assert np.abs(made / ours.data - 1)[:, inside].max() < limit
     assert made.sum() == pytest.approx(ours.data.sum(), rel=1e-3)
+
+
+def test_gammapy_takes_the_background_by_the_index(tmp_path):
+    """The runs, and all else of them, are those of the store."""
+    from click.testing import CliRunner
+    from gammapy.data import DataStore
+
+    from cubeflow.cli import main
+
+    simulate_store(tmp_path / "store", SimulationOptions(n_runs=4, duration_s=600.0, tiny=True, sources=()))
+    (tmp_path / "c.yaml").write_text(CONFIG.format(folder=tmp_path, alignment="RADEC"))
+    told = ["index", str(tmp_path / "c.yaml"), "-o", str(tmp_path / "some/index")]
+    missing = CliRunner().invoke(main, told)
+    assert missing.exit_code == 1
+    assert "expected the model; make it first" in missing.output
+    run_whole(load_config(tmp_path / "c.yaml"), lambda line: None)
+    done = CliRunner().invoke(main, told, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    (gadf,) = (tmp_path / "results/models/off").glob("background-*.fits.gz")
+    store = DataStore.from_dir(tmp_path / "some/index")
+    theirs, ours = DataStore.from_dir(tmp_path / "store"), Background3D.read(gadf, hdu="BACKGROUND_1")
+    assert store.obs_table["OBS_ID"].tolist() == theirs.obs_table["OBS_ID"].tolist()
+    for observation, before in zip(store.get_observations(), theirs.get_observations(), strict=True):
+        np.testing.assert_array_equal(observation.bkg.data, ours.data)
+        assert len(observation.events.table) == len(before.events.table)
+        assert observation.aeff.data.sum() == before.aeff.data.sum()
+        assert observation.pointing.fixed_icrs.separation(before.pointing.fixed_icrs).deg < 1e-9
+
+
+def test_each_run_has_the_node_of_its_zenith_angle(tmp_path):
+    path = tmp_path / "nodes.fits.gz"
+    energy, lon = np.array([1.0, 2.0, 4.0]), np.array([-1.0, 0.0, 1.0])
+    flat = OurBackground3D(energy, lon, lon, np.ones((2, 2, 2)), "RADEC")
+    nodes = [(flat, np.zeros((2, 2, 2)), {"ZEN_PNT": zenith}) for zenith in (10.0, 40.0)]
+    write_background_fits(path, nodes, {})
+    runs = [RunEntry(1, (), {"ALT_PNT": 78.0}), RunEntry(2, (), {"ZEN_PNT": 55.0}), RunEntry(3, (), {"ZEN_PNT": 24.0})]
+    write_index(tmp_path, runs, path)
+    table = Table.read(tmp_path / "hdu-index.fits.gz")
+    assert table["HDU_NAME"].tolist() == ["BACKGROUND_1", "BACKGROUND_2", "BACKGROUND_1"]
+    with pytest.raises(MistakeError, match="run 4: expected ZEN_PNT or ALT_PNT"):
+        write_index(tmp_path, [RunEntry(4, (), {})], path)

@@ -12,7 +12,7 @@ from cubeflow.cli.group import main
 __all__ = ["main"]
 
 main.add_section(
-    "First", plan.init, look.check, plan.plan, plan.run, plan.exclude, plan.clean, plan.verify, plan.schema
+    "First", plan.init, look.check, plan.plan, plan.run, plan.exclude, plan.index, plan.clean, plan.verify, plan.schema
 )
 main.add_section("Look at results", look.inspect, look.diff)
 main.add_section("Steps of the workflow, as its rules call them", *workflow.JOBS, workflow.simulate)

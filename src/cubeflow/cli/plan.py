@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TARGET = """Position ('83.633 22.014', '05h34m32s +22d00m52s', 'galactic 184.56 -5.78') or name: an object of the store,
 or Crab, PKS 2155-304, RX J1713.7-3946, Mrk 421, ... Without it the objects of the store are listed."""
+NEW_FOLDER = click.Path(path_type=Path, file_okay=False)
 EXCLUSION = "Exclude the target and known sources from the background."
 
 
@@ -174,6 +175,37 @@ def exclude(configfiles: tuple[Path, ...], significance: float, radius: str, tar
             given = written if isinstance(written, list) else [written] * isinstance(written, str | dict)
             entries = json.dumps([*given, *[str(mask)] * (str(mask) not in given)])
             click.echo(f"{name}: {mask} and {regions}; in the configuration:\nexclusion: {entries}")
+
+
+@click.command()
+@takes_configuration
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to."
+)
+@click.option("--target", "-t", help="Runs of this target.  [default: the first with a model]")
+def index(configfiles: tuple[Path, ...], output: Path, target: str | None) -> None:
+    """Write an index by which gammapy takes the background of runs from an acceptance model.
+
+    The model is the one that the workflow has made; the files of the runs stay where they are. A run that is in the
+    model is modelled by itself, too, in other programs.
+
+    Example: cubeflow index config/magic.yaml -o results/magic-index
+    """
+    from cubeflow.config import load_config
+    from cubeflow.pipeline.model import write_index
+    from cubeflow.pipeline.tasks import ModelTask, gadf_file
+    from cubeflow.plan.make import make_plan
+
+    made = make_plan(load_config(list(configfiles)), say)
+    names = [name for name, each in made.targets.items() if each.model is not None and target in (None, name)]
+    if not names or (model := made.targets[names[0]].model) is None:
+        raise FailedError(f"{target or 'targets'}: expected acceptance.model, got null")
+    key = next(task.key for task in made.all_tasks if isinstance(task, ModelTask) and task.model == model.name)
+    if not (gadf := made.results / gadf_file(model.name, key)).is_file():
+        raise FailedError(f"{gadf}: expected the model; make it first, as by cubeflow run")
+    wanted = {keys.unit.obs_id for task in made.tasks[names[0]].reduce for keys in task.units}
+    n_runs = write_index(output, [entry for entry in made.store.runs if entry.obs_id in wanted], gadf)
+    say(f"{output}: index of {n_runs} runs; gammapy.data.DataStore.from_dir({str(output)!r})")
 
 
 @click.command()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
+from cubeflow.dl3.entries import RunEntry
+from cubeflow.dl3.hdus import Header
 from cubeflow.dl3.reader import ReadOptions, read_observation
-from cubeflow.errors import FailedError
+from cubeflow.errors import FailedError, MistakeError
 from cubeflow.observation import RunRefused, RunSkipped
 from cubeflow.pipeline import versions
 from cubeflow.pipeline.certificate import software
@@ -20,7 +23,7 @@ from cubeflow.products.exclusion import ExclusionMasks
 from cubeflow.products.pieces import in_selected_time
 from cubeflow.store.artifact import Artifact, write_artifact
 from cubeflow.store.atomic import make_folder, sweep_temporaries
-from cubeflow.store.fits import write_background_fits
+from cubeflow.store.fits import write_background_fits, write_tables_fits
 from cubeflow.store.keys import from_plain, to_plain
 
 Say = Callable[[str], None]
@@ -97,3 +100,38 @@ def make_model(results: Path, target: Target, task: ModelTask, say: Say) -> None
     none = f"; none at {', '.join(f'{center:.3g}' for center in empty)} TeV" if empty else ""
     used = f"{len(model.runs)} of {len(task.runs)} runs, {model.counts.sum()} counts"
     say(f"{task.model}: {model.fit.form}, {used}{none}")
+
+
+def write_index(folder: Path, entries: Iterable[RunEntry], gadf: Path) -> int:
+    """Write index files by which other programs take the background of runs from the file of a model.
+
+    Each run has the response of the nearest zenith angle. The files of the runs stay where they are: paths in
+    ``hdu-index.fits.gz`` go out from `folder`. Gives the number of runs; MistakeError if a zenith angle is not known.
+    """
+    from astropy.io import fits
+    from astropy.table import Table
+
+    with fits.open(gadf) as hdus:
+        zenith_deg = {hdu.name: hdu.header.get("ZEN_PNT", 0.0) for hdu in hdus[1:]}
+
+    def number(info: Header, name: str) -> float:
+        value = info.get(name)
+        return float(value) if isinstance(value, int | float) else np.nan
+
+    rows, runs = [], []
+    for entry in entries:
+        here_deg = np.fmin(number(entry.obs_info, "ZEN_PNT"), 90.0 - number(entry.obs_info, "ALT_PNT"))
+        if len(zenith_deg) > 1 and np.isnan(here_deg):
+            raise MistakeError(f"run {entry.obs_id}: expected ZEN_PNT or ALT_PNT in the index, found neither")
+        away = {name: abs(each - here_deg) for name, each in zenith_deg.items()}
+        of_run = [ref[:4] for ref in entry.hdus if ref.hdu_type != "bkg"]
+        for kind, kind_class, path, name in (*of_run, ("bkg", "bkg_3d", gadf, min(away, key=away.__getitem__))):
+            place = os.path.relpath(path.resolve().parent, folder.resolve())
+            rows.append((entry.obs_id, kind, kind_class, place, path.name, name))
+        runs.append((entry.obs_id, *(number(entry.obs_info, name) for name in ("RA_PNT", "DEC_PNT"))))
+    make_folder(folder)
+    names = ["OBS_ID", "HDU_TYPE", "HDU_CLASS", "FILE_DIR", "FILE_NAME", "HDU_NAME"]
+    write_tables_fits(folder / "hdu-index.fits.gz", {"HDU_INDEX": Table(rows=rows, names=names)})
+    listed = Table(rows=runs, names=["OBS_ID", "RA_PNT", "DEC_PNT"], units=[None, "deg", "deg"])
+    write_tables_fits(folder / "obs-index.fits.gz", {"OBS_INDEX": listed})
+    return len(runs)

@@ -26,6 +26,7 @@ from cubeflow.store.content import wcs_keywords
 
 if TYPE_CHECKING:
     from astropy.io import fits
+    from astropy.table import Table
 
 Keywords = Mapping[str, str | bool | int | float]
 # Name, type and file of a dataset, and the relative error of the norm of its background, which is None without a norm.
@@ -181,6 +182,13 @@ def write_background_fits(
         header = fits.Header({**classes, "FOVALIGN": response.alignment, **about})
         hdus.append(fits.BinTableHDU.from_columns(columns, header, name=f"BACKGROUND_{number}"))
     _write(path, hdus)
+
+
+def write_tables_fits(path: PathLike, tables: Mapping[str, Table]) -> None:
+    """Write tables by their names; `path` ends in ``.fits.gz``. StorageError if the disk does not take it."""
+    from astropy.io import fits
+
+    _write(path, [fits.PrimaryHDU(), *(fits.table_to_hdu(table, name=name) for name, table in tables.items())])
 
 
 def with_checksums(hdus: Sequence[Any]) -> fits.HDUList:
