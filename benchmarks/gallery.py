@@ -163,7 +163,8 @@ def draw_backgrounds(crab: Path) -> None:
         image = panel.imshow(each.data.sum(axis=0), origin="lower", extent=(3, -3, -3, 3), cmap="viridis")
         panel.set_title(f"{name}, {label}" if name == "background" else name, fontsize=10)
         panel.set_xlabel("degrees from the target", fontsize=8)
-        figure.colorbar(image, ax=panel, shrink=0.8)
+        unit = "events" if name == "background" else "m² s, summed over bins of energy"
+        figure.colorbar(image, ax=panel, shrink=0.8, label=unit)
     save(figure, "backgrounds.png")
 
 
@@ -227,10 +228,11 @@ def draw_model(path: Path) -> None:
     figure, panels = plt.subplots(1, 3, figsize=(9, 2.9), layout="constrained")
     for panel, index in zip(panels, (0, 3, 6), strict=True):
         low, high = 20 ** (np.array([index, index + 1]) / 8)
-        image = panel.imshow(rate[0, index], origin="lower", extent=(-2.2, 2.2, -2.2, 2.2), cmap="viridis")
+        shown = rate[0, index, ::-1].T  # (lat, lon), east to the left
+        image = panel.imshow(shown, origin="lower", extent=(2.2, -2.2, -2.2, 2.2), cmap="viridis")
         panel.set_title(f"{low:.2g} to {high:.2g} TeV", fontsize=10)
         panel.set_xlabel("field-of-view longitude (deg)", fontsize=8)
-        figure.colorbar(image, ax=panel, shrink=0.8)
+        figure.colorbar(image, ax=panel, shrink=0.8, label="s⁻¹ sr⁻¹")
     save(figure, "model.png")
 
 

@@ -19,7 +19,7 @@ PAGE = (REPOSITORY / "docs" / "extending.md").read_text()
 BLOCKS = re.findall(r"^```(?:python|yaml)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 SIGMA_DEG = 0.07
 UNION = "BackgroundOptions = FlatOptions |"
-CHOICE = "made = _flat(reduced, exclusion) if isinstance(options, FlatOptions) else"
+CHOICE, CONDITION = "made = _flat(reduced, exclusion)", "isinstance(options, FlatOptions)"
 
 RUN_FLAT = """
 import numpy as np
@@ -99,10 +99,11 @@ def test_background_method(source: Path, tmp_path: Path) -> None:
     background = source / "products" / "background.py"
     put_before(background, "from cubeflow.products.fov", f"{block('import FlatOptions')}")
     put_before(background, "def norm_row", f"{block('def _flat')}\n\n")
-    for line in (UNION, CHOICE):
+    for line in (UNION, CHOICE, CONDITION):
         assert f"`{line}" in PAGE
     replace_once(background, "\nBackgroundOptions = ", f"\n{UNION} ")
-    replace_once(background, "made = _fov(", f"{CHOICE} _fov(")
+    chosen = f"    if {CONDITION}:\n        {CHOICE}\n    elif isinstance(options, FovOptions):\n"
+    replace_once(background, "    if isinstance(options, FovOptions):\n", chosen)
     simulate_store(tmp_path / "store", SimulationOptions(tiny=True, n_runs=2, duration_s=300.0))
     (tmp_path / "base.yaml").write_text(BASE)
     (tmp_path / "flat.yaml").write_text(block("flat: {method: flat}"))

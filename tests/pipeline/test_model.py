@@ -130,6 +130,13 @@ def test_a_named_model_is_shared_by_targets(folder):
     assert all(problem is None for _, problem in verify_results(plan))
 
 
+@pytest.mark.parametrize("name", ["self", "self-field"])
+def test_models_of_targets_keep_their_names(folder, name):
+    text = CONFIG.format(folder=folder, model="self", models=NAMED.format(folder=folder, observations="", fit=""))
+    with pytest.raises(ConfigError, match=f"models.{name}: expected another name"):
+        parse_config(text.replace("  off:", f"  {name}:"))
+
+
 def test_a_damaged_model_is_set_aside_and_made_again(folder):
     configuration = config(folder)
     run(configuration)

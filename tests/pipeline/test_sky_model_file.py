@@ -114,15 +114,17 @@ def test_what_the_files_hold_decides_the_key_and_where_they_lie_does_not(folder,
         plan = make_plan(load_config(folder / "key.yaml"), lambda line: None)
         return plan.tasks["sky"].reduce[0].units[0].backgrounds["fov"]
 
-    image.write("image.fits")
-    template = TemplateSpatialModel.read("image.fits")
-    template.filename = "image.fits"
+    image.write("an image.fits")
+    template = TemplateSpatialModel.read("an image.fits")
+    template.filename = "an image.fits"
     Models([sky_model(template)]).write("template.models", write_covariance=False)
+    text = (folder / "template.models").read_text()
+    (folder / "template.models").write_text(text.replace("an image.fits", "'an image.fits'  # a galaxy"))
     first = key("template.models")
     (folder / "elsewhere/other.models").write_bytes((folder / "template.models").read_bytes())
     assert key("elsewhere/other.models") == first != key("point.models")
     image.data[3, 3] = 7.0
-    image.write("image.fits", overwrite=True)
+    image.write("an image.fits", overwrite=True)
     assert key("template.models") != first
 
 
@@ -131,7 +133,9 @@ def test_what_the_files_hold_decides_the_key_and_where_they_lie_does_not(folder,
     [
         (None, r"targets.sky.backgrounds.fov.sky_model: .*odd.models: expected a regular file, found none"),
         ("components: 3\n", "odd.models: expected models as gammapy writes them: TypeError"),
-        ("components: [{filename:\n   absent.fits \n}]\n", "odd.models: expected models"),
+        ("components: [{filename:\n   absent.fits \n}]\n", "absent.fits: expected a regular file"),
+        ("components: [", "odd.models: expected models as gammapy writes them: while parsing"),
+        (b"\xff\xfe\x00", "odd.models: expected models as gammapy writes them: 'utf-8' codec"),
         ("components:\n-   spatial:\n        filename: absent.fits\n", "absent.fits: expected a regular file"),
         (Models([sky_model(ConstantSpatialModel(), "everywhere")]).to_yaml(), "everywhere: expected a SkyModel with"),
     ],
@@ -140,7 +144,7 @@ def test_files_that_are_none_are_told(folder, written, said):
     path = folder / "odd.models"
     path.unlink(missing_ok=True)
     if written is not None:
-        path.write_text(written)
+        path.write_bytes(written if isinstance(written, bytes) else written.encode())
     (folder / "odd.yaml").write_text(CONFIG.format(folder=folder, name="odd", sky_model=path))
     with pytest.raises(MistakeError, match=said):
         make_plan(load_config(folder / "odd.yaml"), lambda line: None)

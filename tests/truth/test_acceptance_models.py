@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 
 from cubeflow.config import parse_config
 from cubeflow.dl3.index import open_store
@@ -16,6 +17,7 @@ from cubeflow.products.acceptance_model import FitOptions, OffOptions, fit_accep
 from cubeflow.products.exclusion import Areas, Disc, Exclusion, ExclusionMasks
 from cubeflow.products.profiles import OFFSET_WIDTH_DEG, energy_bands
 from cubeflow.products.safe_mask import SafeMaskOptions
+from cubeflow.store.artifact import open_artifact
 
 pytestmark = [pytest.mark.truth, pytest.mark.real_data]
 EDGES = log_edges(0.5, 20.0, 8)
@@ -123,7 +125,8 @@ def test_magic_has_a_crab_nebula(data_root, tmp_path, record):
     if not (store / "hdu-index.fits.gz").is_file():
         pytest.skip(f"no MAGIC store in {data_root}")
     (tmp_path / "crab.reg").write_text("icrs\ncircle(83.63333, 22.01444, 0.35)\n")
-    run_whole(parse_config(MAGIC.format(store=store, folder=tmp_path)), lambda line: None)
+    said: list[str] = []
+    run_whole(parse_config(MAGIC.format(store=store, folder=tmp_path)), said.append)
     for label in ("fov", "ring"):
         image = fits.getdata(tmp_path / f"crab/{label}/significance.fits.gz", "SIGNIFICANCE").squeeze()
         y, x = np.indices(image.shape) - (len(image) - 1) / 2
@@ -135,6 +138,11 @@ def test_magic_has_a_crab_nebula(data_root, tmp_path, record):
         assert image[peak] > 30.0
         assert offset[peak] < 0.1
         assert abs(outside.std() - 1.0) < 0.08
+        # The exposure holds inside the cut on direction, and in a ring of offsets only: no flux of another disc.
+        with open_artifact(tmp_path / f"crab/{label}/cube.h5", "cube") as opened:
+            assert "flux" not in opened.artifact.attributes["source"]
+        assert any(line.startswith(f"crab: {label}: no flux: a point-like exposure") for line in said)
+    assert not [name for name in Table.read(tmp_path / "crab/runs.ecsv").colnames if "flux" in name]
 
 
 def test_a_model_from_what_is_not_excluded_is_the_true_background(data_root, cta_store, record):

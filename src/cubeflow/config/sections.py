@@ -402,8 +402,8 @@ class Config:
     def __post_init__(self) -> None:
         if set("{}") & set(str(self.results)):
             raise ValueError(f"results: expected a path without braces, which Snakemake fills in, got {self.results}")
-        if "self" in self.models:
-            raise KeyMistake(("models", "self"), "expected another name: self is the model from a target's own runs")
+        if own := next((name for name in self.models if re.match("self(-|$)", name)), None):
+            raise KeyMistake(("models", own), "expected another name: self is the model from a target's own runs")
         for name, target in self.targets.items():
             if (model := target.acceptance.model) not in (None, "self", *self.models):
                 expected = ", ".join(("self", *self.models))

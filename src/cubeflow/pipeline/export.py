@@ -97,6 +97,8 @@ def _say_runs(rows: Sequence[Row], task: ExportTask, say: Callable[[str], None])
     found = Counter(run["limits"] for run in used.values() if run["limits"])
     for limits, count in found.most_common(MAX_LIMITS):
         say(f"{count} of {len(used)} runs: {limits}")
+    if any(run["is_pointlike"] for run in used.values()):
+        say("no flux: a point-like exposure holds inside the cut on direction, which the disc is not")
     return {run["is_pointlike"] for run in used.values()}
 
 

@@ -250,10 +250,13 @@ def _background(batch: Batch, keys: UnitKeys, label: str, reduced: Reduced | Ver
         with guarding(f"run {keys.unit.name}", batch.say):
             place, sources = (target.position_deg, target.significance.first_deg), batch.sources.get(label, ())
             made = make_background(reduced, options, excluded, *place, sources)
-            if made.maps and (exposure := reduced.maps.get("exposure_reco")) is not None:
+            if made.maps and {"exposure_reco", "psf"} <= reduced.maps.keys():
+                exposure = reduced.maps["exposure_reco"]
                 photons = target.reduce.spectrum.integral(exposure.axes[0].edges)
                 mean = disc_exposure(exposure, made.usable, photons, *place)
-                made = replace(made, row={**made.row, "exposure_m2_s": mean, **find_flux(cast(Found, made.row), mean)})
+                fluxes = find_flux(cast(Found, made.row), mean)
+                named = {f"{name}_per_m2_s": value for name, value in fluxes.items()}
+                made = replace(made, row={**made.row, "exposure_m2_s": mean, **named})
             _require_finite(made.maps)
     except RunRefused as error:
         made = Background({}, np.zeros((1, 1, 1), bool), {}, str(error))

@@ -21,7 +21,7 @@ SEVERITY = ("ok", "dropped", "skipped", "refused")
 STATUS = "ok (used for at least one background), dropped (no background), skipped (no overlap with the map) or refused"
 MUCH = 0.01  # share of the counts whose loss is said
 # Endings of names, which become units.
-UNITS = {"_m2_s": "m2 s", "_deg": "deg", "_mjd": "d", "_s": "s", "_tev": "TeV", "_m": "m"}
+UNITS = {"_per_m2_s": "m-2 s-1", "_m2_s": "m2 s", "_deg": "deg", "_mjd": "d", "_s": "s", "_tev": "TeV", "_m": "m"}
 TIMES = {"TIMESYS": "TT", "MJDREFI": 0, "MJDREFF": 0.0, "TIMEUNIT": "d"}  # of columns of times, as FITS says it
 
 # Of a run, in the order of the table; headers follow.
@@ -80,7 +80,7 @@ OF_LABEL = {
     "excess": "ON counts less background in the disc about the target",
     "significance": "of the excess at the target, in sigma",
     "exposure": "mean exposure in the disc for the assumed spectrum",
-    "flux": "excess over exposure: flux of a source within the disc, m-2 s-1",
+    "flux": "excess over exposure: flux of a source within the disc, for the assumed spectrum",
     "flux_err": "its error upwards",
     "flux_ul": "its upper limit (95 %) where the significance is below 3",
     "pixels_without_off": "usable pixels without OFF acceptance",

@@ -7,10 +7,10 @@ each number together with a digest of a reference result, so that it cannot be f
 OFF = 1
 MODEL = 2
 REDUCE = 7
-BACKGROUND = 7
+BACKGROUND = 8
 STACK = 4
-EXPORT = 9
+EXPORT = 10
 SERIES = 2
-TABLE = 5
-FIGURES = 6
+TABLE = 6
+FIGURES = 7
 REPORT = 5

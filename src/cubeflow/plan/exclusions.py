@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cubeflow.dl3.exclusions import read_exclusion
-from cubeflow.dl3.files import read_content
+from cubeflow.dl3.files import FileRefused, read_content
 from cubeflow.errors import MistakeError
 from cubeflow.pipeline.tasks import PlannedExclusion, PlannedSkyModel, Target
 from cubeflow.plan.digests import DigestCache
@@ -45,8 +44,18 @@ def plan_exclusions(place: str, files: Sequence[ExclusionFile], cache: DigestCac
 
 def plan_sky_model(path: Path, cache: DigestCache) -> PlannedSkyModel:
     """Digests of a file of models and of the templates that it names; MistakeError if it cannot be read or used."""
-    named = re.findall(r"^\s*filename: *(\S+) *$", read_content(path).decode(), re.MULTILINE) if path.is_file() else []
-    files = {each: _digest(Path(each), cache) for each in (str(path), *map(os.path.expandvars, named))}
+    from ruamel.yaml import YAML, YAMLError  # for a sky model alone
+
+    files, parts = {str(path): _digest(path, cache)}, []
+    try:
+        parts = [YAML(typ="safe", pure=True).load(read_content(path).decode())]
+    except (FileRefused, UnicodeDecodeError, YAMLError) as error:
+        raise MistakeError(f"{path}: expected models as gammapy writes them: {' '.join(str(error).split())}") from error
+    while parts:
+        part = parts.pop()
+        parts += list(part.values()) if isinstance(part, dict) else part if isinstance(part, list) else []
+        if isinstance(part, dict) and isinstance(name := part.get("filename"), str):
+            files[os.path.expandvars(name)] = _digest(Path(os.path.expandvars(name)), cache)
     planned = PlannedSkyModel(files)
     cache.fact(make_key("sky-model", 1, {}, list(files.values())), lambda: len(planned.read()))
     return planned

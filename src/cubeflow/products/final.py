@@ -156,15 +156,15 @@ def _find(
         mask, whole = (values & in_band[:, None, None] for values in (mask, whole))
     found, flux = _significance(inside, mask, radius_deg, systematic), None
     at_target = find_at_target(total.layers, whole, target_deg, radius_deg, systematic)
-    if "exposure_reco" in inside and "background" in inside:
+    # A point-like exposure, without a PSF, holds inside a cut on direction, which the disc is not.
+    if {"psf", "edisp"} <= responses.keys() and {"exposure_reco", "background"} <= inside.keys():
         exposure = inside["exposure_reco"]
         photons = spectrum.integral(energy.edges) * in_band
         folded, any_used = mean_exposure(exposure.data, mask, photons), np.any(mask, axis=0)
         flux = _placed(make_map_flux(found.excess, folded, any_used, radius_deg), geometry, fill=np.nan)
         at_target |= find_flux(at_target, disc_exposure(exposure, mask, photons, target_deg, radius_deg), systematic)
-        if {"psf", "edisp"} <= responses.keys():
-            true = spectrum.integral(responses["psf"].axes[0].edges)
-            at_target["containment"] = find_containment(responses, true, target_deg, radius_deg, in_band)
+        true = spectrum.integral(responses["psf"].axes[0].edges)
+        at_target["containment"] = find_containment(responses, true, target_deg, radius_deg, in_band)
     images = {name: _placed(getattr(found, name), geometry, fill=np.nan, dtype="f8") for name in FOUND}
     source = None if at_target["on"] is None else {"counts": at_target.pop("on"), **at_target}
     return SignificanceMaps(**images), flux, replace(disc, source=source)

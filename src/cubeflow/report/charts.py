@@ -55,15 +55,8 @@ class Evolution:
     background: FloatArray
     off: FloatArray  # NaN without a ring
     significance: FloatArray
-    exposure: FloatArray  # mean in the disc, m2 s
-
-    @property
-    def flux(self) -> tuple[FloatArray, FloatArray]:
-        """Flux within the disc, cm-2 s-1, and its error from the counts, of which there is one at least."""
-        ratio = np.divide(self.background, self.off, out=np.zeros(self.on.shape), where=self.off > 0)
-        error = np.sqrt(np.fmax(self.on, 1.0) + ratio * self.background)
-        per_flux = 1e4 * np.where(self.exposure > 0, self.exposure, np.nan)
-        return (self.on - self.background) / per_flux, error / per_flux
+    flux: FloatArray  # within the disc, m-2 s-1; NaN where the exposure is point-like
+    flux_err: FloatArray
 
     @property
     def cumulative(self) -> FloatArray:
@@ -107,7 +100,7 @@ def collect_evolution(runs: Table, label: str) -> Evolution | None:
         return None
     used = runs[found]
     used = used[np.argsort(numbers(used, "tstart"), kind="stable")]
-    names = ("on", "background", "off", "significance", "exposure")
+    names = ("on", "background", "off", "significance", "flux", "flux_err")
     values = [numbers(used, f"{label}_{name}") for name in names]
     return Evolution(run_names(used), numbers(used, "tstart"), numbers(used, "livetime") / 3600, *values)
 
@@ -174,8 +167,8 @@ def residual_sigma(counts: FloatArray, background: FloatArray) -> FloatArray:
 
 def draw_evolution(found: Evolution, alt: str) -> str:
     """SVG of flux and significance by run, and how the significance grows with livetime."""
-    flux, error = found.flux
-    power = power_of_ten(np.fmax(np.abs(flux), error))
+    flux, error = 1e-4 * found.flux, 1e-4 * found.flux_err
+    power = power_of_ten(np.nan_to_num(np.fmax(np.abs(flux), error)))
     flux, error, unit = flux / 10.0**power, error / 10.0**power, f"flux (10{superscript(power)} cm⁻² s⁻¹)"
     order = np.arange(1, flux.size + 1, dtype=float)
     root = np.sqrt(np.cumsum(found.livetime_h))

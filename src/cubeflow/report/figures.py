@@ -244,11 +244,11 @@ def answer(target: Target, label: str, about: Attributes, runs: Table, spots: li
         yield name, f"{significance_text(disc['source'])}; {flux_text(disc['source'] or {}, disc['radius_deg'])}"
     yield "Events at the target", f"{facts['counts']} ON, {facts['background']} background, excess {facts['excess']}"
     evolution = charts.collect_evolution(runs, label)
-    if evolution is not None and np.isfinite(evolution.flux[0]).sum() > 1:
-        flux, error = evolution.flux
+    if evolution is not None and np.isfinite(evolution.flux).sum() > 1:
+        flux, error = evolution.flux, evolution.flux_err
         best = int(np.nanargmax(flux))
         chi2, dof = charts.chi2_constant(flux, error)
-        brightest = {"flux": 1e4 * float(flux[best]), "flux_err": 1e4 * float(error[best])}
+        brightest = {"flux": float(flux[best]), "flux_err": float(error[best])}
         yield "Brightest", f"{evolution.names[best]}: {flux_text(brightest, field.radius_deg)}"
         yield "Steady?", f"{chi2_text(chi2, dof)} for one flux in all runs"
     empty_sky, norms = _empty_sky(about), charts.collect_norms(runs, label)
