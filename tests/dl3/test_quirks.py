@@ -7,8 +7,11 @@ import pytest
 
 from cubeflow.dl3 import quirks
 from cubeflow.dl3.quirks import QUIRKS, REPAIRS, Facts, Notes, header_quirks
+from cubeflow.products import acceptance_model
+from cubeflow.products.acceptance_model import BEYOND
 
 SOURCE = Path(quirks.__file__).parent
+MODEL = Path(acceptance_model.__file__)  # which notes a quirk beside the readers
 
 
 def test_every_name_that_the_readers_note_is_registered():
@@ -17,7 +20,10 @@ def test_every_name_that_the_readers_note_is_registered():
         noted |= set(re.findall(r"(?:notes\.quirk\(|quirks\.append\(|quirks\[)\"([\w-]+)\"", path.read_text()))
         noted |= set(re.findall(r"notes\.repair\(\"\w+\", .*, \"([\w-]+)\"\)", path.read_text()))
     assert len(noted) > 17
+    noted.add(BEYOND)
     assert noted <= QUIRKS.keys()
+    assert QUIRKS[BEYOND].is_suspect
+    assert not REPAIRS["events_not_selected"][1]
 
 
 def test_every_repair_that_the_readers_count_has_words():
@@ -28,7 +34,7 @@ def test_every_repair_that_the_readers_count_has_words():
 
 
 def test_every_quirk_is_described_once_and_met_somewhere():
-    source = " ".join(path.read_text() for path in SOURCE.glob("*.py") if path.name != "quirks.py")
+    source = " ".join(path.read_text() for path in (*SOURCE.glob("*.py"), MODEL) if path.name != "quirks.py")
     for name, quirk in QUIRKS.items():
         assert quirk.description
         assert quirk.applies is not None or f'"{name}"' in source

@@ -146,6 +146,9 @@ _TABLE = (
         BKG,
         lambda f: f.text("FOVALIGN").upper() == "REVERSE_LON_RADEC",
     ),
+    Quirk(
+        "beyond-model-zenith", "outside the zenith angles of the acceptance model: the nearest", BKG, is_suspect=True
+    ),
     Quirk("thresholds-missing", "no energy thresholds LO_THRES above 0", ("aeff",)),
     Quirk("thresholds-as-text", "LO_THRES or HI_THRES as text", ("aeff",)),
 )
@@ -161,6 +164,7 @@ REPAIRS = {
     "edisp_without_norm": ("cells without an energy dispersion", False),
     "event_ids_repeated": ("events whose EVENT_ID others have, too", True),
     "events_duplicated": ("events that are there twice, of which one is kept", True),
+    "events_not_selected": ("events that events.where leaves out, as was asked", False),
     "events_outside_gti": ("events outside the good time intervals", False),
     "events_unusable": ("events without a time, an energy or a direction, dropped", True),
     "gti_merged": ("good time intervals that overlapped", False),
