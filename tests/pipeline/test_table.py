@@ -1,5 +1,7 @@
 """The run table in its three forms."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from astropy.table import Table
@@ -11,6 +13,7 @@ from cubeflow.report.runs import numbers
 from cubeflow.store.artifact import read_artifact
 from cubeflow.store.tables import write_table
 
+DOCS = Path(__file__).parents[2] / "docs" / "formats.md"
 CONFIG = """
 data: {{store: {folder}/store}}
 results: {folder}/results
@@ -113,6 +116,16 @@ def test_every_column_says_what_it_is_and_no_other(results):
     assert said["counts"] == "counts within the largest offset"
     assert said["fov_counts_1"] == "counts from which the norm was found"
     assert said["ring_off"] == "OFF counts of the ring about the target"
+
+
+@pytest.mark.parametrize(
+    "why", ["no overlap with the map", "no selected time", "zenith angles of the acceptance model"]
+)
+def test_the_status_names_every_reason_for_which_a_run_is_skipped(results, why):
+    said = Table.read(results / "runs.ecsv")["status"].description
+    (documented,) = (line for line in DOCS.read_text().splitlines() if line.startswith("| `status` |"))
+    assert why in said
+    assert why in documented
 
 
 def test_times_say_what_they_count_from(results):

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 Cell = bool | int | float | str | None
 SEVERITY = ("ok", "dropped", "skipped", "refused")
-STATUS = "ok (used for at least one background), dropped (no background), skipped (no overlap with the map) or refused"
+STATUS = (
+    "ok (used for at least one background), dropped (no background), skipped (no overlap with the map, no selected time, "
+    "or beyond the zenith angles of the acceptance model) or refused"
+)
 MUCH = 0.01  # share of the counts whose loss is said
 # Endings of names, which become units.
 UNITS = {"_per_m2_s": "m-2 s-1", "_m2_s": "m2 s", "_deg": "deg", "_mjd": "d", "_s": "s", "_tev": "TeV", "_m": "m"}
