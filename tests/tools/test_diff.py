@@ -13,6 +13,7 @@ from cubeflow.tools.diff import compare, compare_values, plain_differences
 GEOM = make_geometry("icrs", "TAN", 83.6, 22.0, (0.5, 0.3), 0.1)
 AXIS = energy_axis([1.0, 2.0, 5.0])
 KEY = "ab" * 32
+SERIES = ("lightcurve.ecsv", "joint.yaml", "joint-models.yaml")
 
 
 def write(path: Path, *, data: np.ndarray | None = None, key: str = KEY, r_in: float = 0.5, norm: float = 1.0) -> Path:
@@ -148,14 +149,18 @@ def test_what_cannot_be_compared(tmp_path, second, match):
 def test_products_of_folders_are_compared_by_their_bytes(tmp_path):
     for side in ("one", "other"):
         write(tmp_path / side / "crab/fov/cube.h5")
-        for name in ("dataset.fits.gz", "significance.fits.gz", "report.html"):
+        for name in ("dataset.fits.gz", "significance.fits.gz", "report.html", *SERIES):
             (tmp_path / side / "crab/fov" / name).write_bytes(b"1")
     assert compare(tmp_path / "one", tmp_path / "other")["same"]
     (tmp_path / "other/crab/fov/dataset.fits.gz").write_bytes(b"2")
     (tmp_path / "other/crab/fov/report.html").write_bytes(b"2")
     (tmp_path / "one/crab/runs.csv").write_bytes(b"1")
+    for name in SERIES:
+        (tmp_path / "other/crab/fov" / name).write_bytes(b"2")
     found = compare(tmp_path / "one", tmp_path / "other")
-    assert found["products"] == ["crab/fov/dataset.fits.gz", "crab/runs.csv"]
+    others = sorted(f"crab/fov/{name}" for name in SERIES)
+    assert found["products"] == ["crab/fov/dataset.fits.gz", *others, "crab/runs.csv"]
+    assert "GADF tables of models" in found["not_compared"]
     assert (found["same"], found["same_values"]) == (False, True)
     assert compare(tmp_path / "one", tmp_path / "other", rtol=1e-9)["same"], "bytes know no tolerance"
     assert "report" in found["not_compared"]

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from cubeflow.errors import MistakeError
 from cubeflow.maps import Cube, sphere
-from cubeflow.pipeline.tasks import FOLDER, PRODUCTS, TABLES
+from cubeflow.pipeline.tasks import FOLDER, JOINT, LIGHT_CURVE, PRODUCTS, TABLES
 from cubeflow.store.artifact import read_artifact
 
 Plain = dict[str, Any]
 Dataset = Cube | NDArray[Any]
 NOT_COMPARED = ("stack", FOLDER, ".snakemake")  # stacks are sums of what is compared
-LEFT_OUT = ("stacks", "pictures", "report", "certificates")
+LEFT_OUT = ("stacks", "GADF tables of models", "pictures", "report", "certificates")
 ABSENT = "absent"
 
 
@@ -65,7 +65,7 @@ def compare(first: Path, second: Path, rtol: float = 0.0) -> Plain:
 
 def _differing_products(first: Path, second: Path) -> list[str]:
     """Products and tables that are no HDF5, of other bytes in two folders or in one of them only; sorted."""
-    names = [name for name in (*PRODUCTS, *TABLES) if not name.endswith(".h5")]
+    names = [name for name in (*PRODUCTS, LIGHT_CURVE, *JOINT, *TABLES) if not name.endswith(".h5")]
     found = {path.relative_to(folder) for folder in (first, second) for n in names for path in folder.rglob(n)}
     _, differing, absent = filecmp.cmpfiles(first, second, sorted(map(str, found)), shallow=False)
     return sorted(differing + absent)
