@@ -179,9 +179,7 @@ def exclude(configfiles: tuple[Path, ...], significance: float, radius: str, tar
 
 @click.command()
 @takes_configuration
-@click.option(
-    "--output", "-o", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to."
-)
+@click.option("--output", "-o", type=NEW_FOLDER, required=True, help="Folder to write to.")
 @click.option("--target", "-t", help="Runs of this target.  [default: the first with a model]")
 def index(configfiles: tuple[Path, ...], output: Path, target: str | None) -> None:
     """Write an index by which gammapy takes the background of runs from an acceptance model.

@@ -1,6 +1,6 @@
 """Closed forms of the two projections that are used most: thirty times faster than going through a WCS.
 
-With them a worker need not import `astropy.wcs`, which takes longer than to reduce a run.
+With them a job need not import `astropy.wcs`, which takes longer than to reduce a run.
 
 References
 ----------

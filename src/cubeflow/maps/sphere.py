@@ -1,6 +1,6 @@
 """Plain spherical geometry on unit vectors: separations, frames, areas.
 
-Nothing here imports astropy, so that a worker can start quickly. All vectors are ICRS unless a
+Nothing here imports astropy, so that a job can start quickly. All vectors are ICRS unless a
 function says otherwise; the last axis holds the three components.
 """
 

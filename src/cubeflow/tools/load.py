@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Loaded:
     """The content of an artifact."""
 
-    kind: str  #: ``cube``, ``reduced``, ``background`` or ``stack``
+    kind: str  #: ``cube``, ``reduced``, ``background``, ``stack``, ``off`` or ``model``
     key: str  #: of everything it was made of
     maps: Mapping[str, Cube]  #: ``maps["counts"].data`` is an array (energy, lat, lon); a unit, axes and ``geom``
     arrays: Mapping[str, NDArray[Any]]  #: what is no map, such as ``gti_s``, shape (n, 2), TT s since MJD 51910
