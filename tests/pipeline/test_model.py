@@ -1,5 +1,6 @@
 """From OFF runs to the background of a target, and what makes it again."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,12 @@ import pytest
 
 from cubeflow.config import ConfigError, parse_config
 from cubeflow.errors import FailedError, MistakeError
-from cubeflow.pipeline.tasks import ModelTask, OffTask
+from cubeflow.pipeline.tasks import FiguresTask, ModelTask, OffTask
 from cubeflow.plan.clean import stale_files
 from cubeflow.plan.make import make_plan
 from cubeflow.plan.run import run_plan, run_whole
 from cubeflow.plan.verify import verify_results
+from cubeflow.report.figures import make_figures, read_figures
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 from cubeflow.store.artifact import read_artifact
 
@@ -80,6 +82,31 @@ def test_a_model_from_the_runs_themselves_is_as_good_as_the_tables(folder):
     assert not np.array_equal(made, tables)
     assert len(products(folder, "model")) == 1
     assert len(list((folder / "results/models/self-source/off").iterdir())) == 4
+
+
+@pytest.mark.parametrize("model", ["self", "off", "null"])
+def test_all_records_name_the_model_and_its_key(folder, model):
+    configuration = config(folder, model)
+    run(configuration)
+    plan = make_plan(configuration, lambda line: None)
+    plan.write()
+    (made,) = [task for task in plan.all_tasks if isinstance(task, ModelTask)] or [None]
+    name = {"self": "self-source", "off": "off", "null": None}[model]
+    known = made and {"name": name, "key": made.key}
+    cube = folder / "results/source/fov/cube.h5"
+    (certificate,) = cube.parent.glob("made-*.json")
+    for record in (read_artifact(cube).provenance, json.loads(certificate.read_text())):
+        assert record["options"]["reduce"]["acceptance"]["model"] == name
+        assert record["inputs"].get("model") == known
+    for record in (read_artifact(path).provenance for path in products(folder, "reduced")):
+        assert record["options"]["acceptance"]["model"] == name
+        assert (known is None) == isinstance(record["inputs"], list)
+        assert known is None or record["inputs"]["model"] == known
+    (figures,) = (task for task in plan.all_tasks if isinstance(task, FiguresTask))
+    make_figures(folder / "results", plan.targets["source"], figures)
+    shown = dict(read_figures(folder / "results", "source", "fov", figures.key).settings)
+    assert shown["acceptance.model"] == str(name)
+    assert shown.get("acceptance model.key") == (made and made.key)
 
 
 def test_what_decides_a_model_makes_it_again_and_nothing_else_does(folder):

@@ -132,7 +132,7 @@ def write_cube(folder, label):
         about["systematic"] = {"used": [0.02, 0.01, None, 0.1], "total": [0.02, 0.004]}
         about["systematic"] |= {"band": [[0.01, None, 0.1], [0.002, None, 0.03]], "ring": [[[0.1] * 3] * 3] * 2}
     (folder / label).mkdir(parents=True, exist_ok=True)
-    write_artifact(folder / label / "cube.h5", Artifact("cube", KEYS[label], 1, maps, about))
+    write_artifact(folder / label / "cube.h5", Artifact("cube", KEYS[label], 1, maps, about, {"inputs": {}}))
 
 
 @pytest.fixture(scope="module")

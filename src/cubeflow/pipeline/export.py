@@ -59,12 +59,16 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
         near = options.geometry.offset_deg(*target.position_deg) <= radius_deg
         mask = np.broadcast_to(near, (options.energy.n_bins, *near.shape))
         final = replace(final, maps={**final.maps, "mask_fit": Cube(mask, "", options.geometry, (options.energy,))})
+    model = {"model": dict(zip(("name", "key"), task.model, strict=True))} if task.model else {}
     made_from = {
         "target": task.target,
         "label": task.label,
         "part": task.part,
-        "inputs": {"stack": task.root, "runs": dict(task.runs), "exclusion": list(target.exclusion_digests)},
-        "options": {"reduce": to_plain(options), "background": to_plain(target.background_options(task.label))},
+        "inputs": {"stack": task.root, "runs": dict(task.runs), "exclusion": list(target.exclusion_digests), **model},
+        "options": {
+            "reduce": to_plain(target.reduce_record),
+            "background": to_plain(target.background_options(task.label)),
+        },
         "versions": {name: getattr(versions, name.upper()) for name in ("reduce", "background", "stack", "export")},
     }
     cube_path, dataset, datasets, models, images = paths = [folder / name for name in PRODUCTS]

@@ -198,7 +198,10 @@ def _reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:
         if keys.unit.piece is not None:
             made = replace(made, row={**made.row, "piece": keys.unit.piece})
         about, datasets = {"status": "ok", "row": made.row}, {**made.maps, "gti_s": made.gti_s}
-    provenance = {"options": to_plain(batch.target.reduce), "inputs": sorted(keys.inputs.values())}
+    inputs: object = sorted(keys.inputs.values())
+    if batch.task.model is not None:
+        inputs = {"files": inputs, "model": dict(zip(("name", "key"), batch.task.model, strict=True))}
+    provenance = {"options": to_plain(batch.target.reduce_record), "inputs": inputs}
     _keep(batch, path, Artifact("reduced", keys.reduced, versions.REDUCE, datasets, about, provenance))
     return made
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 Cell = bool | int | float | str | None
 SEVERITY = ("ok", "dropped", "skipped", "refused")
 STATUS = (
-    "ok (used for at least one background), dropped (no background), skipped (no overlap with the map, no selected time, "
-    "or beyond the zenith angles of the acceptance model) or refused"
+    "ok (used for at least one background), dropped (no background), skipped (no overlap with the map, no selected "
+    "time, or beyond the zenith angles of the acceptance model) or refused"
 )
 MUCH = 0.01  # share of the counts whose loss is said
 # Endings of names, which become units.

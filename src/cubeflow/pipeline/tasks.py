@@ -6,7 +6,7 @@ A task holds all that it needs beside its `Target`, so that a job reads these tw
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -108,6 +108,12 @@ class Target:
     model: PlannedModel | None = None  # in place of the background responses of the files
     sky_models: Mapping[str, PlannedSkyModel] = field(default_factory=dict)  # by label, where a file holds the sources
 
+    @property
+    def reduce_record(self) -> ReduceOptions:
+        """Options of reduction for records, where the acceptance model has its name."""
+        named = replace(self.reduce.acceptance, model=self.model.name if self.model else None)
+        return replace(self.reduce, acceptance=named)
+
     def background_options(self, label: str) -> dict[str, object]:
         """All that decides a background beside the maps and the content of the exclusion files: hashed, and kept."""
         sky_model = {"sky_model": list(self.sky_models[label].files.values())} if label in self.sky_models else {}
@@ -205,6 +211,7 @@ class ExportTask:
     runs: Mapping[str, str]  # key of the background of each unit, for those who ask why a result changed
     refused: tuple[Refusal, ...] = ()  # runs that no stack knows, where one that is refused is a failure
     part: str = ""  # name of an interval, run or batch; empty for all runs
+    model: tuple[str, str] | None = None  # name and key of the acceptance model
 
     @property
     def folder(self) -> str:

@@ -124,7 +124,7 @@ class TaskMaker:
         """
         if model and isinstance(model[-1], ModelTask):
             self.model = model[-1].model, model[-1].key
-            content = {**self.options, "model": model[-1].key}
+            content = {**self.options, "model": self.model}  # with its name, which is in the records
             self.reduce = make_key("reduce-options", versions.REDUCE, content, {})
             model = tuple(task for task in model if task.target == self.target.name)
         units: Units = {}
@@ -275,7 +275,7 @@ class TaskMaker:
         }
         key = make_key("export", versions.EXPORT, content, [root])
         made_of = {keys.unit.name: keys.backgrounds[label] for task in tasks for keys in task.units}
-        return ExportTask(target.name, label, key, root, made_of, refused, part)
+        return ExportTask(target.name, label, key, root, made_of, refused, part, self.model)
 
     def series_task(self, label: str, parts: Sequence[ExportTask], intervals: Sequence[str]) -> SeriesTask:
         """Light curve of the intervals, and list for a joint fit, of the parts of a label."""

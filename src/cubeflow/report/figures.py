@@ -90,7 +90,7 @@ def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
     folder = results / task.target
     output, runs = folder / task.label, read_runs(folder, task.table_key)
     with open_made(output / "cube.h5", "cube", task.cube_key) as opened:
-        maps, about = opened.maps(MAPS), opened.artifact.attributes
+        maps, about, made = opened.maps(MAPS), opened.artifact.attributes, opened.artifact.provenance
     _release(maps)
     masks, geom = target.exclusion_masks(), target.reduce.geometry
     pointings = np.stack([numbers(runs, "ra_pnt"), numbers(runs, "dec_pnt")], axis=1)[is_used(runs, task.label)]
@@ -108,6 +108,7 @@ def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
         figures = [*_draw_maps(output, task, maps, about, field), *_draw_charts(task, maps, about, runs, field)]
         significance = np.asarray(maps["disc_significance"].data[0], float)
         spots = find_hot_spots(significance, field)
+        model = {"acceptance model": found} if (found := made["inputs"].get("model")) else {}
         section = LabelSection(
             label=task.label,
             method=method.method,
@@ -116,7 +117,7 @@ def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
             answers=tuple(answer(target, task.label, about, runs, spots, field)),
             figures=tuple(figures),
             hot_spots=tuple(spots),
-            settings=tuple(_settings({"background": to_plain(method), **to_plain(target.reduce)})),
+            settings=tuple(_settings({"background": to_plain(method), **to_plain(target.reduce_record), **model})),
             cube_key=task.cube_key,
         )
         made_from["section"] = to_plain(section)
