@@ -65,10 +65,7 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
         "label": task.label,
         "part": task.part,
         "inputs": {"stack": task.root, "runs": dict(task.runs), "exclusion": list(target.exclusion_digests), **model},
-        "options": {
-            "reduce": to_plain(target.reduce_record),
-            "background": to_plain(target.background_options(task.label)),
-        },
+        "options": to_plain({"reduce": target.reduce_record, "background": target.background_options(task.label)}),
         "versions": {name: getattr(versions, name.upper()) for name in ("reduce", "background", "stack", "export")},
     }
     cube_path, dataset, datasets, models, images = paths = [folder / name for name in PRODUCTS]

@@ -198,9 +198,8 @@ def _reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:
         if keys.unit.piece is not None:
             made = replace(made, row={**made.row, "piece": keys.unit.piece})
         about, datasets = {"status": "ok", "row": made.row}, {**made.maps, "gti_s": made.gti_s}
-    inputs: object = sorted(keys.inputs.values())
-    if batch.task.model is not None:
-        inputs = {"files": inputs, "model": dict(zip(("name", "key"), batch.task.model, strict=True))}
+    files, named = sorted(keys.inputs.values()), dict(zip(("name", "key"), batch.task.model or (), strict=False))
+    inputs = {"files": files, "model": named} if named else files
     provenance = {"options": to_plain(batch.target.reduce_record), "inputs": inputs}
     _keep(batch, path, Artifact("reduced", keys.reduced, versions.REDUCE, datasets, about, provenance))
     return made

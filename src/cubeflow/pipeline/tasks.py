@@ -111,8 +111,8 @@ class Target:
     @property
     def reduce_record(self) -> ReduceOptions:
         """Options of reduction for records, where the acceptance model has its name."""
-        named = replace(self.reduce.acceptance, model=self.model.name if self.model else None)
-        return replace(self.reduce, acceptance=named)
+        name = None if self.model is None else self.model.name
+        return replace(self.reduce, acceptance=replace(self.reduce.acceptance, model=name))
 
     def background_options(self, label: str) -> dict[str, object]:
         """All that decides a background beside the maps and the content of the exclusion files: hashed, and kept."""
