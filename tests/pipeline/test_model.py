@@ -1,6 +1,9 @@
 """From OFF runs to the background of a target, and what makes it again."""
 
+import gzip
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +12,14 @@ import pytest
 from cubeflow.config import ConfigError, parse_config
 from cubeflow.errors import FailedError, MistakeError
 from cubeflow.pipeline.tasks import FiguresTask, ModelTask, OffTask
-from cubeflow.plan.clean import stale_files
+from cubeflow.plan.clean import clean_results, stale_files
 from cubeflow.plan.make import make_plan
 from cubeflow.plan.run import run_plan, run_whole
-from cubeflow.plan.verify import verify_results
+from cubeflow.plan.verify import verify_plan, verify_results
 from cubeflow.report.figures import make_figures, read_figures
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 from cubeflow.store.artifact import read_artifact
+from cubeflow.store.atomic import temporary_name
 
 CONFIG = """
 data: {{store: {folder}/store}}
@@ -181,6 +185,59 @@ def test_a_damaged_model_is_set_aside_and_made_again(folder):
         run(configuration)
     run(configuration)
     assert np.array_equal(background(folder), before)
+
+
+def test_gadf_tables_of_a_model_are_verified_and_made_again(folder):
+    configuration = config(folder)
+    run(configuration)
+    plan = make_plan(configuration, lambda line: None)
+    (path,) = (folder / "results/models").rglob("background-*.fits.gz")
+    found = verify_plan(plan, sets_aside=False)
+    assert (found.damaged, [name for name in found.absent if "models" in name.parts]) == ({}, [])
+    whole = path.read_bytes()
+    tables = bytearray(gzip.decompress(whole))
+    tables[len(tables) // 2] ^= 1
+    path.write_bytes(gzip.compress(tables))  # packed as it should be
+    (problem,) = verify_plan(plan, sets_aside=True).damaged.values()
+    assert "does not agree with the content; set aside as" in problem
+    run(configuration)
+    assert path.read_bytes() == whole
+
+
+def test_files_beside_a_model_are_swept_and_cleaned_by_name_and_content(folder):
+    first, second = config(folder, "off"), config(folder, "off", fit=", zenith: [0 deg, 60 deg]")
+    run(first)
+    place = folder / "results/models/off"
+    old = sorted(place.glob("*-*"))
+    left = [place / temporary_name("model.h5"), place / "off" / temporary_name("100001.h5")]
+    mine = place / "sky-0123456789abcdef.fits.gz"
+    for path in (*left, mine):
+        path.write_bytes(b"x")
+    copied = place / "background-fedcba9876543210.fits.gz"
+    copied.write_bytes(next(place.glob("background-*")).read_bytes())
+    assert stale_files(make_plan(first, print)) == sorted(left)
+    plan = make_plan(second, lambda line: None)
+    plan.sweep()
+    assert not any(path.exists() for path in left)
+    paths, others, _ = clean_results(plan, is_serious=False)
+    assert [path for path in paths if "models" in path.parts] == old
+    assert others == sorted([copied, mine])
+    # of a model that no target uses any more, all is listed
+    unused = replace(first, targets=config(folder, "null").targets)
+    off = sorted((place / "off").iterdir())
+    assert [path for path in stale_files(make_plan(unused, print)) if "models" in path.parts] == sorted([*old, *off])
+
+
+@pytest.mark.parametrize(("place", "says"), [("source", "source"), ("models/off", "models/off")])
+def test_nothing_is_removed_where_an_exclusion_of_a_model_lies(folder, place, says):
+    inside = folder / "results" / place
+    inside.mkdir(parents=True)
+    shutil.copy(folder / "source.reg", inside)
+    text = CONFIG.format(folder=folder, model="off", models=NAMED.format(folder=folder, observations="", fit=""))
+    head, _, tail = text.rpartition(f"exclusion: {folder}/source.reg")
+    plan = make_plan(parse_config(f"{head}exclusion: {inside}/source.reg{tail}"), print)
+    with pytest.raises(MistakeError, match=rf"source\.reg: an input lies inside .*/results/{says}; nothing is removed"):
+        clean_results(plan, is_serious=True)
 
 
 def test_a_run_that_is_refused_is_left_out_of_the_model_with_its_reason(folder):

@@ -19,6 +19,7 @@ from gammapy.modeling.models import (
 from cubeflow.config import load_config
 from cubeflow.errors import MistakeError
 from cubeflow.maps import Position, energy_axis, make_geometry
+from cubeflow.plan.clean import clean_results
 from cubeflow.plan.make import make_plan
 from cubeflow.plan.run import run_whole
 from cubeflow.products.sky_model import GammapySource, Source, make_map_source_flux
@@ -148,3 +149,12 @@ def test_files_that_are_none_are_told(folder, written, said):
     (folder / "odd.yaml").write_text(CONFIG.format(folder=folder, name="odd", sky_model=path))
     with pytest.raises(MistakeError, match=said):
         make_plan(load_config(folder / "odd.yaml"), lambda line: None)
+
+
+def test_nothing_is_removed_where_a_file_of_models_lies(tmp_path):
+    (tmp_path / "made/sky").mkdir(parents=True)
+    Models([sky_model(PointSpatialModel(**PLACE))]).write(tmp_path / "made/sky/models.yaml")
+    path = tmp_path / "made.yaml"
+    path.write_text(CONFIG.format(folder=tmp_path, name="made", sky_model=tmp_path / "made/sky/models.yaml"))
+    with pytest.raises(MistakeError, match=r"models\.yaml: an input lies inside .*/made/sky; nothing is removed there"):
+        clean_results(make_plan(load_config(path), print), is_serious=True)

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
+from cubeflow.dl3.files import FileRefused
+from cubeflow.dl3.hdus import read_hdus
 from cubeflow.errors import MistakeError
 from cubeflow.pipeline.tasks import (
     FOUND,
@@ -20,7 +22,7 @@ from cubeflow.pipeline.tasks import (
     PRODUCTS,
     REGIONS,
     TABLES,
-    ModelTask,
+    gadf_file,
 )
 from cubeflow.plan.lock import Lock
 from cubeflow.plan.make import Plan
@@ -72,11 +74,14 @@ def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
                 is_product |= path.name in (LIGHT_CURVE, *JOINT)
                 is_ours = is_near and (is_product or _CLAIM.fullmatch(path.name) is not None)
                 yield path, is_ours and path.name in claimed(path.parent)
-    models = {task.model for task in plan.all_tasks if isinstance(task, ModelTask)}
-    for path in (path for name in models for path in _files_below(plan.results / "models" / name)):
-        if str(path.relative_to(plan.results)) not in needed:
-            is_model = _MODELS.fullmatch(_SET_ASIDE.sub("", path.name)) is not None
-            yield path, is_model and (".fits" in path.name or _is_artifact(path))
+    for path in (path for name in plan.models for path in _files_below(plan.results / "models" / name)):
+        if str(path.relative_to(plan.results)) in needed:
+            continue
+        if TEMPORARY.fullmatch(path.name):
+            yield path, is_abandoned(path)
+        else:
+            is_model = _MODELS.fullmatch(_SET_ASIDE.sub("", path.name)) and stat.S_ISREG(path.lstat().st_mode)
+            yield path, bool(is_model) and _is_artifact(path)
 
 
 def stale_files(plan: Plan) -> list[Path]:
@@ -111,9 +116,17 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _is_artifact(path: Path) -> bool:
-    """Whether a file with the name of an artifact begins as one; one that was set aside may be damaged there."""
+    """Whether a file with the name of an artifact begins as one; one that was set aside may be damaged there.
+
+    GADF tables of a model have the key that is in their name.
+    """
     if _SET_ASIDE.search(path.name):
         return True
+    if path.suffix == ".gz":
+        try:
+            return path.name == Path(gadf_file("", str(read_hdus(path)[0].header.get("KEY")))).name
+        except FileRefused:
+            return False
     with open_regular(path) as file:
         return file.read(len(MAGIC)) == MAGIC
 
@@ -141,14 +154,16 @@ def _claimed(folder: Path) -> set[str]:
 
 
 def _require_inputs_outside(plan: Plan) -> None:
-    """Refuse where an input lies inside the results folder of a target, or that folder in the store or a root of it."""
+    """Refuse where an input lies in the folder of a target or model, or that folder in the store or a root of it."""
     places = {path.resolve() for path in plan.places}
     files = {ref.path for entry in plan.store.runs for ref in entry.hdus}
     # What was found here stays here; nothing else that is an input may lie here.
-    exclusions = (each.file.path for target in plan.targets.values() for each in target.exclusions)
-    files |= {path for path in exclusions if path.name not in FOUND}
+    for target in plan.targets.values():
+        exclusions = *target.exclusions, *(target.model.exclusions if target.model else ())
+        files |= {each.file.path for each in exclusions if each.file.path.name not in FOUND}
+        files |= {Path(path) for models in target.sky_models.values() for path in models.files}
     inputs = sorted(places | {path.resolve() for path in files})
-    for name in plan.targets:
+    for name in (*plan.targets, *(f"models/{model}" for model in plan.models)):
         folder = (plan.results / name).resolve()
         if (inside := next((path for path in inputs if path.is_relative_to(folder)), None)) is not None:
             raise MistakeError(f"{inside}: an input lies inside {folder}; nothing is removed there")

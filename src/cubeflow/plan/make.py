@@ -62,6 +62,7 @@ class Plan:
     report: ReportTask | None  # page of all targets; None if none has a run
     cache: DigestCache  # digests of the inputs
     excluded: Mapping[str, Mapping[str, float]]  # share of the field that each exclusion file takes, by target
+    models: tuple[str, ...]  # acceptance models that there may be, used or not
     is_forced: bool = False  # take nothing as made, whatever is there
 
     @property
@@ -137,6 +138,7 @@ class Plan:
         """Remove what killed writers left beside products, stacks and plans; a batch does so beside its artifacts."""
         folders = [self.results, self.results / FOLDER, progress_folder(self.results)]
         folders += [self.results / task.folder for found in self.tasks.values() for task in found.parts]
+        folders += [self.results / "models" / name / place for name in self.models for place in ("", "off")]
         for name, target in self.targets.items():
             places = ("", *target.backgrounds, *(f"stack/{label}" for label in target.backgrounds))
             folders += [self.results / name / place for place in places]
@@ -200,7 +202,8 @@ def make_plan(config: Config, say: Say, is_forced: bool = False, reads_all: bool
     report = report_task(tasks)
     observations = {name: config.targets[name].observations for name in targets}
     places = tuple(path if path.is_dir() else path.parent for path in (config.data.store, *config.data.roots))
-    return Plan(results, store, places, targets, observations, tasks, needs, report, cache, excluded, is_forced)
+    given = store, places, targets, observations, tasks, needs, report, cache, excluded
+    return Plan(results, *given, (*config.models, *(f"self-{name}" for name in targets)), is_forced)
 
 
 def make_target(config: Config, name: str, cache: DigestCache) -> Target:

@@ -8,6 +8,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from cubeflow.dl3.files import FileRefused
+from cubeflow.dl3.hdus import read_hdus
 from cubeflow.errors import FailedError
 from cubeflow.pipeline.certificate import read_certificate
 from cubeflow.pipeline.tasks import ArtifactTask, artifact_keys
@@ -51,14 +53,14 @@ def verify_plan(plan: Plan, sets_aside: bool) -> Verdict:
 def verify_results(plan: Plan) -> Iterator[tuple[Path, str | None]]:
     """Each file of a plan that is there, and what is wrong with it; None for a file that is whole.
 
-    An artifact is checked against its own checksum and the key that the plan has for it, products and pictures against
-    their certificate, and that against its own checksum.
+    An artifact is checked against its own checksum and the key that the plan has for it, GADF tables of a model against
+    their CHECKSUM and DATASUM, products and pictures against their certificate, and that against its own checksum.
     """
     for task in plan.all_tasks:
         paths = [plan.results / file for file in plan.files(task)]
         if isinstance(task, ArtifactTask):
             about = {plan.results / file: known for file, known in artifact_keys(task).items()}
-            yield from ((path, _of_artifact(path, *about[path])) for path in paths if path in about and path.exists())
+            yield from ((path, _of_artifact(path, about.get(path))) for path in paths if path.exists())
             continue
         certificate = paths.pop()
         content = read_certificate(certificate, task.key)
@@ -77,12 +79,16 @@ def _of_product(path: Path, sha256: str) -> str | None:
         return str(error).removeprefix(f"{path}: ")
 
 
-def _of_artifact(path: Path, kind: str, key: str) -> str | None:
-    """What is wrong with an artifact; None if it is whole and of this kind and key. ArtifactNewer is passed on."""
+def _of_artifact(path: Path, about: tuple[str, str] | None) -> str | None:
+    """What is wrong with an artifact of this kind and key, or with GADF tables; None if whole. Raises ArtifactNewer."""
     try:
-        with open_artifact(path, kind, key):
+        if about is None:
+            for hdu in read_hdus(path):
+                hdu.check_sums()
+            return None
+        with open_artifact(path, *about):
             return None
     except ArtifactNewer:  # it is whole, and not for this version to set aside
         raise
-    except FailedError as error:
+    except (FailedError, FileRefused) as error:
         return str(error).removeprefix(f"{path}: ")
