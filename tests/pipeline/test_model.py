@@ -8,14 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from cubeflow.config import ConfigError, parse_config
+from cubeflow.dl3.entries import RunEntry
 from cubeflow.errors import FailedError, MistakeError
+from cubeflow.pipeline import model as pipeline_model
 from cubeflow.pipeline.tasks import FiguresTask, ModelTask, OffTask
 from cubeflow.plan.clean import clean_results, stale_files
 from cubeflow.plan.make import make_plan
 from cubeflow.plan.run import run_plan, run_whole
 from cubeflow.plan.verify import verify_plan, verify_results
+from cubeflow.products.acceptance_model import OffRun, RunFacts, fit_acceptance_model
 from cubeflow.report.figures import make_figures, read_figures
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 from cubeflow.store.artifact import read_artifact
@@ -258,6 +262,11 @@ def test_a_target_beyond_the_zenith_angles_of_a_model_is_left_out(folder):
     [
         (("model: off", "model: of"), r"configuration:13:acceptance\.model: expected one of self, off, got 'of'"),
         (("  off:\n", "  self:\n"), r"models\.self: expected another name: self is the model"),
+        (("  off:\n", "  self-source:\n"), r"models\.self-source: expected another name: self is the model"),
+        (
+            ("model: off}", "model: self}\nsafe_mask: {methods: [bkg-peak]}"),
+            r"safe_mask\.methods: expected others than bkg-peak, as acceptance\.model is self",
+        ),
         (("observations: {}", "observations: {within: 1 deg}"), r"models\.off\.observations\.within: expected null"),
         (("form: gradient", "form: round"), r"models\.off\.fit\.form: expected 'auto', 'radial', .* got 'round'"),
         (("form: gradient", "zenith: [40 deg]"), r"models\.off\.fit\.zenith: expected two or more increasing angles"),
@@ -294,3 +303,78 @@ def test_a_selection_of_events_is_part_of_the_keys_of_runs_and_of_the_model(fold
         make_plan(
             parse_config(CONFIG.format(folder=folder, model="self", models="") + "events: {where: open()}\n"), print
         )
+
+
+def off_runs(counts) -> list[OffRun]:
+    """Runs with the same counts at each energy in every cell of a field of 20 x 20 cells."""
+    made = np.broadcast_to(np.array(counts)[:, None, None], (len(counts), 20, 20))
+    facts = (RunFacts(number, 51910, "", "DEMO DEMO", 0.9) for number in (1, 2))
+    return [OffRun(each, made, np.ones(made.shape)) for each in facts]
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ((9, 9, 9, 9), "model: grid, 2 of 0 runs, 28800 counts"),
+        ((0, 9, 0, 9), "model: grid, 2 of 0 runs, 14400 counts; none at 1.33 TeV; interpolated at 4.22 TeV"),
+        ((9, 9, 9, 0), "model: grid, 2 of 0 runs, 21600 counts; none at 7.5 TeV"),
+    ],
+)
+def test_gaps_between_energies_are_said_to_be_interpolated(folder, monkeypatch, counts, said):
+    text = CONFIG.format(folder=folder, model="self", models="").replace("bins: 3}", "bins: 4}", 1)
+    planned = make_plan(parse_config(text), lambda line: None)
+    target = planned.targets["source"]
+    runs = off_runs(counts)
+    fit = replace(target.model.fit, form="grid")
+    off = replace(target.model.off, cell_deg=1.5 / 9)
+    monkeypatch.setattr(
+        pipeline_model, "fit_acceptance_model", lambda key, _, *rest: fit_acceptance_model(key, runs, *rest)
+    )
+    lines: list[str] = []
+    task = ModelTask("source", "model", "0" * 64, {})
+    (folder / "results/models/model").mkdir(parents=True)
+    target = replace(target, model=replace(target.model, off=off, fit=fit))
+    pipeline_model.make_model(folder / "results", target, task, lines.append)
+    assert lines == [said]
+
+
+def test_a_model_from_the_runs_themselves_names_its_key(folder):
+    for number in (2, 3, 4):
+        (folder / "store" / f"obs_10000{number}.fits.gz").write_bytes(b"no FITS")
+    with pytest.raises(
+        FailedError, match=r"targets\.source\.acceptance\.model: run 100001 alone is left; expected two"
+    ):
+        run(config(folder))
+
+
+def test_the_file_of_a_run_that_is_gone_is_told_with_the_key(folder):
+    plan = make_plan(config(folder), lambda line: None)
+    assert plan.targets["source"].model.key == "targets.source.acceptance.model"
+    assert make_plan(config(folder, "off"), lambda line: None).targets["source"].model.key == "models.off"
+
+
+@pytest.mark.parametrize(
+    ("angles", "name"),
+    [
+        ({"ZEN_PNT": 50.0, "ALT_PNT": 90.0}, "B50"),  # a placeholder does not come before what is known
+        ({"ZEN_PNT": 50.0, "ALT_PNT": 80.0}, "B50"),
+        ({"ALT_PNT": 80.0}, "B10"),
+        ({"ALT_PNT": 90.0}, None),
+        ({"ALT_PNT": 0.0}, None),
+        ({}, None),
+    ],
+)
+def test_placeholders_are_no_zenith_angles(tmp_path, angles, name):
+    nodes = [
+        fits.ImageHDU(name=each, header=fits.Header({"ZEN_PNT": value}))
+        for each, value in (("B10", 10.0), ("B50", 50.0))
+    ]
+    fits.HDUList([fits.PrimaryHDU(), *nodes]).writeto(tmp_path / "model.fits")
+    entry = RunEntry(7, (), {"RA_PNT": 83.0, "DEC_PNT": 22.0, **angles})
+    if name is None:
+        with pytest.raises(MistakeError, match=r"^run 7: expected ZEN_PNT or ALT_PNT in the index, found neither$"):
+            pipeline_model.write_index(tmp_path / "index", [entry], tmp_path / "model.fits")
+        return
+    assert pipeline_model.write_index(tmp_path / "index", [entry], tmp_path / "model.fits") == 1
+    with fits.open(tmp_path / "index" / "hdu-index.fits.gz") as hdus:
+        assert [str(each).strip() for each in hdus[1].data["HDU_NAME"]] == [name]

@@ -105,13 +105,19 @@ def test_runs_of_other_rates_with_other_holes_print_no_holes(monkeypatch):
         exposure = np.broadcast_to(np.where(where, 0.0, FIELD), TRUTH.shape)
         runs.append(OffRun(facts(number), rng.poisson(rate * TRUTH * 100.0 * exposure), exposure))
 
-    def dip() -> float:
-        rate = fit_acceptance_model("sim", runs, OFF, FitOptions("smooth")).rate[0].sum(axis=0) / SHAPE
+    def dip(rate) -> float:
+        rate = rate.reshape(TRUTH.shape).sum(axis=0) / SHAPE
         return float(rate[hole].mean() / rate[(FIELD > 0) & ~hole].mean())
 
-    assert dip() == pytest.approx(1.0, abs=0.03)
+    fit = FitOptions("smooth")
+    assert dip(fit_acceptance_model("models.sim", runs, OFF, fit).rate[0]) == pytest.approx(1.0, abs=0.03)
+    sums = (sum(getattr(run, name) for run in runs).reshape(len(TRUTH), -1) for name in ("counts", "exposure"))
+    assert dip(acceptance_model._fit_shape(*sums, OFF, fit)[0]) < 0.85
     monkeypatch.setattr(acceptance_model, "MOST_ROUNDS", 1)
-    assert dip() < 0.85
+    with pytest.raises(
+        FailedError, match=r"^models\.sim: form smooth: the fit does not settle: its last change is [0-9.]+,"
+    ):
+        fit_acceptance_model("models.sim", runs, OFF, fit)
 
 
 def test_the_form_is_the_one_that_predicts_runs_best():
@@ -414,11 +420,11 @@ def blind(run: OffRun) -> OffRun:
         (lambda runs: [], FitOptions(), r"models\.sim: no OFF run can be used"),
         (lambda runs: list(map(blind, runs)), FitOptions(), r"models\.sim: all of the fields .* excluded or not safe"),
         (lambda runs: list(map(empty, runs)), FitOptions(), r"models\.sim: no OFF run has a count at these energies"),
-        (lambda runs: runs[:1], FitOptions(), r"models\.sim: run 0 alone is left; expected two, or another fit\.form"),
+        (lambda runs: runs[:1], FitOptions(), r"models\.sim: run 0 alone is left; expected two, or a named model"),
         (
             lambda runs: [*runs[:2], replace(runs[2], facts=facts(2, instrument="other"))],
             FitOptions(),
-            r"models\.sim\.observations: expected runs of one instrument, got 0 of 'DEMO DEMO' and 2 of 'other'",
+            r"models\.sim: expected observations with one instrument, got 0 of 'DEMO DEMO' and 2 of 'other'",
         ),
         (lambda runs: runs, FitOptions(zenith_deg=(30.0, 60.0)), r"models\.sim\.fit\.zenith: run 0 at 25\.8 deg; exp"),
     ],
@@ -426,7 +432,95 @@ def blind(run: OffRun) -> OffRun:
 def test_what_gives_no_model_is_told_in_one_line(change, fit, message):
     runs, _ = simulate(15, n_runs=3)
     with pytest.raises(FailedError, match=rf"^{message}[^\n]*$"):
-        fit_acceptance_model("sim", change(runs), OFF, fit)
+        fit_acceptance_model("models.sim", change(runs), OFF, fit)
+
+
+def at(run: Observation, zenith_deg: float | None, **meta) -> Observation:
+    return replace(run, site=None, meta={**run.meta, "zenith_deg": zenith_deg, **meta})
+
+
+def test_nodes_that_a_run_does_not_use_refuse_nothing():
+    """A node that holds only the object of a run is no matter to a run far from it in zenith angle."""
+    runs, _ = simulate(16, n_runs=6)
+    angles = (10.0, 12.0, 14.0, 30.0, 32.0, 50.0)
+    objects = ("crab", "a", "b", "a", "b", "crab")
+    runs = [
+        replace(run, facts=replace(run.facts, cos_zenith=float(np.cos(np.deg2rad(angle))), object=name))
+        for run, angle, name in zip(runs, angles, objects, strict=True)
+    ]
+    fit = FitOptions("radial", zenith_deg=(0.0, 20.0, 40.0, 60.0), leave_out="target")
+    model = fit_acceptance_model("models.sim", runs, OFF, fit)
+    rest = fit_acceptance_model("models.sim", runs[1:5], OFF, fit)
+    found, expected = (own_rate(each, at(observe(obs_id=0), 10.0, object="crab")) for each in (model, rest))
+    assert found / found.sum() == pytest.approx(expected / expected.sum(), rel=1e-2)
+    with pytest.raises(RunRefused, match=r"^run 9: .* no other run at its zenith angle"):
+        with_model("sim", model, at(observe(obs_id=9), 50.0, object="crab"))
+
+
+def test_an_unknown_zenith_angle_does_not_lift_the_limits():
+    runs, _ = simulate(17, n_runs=5)
+    blank = [replace(run, facts=replace(run.facts, cos_zenith=None)) for run in runs]
+    fit = FitOptions("radial")
+    model = fit_acceptance_model("models.sim", [blank[0], *runs[1:]], OFF, fit)
+    assert model.limits == pytest.approx([0.85, 0.95])
+    assert model.cos_zenith == pytest.approx([0.9])
+    assert len(model.runs) == 5
+    with pytest.raises(RunSkipped, match=r"zenith angle 60\.0 deg, expected 18\.2 to 31\.8 deg"):
+        with_model("sim", model, at(observe(obs_id=99), 60.0))
+    with pytest.raises(RunRefused, match=r"expected ALT_PNT, or GEOLON and GEOLAT"):
+        with_model("sim", model, at(observe(obs_id=99), None))
+    none = fit_acceptance_model("models.sim", blank, OFF, fit)
+    assert np.isnan(none.limits).all()
+    assert np.isnan(none.cos_zenith).all()
+    assert own_rate(none, at(observe(obs_id=99), 60.0)).any()
+    with pytest.raises(FailedError, match=r"models\.sim\.fit\.zenith: run 0 at an unknown angle; expected bins"):
+        fit_acceptance_model("models.sim", [blank[0], *runs[1:]], OFF, replace(fit, zenith_deg=(0.0, 60.0)))
+
+
+def test_runs_without_the_name_of_an_object_are_no_kin():
+    runs, _ = simulate(18, n_runs=5)
+    runs = [replace(run, facts=replace(run.facts, object="")) for run in runs]
+    model, alone = (
+        fit_acceptance_model("models.sim", runs, OFF, FitOptions("radial", leave_out=out)) for out in ("target", "run")
+    )
+    run = at(observe(obs_id=2), float(np.rad2deg(np.arccos(0.9))), object="")
+    assert np.array_equal(own_rate(model, run), own_rate(alone, run))
+
+
+def small(runs: list[OffRun], allowed: np.ndarray) -> list[OffRun]:
+    return [replace(run, counts=run.counts * allowed, exposure=run.exposure * allowed) for run in runs]
+
+
+@pytest.mark.parametrize(("form", "n_cells"), [("radial", 2), ("gradient", 2), ("smooth", 40), ("auto", 2)])
+def test_too_small_a_field_is_told_with_a_way_out(form, n_cells):
+    runs, _ = simulate(19, level=100.0, n_runs=4)
+    allowed = np.zeros(SHAPE.size, bool)
+    allowed[np.argsort(np.hypot(LON - 0.5, LAT), axis=None)[:n_cells]] = True
+    few = small(runs, allowed.reshape(SHAPE.shape))
+    with pytest.raises(
+        FailedError, match=rf"^models\.sim: form \w+: {n_cells} cells with .* expected more of the field"
+    ):
+        fit_acceptance_model("models.sim", few, OFF, FitOptions(form))
+    assert fit_acceptance_model("models.sim", few, OFF, FitOptions("grid")).rate.any()
+
+
+def test_cells_that_do_not_decide_the_shape_are_told():
+    """All at one offset: nothing says how the rate falls with it."""
+    off = OffOptions(energy_axis(EDGES), 2.0, SafeMaskOptions(), 0.2, "RADEC")
+    basis = acceptance_model._basis("radial", off)
+    alike = basis._replace(design=np.zeros_like(basis.design), penalty=np.zeros_like(basis.penalty))
+    cells = np.ones(len(basis.design))
+    with pytest.raises(FailedError, match=r"^the cells with exposure do not decide the shape; expected more of the"):
+        acceptance_model._fit_surface(cells, cells, alike)
+
+
+def test_a_run_whose_others_leave_too_small_a_field_is_refused():
+    runs, _ = simulate(20, level=100.0, n_runs=3)
+    tiny = small(runs[:2], np.hypot(LON - 0.1, LAT - 0.1) < 0.1)
+    model = fit_acceptance_model("models.sim", [*tiny, runs[2]], OFF, FitOptions("radial"))
+    assert np.isnan(model.systematic).all()
+    with pytest.raises(RunRefused, match=r"^run 2: acceptance model sim: of the other runs: 1 cells with exposure"):
+        with_model("sim", model, at(observe(obs_id=2), float(np.rad2deg(np.arccos(0.9)))))
 
 
 def test_zenith_bins_must_increase():

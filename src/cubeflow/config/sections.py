@@ -300,6 +300,8 @@ class TargetConfig:
         if (radius_deg := self.export.fit_radius_deg) is not None and radius_deg < self.geometry.pixel_deg:
             least = f"expected at least one pixel of {self.geometry.pixel_deg:g} deg, got {radius_deg:g} deg"
             raise KeyMistake(("export", "fit_radius"), least)
+        if self.acceptance.model == "self" and "bkg-peak" in self.safe_mask.methods:
+            raise KeyMistake(("safe_mask", "methods"), "expected others than bkg-peak, as acceptance.model is self")
         energy, true = self.energy.axis("energy").edges, self.energy_true.axis("energy_true").edges
         if true[-1] <= energy[0] or energy[-1] <= true[0]:
             expected = f"expected energies that reach over those of energy, {energy[0]:g} to {energy[-1]:g} TeV"

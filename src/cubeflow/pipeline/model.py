@@ -81,7 +81,7 @@ def make_model(results: Path, target: Target, task: ModelTask, say: Say) -> None
             if about["status"] == "ok":
                 counts, exposure = (np.asarray(opened.dataset(name)) for name in ("counts", "exposure"))
                 runs.append(OffRun(from_plain(RunFacts, about["run"]), counts, exposure))
-    model = fit_acceptance_model(task.model, runs, off, fit)
+    model = fit_acceptance_model(target.model.key, runs, off, fit)
     datasets = {name: value for name, value in vars(model).items() if isinstance(value, np.ndarray)}
     about = {name: to_plain(value) for name, value in vars(model).items() if name not in datasets}
     made_from = {"inputs": sorted(task.runs.values()), "software": software()}
@@ -96,10 +96,13 @@ def make_model(results: Path, target: Target, task: ModelTask, say: Say) -> None
         nodes.append((response, known * response.rate, angle))
     about_file = {"KEY": task.key, "INSTRUME": model.runs[0].instrument}
     write_background_fits(results / gadf_file(task.model, task.key), nodes, about_file)
-    empty = off.energy.centers[~model.counts.any(axis=(0, 2, 3))].tolist()
-    none = f"; none at {', '.join(f'{center:.3g}' for center in empty)} TeV" if empty else ""
-    used = f"{len(model.runs)} of {len(task.runs)} runs, {model.counts.sum()} counts"
-    say(f"{task.model}: {model.fit.form}, {used}{none}")
+    said = f"{task.model}: {model.fit.form}, {len(model.runs)} of {len(task.runs)} runs, {model.counts.sum()} counts"
+    n_seen = np.cumsum(model.counts.any(axis=(0, 2, 3)))  # energies with counts up to each
+    empty, is_inner = np.diff(n_seen, prepend=0) == 0, (n_seen > 0) & (n_seen < n_seen[-1])
+    for what, where in (("none", empty & ~is_inner), ("interpolated", empty & is_inner)):
+        if where.any():
+            said += f"; {what} at {', '.join(f'{center:.3g}' for center in off.energy.centers[where])} TeV"
+    say(said)
 
 
 def write_index(folder: Path, entries: Iterable[RunEntry], gadf: Path) -> int:
@@ -120,7 +123,9 @@ def write_index(folder: Path, entries: Iterable[RunEntry], gadf: Path) -> int:
 
     rows, runs = [], []
     for entry in entries:
-        here_deg = np.fmin(number(entry.obs_info, "ZEN_PNT"), 90.0 - number(entry.obs_info, "ALT_PNT"))
+        here_deg, altitude_deg = number(entry.obs_info, "ZEN_PNT"), number(entry.obs_info, "ALT_PNT")
+        if np.isnan(here_deg) and 0 < altitude_deg < 90:  # beyond are placeholders
+            here_deg = 90.0 - altitude_deg
         if len(zenith_deg) > 1 and np.isnan(here_deg):
             raise MistakeError(f"run {entry.obs_id}: expected ZEN_PNT or ALT_PNT in the index, found neither")
         away = {name: abs(each - here_deg) for name, each in zenith_deg.items()}

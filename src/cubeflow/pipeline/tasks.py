@@ -90,6 +90,12 @@ class PlannedModel:
     fit: FitOptions
     exclusions: tuple[PlannedExclusion, ...]
 
+    @property
+    def key(self) -> str:
+        """Key of the configuration that asks for it."""
+        before, _, target = self.name.partition("self-")
+        return f"models.{self.name}" if before else f"targets.{target}.acceptance.model"
+
 
 @dataclass(frozen=True)
 class Target:

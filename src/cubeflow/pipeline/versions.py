@@ -5,7 +5,7 @@ each number together with a digest of a reference result, so that it cannot be f
 """
 
 OFF = 1
-MODEL = 2
+MODEL = 3
 REDUCE = 7
 BACKGROUND = 8
 STACK = 4

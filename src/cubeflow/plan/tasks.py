@@ -100,7 +100,7 @@ class TaskMaker:
             try:
                 kept, known, inputs, by_path = self._inputs(entry)
             except InputError as error:
-                say(f"models.{model.name}: left out: {error}")
+                say(f"{model.key}: left out: {error}")
                 continue
             key = make_key("off", versions.OFF, {"options": options, "obs_id": entry.obs_id, **known}, inputs)
             found[entry.obs_id] = UnitKeys(Unit(entry.obs_id), kept, by_path, key, {})

@@ -11,6 +11,7 @@ A run never models itself: what it gave is subtracted from the sums, and the sha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Annotated, Literal, NamedTuple
@@ -39,6 +40,8 @@ SUBCELLS = 8  # pixels of the sky along a cell
 RADIAL, SMOOTH = 6, 8  # steps between splines: in the squared offset up to the rim, and across the field
 FOLDS = 5  # parts of the runs that are held out in turn
 MOST_ROUNDS, STEP = 30, 1e-6  # of norms and shape in turn
+UNSETTLED = 1e-3  # relative change of the rate in the last round, above which a fit has not come to its end
+WAY_OUT = "expected more of the field (offset_max, exclusion), smaller cells or another form of a named model"
 LEAST_PENALTY, MOST_PENALTY = 1e-4, 1e7
 BEYOND = "beyond-model-zenith"  # noted with the quirks of a run
 BESIDE = 0.05  # of the cosine of the zenith angle: half a bin, of a model without bins
@@ -238,11 +241,16 @@ def _fit_surface(counts: FloatArray, exposure: FloatArray, basis: _Basis) -> tup
     Wood & Fasiolo 2017, Biometrics 73, 1071 (update of the strength of the penalty).
     """
     used = exposure > 0
+    if (n_used := np.count_nonzero(used)) < len(basis.start):
+        raise FailedError(f"{n_used} cells with exposure for {len(basis.start)} coefficients; {WAY_OUT}")
     design, penalty, n, t = basis.design[used], basis.penalty, counts[used], exposure[used]
     theta, strength = basis.start * np.log(n.sum() / t.sum()), 1.0
     for _ in range(200):
         expected = t * np.exp(design @ theta)
-        covariance = np.linalg.inv(design.T @ (expected[:, None] * design) + strength * penalty)
+        try:
+            covariance = np.linalg.inv(design.T @ (expected[:, None] * design) + strength * penalty)
+        except np.linalg.LinAlgError as error:
+            raise FailedError(f"the cells with exposure do not decide the shape; {WAY_OUT}") from error
         step = covariance @ (design.T @ (n - expected) - strength * penalty @ theta)
         size = float(np.abs(design @ step).max())
         theta = theta + step * min(1.0, 2.0 / max(size, 1e-9))  # Newton, but no leaps
@@ -250,7 +258,14 @@ def _fit_surface(counts: FloatArray, exposure: FloatArray, basis: _Basis) -> tup
         previous, strength = strength, min(max(free / max(cost, 1e-9), LEAST_PENALTY), MOST_PENALTY)
         if size < 1e-7 and abs(strength / previous - 1.0) < 1e-4:
             break
+    _require_settled(size)  # the strength alone may still drift where any is as good
     return np.exp(basis.design @ theta), np.einsum("cp,pq,cq->c", basis.design, covariance, basis.design)
+
+
+def _require_settled(change: float) -> None:
+    """FailedError if the last change of a fit was large, or no number."""
+    if not change < UNSETTLED:
+        raise FailedError(f"the fit does not settle: its last change is {change:.2g}, not below {UNSETTLED}; {WAY_OUT}")
 
 
 def _fit_grid(counts: FloatArray, exposure: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -279,8 +294,9 @@ def _fit_shape(
             sums = counts[bins].sum(axis=0), level @ exposure[bins]
             shape, spread = _fit_grid(*sums) if fit.form == "grid" else _fit_surface(*sums, _basis(fit.form, off))
             previous, level = level, total[bins] / (exposure[bins] @ shape)
-            if np.abs(level / previous - 1.0).max() < STEP:
+            if (change := np.abs(level / previous - 1.0).max()) < STEP:
                 break
+        _require_settled(change)
         rate[bins] = level[:, None] * shape
         variance[bins] = spread + (1.0 / total[bins] - 1.0 / total[bins].sum())[:, None]
     return rate, np.sqrt(variance)
@@ -298,44 +314,47 @@ def _fit_norms(
         rate, error = _fit_shape(n_sum, np.tensordot(norms, exposure, 1), off, fit)
         expected = np.tensordot(exposure, rate, 2)
         previous, norms = norms, n_run / expected
-        if np.abs(norms - previous).max() < STEP:
+        if (change := np.abs(norms - previous).max()) < STEP:
             break
+    _require_settled(change)
     level = n_run.sum() / expected.sum()
     return norms / level, rate * level, error
 
 
-def fit_acceptance_model(name: str, runs: Sequence[OffRun], off: OffOptions, fit: FitOptions) -> AcceptanceModel:
-    """Fit a model to OFF runs; their order does not matter. `name` is for messages.
+def fit_acceptance_model(key: str, runs: Sequence[OffRun], off: OffOptions, fit: FitOptions) -> AcceptanceModel:
+    """Fit a model to OFF runs; their order does not matter. `key` of the configuration is for messages.
 
+    Without bins in zenith angle, a run at an unknown one gives its shape and leaves the limits to the others.
     FailedError if no run, or only one where forms are to be compared, is left, nothing of the fields, or no count; if
-    runs are of two instruments, or the zenith angle of one lies in no bin.
+    runs are of two instruments, the zenith angle of one lies in no bin, or the fit does not succeed.
     """
     # What has no counts says nothing of a shape, and its norm is 0.
     used = sorted((run for run in runs if run.counts.any()), key=lambda run: run.facts.obs_id)
-    facts, key = tuple(run.facts for run in used), f"models.{name}"
+    facts = tuple(run.facts for run in used)
     if not used:
         what = "no OFF run can be used" if not runs else "no OFF run has a count at these energies"
         if runs and not any(run.exposure.any() for run in runs):
             what = "all of the fields of the OFF runs is excluded or not safe"
         raise FailedError(f"{key}: {what}; expected other observations, energy, exclusion or safe_mask")
     if len(used) < 2 and fit.form == "auto":
-        raise FailedError(f"{key}: run {facts[0].obs_id} alone is left; expected two, or another fit.form than auto")
+        raise FailedError(f"{key}: run {facts[0].obs_id} alone is left; expected two, or a named model with a fit.form")
     if other := [run for run in facts if run.instrument != facts[0].instrument]:
         both = " and ".join(f"{run.obs_id} of {run.instrument!r}" for run in (facts[0], other[0]))
-        raise FailedError(f"{key}.observations: expected runs of one instrument, got {both}")
+        raise FailedError(f"{key}: expected observations with one instrument, got {both}")
     cosine = np.array([np.nan if run.cos_zenith is None else run.cos_zenith for run in facts])
-    edges = np.array([cosine.min() - BESIDE, cosine.max() + BESIDE])
+    edges = np.array([np.fmin.reduce(cosine) - BESIDE, np.fmax.reduce(cosine) + BESIDE])  # of those known
     if fit.zenith_deg:
         edges = np.cos(np.deg2rad(fit.zenith_deg))[::-1]
         beyond = np.flatnonzero(~((cosine >= edges[0]) & (cosine <= edges[-1])))
         for k in beyond[:1]:
-            found = f"run {facts[k].obs_id} at {np.rad2deg(np.arccos(cosine[k])):.1f} deg"
+            angle = "an unknown angle" if np.isnan(cosine[k]) else f"{np.rad2deg(np.arccos(cosine[k])):.1f} deg"
+            found = f"run {facts[k].obs_id} at {angle}"
             raise FailedError(f"{key}.fit.zenith: {found}; expected bins for every run, or fewer runs by observations")
     place = np.searchsorted(edges[1:-1], cosine, side="right")
     node = np.unique(place, return_inverse=True)[1]
     counts, exposure = np.array([run.counts for run in used]), np.array([run.exposure for run in used])
-    weight = exposure.sum(axis=(1, 2, 3))
-    cos_zenith = np.bincount(node, weight * cosine) / np.bincount(node, weight)
+    weight = exposure.sum(axis=(1, 2, 3)) * (np.isfinite(cosine) | np.isnan(edges[0]))
+    cos_zenith = np.bincount(node, weight * np.where(weight > 0, cosine, 0.0)) / np.bincount(node, weight)
     n, t = (each.reshape(*each.shape[:2], -1).astype(float) for each in (counts, exposure))
     parts = [(n[node == z], t[node == z]) for z in range(len(cos_zenith))]
     held_out: dict[str, float | None] = {}
@@ -345,7 +364,10 @@ def fit_acceptance_model(name: str, runs: Sequence[OffRun], off: OffOptions, fit
         fit = replace(fit, form=max(FORMS, key=lambda form: known.get(form, -np.inf)))
     norms, (rate, error) = np.ones(len(used)), np.zeros((2, len(cos_zenith), *counts.shape[1:]))
     for z, part in enumerate(parts):
-        norms[node == z], *fitted = _fit_norms(*part, off, fit)
+        try:
+            norms[node == z], *fitted = _fit_norms(*part, off, fit)
+        except FailedError as why:
+            raise FailedError(f"{key}: form {fit.form}: {why}") from why
         rate[z], error[z] = (each.reshape(rate[z].shape) for each in fitted)
     zenith, fitted_to = (cos_zenith, edges[[place.min(), place.max() + 1]]), (rate, error, _systematic(parts, off, fit))
     return AcceptanceModel(off, fit, held_out, facts, counts, exposure, norms, node, *zenith, *fitted_to)
@@ -354,25 +376,29 @@ def fit_acceptance_model(name: str, runs: Sequence[OffRun], off: OffOptions, fit
 def _held_out(parts: Parts, off: OffOptions, fit: FitOptions) -> float | None:
     """ln L, up to a constant, of runs of a form that was fitted to the others; None if that cannot be."""
     total = 0.0
-    for found, expected in _predictions(parts, off, fit):
-        if np.any(expected[found > 0] <= 0):
-            return None
-        total += float(found[found > 0] @ np.log(expected[found > 0]))
-    return total
+    with suppress(FailedError):
+        for found, expected in _predictions(parts, off, fit):
+            if np.any(expected[found > 0] <= 0):
+                return None
+            total += float(found[found > 0] @ np.log(expected[found > 0]))
+        return total
+    return None
 
 
 def _systematic(parts: Parts, off: OffOptions, fit: FitOptions) -> FloatArray:
-    """How much runs scatter about what a model of the others predicts, shape (2, n_band, n_ring)."""
+    """How much runs scatter about what a model of the others predicts, (2, n_band, n_ring); NaN if not known."""
     centers = off.edges_deg[:-1] + 0.5 * off.cell_deg
     ring = (np.hypot(*np.meshgrid(centers, centers, indexing="ij")) / OFFSET_WIDTH_DEG).astype(int).ravel()
     n_rings, bands = int(np.ceil(off.offset_max_deg / OFFSET_WIDTH_DEG - 1e-9)), energy_bands(off.energy)
     is_in = np.minimum(ring, n_rings - 1)[:, None] == np.arange(n_rings)  # cells across the rim are in the last
     likelihood = np.zeros((len(bands), n_rings, len(SCATTERS)))
-    for runs in _predictions(parts, off, fit):
-        for run in zip(*runs, strict=True):
-            sums = ([each[band].sum(axis=0) @ is_in for band in bands] for each in run)
-            likelihood += likelihood_of_scatter(*map(np.array, sums))
-    return scatter_by_ring(likelihood)
+    with suppress(FailedError):
+        for runs in _predictions(parts, off, fit):
+            for run in zip(*runs, strict=True):
+                sums = ([each[band].sum(axis=0) @ is_in for band in bands] for each in run)
+                likelihood += likelihood_of_scatter(*map(np.array, sums))
+        return scatter_by_ring(likelihood)
+    return np.full((2, *likelihood.shape[:2]), np.nan)
 
 
 def _predictions(parts: Parts, off: OffOptions, fit: FitOptions) -> Iterator[tuple[FloatArray, FloatArray]]:
@@ -399,16 +425,8 @@ def with_model(name: str, model: AcceptanceModel, observation: Observation) -> O
     if run.instrument != model.runs[0].instrument:
         raise RunRefused(f"{prefix}: of {model.runs[0].instrument!r}, expected one of {run.instrument!r}")
     kin = {"run": "obs_id", "night": "night", "target": "object"}[model.fit.leave_out]
-    out = np.array([run.obs_id == each.obs_id or getattr(run, kin) == getattr(each, kin) for each in model.runs])
-    rate = model.rate.copy()
-    for z in set(model.node[out].tolist()):
-        kept = (model.node == z) & ~out
-        counts = model.counts[kept].sum(axis=0, dtype=float)
-        if not counts.any():
-            raise RunRefused(f"{prefix}: no other run at its zenith angle, expected more: a run never models itself")
-        exposure = np.tensordot(model.norms[kept], model.exposure[kept].astype(float), 1)
-        n, t = (each.reshape(len(each), -1) for each in (counts, exposure))
-        rate[z] = _fit_shape(n, t, model.off, model.fit)[0].reshape(rate[z].shape)
+    own = getattr(run, kin)  # an empty name of an object is that of none
+    out = np.array([run.obs_id == each.obs_id or own == getattr(each, kin) != "" for each in model.runs])
     quirks, cosine, weights = observation.quirks, run.cos_zenith, np.ones(1)
     if np.isfinite(model.limits).all():
         if cosine is None:
@@ -421,6 +439,18 @@ def with_model(name: str, model: AcceptanceModel, observation: Observation) -> O
                 raise (RunRefused if model.fit.on_failure == "error" else RunSkipped)(reason)
             cosine, quirks = float(np.clip(cosine, *nodes.values[[0, -1]])), (*quirks, BEYOND)
         weights = nodes.weights(cosine)
+    rate = model.rate.copy()
+    for z in set(model.node[out].tolist()).intersection(np.flatnonzero(weights).tolist()):
+        kept = (model.node == z) & ~out
+        counts = model.counts[kept].sum(axis=0, dtype=float)
+        if not counts.any():
+            raise RunRefused(f"{prefix}: no other run at its zenith angle, expected more: a run never models itself")
+        exposure = np.tensordot(model.norms[kept], model.exposure[kept].astype(float), 1)
+        n, t = (each.reshape(len(each), -1) for each in (counts, exposure))
+        try:
+            rate[z] = _fit_shape(n, t, model.off, model.fit)[0].reshape(rate[z].shape)
+        except FailedError as error:
+            raise RunRefused(f"{prefix}: of the other runs: {error}") from error
     known = (rate[weights != 0] > 0).all(axis=0)
     rate = np.where(known, np.exp(np.tensordot(weights, np.log(np.where(rate > 0, rate, 1.0)), 1)), 0.0)
     return replace(observation, background=model_background(model.off, rate), quirks=quirks)
