@@ -227,3 +227,40 @@ def test_time_grows_with_the_map(store, tmp_path):
     tiny, deep = (estimate(target_of(config_of(tmp_path, store, name))) for name in ("tiny", "deep"))
     assert 0.1 < tiny.run_s < deep.run_s < 10
     assert tiny.export_s < deep.export_s
+
+
+def model_config(folder, store, ids):
+    models = {
+        "off": {
+            "observations": {"ids": ids},
+            "energy": {"min": "1 TeV", "max": "10 TeV", "bins": 30},
+            "offset_max": "4 deg",
+        }
+    }
+    more = {"acceptance": {"model": "off"}, "models": models, "observations": {"ids": [100001]}}
+    return load_config([config_of(folder, store, **more)])
+
+
+def test_a_model_needs_memory_for_its_off_runs_and_cells(store, tmp_path):
+    """Also where the target has one run only."""
+    one, all_four = (
+        make_plan(model_config(tmp_path, store, ids), print).needs["t"].memory_mb
+        for ids in ([100001], [100001, 100002, 100003, 100004])
+    )
+    cells_mb = 43**2 * 30 / 2**20  # 0.2 deg up to 4 deg, with a row beyond, edges of which are counted
+    assert one["off"] == all_four["off"] == pytest.approx(150 + 27 * 64 * cells_mb, abs=1)
+    assert all_four["model"] - one["model"] == pytest.approx(3 * 95 * cells_mb, abs=1.01)
+    assert all_four["reduce"] - one["reduce"] == pytest.approx(3 * 32 * cells_mb, abs=1.01)
+
+
+@pytest.mark.slow
+def test_memory_of_a_model_is_one_to_two_times_what_is_needed(store, tmp_path):
+    plan = make_plan(model_config(tmp_path, store, [100001, 100002, 100003, 100004]), print)
+    file = plan.write()
+    ratios = {
+        job.kind: job.memory_mb / peak_mb(job.kind, file, job.name)
+        for job in read_jobs(file)
+        if job.kind in ("off", "model", "reduce")
+    }
+    assert set(ratios) == {"off", "model", "reduce"}
+    assert {kind: ratio for kind, ratio in ratios.items() if not 1.0 <= ratio <= 2.0} == {}, ratios

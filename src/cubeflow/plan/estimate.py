@@ -57,8 +57,8 @@ class Estimate:
     stack_mb: float  # and for a stack
 
 
-def estimate(target: Target, entries: Sequence[RunEntry] = ()) -> Estimate:
-    """Needs of a target with some runs; where their index lacks a pointing, the whole map is taken as covered.
+def estimate(target: Target, entries: Sequence[RunEntry] = (), off_runs: Sequence[RunEntry] = ()) -> Estimate:
+    """Needs of a target with some runs, and with OFF runs; without a pointing the whole map is taken as covered.
 
     ``reduce`` holds the events and maps of one run; small sums are in memory, of large ones some planes. The
     factors are measured: memory is 1 to 2 times the need.
@@ -69,12 +69,13 @@ def estimate(target: Target, entries: Sequence[RunEntry] = ()) -> Estimate:
     sky = (120, 12) if target.sky_models else (0, 0)  # gammapy itself, and the maps that it evaluates
     n_shown = target.reduce.energy.n_bins * n.plane
     cells = 0 if target.model is None else len(target.model.off.edges_deg) ** 2 * target.model.off.energy.n_bins
+    held = _reading_bytes(entries) + 32 * cells * len(off_runs)  # the model, and a copy of it without one of its runs
     needs = {
-        "off": (150, (2 * SUBCELLS**2 + 24) * cells + _reading_bytes(entries)),
-        "model": (150, 30 * cells * len(entries)),
+        "off": (150, BYTES_PER_VOXEL * SUBCELLS**2 * cells + _reading_bytes(off_runs)),
+        "model": (150, 95 * cells * len(off_runs)),
         "reduce": (
             140 + sky[0],
-            (BYTES_PER_VOXEL + sky[1]) * n.run + 16 * n.plane + 8 * labels * n.held + _reading_bytes(entries),
+            (BYTES_PER_VOXEL + sky[1]) * n.run + 16 * n.plane + 8 * labels * n.held + held,
         ),
         "stack": (110, 64 * n.plane + 13 * n.held + rows),
         "export": (140, 8 * planes + min(8 * n.total, FITS_BYTES) + 4 * rows),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cubeflow.config import Config
 from cubeflow.config.sections import ModelConfig, Observations
-from cubeflow.dl3.entries import Store, direction_of
+from cubeflow.dl3.entries import RunEntry, Store, direction_of
 from cubeflow.dl3.index import open_store
 from cubeflow.dl3.tables import parse_where
 from cubeflow.errors import MistakeError
@@ -178,7 +178,8 @@ def make_plan(config: Config, say: Say, is_forced: bool = False, reads_all: bool
         excluded = excluded_shares(targets, cache, say)
     tasks: dict[str, TargetTasks] = {}
     needs: dict[str, Estimate] = {}
-    models: dict[str, tuple[OffTask | ModelTask, ...]] = {}  # by name; each is made once, whoever uses it
+    # By name: tasks and OFF runs; each is made once, whoever uses it.
+    models: dict[str, tuple[tuple[OffTask | ModelTask, ...], Sequence[RunEntry]]] = {}
     for name, target in targets.items():
         section = config.targets[name]
         with _placing(config, f"targets.{name}."):
@@ -193,12 +194,12 @@ def make_plan(config: Config, say: Say, is_forced: bool = False, reads_all: bool
                         raise MistakeError("observations: no run of the store is left for it, expected some")
                 for refusal in left_out:
                     say(f"models.{wanted}: run {refusal.obs_id}: left out: {refusal.reason}")
-            models[target.model.name] = maker.model_tasks(off_runs, say)
-        found = models[target.model.name] if target.model is not None else ()
+            models[target.model.name] = maker.model_tasks(off_runs, say), off_runs
+        found, used = models[target.model.name] if target.model is not None else ((), ())
         with _placing(config, f"targets.{name}."):
             tasks[name] = maker.make(entries, refused, unselected, found)
         refusals = {refusal.obs_id for refusal in tasks[name].refused}
-        needs[name] = estimate(target, [entry for entry in entries if entry.obs_id not in refusals])
+        needs[name] = estimate(target, [entry for entry in entries if entry.obs_id not in refusals], used)
     report = report_task(tasks)
     observations = {name: config.targets[name].observations for name in targets}
     places = tuple(path if path.is_dir() else path.parent for path in (config.data.store, *config.data.roots))
