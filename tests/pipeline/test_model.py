@@ -262,7 +262,6 @@ def test_a_target_beyond_the_zenith_angles_of_a_model_is_left_out(folder):
     [
         (("model: off", "model: of"), r"configuration:13:acceptance\.model: expected one of self, off, got 'of'"),
         (("  off:\n", "  self:\n"), r"models\.self: expected another name: self is the model"),
-        (("  off:\n", "  self-source:\n"), r"models\.self-source: expected another name: self is the model"),
         (
             ("model: off}", "model: self}\nsafe_mask: {methods: [bkg-peak]}"),
             r"safe_mask\.methods: expected others than bkg-peak, as acceptance\.model is self",

@@ -366,7 +366,7 @@ def test_a_run_never_models_itself():
 def test_a_lone_run_has_no_model_but_itself():
     runs, _ = simulate(11, n_runs=1)
     model = fit_acceptance_model("sim", runs, OFF, FitOptions("radial"))
-    run = observe(obs_id=0, site=None)
+    run = at(observe(obs_id=0), float(np.rad2deg(np.arccos(0.9))))
     with pytest.raises(RunRefused, match=r"^run 0: acceptance model sim: no other run .* a run never models itself$"):
         with_model("sim", model, run)
 
@@ -505,9 +505,8 @@ def test_too_small_a_field_is_told_with_a_way_out(form, n_cells):
 
 
 def test_cells_that_do_not_decide_the_shape_are_told():
-    """All at one offset: nothing says how the rate falls with it."""
-    off = OffOptions(energy_axis(EDGES), 2.0, SafeMaskOptions(), 0.2, "RADEC")
-    basis = acceptance_model._basis("radial", off)
+    """Enough of them, but no function differs between them."""
+    basis = acceptance_model._basis("radial", OFF)
     alike = basis._replace(design=np.zeros_like(basis.design), penalty=np.zeros_like(basis.penalty))
     cells = np.ones(len(basis.design))
     with pytest.raises(FailedError, match=r"^the cells with exposure do not decide the shape; expected more of the"):
