@@ -138,7 +138,8 @@ def test_the_largest_event_list_counts(store, tmp_path):
     assert path.stat().st_size < 2**20
     large = replace(runs[0], hdus=tuple(ref._replace(path=path) for ref in runs[0].hdus))
     gone = replace(runs[0], hdus=tuple(ref._replace(path=tmp_path / "gone") for ref in runs[0].hdus))
-    found = estimate(target, [*runs, gone, large]).memory_mb
+    assert estimate(target, [*runs, large], runs).memory_mb["off"] == usual["off"]  # of the OFF runs alone
+    found = estimate(target, [*runs, gone, large], [gone, large]).memory_mb
     assert found["reduce"] - usual["reduce"] == pytest.approx(4 * 100 - 48, abs=1)
     assert found["off"] - usual["off"] == pytest.approx(4 * 100 - 48, abs=1)
     assert {**found, "reduce": 0, "off": 0} == pytest.approx({**usual, "reduce": 0, "off": 0}, abs=1)
