@@ -54,6 +54,13 @@ def layers(off=None, background=True):
     return made
 
 
+def with_psf(made):
+    """The same layers of runs that have a PSF, without which there is no flux."""
+    irf = made["irf_exposure"].geom
+    psf = np.random.default_rng(2).random((3, 10, *irf.shape)) * 1e10
+    return made | {"irf_psf": Cube(psf, "m2 s sr-1", irf, (ENERGY_TRUE, rad_axis(0.5, 10)))}
+
+
 def final(made, disc=DISC, **changes):
     total = Stack(made, np.zeros((1, 2)), 1000.0, 900.0, 4)
     given = {"target_deg": (83.55, 22.11), "excluded": np.zeros(PARENT.shape, bool), **changes}
@@ -125,9 +132,7 @@ def test_significance_is_that_of_the_whole_maps(off):
 
 @pytest.mark.parametrize("off", [None, PER_ENERGY])
 def test_further_discs_and_bands_are_those_of_these_alone(off):
-    made, irf = layers(off), COARSE.cutout(-1, 0, 6, 6)
-    psf = np.random.default_rng(2).random((3, 10, *irf.shape)) * 1e10
-    made["irf_psf"] = Cube(psf, "m2 s sr-1", irf, (ENERGY_TRUE, rad_axis(0.5, 10)))
+    made = with_psf(layers(off))
     band, every = (3.0, 30.0), (1.0, 30.0)
     found = final(made, SignificanceOptions((0.25, 0.4), (band,)))
     wanted = [(0.4, every), (0.25, band), (0.4, band)]
@@ -153,7 +158,7 @@ def test_further_discs_and_bands_are_those_of_these_alone(off):
 
 @pytest.mark.parametrize("off", [None, SUMMED])
 def test_summary_is_that_of_the_target_and_of_the_maps(off):
-    made = layers(off)
+    made = with_psf(layers(off))
     found, maps = final(made), whole(made)
     mask, spectrum = made["mask_safe"].data, PowerLaw(index=2.3)
     at_target = find_at_target(made, mask, (83.55, 22.11), 0.25)
@@ -166,7 +171,7 @@ def test_summary_is_that_of_the_target_and_of_the_maps(off):
     mean = exposure[rows, columns] @ share / (mask.any(axis=0)[rows, columns] @ share)
     assert found.summary.source["flux"] == pytest.approx(at_target["excess"] / mean, rel=1e-9)
     assert found.summary.source["flux_err"] > 0
-    assert "containment" not in found.summary.source  # there is no PSF
+    assert 0 < found.summary.source["containment"] < 1
     assert found.summary.counts == maps["counts"].data.sum()
     assert found.summary.background == pytest.approx(maps["background"].data.sum(), rel=1e-12)
     assert (found.summary.n_runs, found.summary.livetime_s) == (4, 900.0)
@@ -174,7 +179,7 @@ def test_summary_is_that_of_the_target_and_of_the_maps(off):
 
 
 def test_flux_is_excess_over_exposure():
-    made = layers()
+    made = with_psf(layers())
     found, maps = final(made), whole(made)
     weights = PowerLaw(index=2.3).integral(ENERGY.edges_array)
     mask = maps["mask_safe"].data
@@ -185,6 +190,14 @@ def test_flux_is_excess_over_exposure():
     expected = found.significance.excess.data[0, 9, 8] * used.sum() / mean[disc].sum()
     assert found.maps["disc_flux"].data[0, 9, 8] == pytest.approx(expected, rel=1e-6)
     assert np.isnan(found.maps["disc_flux"].data[0][~mask.any(axis=0)]).all()
+
+
+def test_without_a_psf_there_is_no_flux():
+    """A point-like exposure holds inside a cut on direction."""
+    found = final(layers())
+    assert "disc_flux" not in found.maps
+    assert not {"flux", "flux_err", "flux_ul", "containment"} & found.summary.source.keys()
+    assert found.summary.source["significance"] is not None
 
 
 def test_excluded_pixels_are_no_off_source():
