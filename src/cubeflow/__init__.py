@@ -3,8 +3,6 @@
 What a notebook needs can be imported from here; each name is loaded when it is asked for.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

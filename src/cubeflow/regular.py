@@ -1,7 +1,5 @@
 """Regular files alone are opened: a FIFO in the place of a file would be waited for, for ever."""
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

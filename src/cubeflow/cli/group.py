@@ -1,7 +1,5 @@
 """The group of all verbs: what they share, how they speak and how they end, and the page of ``cubeflow --help``."""
 
-from __future__ import annotations
-
 import gc
 import json
 import os

@@ -1,7 +1,5 @@
 """Verbs that look: what is wrong with a store, what a file holds, how two results differ."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Verbs that the rules of the workflow call, one for each kind of job."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from pathlib import Path
 

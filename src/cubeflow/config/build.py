@@ -4,8 +4,6 @@ The key of a field is its name without the unit at its end: a quantity is writte
 So a setting is declared once, in the dataclass that is the section, the argument of the method and part of the key.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import math

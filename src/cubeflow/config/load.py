@@ -1,7 +1,5 @@
 """From files to a checked configuration; every mistake is one line with file, line and key."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """JSON schema of a configuration file, for editors."""
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 from inspect import cleandoc, getsource

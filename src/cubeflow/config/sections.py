@@ -1,7 +1,5 @@
 """The sections of a configuration: those that are not the options of a product, and what holds them all."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import os

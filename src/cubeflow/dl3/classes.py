@@ -1,7 +1,5 @@
 """Which HDU is which: its class by keys and columns, and the run of a file that it belongs to."""
 
-from __future__ import annotations
-
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence

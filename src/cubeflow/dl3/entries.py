@@ -1,7 +1,5 @@
 """What a store of DL3 files consists of: runs, where their HDUs may lie, and which kind of table each is."""
 
-from __future__ import annotations
-
 import os
 import re
 import stat

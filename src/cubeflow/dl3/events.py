@@ -5,8 +5,6 @@ FITS standard and gammapy do): a UTC header shifts the epoch, never the rate. Th
 `TIME_REFERENCE_MJD`.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from dataclasses import replace

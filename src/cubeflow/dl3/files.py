@@ -1,7 +1,5 @@
 """Read a file once, safely: regular files only, a cap on its size, whole-file decompression with its checksum."""
 
-from __future__ import annotations
-
 import bz2
 import errno
 import hashlib

@@ -4,8 +4,6 @@ astropy warns, or says nothing, where a file is cut short or a header does not a
 It is imported where it is used: jobs that read no FITS do without the fifth of a second that it takes.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections import Counter

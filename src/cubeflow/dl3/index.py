@@ -3,8 +3,6 @@
 https://gamma-astro-data-formats.readthedocs.io/en/latest/data_storage/index.html
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter, defaultdict

@@ -1,7 +1,5 @@
 """Read one run from its DL3 files: everything in it, checked, in plain units and one orientation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace

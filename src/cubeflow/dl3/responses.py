@@ -3,8 +3,6 @@
 https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/index.html
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

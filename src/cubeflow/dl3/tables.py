@@ -1,7 +1,5 @@
 """Tables by the names of their columns: numbers in plain units, axes and arrays of responses, conditions on rows."""
 
-from __future__ import annotations
-
 import ast
 import difflib
 import operator

@@ -1,7 +1,5 @@
 """Effective area (AEFF_2D)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Energy dispersion (EDISP_2D)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

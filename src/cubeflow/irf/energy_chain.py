@@ -4,8 +4,6 @@ Between two energies of one interval of nodes the rate is a power law, E times t
 ``f = exp(a + s ln E)``, and its integral over ln E is ``(f2 - f1) / s``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -3,8 +3,6 @@
 https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/full_enclosure/psf/
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Directional cut of point-like responses (RAD_MAX_2D, or one number)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -3,8 +3,6 @@
 A response on a map is a product of small matrices: (energy weights) x (table) x (offset weights).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ Nutation, aberration, polar motion and the last seconds of UT1 are left out: the
 which a field of view may turn within one step.
 """
 
-from __future__ import annotations
-
 import erfa
 import numpy as np
 from numpy.typing import ArrayLike

@@ -7,8 +7,6 @@ References
 Calabretta & Greisen 2002, A&A 395, 1077.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from cubeflow.maps import sphere

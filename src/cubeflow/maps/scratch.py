@@ -1,7 +1,5 @@
 """Arrays on the disk, for maps that need not fit into memory."""
 
-from __future__ import annotations
-
 import math
 import mmap
 import os

@@ -4,8 +4,6 @@ Nothing here imports astropy, so that a job can start quickly. All vectors are I
 function says otherwise; the last axis holds the three components.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -4,8 +4,6 @@ Products have plain names, for people. The certificate is named by their key: it
 written again and appears after the last. It holds size and sha256 of each, and its own sha256.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The task ``export``: the final products of a label, from the last stack."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence, Set
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The tasks ``off`` and ``model``: what OFF runs give, one small artifact each, and the acceptance model from them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path

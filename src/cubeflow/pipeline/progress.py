@@ -4,8 +4,6 @@ Jobs may run anywhere; what they share is the results folder. The files are for 
 they hold no result, and nothing fails because one of them cannot be written.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import sys

@@ -1,7 +1,5 @@
 """The task ``reduce``: units one after the other into artifacts, and their sum for each label in the same pass."""
 
-from __future__ import annotations
-
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The task ``stack``: a node of the tree from its children; and how stacks are written and read."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path

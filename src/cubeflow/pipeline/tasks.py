@@ -3,8 +3,6 @@
 A task holds all that it needs beside its `Target`, so that a job reads these two and nothing else of a plan.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What lies in the results folder and is not part of the plan."""
 
-from __future__ import annotations
-
 import os
 import re
 import stat

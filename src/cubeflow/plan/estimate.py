@@ -1,7 +1,5 @@
 """What a job will need, from the geometry, the pointings and the sizes of files alone: memory, time and disk."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """What the exclusion files and sky models of a target hold, and how much is excluded, before any job needs them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

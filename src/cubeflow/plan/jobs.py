@@ -5,8 +5,6 @@ a checksum ends it, for under a key stands only what was made with the options o
 A job reads the lines that it needs and no others, whatever the size of the plan.
 """
 
-from __future__ import annotations
-
 import json
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

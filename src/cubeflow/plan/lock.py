@@ -4,8 +4,6 @@ The kernel holds the lock and frees it when its holder dies, however that happen
 do not wait for each other: what they make is named by its content.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import socket

@@ -1,7 +1,5 @@
 """From a configuration to a plan: what the Snakefile, ``cubeflow plan`` and ``cubeflow run`` start with."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Carrying out a plan: one task, the tasks of a job, or all of them in this process."""
 
-from __future__ import annotations
-
 import csv
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set

@@ -1,7 +1,5 @@
 """Which runs of a store belong to a target, and why the others do not."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """From a target and the runs of a store to its tasks: units, batches, tree and keys."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace

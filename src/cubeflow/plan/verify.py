@@ -1,7 +1,5 @@
 """Whether results still are what was written: the plan looks at names and sizes, this at the content."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext

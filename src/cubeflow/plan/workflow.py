@@ -1,7 +1,5 @@
 """What the rules of the workflow ask a plan."""
 
-from __future__ import annotations
-
 import atexit
 import logging
 import os

@@ -1,7 +1,5 @@
 """Acceptance: the number of background events that the background model predicts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple

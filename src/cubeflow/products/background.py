@@ -3,8 +3,6 @@
 A new method is one new module with its options, a name in `BackgroundOptions` and a line in `make_background`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Poisson likelihood: the Cash statistic, significances that follow from it, and its minimum."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

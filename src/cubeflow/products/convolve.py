@@ -1,7 +1,5 @@
 """Sums over rings and discs of pixels around every pixel of a map."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count

@@ -1,7 +1,5 @@
 """Counts per pixel and energy bin."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from cubeflow.maps import Axis, Cube, Geometry, IntArray, sphere

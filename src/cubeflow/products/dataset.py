@@ -1,7 +1,5 @@
 """Final maps as the dataset that gammapy opens."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal

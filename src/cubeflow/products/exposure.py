@@ -1,7 +1,5 @@
 """Exposure: effective area times livetime, in true or in reconstructed energy."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -4,8 +4,6 @@ Maps go plane by plane from the stack, whose arrays may be memory maps, to scrat
 a whole.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Point spread function and energy dispersion: on the coarse grid of a map, and as kernels at a position."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from cubeflow.irf.aeff import EffectiveArea

@@ -1,7 +1,5 @@
 """Good time intervals: selection by time, runs in pieces, and intervals that hold whole runs or pieces."""
 
-from __future__ import annotations
-
 import itertools
 from bisect import bisect_right
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ Only bins from which background may be taken enter: safe, usable and outside the
 additive, so that they are kept per run and added for any set of runs; the error is that of the sum.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """One observation becomes the maps that everything else is made from."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast

@@ -1,7 +1,5 @@
 """Ring background: counts around a pixel, scaled by the ratio of acceptances; in one ring, or in one that adapts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple

@@ -5,8 +5,6 @@ that are found in true energy (effective area) are applied in reconstructed ener
 offsets that a response of the run does not cover.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args

@@ -1,7 +1,5 @@
 """How a field of an options dataclass may be set, where its type and the unit in its name do not say it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """Excess, significance and flux in discs about each pixel and about the target, and how they scatter off sources."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Simple sources, and what they let a run count."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol

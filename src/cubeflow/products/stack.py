@@ -4,8 +4,6 @@ Every layer of a `Stack` is a plain sum (or, for masks, a logical or) of what it
 stacked again. Ratios, such as the mean PSF, are formed at the very end.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ A general library takes a tenth of a second for a chart, more than all else that
 keeps its words, which the script of the page shows.
 """
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Iterable, Iterator, Sequence

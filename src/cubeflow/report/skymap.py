@@ -3,8 +3,6 @@
 An image is a PNG whose 255 colours are as many values: the script of the page reads them back from the colours.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import json

@@ -4,8 +4,6 @@ Tables are multilinear between bin centres, linear in the outermost half bins an
 events and writing responses use the same numbers.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import lru_cache

@@ -5,8 +5,6 @@ probability rate / envelope, which leaves a Poisson process of exactly that rate
 background is interpolated in the logarithm.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

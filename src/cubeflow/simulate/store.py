@@ -4,8 +4,6 @@ What is in a run depends on the options and its number alone, so runs can be add
 and the same options give the same bytes.
 """
 
-from __future__ import annotations
-
 import gzip
 from collections.abc import Iterable, Mapping
 from functools import lru_cache

@@ -5,8 +5,6 @@ fails on the way, the name of the file leads to the old content or to the new on
 lock on it: the kernel gives that back when the writer dies, on whatever host or in whatever container.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import hashlib

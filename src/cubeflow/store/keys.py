@@ -5,8 +5,6 @@ or digests of its inputs, written as JSON in one canonical way, so that equal co
 every machine. Options are frozen dataclasses; their plain form serves keys, plans and certificates alike.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

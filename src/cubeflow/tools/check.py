@@ -1,7 +1,5 @@
 """Read every run of a store as a reduction would, and say what is wrong with it; nothing is reduced."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 

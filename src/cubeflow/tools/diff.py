@@ -1,7 +1,5 @@
 """How two results differ, bin by bin and key by key, and why: in plain numbers and strings."""
 
-from __future__ import annotations
-
 import filecmp
 import re
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """What a file holds, in plain numbers and strings: artifacts, FITS files and run tables."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path

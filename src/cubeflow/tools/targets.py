@@ -1,7 +1,5 @@
 """Where a target is: a position as people write it, or one of some well-known sources."""
 
-from __future__ import annotations
-
 import csv
 import difflib
 import re
