@@ -109,6 +109,14 @@ def test_schema_is_that_of_the_configuration(cubeflow):
     assert json.loads(cubeflow("schema").stdout) == json_schema()
 
 
+def test_workflow_names_the_snakefile_and_its_profiles(cubeflow):
+    workflow = Path(__file__).resolve().parents[1] / "workflow"
+    assert cubeflow("workflow").stdout == f"{workflow / 'Snakefile'}\n"
+    for profile in (workflow / "profiles").iterdir():
+        assert cubeflow("workflow", "--profile", profile.name).stdout == f"{profile}\n"
+    assert "is not one of 'default'" in cubeflow("workflow", "--profile", "none", status=2).output
+
+
 def test_inspect_for_people_and_programs(cubeflow, results):
     cube = results / "crab" / "fov" / "cube.h5"
     about = json.loads(cubeflow("inspect", "--json", cube).stdout)

@@ -1,18 +1,13 @@
 """environment.yml says what pyproject.toml says."""
 
-import re
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
-from snakemake.settings.types import DeploymentMethod
-
-from cubeflow.plan import workflow
 
 REPOSITORY = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
@@ -37,22 +32,6 @@ def test_same_packages_and_versions() -> None:
 
 def test_snakemake_is_found_in_the_channels() -> None:
     assert ENVIRONMENT["channels"] == ["conda-forge", "bioconda"]
-
-
-def test_rules_ask_for_the_environment_that_holds_cubeflow() -> None:
-    """From a file Snakemake would make one without cubeflow, which the shell line of every rule calls."""
-    text = "".join(path.read_text() for path in (REPOSITORY / "workflow" / "rules").glob("*.smk"))
-    named = re.findall(r"conda:\n +(.*)\n", text)
-    assert len(named) == text.count("shell:") > 0
-    assert set(named) == {"PLAN.environment"}
-    assert ENVIRONMENT["name"] == workflow.ENVIRONMENT
-
-
-@pytest.mark.parametrize(("methods", "expected"), [((), None), (("APPTAINER",), None), (("CONDA",), "cubeflow")])
-def test_environment_is_asked_for_only_with_conda(methods, expected) -> None:
-    settings = SimpleNamespace(deployment_method={DeploymentMethod[name] for name in methods})
-    plan = workflow.WorkflowPlan("results", "plan", (), None, print, settings)
-    assert plan.environment(None) == expected
 
 
 def test_a_difference_is_seen() -> None:

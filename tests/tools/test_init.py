@@ -134,7 +134,18 @@ def test_what_is_written_loads_and_excludes_the_target(store, tmp_path, monkeypa
     excluded = ExclusionMasks([read_exclusion(target.exclusion[0].path)]).mask(target.reduce_options().geometry)
     assert excluded.mean() == pytest.approx(np.pi * 0.35**2 / target.geometry.width_deg[0] ** 2, abs=3e-4)
     assert said[1] == "Next: cubeflow plan -c config/crab.yaml"
+    assert said[2] == 'then: snakemake -s "$(cubeflow workflow)" --cores 2 --configfile config/crab.yaml'
+    assert f"#   {said[2].removeprefix('then: ')}\n" in path.read_text()
     assert said[-1].endswith("cubeflow exclude config/crab.yaml")
+
+
+def test_the_workflow_of_the_working_directory_is_started_where_there_is_one(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "workflow").mkdir()
+    (tmp_path / "workflow" / "Snakefile").touch()
+    said: list[str] = []
+    init_config(str(store), "83.633 22.014", Path("a.yaml"), False, False, said.append)
+    assert said[2] == "then: snakemake --cores 2 --configfile a.yaml"
 
 
 def test_nothing_is_replaced_unless_forced(store, tmp_path):

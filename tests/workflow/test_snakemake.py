@@ -256,6 +256,28 @@ rule mine:
     assert not (fresh.folder / "elsewhere").exists()
 
 
+def test_conda_and_containers_need_nothing_of_their_own(template, tmp_path, monkeypatch):
+    """Of the program conda there is only what Snakemake asks before the first job: no environment can be looked into.
+
+    The jobs run where Snakemake does, and there cubeflow is. No rule names a file from which an environment without it
+    would be made, nor an image.
+    """
+    fresh = template.fresh(tmp_path / "fresh")
+    (tmp_path / "bin").mkdir()
+    conda = tmp_path / "bin" / "conda"
+    conda.write_text(f"""#!/bin/sh
+[ "$*" = "info --json" ] || {{ echo "$*" >> {tmp_path}/asked; exit 1; }}
+echo '{{"conda_prefix": "/nowhere", "conda_version": "25.1.0", "platform": "linux-64", "virtual_pkgs": []}}'
+""")
+    conda.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{conda.parent}{os.pathsep}{os.environ['PATH']}")
+    fresh.snakemake("--sdm", "conda", "apptainer", "--", "products")
+    assert not (tmp_path / "asked").exists()
+    assert fresh.finals() == template.finals()
+    rules = [path.read_text() for path in (Path(__file__).parents[2] / "workflow" / "rules").glob("*.smk")]
+    assert {*re.findall(r"(?:conda|container):\n +(.*)\n", "".join(rules))} == {"PLAN.environment"}
+
+
 def test_products_are_made_without_the_report(built):
     page = built.results / "report.html"
     for path in (page, built.results / "one/fov/cube.h5"):

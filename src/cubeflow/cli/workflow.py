@@ -1,4 +1,4 @@
-"""Verbs that the rules of the workflow call, one for each kind of job."""
+"""Where the workflow is, and the verbs that its rules call, one for each kind of job."""
 
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +16,19 @@ ABOUT = {
     "figures": "Draw pictures and the figures of the report beside the cubes, and DS9 regions.",
     "report": "Put the page results/report.html together from the figures.",
 }
+FOLDER = Path(__file__).resolve().parents[1] / "workflow"
+PROFILES = sorted(path.name for path in FOLDER.glob("profiles/*"))
+
+
+@click.command()
+@click.option("--profile", "-p", type=click.Choice(PROFILES), help="Rather the folder of this profile.")
+def workflow(profile: str | None) -> None:
+    """Print the path of the Snakefile that comes with this installation; Snakemake finds its default profile there.
+
+    Example: cubeflow workflow --profile slurm
+             snakemake -s "$(cubeflow workflow)" --cores 2 --configfile mine.yaml
+    """
+    click.echo((FOLDER / "profiles" / profile if profile else FOLDER / "Snakefile").resolve())
 
 
 def _job_verb(name: str, text: str) -> click.Command:

@@ -30,7 +30,6 @@ READS = (*LOOKS, "-[a-zA-Z]*n", "-l", "--dry-?r(un?)?", "--list.*", "--lint", "-
 WHOLE = (*LOOKS, "-[a-zA-Z]*[FfR]", "--force(all|run)?")
 TALKS = (*READS, "-p", "--printshellcmds", "--verbose", "--debug-dag")  # ask for what Snakemake itself says
 NOTHING = "Nothing to be done"
-ENVIRONMENT = "cubeflow"  # as environment.yml names it
 PLAN_VARIABLE = "CUBEFLOW_PLAN"  # names the file of the plan to the jobs of a workflow
 
 
@@ -43,7 +42,6 @@ class WorkflowPlan:
     all_jobs: Sequence[Job]  # for which there are rules
     plan: Plan | None  # None in a cluster job
     say: Say
-    deployment: Any  # DeploymentSettings: how Snakemake finds the software of a job
 
     def __post_init__(self) -> None:
         self.nodes = {job.outputs[0]: job for job in self.jobs("stack")}
@@ -79,9 +77,8 @@ class WorkflowPlan:
         """Job of an inner node, by the wildcards of its file."""
         return self.nodes[f"{wildcards.target}/stack/{wildcards.label}/{wildcards.node}.h5"]
 
-    def environment(self, _: Any) -> str | None:
-        """Conda environment of the jobs: none must be there unless Snakemake was told to use conda."""
-        return ENVIRONMENT if any(each.name == "CONDA" for each in self.deployment.deployment_method) else None
+    def environment(self, _: Any) -> None:
+        """No environment of its own for any job: that of Snakemake holds cubeflow, or there were no plan."""
 
     def memory_mb(self, job: Job) -> Callable[..., int]:
         """Memory to ask for, growing with the attempt."""
@@ -149,16 +146,16 @@ def plan_workflow(workflow: Any, config: Mapping[str, Any], say: Say) -> Workflo
     is_module = getattr(workflow.modifier, "namespace", None) is not None
     files = [] if is_module else list(workflow.config_settings.configfiles) or ["config/config.yaml"]
     given = dict(config) if is_module else dict(workflow.config_settings.config)
-    loaded, deployment = load_from_command_line(files, given), workflow.deployment_settings
+    loaded = load_from_command_line(files, given)
     if not workflow.is_main_process:
         file = os.environ.get(PLAN_VARIABLE) or _latest(Path(loaded.results))
-        return WorkflowPlan(str(loaded.results), file, read_jobs(Path(file), _allowed(sys.argv)), None, say, deployment)
+        return WorkflowPlan(str(loaded.results), file, read_jobs(Path(file), _allowed(sys.argv)), None, say)
     plan = make_plan(loaded, say, is_forced=_has_option(sys.argv, *WHOLE))
     say_planned(plan, say)
     require_runs(plan)
     only_looks = _has_option(sys.argv, *READS)
     os.environ[PLAN_VARIABLE] = str(plan.path.absolute())
-    made = WorkflowPlan(str(loaded.results), str(plan.path), plan.jobs, plan, say, deployment)
+    made = WorkflowPlan(str(loaded.results), str(plan.path), plan.jobs, plan, say)
     # Snakemake sees that a file is there, and not that a product has another size than its certificate says.
     if plan.untrue_certificates() and not only_looks:
         made.hold()  # who is at work may be about to write what such a certificate is about

@@ -80,9 +80,15 @@ def init_config(store_path: str, target: str | None, output: Path | None, force:
     beside = f", exclusion in {regions}" if regions else ""
     say(f"{path}: {place.name}: {runs}, {lower:g} to {upper:g} TeV{beside}")
     say(f"Next: cubeflow plan -c {path}")
-    say(f"then: snakemake --cores 2 --configfile {path}")
+    say(f"then: {snakemake_command(path)}")
     say(f"The exclusion is a first guess; from what is significant it is made by: cubeflow exclude {path}")
     return path
+
+
+def snakemake_command(path: Path | str) -> str:
+    """What starts the workflow here: where there is none, the one that comes with this installation."""
+    where = "" if Path("workflow/Snakefile").is_file() else '-s "$(cubeflow workflow)" '
+    return f"snakemake {where}--cores 2 --configfile {path}"
 
 
 def open_with_roots(path: str) -> tuple[Store, tuple[str, ...]]:
@@ -336,7 +342,7 @@ def config_text(found: Found, path: str, results: str, exclusion: str | None) ->
         "and can be used as it is.",
         "# What each key means, and what else there is: config/README.md",
         f"#   cubeflow plan -c {path}",
-        f"#   snakemake --cores 2 --configfile {path}",
+        f"#   {snakemake_command(path)}",
         "data:",
         f"  store: {quoted(found.store)}",
         *([f"  roots: [{roots}]  # its index takes files from here"] if roots else []),
