@@ -115,9 +115,8 @@ def draw_rules(edges: set[tuple[str, str]]) -> None:
             place, curve = {"xy": (x0 + 0.12, y0 - 0.19), "xytext": (x0 - 0.12, y0 - 0.19)}, "arc3,rad=-1.6"
         else:
             place, curve = {"xy": (x1, y1), "xytext": (x0, y0)}, "arc3,rad=0"
-        arrow = {"arrowstyle": "->", "color": "#2b6cb0", "shrinkA": 22, "shrinkB": 22, "connectionstyle": curve}
-        if first == second:
-            arrow |= {"shrinkA": 0, "shrinkB": 0}
+        gap = 0 if first == second else 15 if x0 == x1 else 22  # boxes are wider than high
+        arrow = {"arrowstyle": "->", "color": "#2b6cb0", "shrinkA": gap, "shrinkB": gap, "connectionstyle": curve}
         axes.annotate("", **place, arrowprops=arrow).arrow_patch.set_gid(f"{first}-{second}")
     save(figure, "rules.svg")
 
