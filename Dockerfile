@@ -1,5 +1,5 @@
 # An image in which Snakemake and its jobs run, for any user:
-#   docker build --build-arg VERSION="$(git describe --tags)" -t cubeflow .
+#   docker build --build-arg VERSION=0.1.0 -t cubeflow .
 #   docker run --rm -v "$PWD:/work" -u "$(id -u)" cubeflow snakemake -s /opt/workflow/Snakefile --cores 2 --configfile mine.yaml
 FROM python:3.13-slim AS build
 ARG VERSION=0.1.dev0
