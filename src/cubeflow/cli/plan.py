@@ -202,7 +202,9 @@ def index(configfiles: tuple[Path, ...], output: Path, target: str | None) -> No
     if not (gadf := made.results / gadf_file(model.name, key)).is_file():
         raise FailedError(f"{gadf}: expected the model; make it first, as by cubeflow run")
     wanted = {keys.unit.obs_id for task in made.tasks[names[0]].reduce for keys in task.units}
-    n_runs = write_index(output, [entry for entry in made.store.runs if entry.obs_id in wanted], gadf)
+    kind = made.targets[names[0]].event_type
+    runs = [entry.of_event_type(kind) for entry in made.store.runs if entry.obs_id in wanted]
+    n_runs = write_index(output, runs, gadf)
     say(f"{output}: index of {n_runs} runs; gammapy.data.DataStore.from_dir({str(output)!r})")
 
 

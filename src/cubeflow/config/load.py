@@ -82,6 +82,21 @@ def merge(base: Node, override: Node) -> Node:
     return replace(override, value=merged)
 
 
+def _by_event_type(targets: Mapping[str, Node], mistakes: list[str]) -> dict[str, Node]:
+    """Targets, where in the place of one with types of events there is a target of each type."""
+    found: dict[str, Node] = {}
+    for name, target in targets.items():
+        types = target.child("event_types")
+        if not isinstance(types.value, dict) or not types.value:
+            found[name] = target
+            continue
+        for kind, about in types.value.items():
+            if (own := f"{name}-{kind}") in (*targets, *found):
+                mistakes.append(about.says(f"expected another name, as there is a target {own!r}"))
+            found[own] = replace(target, value={**target.value, "event_types": replace(types, value={kind: about})})
+    return found
+
+
 def _check(root: Node) -> Config:
     """Give every target the common sections, with its own merged in, and build the sections."""
     known, targets = (*CONFIG_SECTIONS, *TARGET_SECTIONS), root.child("targets")
@@ -97,6 +112,7 @@ def _check(root: Node) -> Config:
             if key in TARGET_SECTIONS and (key in root.value or about.default is ABSENT)
         }
         completed = {name: merge(replace(targets, value=common), target) for name, target in targets.value.items()}
+        completed = _by_event_type(completed, mistakes)
         content = {key: node for key, node in root.value.items() if key in CONFIG_SECTIONS}
         root = replace(root, value=content | {"targets": replace(targets, value=completed)})
         config = Builder(mistakes).value(Config, Setting(), root)

@@ -95,6 +95,14 @@ class Events:
 
 
 @dataclass(frozen=True)
+class EventType:
+    """A type of events, with responses of its own where the index has some."""
+
+    where: str
+    """Condition on the columns of EVENTS that holds for it, beside that of events."""
+
+
+@dataclass(frozen=True)
 class EnergyAxis:
     """Energy bins: edges, or min, max and either bins or bins_per_decade."""
 
@@ -269,6 +277,8 @@ class TargetConfig:
     """Which runs are used, and which part of them."""
     events: Events = field(default_factory=Events)
     """Which events of a run are used."""
+    event_types: dict[str, EventType] | None = None
+    """Types of events by EVENT_TYPE of the index; a target of each, <target>-<type>, takes the place of the target."""
     offset_max_deg: float = 2.0
     """Largest offset from the pointing that is used."""
     gti_filter: bool = True
@@ -300,6 +310,9 @@ class TargetConfig:
             raise KeyMistake(("export", "fit_radius"), least)
         if self.acceptance.model == "self" and "bkg-peak" in self.safe_mask.methods:
             raise KeyMistake(("safe_mask", "methods"), "expected others than bkg-peak, as acceptance.model is self")
+        if self.event_types and self.acceptance.model not in (None, "self"):
+            expected = f"expected self or null, as event_types are modelled each by itself; got {self.acceptance.model}"
+            raise KeyMistake(("acceptance", "model"), expected)
         energy, true = self.energy.axis("energy").edges, self.energy_true.axis("energy_true").edges
         if true[-1] <= energy[0] or energy[-1] <= true[0]:
             expected = f"expected energies that reach over those of energy, {energy[0]:g} to {energy[-1]:g} TeV"
@@ -349,6 +362,18 @@ class TargetConfig:
         return None
 
     @property
+    def event_type(self) -> str | None:
+        """Type of the events of a target of one type; None for a target of all."""
+        return next(iter(self.event_types or ()), None)
+
+    @property
+    def events_where(self) -> str | None:
+        """Condition on the columns of EVENTS; None for all events."""
+        given = [self.events.where, *(each.where for each in (self.event_types or {}).values())]
+        conditions = [each for each in given if each is not None]
+        return " and ".join(f"({each})" for each in conditions) if len(conditions) > 1 else (*conditions, None)[0]
+
+    @property
     def icrs_deg(self) -> tuple[float, float]:
         """Position of the target: right ascension in [0, 360) and declination, ICRS, deg."""
         return self.position.icrs_deg
@@ -372,7 +397,7 @@ class TargetConfig:
             acceptance=replace(self.acceptance, model=None),  # not the name of a model decides, but its key
             safe_mask=self.safe_mask,
             spectrum=self.spectrum,
-            events_where=self.events.where,
+            events_where=self.events_where,
         )
 
 

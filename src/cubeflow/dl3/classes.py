@@ -80,11 +80,11 @@ def classify(hdu: Hdu) -> Found | None:
 
 
 def one_per_type(refs: Iterable[HduRef]) -> tuple[HduRef, ...]:
-    """One reference for each type of HDU: a run may have its PSF or background in several formats."""
+    """One reference for each type of HDU and events: a run may have its PSF or background in several formats."""
     rank = {hdu_class: place for place, hdu_class in enumerate(CLASSES)}
-    chosen: dict[str, HduRef] = {}
+    chosen: dict[tuple[str, str], HduRef] = {}
     for ref in sorted(refs, key=lambda ref: rank.get(ref.hdu_class, len(rank))):
-        chosen.setdefault(ref.hdu_type, ref)
+        chosen.setdefault((ref.hdu_type, ref.event_type), ref)
     return tuple(chosen.values())
 
 

@@ -1,10 +1,12 @@
 """What a store of DL3 files consists of: runs, where their HDUs may lie, and which kind of table each is."""
 
+from __future__ import annotations
+
 import os
 import re
 import stat
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -39,6 +41,7 @@ class HduRef(NamedTuple):
     md5: str | None = None
     row: int | None = None  # of the index, for messages
     number: int | None = None  # of the HDU in its file, where no index gives its name alone
+    event_type: str = ""  # of the events for which it holds, as in the index; empty for all
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,26 @@ class RunEntry:
     hdus: tuple[HduRef, ...]
     obs_info: Header = field(default_factory=dict)  # of the observation index, or of EVENTS where there is no index
     quirks: tuple[str, ...] = ()  # deviations of the index from the format
+
+    @property
+    def event_types(self) -> list[str]:
+        """Types of events for which the index has HDUs of their own."""
+        return sorted({ref.event_type for ref in self.hdus} - {""})
+
+    def of_event_type(self, event_type: str | None) -> RunEntry:
+        """Run with the HDUs of a type of events, and where it has none of its own with those of all; None for no type.
+
+        RunRefused if the index has HDUs of types, and none of this one.
+        """
+        if not (types := self.event_types):
+            return self
+        if event_type not in types:
+            tests = (f"EVENT_TYPE == {name}" if name.isdigit() else "..." for name in types)
+            wanted = ", ".join(f"{name}: {{where: {test}}}" for name, test in zip(types, tests, strict=True))
+            line = f"expected one of them, such as by event_types: {{{wanted}}}; got {event_type or 'none'}"
+            raise RunRefused(f"HDU index: EVENT_TYPE is {', '.join(types)}: {line}")
+        known = {ref.hdu_type: ref for kind in ("", event_type) for ref in self.hdus if ref.event_type == kind}
+        return replace(self, hdus=tuple(ref._replace(event_type="") for ref in known.values()))
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,7 @@ def read_ids(columns: Columns, path: Path) -> tuple[list[int | None], list[str]]
 class _Group:
     """Rows of one run."""
 
-    refs: dict[tuple[str, str], HduRef] = field(default_factory=dict)  # of HDUs that may be read
+    refs: dict[tuple[str, str, str], HduRef] = field(default_factory=dict)  # by type, class and type of events
     reasons: dict[HduRef, str] = field(default_factory=dict)  # why some of them cannot be used
     paths: set[Path] = field(default_factory=set)  # of all rows
     quirks: dict[str, None] = field(default_factory=dict)  # in order
@@ -212,6 +212,7 @@ def _group_rows(
     if any(values.dtype.kind != "S" for values in texts):
         raise StoreError(f"{index}: a column of names is no text column")
     sizes = [whole_number(size) for size in columns.get("SIZE", empty).tolist()]
+    event_types = map(_event_type, columns.get("EVENT_TYPE", empty).tolist())
     resolve, word = make_resolver(base, index.parent, roots), cache(text_of)  # an index repeats few words
 
     @cache
@@ -226,8 +227,8 @@ def _group_rows(
         return Path(os.path.normpath(base / folder / name)), reason
 
     groups: dict[int, _Group] = defaultdict(_Group)
-    rows = zip(obs_ids, sizes, *(values.tolist() for values in texts), strict=True)
-    for row, (obs_id, size, hdu_type, hdu_class, file_name, name, file_dir, md5) in enumerate(rows):
+    rows = zip(obs_ids, sizes, event_types, *(values.tolist() for values in texts), strict=True)
+    for row, (obs_id, size, event_type, hdu_type, hdu_class, file_name, name, file_dir, md5) in enumerate(rows):
         if obs_id is None:
             continue
         group, written, known_class = groups[obs_id], word(hdu_type).lower(), word(hdu_class).lower()
@@ -240,14 +241,20 @@ def _group_rows(
             group.quirks["index-hdu-type-cut"] = None
         if not file_dir:
             group.quirks["index-file-dir-masked"] = None
-        ref = HduRef(kind, known_class, path, word(name), size, word(md5).lower() or None, row)
-        known = group.refs.setdefault((kind, known_class), ref)
+        ref = HduRef(kind, known_class, path, word(name), size, word(md5).lower() or None, row, None, event_type)
+        known = group.refs.setdefault((kind, known_class, event_type), ref)
         if known is not ref:
             group.quirks["index-rows-repeated"] = None
             reason = reason or _difference(known, ref)
         if reason:
             group.reasons.setdefault(known, reason)
     return dict(sorted(groups.items()))
+
+
+def _event_type(value: object) -> str:
+    """Type of events of a row, which is a number or a word; empty if it is blank or masked."""
+    number = whole_number(value)
+    return str(number) if number is not None else text_of(value) if isinstance(value, bytes) else ""
 
 
 def _difference(first: HduRef, second: HduRef) -> str:
@@ -261,7 +268,8 @@ def _difference(first: HduRef, second: HduRef) -> str:
     if contents[0] == contents[1]:
         return ""
     two = f"{first.path}[{first.hdu_name}] and {second.path}[{second.hdu_name}]"
-    return f"HDU index: two HDUs {first.hdu_class}, rows {first.row} and {second.row}: {two} differ"
+    found = f"HDU index: two HDUs {first.hdu_class}, rows {first.row} and {second.row}: {two} differ"
+    return f"{found}; expected one a run, so that intervals with responses of their own are runs of their own"
 
 
 def _make_entries(groups: dict[int, _Group], infos: Infos, doubtful: Mapping[int, str], path: Path) -> Runs:
@@ -272,10 +280,11 @@ def _make_entries(groups: dict[int, _Group], infos: Infos, doubtful: Mapping[int
     for obs_id, group in groups.items():
         hdus = one_per_type(group.refs.values())
         problem = next((group.reasons[ref] for ref in hdus if ref in group.reasons), "")
-        events = group.refs.get(("events", "events"))
-        owner = owners.setdefault((events.path, events.hdu_name.upper()), obs_id) if events else obs_id
-        if owner != obs_id and events:
-            problem = f"{events.path}[{events.hdu_name}]: already used by run {owner} (row {events.row} of {path.name})"
+        for events in (ref for ref in hdus if ref.hdu_type == "events"):
+            owner = owners.setdefault((events.path, events.hdu_name.upper()), obs_id)
+            if owner != obs_id:
+                name = f"{events.path}[{events.hdu_name}]"
+                problem = f"{name}: already used by run {owner} (row {events.row} of {path.name})"
         if problem:
             refused.setdefault(obs_id, problem)
         elif obs_id not in doubtful:

@@ -38,12 +38,15 @@ class ReadOptions:
         Digests (`cubeflow.dl3.files.digest_file`) of all files of the run, by path: those it was planned with.
     where : str, optional
         Condition on the columns of EVENTS: only events for which it holds.
+    event_type : str, optional
+        Type of events whose HDUs are read, where the index has some for types of events.
     """
 
     require: tuple[str, ...] = ("edisp", "psf", "bkg")
     duplicates: str = "refuse"
     digests: Mapping[str, str] | None = None
     where: str | None = None
+    event_type: str | None = None
 
 
 class _Source(NamedTuple):
@@ -86,7 +89,7 @@ def read_observation(entry: RunEntry, options: ReadOptions | None = None) -> Obs
     notes = Notes()
     notes.quirk(*entry.quirks)
     with _refusing(entry, is_planned=options.digests is not None):
-        refs = {ref.hdu_type: ref for ref in one_per_type(entry.hdus)}
+        refs = {ref.hdu_type: ref for ref in one_per_type(entry.of_event_type(options.event_type).hdus)}
         require_types(refs, ALWAYS)
         sources = {ref.path: _source(ref.path, options.digests) for ref in refs.values()}
         table = _open_table(refs["events"], sources[refs["events"].path], notes)

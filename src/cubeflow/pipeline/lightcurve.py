@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -15,7 +17,7 @@ from cubeflow.pipeline.certificate import certified
 from cubeflow.pipeline.export import dataset_entry
 from cubeflow.pipeline.stack import open_made
 from cubeflow.pipeline.table import TIMES
-from cubeflow.pipeline.tasks import JOINT, LIGHT_CURVE, PARTS, SeriesTask, Target, files_of
+from cubeflow.pipeline.tasks import JOINT, LIGHT_CURVE, SeriesTask, Target, files_of
 from cubeflow.products.significance import disc_pixels
 from cubeflow.store.artifact import OpenArtifact
 from cubeflow.store.atomic import write_atomic
@@ -56,17 +58,20 @@ def write_series(results: Path, target: Target, task: SeriesTask, say: Callable[
 
     An interval of which no run is left is no point of the light curve.
     """
-    folder = results / task.target / task.label
+    folder = results / task.folder
     points, listed, in_curve, in_list = [], [], set(task.intervals), set(task.joint)
     for part, key in task.parts.items():
-        with open_made(folder / PARTS / part / "cube.h5", "cube", key) as opened:
+        place = task.part_folder(part)
+        with open_made(results / place / "cube.h5", "cube", key) as opened:
             if part in in_curve and opened.artifact.attributes["n_runs"]:
                 points.append({"interval": part, **make_point(opened, target)})
             if part in in_list:
                 wrong = opened.artifact.attributes["systematic"]["used"][0]
-                listed.append(dataset_entry(task, part, opened.names, f"{PARTS}/{part}/dataset.fits.gz", wrong))
+                file = os.path.relpath(f"{place}/dataset.fits.gz", task.folder)
+                about = (replace(task, target=part), "") if task.family else (task, part)
+                listed.append(dataset_entry(*about, opened.names, file, wrong))
     *names, certificate = files_of(task)
-    made_from = {"target": task.target, "label": task.label, "inputs": dict(task.parts)}
+    made_from = {"target": task.family or task.target, "label": task.label, "inputs": dict(task.parts)}
     with certified(results / certificate, task.key, [results / name for name in names], made_from):
         if task.intervals:
             make_light_curve(points).write(text := io.StringIO(), format="ascii.ecsv")

@@ -31,6 +31,7 @@ TIMES = {"TIMESYS": "TT", "MJDREFI": 0, "MJDREFF": 0.0, "TIMEUNIT": "d"}  # of c
 FIRST = {
     "obs_id": "run",
     "piece": "which of the pieces that the run is split into",
+    "event_type": "type of the events",
     "status": STATUS,
     "reason": "why a run is not ok",
     "object": "object named in the file",
@@ -102,6 +103,7 @@ OF_LABEL = {
 }
 _COMMON = FIRST | HEADERS
 WORDS = {"status", "reason", "note", "object", "limits", "quirks", "repairs", "instrument", "telescope", "obs_mode"}
+WORDS |= {"event_type"}
 
 
 def write_run_table(results: Path, target: Target, task: TableTask, say: Callable[[str], None]) -> None:
@@ -119,7 +121,8 @@ def write_run_table(results: Path, target: Target, task: TableTask, say: Callabl
         about: Row = {"obs_id": refusal.obs_id, "piece": None, "status": "refused", "reason": refusal.reason}
         for label in target.backgrounds:
             _merge(rows.setdefault((refusal.obs_id, -1), {}), about, label)
-    table = make_table([rows[place] for place in sorted(rows)], list(target.backgrounds), task.key)
+    same: dict[str, Cell] = {} if target.event_type is None else {"event_type": target.event_type}
+    table = make_table([rows[place] | same for place in sorted(rows)], list(target.backgrounds), task.key)
     folder = results / task.target
     paths = [folder / name for name in TABLES]
     made_from = {"target": task.target, "inputs": dict(task.roots), "versions": {"table": versions.TABLE}}

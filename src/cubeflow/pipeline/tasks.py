@@ -111,6 +111,7 @@ class Target:
     export: ExportOptions = field(default_factory=ExportOptions)  # datasets for modelling
     model: PlannedModel | None = None  # in place of the background responses of the files
     sky_models: Mapping[str, PlannedSkyModel] = field(default_factory=dict)  # by label, where a file holds the sources
+    event_type: str | None = None  # of the events that are used; None for all
 
     @property
     def reduce_record(self) -> ReduceOptions:
@@ -234,6 +235,16 @@ class SeriesTask:
     parts: Mapping[str, str]  # key of the products of each part
     intervals: tuple[str, ...]  # parts that are points of the light curve; none for no light curve
     joint: tuple[str, ...]  # parts that are fitted together; none for no list
+    family: str = ""  # what all targets are called of which each has a type of events; the parts are these targets
+
+    @property
+    def folder(self) -> str:
+        """Folder of the list, below the results."""
+        return f"{self.family or self.target}/{self.label}"
+
+    def part_folder(self, part: str) -> str:
+        """Folder of the products of a part, below the results."""
+        return f"{part}/{self.label}" if self.family else f"{self.folder}/{PARTS}/{part}"
 
 
 @dataclass(frozen=True)
@@ -297,9 +308,8 @@ def files_of(task: Task, target: Target | None = None) -> list[str]:
         case ExportTask():
             return [*(f"{task.folder}/{name}" for name in PRODUCTS), certificate_file(task.folder, task.key)]
         case SeriesTask():
-            folder = f"{task.target}/{task.label}"
             names = [LIGHT_CURVE] * bool(task.intervals) + [*JOINT] * bool(task.joint)
-            return [*(f"{folder}/{name}" for name in names), certificate_file(folder, task.key, "series")]
+            return [*(f"{task.folder}/{name}" for name in names), certificate_file(task.folder, task.key, "series")]
         case TableTask():
             return [*(f"{task.target}/{name}" for name in TABLES), certificate_file(task.target, task.key)]
         case FiguresTask():
@@ -325,7 +335,7 @@ def inputs_of(task: Task) -> list[str]:
         case ExportTask():
             return [stack_file(task.target, task.label, task.root)]
         case SeriesTask():
-            return [f"{task.target}/{task.label}/{PARTS}/{part}/cube.h5" for part in task.parts]
+            return [f"{task.part_folder(part)}/cube.h5" for part in task.parts]
         case TableTask():
             return [stack_file(task.target, label, root) for label, root in task.roots.items()]
         case FiguresTask():

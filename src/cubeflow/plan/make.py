@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from cubeflow.config import Config
-from cubeflow.config.sections import ModelConfig, Observations
+from cubeflow.config.sections import Events, ModelConfig, Observations
 from cubeflow.dl3.entries import RunEntry, Store, direction_of
 from cubeflow.dl3.index import open_store
 from cubeflow.dl3.tables import parse_where
@@ -37,7 +37,7 @@ from cubeflow.plan.estimate import Estimate, check_memory, estimate
 from cubeflow.plan.exclusions import excluded_shares, plan_exclusions, plan_sky_model
 from cubeflow.plan.jobs import Job, make_jobs, write_plan_file
 from cubeflow.plan.select import select_runs
-from cubeflow.plan.tasks import TargetTasks, TaskMaker, report_task
+from cubeflow.plan.tasks import TargetTasks, TaskMaker, joint_tasks, report_task
 from cubeflow.products.fov_background import FovOptions
 from cubeflow.store.atomic import sweep_temporaries
 from cubeflow.store.keys import make_key, short
@@ -135,7 +135,9 @@ class Plan:
     def sweep(self) -> None:
         """Remove what killed writers left beside products, stacks and plans; a batch does so beside its artifacts."""
         folders = [self.results, self.results / FOLDER, progress_folder(self.results)]
-        folders += [self.results / task.folder for found in self.tasks.values() for task in found.parts]
+        for found in self.tasks.values():
+            folders += [self.results / task.folder for task in found.parts]
+            folders += [self.results / task.folder for task in found.series]
         folders += [self.results / "models" / name / place for name in self.models for place in ("", "off")]
         for name, target in self.targets.items():
             places = ("", *target.backgrounds, *(f"stack/{label}" for label in target.backgrounds))
@@ -198,6 +200,9 @@ def make_plan(config: Config, say: Say, is_forced: bool = False, reads_all: bool
             tasks[name] = maker.make(entries, refused, unselected, found)
         refusals = {refusal.obs_id for refusal in tasks[name].refused}
         needs[name] = estimate(target, [entry for entry in entries if entry.obs_id not in refusals], used)
+    for joint in joint_tasks(targets, tasks):
+        last = tasks[joint.target]
+        tasks[joint.target] = replace(last, series=(*last.series, joint))
     report = report_task(tasks)
     observations = {name: config.targets[name].observations for name in targets}
     places = tuple(path if path.is_dir() else path.parent for path in (config.data.store, *config.data.roots))
@@ -209,8 +214,10 @@ def make_target(config: Config, name: str, cache: DigestCache) -> Target:
     """Options of a target; MistakeError if an exclusion file cannot be used."""
     section = config.targets[name]
     exclusions = plan_exclusions(f"targets.{name}", section.exclusion, cache)
-    if section.events.where is not None:
-        parse_where(section.events.where, f"targets.{name}.events.where")
+    keys = {f"event_types.{kind}": each.where for kind, each in (section.event_types or {}).items()}
+    for key, where in ({"events": section.events.where} | keys).items():
+        if where is not None:
+            parse_where(where, f"targets.{name}.{key}.where")
     backgrounds, sky_models = dict(section.backgrounds), {}
     for label, options in section.backgrounds.items():
         if isinstance(options, FovOptions) and isinstance(options.sky_model, Path):
@@ -232,6 +239,7 @@ def make_target(config: Config, name: str, cache: DigestCache) -> Target:
         section.export,
         _planned_model(config, name, exclusions, cache),
         sky_models,
+        section.event_type,
     )
 
 
@@ -244,7 +252,8 @@ def _planned_model(
         return None
     if (found := config.models.get(section.acceptance.model)) is None:
         given = replace(section.observations, within_deg=None, split_s=None)
-        found = ModelConfig(section.energy, given, section.events, section.offset_max_deg, section.safe_mask)
+        events = Events(section.events_where)
+        found = ModelConfig(section.energy, given, events, section.offset_max_deg, section.safe_mask)
         return PlannedModel(f"self-{target}", found.off_options(), found.fit, exclusions)
     files = plan_exclusions(f"models.{section.acceptance.model}", found.exclusion, cache)
     return PlannedModel(section.acceptance.model, found.off_options(), found.fit, files)

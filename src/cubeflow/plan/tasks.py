@@ -101,7 +101,8 @@ class TaskMaker:
                 say(f"{model.key}: left out: {error}")
                 continue
             key = make_key("off", versions.OFF, {"options": options, "obs_id": entry.obs_id, **known}, inputs)
-            found[entry.obs_id] = UnitKeys(Unit(entry.obs_id), kept, by_path, key, {})
+            unit = Unit(entry.obs_id, event_type=target.event_type)
+            found[entry.obs_id] = UnitKeys(unit, kept, by_path, key, {})
         batches = make_batches(found, self.stack.batch)
         tasks = [OffTask(target.name, model.name, tuple(found[obs_id] for obs_id in batch)) for batch in batches]
         runs = {keys.unit.name: keys.reduced for task in tasks for keys in task.units}
@@ -196,7 +197,8 @@ class TaskMaker:
         pieces = {"split_s": options.split_s, "time_mjd": options.time_mjd, "hdus": known["hdus"]}
         times, lon_deg = self._times(entry, make_key("times", versions.REDUCE, pieces, inputs), by_path)
         for piece, (start_s, stop_s) in enumerate(times or [(0.0, 0.0)]):
-            unit = Unit(entry.obs_id, piece if times and options.split_s is not None else None)
+            number = piece if times and options.split_s is not None else None
+            unit = Unit(entry.obs_id, number, self.target.event_type)
             interval, first, last = (
                 None if by is None or not (times or by == "run") else interval_of(time_s, by, unit, lon_deg)
                 for time_s in ((start_s + stop_s) / 2, start_s, stop_s - EDGE_S)
@@ -212,6 +214,11 @@ class TaskMaker:
     def _inputs(self, entry: RunEntry) -> tuple[RunEntry, dict[str, object], dict[str, str], dict[str, str]]:
         """What is read of a run, what is known of its HDUs, and digests by HDU and by path; InputError as `units`."""
         digests: dict[Path, str] = {}
+        kind = self.target.event_type
+        try:
+            entry = entry.of_event_type(kind)
+        except RunRefused as error:
+            raise InputError(f"run {entry.obs_id}: {error}") from error
         for path in (ref.path for ref in entry.hdus):
             try:
                 digests[path] = self.cache.digest(path)
@@ -227,7 +234,8 @@ class TaskMaker:
         by_path = {str(path): digest for path, digest in digests.items()}
         # Only what is in the key: neither the row of the index nor its other columns.
         kept = replace(entry, obs_info={}, hdus=tuple(ref._replace(row=None) for ref in entry.hdus))
-        return kept, {"hdus": known, "quirks": sorted(entry.quirks)}, inputs, by_path
+        about = {"hdus": known, "quirks": sorted(entry.quirks), **({"event_type": kind} if kind else {})}
+        return kept, about, inputs, by_path
 
     def reduce_task(self, units: Sequence[UnitKeys], is_pointlike: bool | None) -> ReduceTask:
         """Batch of units, and the key of its sum for each label."""
@@ -288,6 +296,7 @@ class TaskMaker:
         # The order of the labels is that of the columns, and of the reasons.
         content = {"target": self.target.name, "labels": tuple(self.labels), "refused": tuple(refused)}
         content |= {} if roots else {"on_refused": self.target.on_refused}
+        content |= {"event_type": self.target.event_type} if self.target.event_type else {}
         key = make_key("table", versions.TABLE, content, roots)
         return TableTask(self.target.name, key, roots, tuple(refused))
 
@@ -344,6 +353,18 @@ class TaskMaker:
             runs = f"{len(crossing)} runs reach over an edge (run {min(crossing)}, ...)"
             said.append(f"{runs}: each counts where its middle lies; observations.split cuts runs")
         return tuple(f"stack.by: {each}" for each in said if self.stack.by_s is not None)
+
+
+def joint_tasks(targets: Mapping[str, Target], tasks: Mapping[str, TargetTasks]) -> Iterator[SeriesTask]:
+    """Lists of the datasets of all types of events of a target, one for each label; by the last target of these."""
+    parts: dict[tuple[str, str], dict[str, str]] = {}
+    for name, target in targets.items():
+        for each in tasks[name].export if target.event_type else ():
+            family = name.removesuffix(f"-{target.event_type}")
+            parts.setdefault((family, each.label), {})[name] = each.key
+    for (family, label), keys in parts.items():
+        key = make_key("series", versions.SERIES, {"family": family, "label": label}, keys)
+        yield SeriesTask([*keys][-1], label, key, keys, (), tuple(keys), family)
 
 
 def report_task(targets: Mapping[str, TargetTasks]) -> ReportTask | None:
