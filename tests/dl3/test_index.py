@@ -11,13 +11,14 @@ from collections import Counter
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.io import fits
 from astropy.table import Table
 
 from cubeflow.dl3 import reader
 from cubeflow.dl3.entries import direction_of
 from cubeflow.dl3.files import read_content
 from cubeflow.dl3.index import StoreError, open_store
-from cubeflow.dl3.reader import read_observation
+from cubeflow.dl3.reader import ReadOptions, read_observation
 from cubeflow.observation import RunRefused
 
 
@@ -166,6 +167,119 @@ def test_one_run_twice_with_other_content(stores, tmp_path, rows):
     assert [run.obs_id for run in store.runs] == [9]
     assert "two HDUs events, rows 6 and 12: " in store.refused[7]
     assert store.refused[7].endswith(" differ")
+
+
+def interval_rows(stores, folder):
+    """Rows of a run 7 whose second interval has an effective area of its own, in another file."""
+    second = stores.write_run(folder / "later", 7, lambda run: run["aeff"].columns["EFFAREA"][0].__imul__(0.5))
+    return second, stores.index_rows(7, second.name, "later", types=("aeff",))
+
+
+def test_several_intervals_of_responses_are_refused_by_name(stores, tmp_path, rows):
+    _, extra = interval_rows(stores, tmp_path)
+    store = open_store(stores.write_index(tmp_path, rows + extra))
+    assert [run.obs_id for run in store.runs] == [9]
+    assert "two HDUs aeff_2d, rows 8 and 12: " in store.refused[7]
+    assert store.refused[7].endswith("expected one: intervals with responses of their own are runs")
+
+
+def test_several_good_time_intervals_of_one_run_each_in_its_hdu_are_refused(stores, tmp_path, rows):
+    path = stores.write_run(tmp_path / "later", 7, lambda run: run["gti"].columns["STOP"][0].__iadd__(5.0))
+    extra = stores.index_rows(7, path.name, "later", types=("gti", "aeff"))
+    store = open_store(stores.write_index(tmp_path, rows + extra))
+    assert [run.obs_id for run in store.runs] == [9]
+    assert "two HDUs gti, rows 7 and 12: " in store.refused[7]
+
+
+def test_responses_by_interval_in_a_file_without_index_are_refused_by_name(stores, tmp_path):
+    def edit(run):
+        run["again"] = stores.make_run(7)["aeff"]
+        run["again"].columns["EFFAREA"][0][:] *= 0.5
+
+    stores.write_run(tmp_path, 7, edit)
+    stores.write_run(tmp_path, 9)
+    store = open_store(tmp_path)
+    assert [run.obs_id for run in store.runs] == [9]
+    assert "are both aeff_2d" in store.refused[7]
+
+
+TYPES = {"1": 0.25, "2": 0.75}  # share of the area
+
+
+def typed_rows(stores, folder, values=("1", "2"), blank="", obs_id=7):
+    """Rows of a run of one list of events and, by type, effective areas in the same file."""
+
+    def edit(run):
+        for share, value in zip(TYPES.values(), values, strict=True):
+            run[f"aeff{value}"] = stores.make_run(obs_id)["aeff"]
+            run[f"aeff{value}"].name = f"AEFF {value}"
+            run[f"aeff{value}"].columns["EFFAREA"][0][:] *= share
+
+    path = stores.write_run(folder, obs_id, edit)
+    plain = [row | {"EVENT_TYPE": blank} for row in stores.index_rows(obs_id, path.name) if row["HDU_TYPE"] != "aeff"]
+    (area,) = stores.index_rows(obs_id, path.name, types=("aeff",))
+    return plain + [area | {"EVENT_TYPE": value, "HDU_NAME": f"AEFF {value}"} for value in values]
+
+
+def test_types_of_events_have_the_responses_of_their_rows(stores, tmp_path):
+    (entry,) = open_store(stores.write_index(tmp_path, typed_rows(stores, tmp_path))).runs
+    assert entry.event_types == ["1", "2"]
+    for kind, share in TYPES.items():
+        obs = read_observation(entry, ReadOptions(event_type=kind))
+        np.testing.assert_allclose(obs.aeff.area_m2, share * stores.aeff_m2(), rtol=1e-6)
+        assert obs.psf is not None
+
+
+def test_types_of_events_may_be_numbers_and_masked_ones_are_all(stores, tmp_path):
+    rows = typed_rows(stores, tmp_path, (1, 2), -99)
+    index = stores.write_index(tmp_path, rows) / "hdu-index.fits"
+    with fits.open(index, mode="update") as hdus:
+        number = hdus[1].columns.names.index("EVENT_TYPE") + 1
+        hdus[1].header[f"TNULL{number}"] = -99
+    (entry,) = open_store(tmp_path).runs
+    assert entry.event_types == ["1", "2"]
+    assert len(read_observation(entry, ReadOptions(event_type="2")).events) > 0
+
+
+def test_rows_of_one_list_of_events_for_each_type_are_that_list(stores, tmp_path):
+    rows = typed_rows(stores, tmp_path, blank="1")
+    rows += [row | {"EVENT_TYPE": "2"} for row in rows[:-2]]
+    (entry,) = open_store(stores.write_index(tmp_path, rows)).runs
+    assert entry.quirks == ()
+    for kind, share in TYPES.items():
+        obs = read_observation(entry, ReadOptions(event_type=kind))
+        np.testing.assert_allclose(obs.aeff.area_m2, share * stores.aeff_m2(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [None, "3"])
+def test_type_of_events_is_never_guessed(stores, tmp_path, kind):
+    (entry,) = open_store(stores.write_index(tmp_path, typed_rows(stores, tmp_path))).runs
+    line = r"event_types: \{1: \{where: EVENT_TYPE == 1\}, 2: \{where: EVENT_TYPE == 2\}\}"
+    with pytest.raises(RunRefused, match=rf"run 7: HDU index: EVENT_TYPE is 1, 2: .*{line}; got {kind or 'none'}$"):
+        read_observation(entry, ReadOptions(event_type=kind))
+
+
+def test_index_without_types_serves_any_type(stores, tmp_path, rows):
+    entry = open_store(stores.write_index(tmp_path, rows)).runs[0]
+    assert entry.event_types == []
+    assert read_observation(entry, ReadOptions(event_type="1")).obs_id == entry.obs_id
+
+
+def test_two_responses_of_one_type_of_events_are_refused(stores, tmp_path):
+    rows = typed_rows(stores, tmp_path)
+    rows.append(rows[-1] | {"HDU_NAME": rows[-2]["HDU_NAME"]})
+    stores.write_run(tmp_path, 9)
+    rows += [row | {"EVENT_TYPE": ""} for row in stores.index_rows(9, "run_9.fits.gz")]
+    store = open_store(stores.write_index(tmp_path, rows))
+    assert [run.obs_id for run in store.runs] == [9]
+    assert "two HDUs aeff_2d, rows 6 and 7: " in store.refused[7]
+
+
+def test_one_list_of_events_under_two_runs_with_types(stores, tmp_path):
+    rows = typed_rows(stores, tmp_path)
+    store = open_store(stores.write_index(tmp_path, rows + [row | {"OBS_ID": 11} for row in rows]))
+    assert [run.obs_id for run in store.runs] == [7]
+    assert "already used by run 7" in store.refused[11]
 
 
 def test_one_file_under_two_runs(stores, tmp_path, rows):

@@ -9,7 +9,6 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-import cubeflow
 from cubeflow.config import load_config
 from cubeflow.plan.make import make_plan
 from cubeflow.plan.run import run_whole
@@ -19,7 +18,6 @@ from cubeflow.store.artifact import read_artifact
 OPTIONS = SimulationOptions(seed=6, n_runs=3, duration_s=600.0, tiny=True, shared_irf=True)
 SHARES = {"1": 0.25, "2": 0.75}  # of the events, and so of the area and the background, of each type
 SIGMAS = {"1": 0.5, "2": 2.0}  # widths of the PSF over that of all
-RESPONSES = {"EFFECTIVE AREA": "aeff", "ENERGY DISPERSION": "edisp", "POINT SPREAD FUNCTION": "psf", "BACKGROUND": "bkg"}
 TYPES = {name: {"where": f"EVENT_TYPE == {name}"} for name in SHARES}
 CONFIG = {
     "targets": {
@@ -83,10 +81,9 @@ def stores(tmp_path_factory) -> dict[str, Path]:
             else:
                 new = [each for kind in SHARES for each in responses_of(hdus, kind, f" {kind}")]
             rewrite(folder / name / "irf.fits.gz", fits.HDUList([fits.PrimaryHDU(), *new]))
-    rows = Table.read(folder / "all" / "hdu-index.fits.gz").to_pandas()
     index = []
-    for row in rows.to_dict("records"):
-        row = {key: value.decode() if isinstance(value, bytes) else value for key, value in row.items()}
+    for row in Table.read(folder / "all" / "hdu-index.fits.gz"):
+        row = {key: str(value) if isinstance(value, str) else int(value) for key, value in dict(row).items()}
         if row["HDU_TYPE"] in ("events", "gti"):
             index.append({**row, "EVENT_TYPE": ""})
         else:
@@ -127,7 +124,161 @@ def untyped(configure) -> Path:
     return config.results
 
 
+@pytest.fixture(scope="module")
+def alone(configure) -> dict[str, Path]:
+    """Results of a store that holds one type and no other, which nobody calls so."""
+    found = {}
+    for kind in SHARES:
+        config = configure(kind)
+        run_whole(config, lambda line: None)
+        found[kind] = config.results
+    return found
+
+
 def test_counts_of_all_types_are_the_counts_without_types(results, untyped):
     total = sum(maps_of(results, f"crab-{kind}")["counts"].data.astype(int) for kind in SHARES)
     np.testing.assert_array_equal(total, maps_of(untyped, "crab")["counts"].data)
     assert total.sum() > 500
+
+
+@pytest.mark.parametrize("kind", SHARES)
+def test_exposure_of_a_type_is_that_of_its_own_response(results, untyped, kind):
+    whole = maps_of(untyped, "crab")
+    for name in ("exposure", "acceptance"):
+        expected = SHARES[kind] * whole[name].data
+        np.testing.assert_allclose(maps_of(results, f"crab-{kind}")[name].data, expected, rtol=2e-6)
+    assert whole["exposure"].data.max() > 0
+
+
+@pytest.mark.parametrize("kind", SHARES)
+@pytest.mark.parametrize("label", ["fov", "ring"])
+def test_type_is_what_a_store_of_it_alone_gives(results, alone, kind, label):
+    """Events, responses, background and significance: of a store without any types."""
+    found, expected = maps_of(results, f"crab-{kind}", label), maps_of(alone[kind], "crab", label)
+    assert set(found) == set(expected)
+    for name, cube in expected.items():
+        np.testing.assert_array_equal(found[name].data, cube.data, err_msg=name)
+    assert not np.array_equal(found["psf"].data, maps_of(results, "crab-2" if kind == "1" else "crab-1")["psf"].data)
+
+
+def test_run_tables_and_units_say_the_type(results, untyped):
+    for kind in SHARES:
+        table = Table.read(results / f"crab-{kind}" / "runs.ecsv")
+        assert table.colnames[:2] == ["obs_id", "event_type"]
+        assert list(table["event_type"]) == [kind] * 3
+        assert np.isfinite(table["fov_significance"]).all()
+        names = {path.name for path in (results / f"crab-{kind}" / "obs").iterdir()}
+        assert names == {f"{obs_id}-{kind}" for obs_id in OPTIONS.obs_ids}
+    assert "event_type" not in Table.read(untyped / "crab" / "runs.ecsv").colnames
+
+
+@pytest.mark.parametrize("label", ["fov", "ring"])
+def test_gammapy_reads_all_types_together(results, label):
+    from gammapy.datasets import Datasets
+
+    folder = results / "crab" / label
+    datasets = Datasets.read(folder / "joint.yaml", folder / "joint-models.yaml", lazy=False)
+    assert datasets.names == [f"crab-{kind}-{label}" for kind in SHARES]
+    for kind, dataset in zip(SHARES, datasets, strict=True):
+        maps = maps_of(results, f"crab-{kind}", label)
+        assert dataset.counts.data.sum() == maps["counts"].data.sum()
+        assert dataset.exposure.data.max() == pytest.approx(maps["exposure"].data.max(), rel=1e-6)
+
+
+def test_all_types_fitted_together_say_more_than_each(results):
+    """Errors of independent parts add in quadrature: 1 / error**2 of the joint fit is the sum of those of the types."""
+    from gammapy.datasets import Datasets
+    from gammapy.modeling import Fit
+    from gammapy.modeling.models import Models, PointSpatialModel, PowerLawSpectralModel, SkyModel
+
+    folder = results / "crab" / "fov"
+    read = Datasets.read(folder / "joint.yaml", folder / "joint-models.yaml")
+
+    backgrounds = list(read.models)
+    for each in backgrounds:
+        each.freeze()
+
+    def amplitude(datasets: Datasets) -> tuple[float, float]:
+        spectral = PowerLawSpectralModel(index=2.3, amplitude="3e-11 cm-2 s-1 TeV-1")
+        spatial = PointSpatialModel(lon_0="83.633 deg", lat_0="22.014 deg")
+        source = SkyModel(spectral, spatial, name="source")
+        for parameter in (*spatial.parameters, spectral.index):
+            parameter.frozen = True
+        datasets.models = Models([source, *backgrounds])
+        Fit().run(datasets)
+        return spectral.amplitude.value, spectral.amplitude.error
+
+    found = [amplitude(Datasets([each])) for each in read]
+    joint, error = amplitude(read)
+    weights = np.array([1 / each**2 for _, each in found])
+    assert error == pytest.approx(weights.sum() ** -0.5, rel=0.03)
+    assert joint == pytest.approx(np.average([value for value, _ in found], weights=weights), abs=0.2 * error)
+
+
+def test_a_type_more_remakes_nothing_else(configure, tmp_path):
+    first = configure("typed", tmp_path / "results", event_types={"2": TYPES["2"]})
+    run_whole(first, lambda line: None)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "results" / "crab-2").rglob("*.*")}
+    joint = (tmp_path / "results" / "crab" / "fov" / "joint.yaml").read_text()
+    plan = make_plan(configure("typed", tmp_path / "results", event_types=TYPES), lambda line: None)
+    assert {task.kind for task in plan.needed if getattr(task, "target", "") == "crab-2"} <= {"series", "figures"}
+    run_whole(configure("typed", tmp_path / "results", event_types=TYPES), lambda line: None)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (tmp_path / "results" / "crab" / "fov" / "joint.yaml").read_text() != joint
+    assert len(list((tmp_path / "results" / "crab" / "fov").glob("series-*.json"))) == 1
+
+
+def test_order_of_types_does_not_matter(configure, results):
+    plan = make_plan(configure("typed", results, event_types=dict(reversed(TYPES.items()))), lambda line: None)
+    assert {task.kind for task in plan.needed} <= {"series", "report", "figures"}
+
+
+def test_types_cut_into_pieces_and_intervals(configure):
+    changes = {"observations": {"split": "5 min"}, "stack": {"by": "run"}, "export": {"per": "interval"}}
+    config = configure("typed", event_types=TYPES, **changes)
+    run_whole(config, lambda line: None)
+    names = {path.name for path in (config.results / "crab-1" / "obs").iterdir()}
+    assert "100001-piece0-1" in names
+    assert (config.results / "crab-1" / "fov" / "parts" / "run-100001-piece0-1" / "dataset.fits.gz").is_file()
+    pieces = Table.read(config.results / "crab-2" / "runs.ecsv")
+    assert {"piece", "event_type"} < set(pieces.colnames)
+    assert (config.results / "crab-1" / "fov" / "joint.yaml").is_file()
+
+
+def test_runs_without_a_choice_of_type_are_refused_with_the_line_to_add(configure, results):
+    plan = make_plan(configure("typed"), lambda line: None)
+    (reason,) = {refusal.reason.partition(": ")[2] for refusal in plan.tasks["crab"].refused}
+    assert reason.startswith("HDU index: EVENT_TYPE is 1, 2: expected one of them")
+    line = reason.partition("such as by ")[2].partition("; got none")[0]
+    from ruamel.yaml import YAML
+
+    added = YAML(typ="safe").load(line)["event_types"]
+    changes = {str(name): about for name, about in added.items()}
+    assert changes == TYPES
+    assert not make_plan(configure("typed", event_types=changes), lambda line: None).tasks["crab-1"].refused
+
+
+def test_type_that_the_index_does_not_have_is_refused(configure):
+    plan = make_plan(configure("typed", event_types={"psf3": {"where": "EVENT_TYPE == 3"}}), lambda line: None)
+    assert {refusal.obs_id for refusal in plan.tasks["crab-psf3"].refused} == set(OPTIONS.obs_ids)
+    assert all("; got psf3" in refusal.reason for refusal in plan.tasks["crab-psf3"].refused)
+
+
+def test_types_by_selection_alone_share_the_responses_of_the_run(configure, untyped):
+    """An index without types: the responses are those of all events, as for `events.where`."""
+    types = {"early": {"where": "EVENT_ID < 400"}, "late": {"where": "EVENT_ID >= 400"}}
+    config = configure("all", event_types=types, events={"where": "ENERGY > 0"})
+    run_whole(config, lambda line: None)
+    whole, *parts = (maps_of(*at) for at in ((untyped, "crab"), *((config.results, f"crab-{kind}") for kind in types)))
+    np.testing.assert_array_equal(sum(each["counts"].data.astype(int) for each in parts), whole["counts"].data)
+    for each in parts:
+        assert each["counts"].data.sum() > 0
+        np.testing.assert_array_equal(each["exposure"].data, whole["exposure"].data)
+
+
+def test_model_of_the_acceptance_is_made_for_each_type(configure):
+    changes = {"acceptance": {"model": "self"}, "backgrounds": {"ring": CONFIG["backgrounds"]["ring"]}}
+    config = configure("typed", event_types=TYPES, **changes)
+    run_whole(config, lambda line: None)
+    for kind in SHARES:
+        assert len(list((config.results / "models" / f"self-crab-{kind}").glob("model-*.h5"))) == 1

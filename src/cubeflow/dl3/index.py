@@ -268,8 +268,8 @@ def _difference(first: HduRef, second: HduRef) -> str:
     if contents[0] == contents[1]:
         return ""
     two = f"{first.path}[{first.hdu_name}] and {second.path}[{second.hdu_name}]"
-    found = f"HDU index: two HDUs {first.hdu_class}, rows {first.row} and {second.row}: {two} differ"
-    return f"{found}; expected one a run, so that intervals with responses of their own are runs of their own"
+    expected = "; expected one: intervals with responses of their own are runs" if first.hdu_type != "events" else ""
+    return f"HDU index: two HDUs {first.hdu_class}, rows {first.row} and {second.row}: {two} differ{expected}"
 
 
 def _make_entries(groups: dict[int, _Group], infos: Infos, doubtful: Mapping[int, str], path: Path) -> Runs:

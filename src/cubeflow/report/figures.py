@@ -275,7 +275,8 @@ def answer(target: Target, label: str, about: Attributes, runs: Table, spots: li
     times = np.concatenate([numbers(used, "tstart"), numbers(used, "tstop")])
     times = times[np.isfinite(times)]
     when = f", {date(times.min())[:10]} to {date(times.max())[:10]}" if times.size else ""
-    yield "Data", f"{facts['runs']} runs, {facts['livetime']}{when}"
+    kind = "" if target.event_type is None else f", event type {target.event_type}"
+    yield "Data", f"{facts['runs']} runs, {facts['livetime']}{when}{kind}"
     yield "Target (ICRS)", position_text(*target.position_deg)
 
 

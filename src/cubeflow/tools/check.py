@@ -1,7 +1,7 @@
 """Read every run of a store as a reduction would, and say what is wrong with it; nothing is reduced."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cubeflow.config import load_config
 from cubeflow.dl3.index import Store, open_store
@@ -47,10 +47,13 @@ def check_runs(store: Store, options: ReadOptions, obs_ids: Collection[int] = ()
         if obs_id in store.refused:
             yield CheckedRun(obs_id, store.refused[obs_id])
             continue
+        entry = entries[obs_id]
         try:
-            run = read_observation(entries[obs_id], options)
+            found = [read_observation(entry, replace(options, event_type=kind)) for kind in entry.event_types or [None]]
         except RunRefused as error:
-            yield CheckedRun(obs_id, str(error), entries[obs_id].quirks)
+            yield CheckedRun(obs_id, str(error), entry.quirks)
             continue
+        run, quirks = found[0], tuple(sorted({name for each in found for name in each.quirks}))
+        repairs = {name: count for each in found for name, count in each.repairs.items()}
         name = str(run.meta["object"])
-        yield CheckedRun(obs_id, "", run.quirks, run.repairs, name, len(run.events), run.ontime_s, run.livetime_s)
+        yield CheckedRun(obs_id, "", quirks, repairs, name, len(run.events), run.ontime_s, run.livetime_s)
