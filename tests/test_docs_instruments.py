@@ -16,7 +16,7 @@ from cubeflow.simulate.store import SimulationOptions, simulate_store
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = (REPOSITORY / "docs" / "instruments.md").read_text()
 SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
-STORES = {"H.E.S.S.": None, "MAGIC": "magic", "VERITAS": "veritas", "LST": "magic", "CTAO": "cta_1dc"}
+STORES = {"H.E.S.S.": None, "MAGIC": "magic", "VERITAS": "veritas", "LST": "lst", "CTAO": "cta_1dc"}
 OURS = """
 data: {{store: "{store}", roots: ["{root}"]}}
 results: "{root}/results"
@@ -61,6 +61,21 @@ def test_configuration_reduces_files_of_its_kind(telescope: str, tmp_path: Path)
     assert list(usable["status"]) == ["ok", "ok"], list(usable["reason"])
     for label in config.targets["source"].backgrounds:
         assert (usable[f"{label}_background"] > 0).all()
+
+
+def test_bundles_of_the_data_model_of_ctao_reduce_with_a_model(tmp_path: Path) -> None:
+    """As the page says of them: without a background they need a model, as those of LST have it."""
+    store = make_store("ctao_gadf", tmp_path)
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", SECTIONS["LST"], re.MULTILINE | re.DOTALL)
+    (tmp_path / "page.yaml").write_text(text)
+    (tmp_path / "ours.yaml").write_text(OURS.format(store=store, root=tmp_path))
+    (tmp_path / "source.reg").write_text("icrs\ncircle(83.633, 22.014, 0.3)\n")
+    run_whole(load_config([tmp_path / "page.yaml", tmp_path / "ours.yaml"]), print)
+    runs = Table.read(tmp_path / "results" / "source" / "runs.ecsv")
+    assert list(runs["obs_id"]) == [5000000251, 5000000252]
+    assert list(runs["status"]) == ["ok", "ok"], list(runs["reason"])
+    assert (runs["ring_background"] > 0).all()
+    assert (tmp_path / "results" / "source" / "obs" / "5000000251").is_dir()
 
 
 def test_the_quirks_that_are_named_exist() -> None:

@@ -4,6 +4,7 @@ Each store is made from valid simulated runs by the deviations that the real fil
 """
 
 import gzip
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -299,6 +300,114 @@ def veritas(folder: Path) -> Store:
     rows = [index_row(obs_id, kind, "", f"{obs_id}.fits.gz") for obs_id in OBS_IDS for kind in POINT_LIKE]
     write_index(folder, rows, obs_columns(), TIME_HEADER)
     return Store(folder, truth, simulated, SIMULATED_SHIFT_S, no_gap(truth), float(low))
+
+
+def point_like(truth: Responses) -> list[fits.BinTableHDU]:
+    """AEFF, EDISP and RAD_MAX_2D inside a cut on direction."""
+    energy, offset = ("TeV", truth.energy_true_edges_tev), ("deg", truth.offset_edges_deg)
+    rad_max = [("RAD_MAX", "deg", np.full(truth.area_m2.T.shape, 0.2))]
+    made = [standard_responses(truth)["aeff"], edisp(truth, truth.migra_density)]
+    made.append(response("RAD_MAX", {"ENERG": energy, "THETA": offset}, rad_max, gadf("RAD_MAX", "RAD_MAX_2D")))
+    for hdu in made:
+        hdu.header["HDUCLAS3"] = "POINT-LIKE"
+    return made
+
+
+LST_EPOCH = {"MJDREFI": 58392, "MJDREFF": 0.0, "TIMEUNIT": "s", "TIMESYS": "UTC", "TIMEREF": "TOPOCENTER"}
+TT_MINUS_UTC_2018_S = 69.184
+
+
+def lst(folder: Path) -> Store:
+    """LST-1 (lstchain): TIMESYS UTC, one GTI, POINTING of a row, GH_CUTS, GAMMANESS; BASE_DIR of another machine."""
+    truth = one_offset(run_truth())
+    energy = ("TeV", truth.energy_true_edges_tev)
+    cuts = np.full((len(energy[1]) - 1, 1), 0.7)
+    gh_cuts = response(
+        "GH_CUTS", {"ENERG": energy, "THETA": ("deg", np.array([0.0, 4.0]))}, [("GH_CUTS", "", cuts.T)], {}
+    )
+    gh_cuts.header.update({"HDUCLASS": "GADF", "HDUVERS": "0.3", "HDUCLAS2": "GH_CUTS", "HDUCLAS3": "POINT-LIKE"})
+    shift_s = (58392 - 51910) * 86400.0 + TT_MINUS_UTC_2018_S - SIMULATED_SHIFT_S
+    about = {"ORIGIN": "CTA", "TELESCOP": "CTA-N", "CREATOR": "lstchain v0.11", "HDUVERS": "0.3", "HDUCLASS": "GADF"}
+    site = {"GEOLON": -17.89149, "GEOLAT": 28.76149, "ALTITUDE": 2184.0}
+
+    def edit(events: fits.BinTableHDU, gti: fits.BinTableHDU) -> Pair:
+        score = np.random.default_rng(3).uniform(0.7, 1.0, len(events.data)).astype("f4")
+        more = [fits.Column("GAMMANESS", "E", array=score), fits.Column("MULTIP", "K", array=np.ones(len(score)))]
+        events = fits.BinTableHDU.from_columns(events.columns + fits.ColDefs(more), events.header)
+        events.data["TIME"] -= shift_s
+        start, stop = gti.data["START"].min() - shift_s, gti.data["STOP"].max() - shift_s
+        drop_keys(events, "RADESYS", "EQUINOX")
+        events.header.update(about | site | LST_EPOCH | {"N_TELS": 1, "TELLIST": "LST-1", "INSTRUME": "LST-1"})
+        events.header.update({"TSTART": start, "TSTOP": stop, "TIME-OBS": "01:02:03.456", "OBS_MODE": "POINTING"})
+        columns = [("START", "s", np.array([start])), ("STOP", "s", np.array([stop]))]
+        header = about | LST_EPOCH | {"HDUCLAS1": "GTI", "OBS_ID": events.header["OBS_ID"]}
+        return events, table("GTI", columns, header)
+
+    pointing = table(
+        "POINTING",
+        [("TIME", "s", np.zeros(1)), ("RA_PNT", "deg", np.full(1, 83.0)), ("DEC_PNT", "deg", np.full(1, 22.0))],
+        about | site | LST_EPOCH | {"HDUCLAS1": "POINTING", "MEAN_ZEN": "20.1 deg", "B_DELTA": "37.4 deg"},
+    )
+    file = "dl3_LST-1.Run{}.fits.gz"
+    simulated = edit_runs(
+        folder / "scratch",
+        edit,
+        lambda obs_id: folder / "dl3" / file.format(obs_id),
+        pointing,
+        *point_like(truth),
+        gh_cuts,
+    )
+    kinds = (*POINT_LIKE, "rad_max")
+    rows = [index_row(obs_id, kind, "../dl3", file.format(obs_id)) for obs_id in OBS_IDS for kind in kinds]
+    rows += [(obs_id, "pointing", "pointing", "../dl3", file.format(obs_id), "POINTING") for obs_id in OBS_IDS]
+    write_index(folder / "index", rows, obs_columns(), {"MJDREFI": 58392, "MJDREFF": 0.0})
+    with fits.open(folder / "index" / "hdu-index.fits.gz", mode="update") as hdus:
+        hdus[1].header["BASE_DIR"] = "/fefs/aswg/data/real/DL3"
+    return Store(folder / "index", truth, simulated, SIMULATED_SHIFT_S, no_gap(truth), truth.lo_thres_tev)
+
+
+CTAO_IDS = {100001: 5000000251, 100002: 5000000252}
+
+
+def ctao_gadf(folder: Path) -> Store:
+    """Bundles of the data model of CTAO: OBS_ID of ten digits as text, TIMESYS tai, MD5 and MTIME, no BKG."""
+    truth = run_truth()
+    responses = standard_responses(truth)
+    epoch = {"MJDREFI": 58119, "MJDREFF": 0.000428240738983731, "TIMEUNIT": "s", "TIMESYS": "tai", "TIMEREF": "LOCAL"}
+    shift_s = (58119 - 51910 + epoch["MJDREFF"]) * 86400.0 + 32.184 - SIMULATED_SHIFT_S
+    more = [responses["aeff"], edisp(truth, truth.migra_density), responses["psf"]]
+    for hdu in more:
+        hdu.header["HDUCLASS"] = "CTAO-GADF"
+    about = {"ORIGIN": "CTAO", "TELESCOP": "CTAO", "INSTRUME": "CTAO-North", "HDUCLASS": "CTAO-GADF", "HDUVERS": "0.3"}
+
+    def edit(events: fits.BinTableHDU, gti: fits.BinTableHDU) -> Pair:
+        events.data["TIME"] -= shift_s
+        obs_id = str(CTAO_IDS[events.header["OBS_ID"]])
+        extra = {"N_TELS": "6", "TELLIST": "", "EV_CLASS": " ", "EQUINOX": 2000, "RADESYS": "ICRS", "NMCIDS": 7}
+        events.header.update(about | epoch | extra | {"OBS_ID": obs_id, "OBS_MODE": "POINTING", "EUNIT": "TeV"})
+        columns = [(name, "s", np.asarray(gti.data[name]) - shift_s) for name in ("START", "STOP")]
+        return events, table("GTI", columns, about | epoch | {"HDUCLAS1": "GTI", "OBS_ID": obs_id})
+
+    simulated = edit_runs(folder / "scratch", edit, lambda obs_id: folder / f"{CTAO_IDS[obs_id]}.fits", *more)
+    files = {obs_id: folder / f"{obs_id}.fits" for obs_id in CTAO_IDS.values()}
+    kinds = [kind for kind in FULL if kind != "bkg"]
+    rows = [index_row(obs_id, kind, ".", file.name) for obs_id, file in files.items() for kind in kinds]
+    write_index(folder, rows, obs_columns(), {})
+    with fits.open(folder / "hdu-index.fits.gz") as hdus:
+        listed = [files[obs_id] for obs_id in hdus[1].data["OBS_ID"]]
+        more = [
+            fits.Column("SIZE", "K", array=[file.stat().st_size for file in listed]),
+            fits.Column("MTIME", "D", array=[file.stat().st_mtime for file in listed]),
+            fits.Column("MD5", "32A", array=[hashlib.md5(file.read_bytes()).hexdigest() for file in listed]),
+        ]
+        index = fits.BinTableHDU.from_columns(hdus[1].columns + fits.ColDefs(more), hdus[1].header)
+        index.header["HDUCLASS"] = "CTAO-GADF"
+    write(folder / "hdu-index.fits.gz", index)
+    with fits.open(folder / "obs-index.fits.gz") as hdus:
+        column = fits.Column("OBS_ID", "10A", array=[str(obs_id) for obs_id in files])
+        columns = fits.ColDefs([column, *hdus[1].columns[1:]])
+        write(folder / "obs-index.fits.gz", fits.BinTableHDU.from_columns(columns, name="OBS_INDEX"))
+    return Store(folder, truth, simulated, SIMULATED_SHIFT_S, no_gap(truth), truth.lo_thres_tev)
 
 
 def one_offset(responses: Responses) -> Responses:

@@ -14,10 +14,13 @@ from cubeflow.dl3.files import FileRefused
 from cubeflow.dl3.hdus import Hdu, open_table, read_hdus
 from cubeflow.dl3.index import open_store
 from cubeflow.dl3.quirks import Notes
-from cubeflow.dl3.reader import read_observation
+from cubeflow.dl3.reader import ReadOptions, read_observation
 from cubeflow.dl3.responses import read_aeff, read_bkg_3d, read_edisp, read_psf_3gauss, read_rad_max
+from cubeflow.observation import RunRefused, to_mjd
 
 NAMES = ("cta_1dc", "cta_prod5", "magic", "veritas")
+
+OBS_IDS = (100001, 100002)
 
 
 def load_instruments() -> ModuleType:
@@ -141,6 +144,63 @@ def test_whole_runs_are_read_through_the_index_with_exactly_these_quirks(stores,
         assert len(run.events) == len(store.events[entry.obs_id])
         assert run.gti.contains(run.events.time_s).all()
         assert (run.psf is None and run.background is None) == (name in ("magic", "veritas"))
+
+
+@pytest.mark.parametrize(
+    ("name", "quirks", "spans_s"),
+    [
+        ("lst", {"index-base-dir-elsewhere"}, (600.0, 600.0)),  # one interval from the first event to the last
+        ("ctao_gadf", {"odd-whole-number", "timesys-lower-case"}, (600.0, 540.0)),
+    ],
+)
+def test_whole_runs_of_one_time_scale_or_another(tmp_path, name: str, quirks: set[str], spans_s) -> None:
+    store = getattr(instruments, name)(tmp_path)
+    opened = open_store(store.index, [tmp_path])
+    ids = list(OBS_IDS if name == "lst" else instruments.CTAO_IDS.values())
+    assert [entry.obs_id for entry in opened.runs] == ids
+    assert not opened.refused
+    for entry, simulated, span_s in zip(opened.runs, store.events.values(), spans_s, strict=True):
+        run = read_observation(entry, ReadOptions(require=("edisp",)))
+        assert set(run.quirks) == quirks
+        assert run.ontime_s == pytest.approx(span_s, abs=1e-5)
+        np.testing.assert_allclose(run.events.time_s, simulated["TIME"] + store.time_shift_s, rtol=0, atol=1e-6)
+        assert run.gti.contains(run.events.time_s).all()
+        np.testing.assert_allclose(run.aeff.area_m2, store.responses.area_m2, rtol=1e-6)
+        assert run.background is None
+        assert run.point_like == (name == "lst")
+        assert (run.psf is None) == (run.rad_max is not None) == (name == "lst")
+
+
+def test_times_of_lst_and_ctao_are_those_of_gammapy(tmp_path) -> None:
+    from gammapy.data import EventList
+
+    for name in ("lst", "ctao_gadf"):
+        store = getattr(instruments, name)(tmp_path / name)
+        for entry in open_store(store.index, [tmp_path]).runs:
+            path = next(ref.path for ref in entry.hdus if ref.hdu_type == "events")
+            mjd = EventList.read(path).time.tt.mjd
+            found = to_mjd(read_observation(entry, ReadOptions(require=())).events.time_s)
+            np.testing.assert_allclose(found, mjd, rtol=0, atol=1e-3 / 86400)
+
+
+def test_bundle_with_another_md5_than_its_index_is_refused_by_name(tmp_path) -> None:
+    store = instruments.ctao_gadf(tmp_path)
+    path = tmp_path / "5000000252.fits"
+    path.write_bytes(path.read_bytes().replace(b"'CTAO-North'", b"'CTAO-South'"))  # of the same size
+    good, bad = open_store(store.index).runs
+    assert len(read_observation(good, ReadOptions(require=())).events) > 0
+    with pytest.raises(RunRefused, match=r"run 5000000252: 5000000252\.fits: its MD5 is not \w{32}, as the index"):
+        read_observation(bad, ReadOptions(require=()))
+
+
+def test_index_that_was_moved_says_where_it_was_made(tmp_path) -> None:
+    """Files are sought in BASE_DIR first; where it leads to none, from the folder of the index, as by gammapy."""
+    store = instruments.lst(tmp_path)
+    outside = open_store(store.index)
+    assert "outside" in outside.refused[100001]  # the rule on folders holds there, too
+    with fits.open(store.index / "hdu-index.fits.gz", mode="update") as hdus:
+        hdus[1].header["BASE_DIR"] = str(tmp_path / "index")
+    assert not any(entry.quirks for entry in open_store(store.index, [tmp_path]).runs)
 
 
 def test_magic_cut_is_a_table_and_one_indexed_file_is_absent(stores) -> None:

@@ -213,18 +213,21 @@ def _group_rows(
         raise StoreError(f"{index}: a column of names is no text column")
     sizes = [whole_number(size) for size in columns.get("SIZE", empty).tolist()]
     event_types = map(_event_type, columns.get("EVENT_TYPE", empty).tolist())
-    resolve, word = make_resolver(base, index.parent, roots), cache(text_of)  # an index repeats few words
+    # Where a file is not below BASE_DIR, as of an index that was moved, it may be where gammapy looks for all.
+    resolvers = {each: make_resolver(each, index.parent, roots) for each in (base, index.parent.resolve())}
+    word = cache(text_of)  # an index repeats few words
 
     @cache
-    def path_of(file_dir: bytes, file_name: bytes, is_read: bool) -> tuple[Path, str]:
+    def path_of(file_dir: bytes, file_name: bytes, is_read: bool) -> tuple[Path, str, bool]:
         folder, name = os.fsdecode(file_dir).strip(), os.fsdecode(file_name).strip()
-        reason = ""
+        is_elsewhere = len(resolvers) > 1 and not os.path.lexists(base / folder / name)
+        start, reason = index.parent.resolve() if is_elsewhere else base, ""
         try:
             if is_read:
-                return resolve(folder, name), reason
+                return resolvers[start](folder, name), reason, is_elsewhere
         except FileRefused as error:
             reason = str(error)
-        return Path(os.path.normpath(base / folder / name)), reason
+        return Path(os.path.normpath(start / folder / name)), reason, is_elsewhere
 
     groups: dict[int, _Group] = defaultdict(_Group)
     rows = zip(obs_ids, sizes, event_types, *(values.tolist() for values in texts), strict=True)
@@ -233,7 +236,7 @@ def _group_rows(
             continue
         group, written, known_class = groups[obs_id], word(hdu_type).lower(), word(hdu_class).lower()
         kind = CUT_TYPES.get(written, written)
-        path, reason = path_of(file_dir, file_name, kind in HDU_TYPES)
+        path, reason, is_elsewhere = path_of(file_dir, file_name, kind in HDU_TYPES)
         group.paths.add(path)
         if kind not in HDU_TYPES:
             continue
@@ -241,6 +244,8 @@ def _group_rows(
             group.quirks["index-hdu-type-cut"] = None
         if not file_dir:
             group.quirks["index-file-dir-masked"] = None
+        if is_elsewhere:
+            group.quirks["index-base-dir-elsewhere"] = None
         ref = HduRef(kind, known_class, path, word(name), size, word(md5).lower() or None, row, None, event_type)
         known = group.refs.setdefault((kind, known_class, event_type), ref)
         if known is not ref:

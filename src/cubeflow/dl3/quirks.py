@@ -110,6 +110,7 @@ _TABLE = (
     Quirk("odd-whole-number", "OBS_ID or N_TELS as text or float", EVENTS, lambda f: _is_odd(f, "OBS_ID", "N_TELS")),
     Quirk("index-rows-repeated", "the index lists the same HDU more than once", ANY),
     Quirk("index-file-dir-masked", "FILE_DIR empty or masked: the folder of the index", ANY),
+    Quirk("index-base-dir-elsewhere", "BASE_DIR leads to no file; FILE_DIR is taken from the folder of the index", ANY),
     Quirk("tdb-as-tt", "TIMESYS TDB read as TT (differs by 2 ms at most)", TABLES),
     Quirk("float-mjdrefi", "MJDREFI as float or text", TABLES, lambda f: _is_odd(f, "MJDREFI")),
     Quirk("timesys-lower-case", "TIMESYS in lower case", TABLES, lambda f: _is_lower(f, "TIMESYS")),
