@@ -58,20 +58,13 @@ class Unit:
 
 @dataclass(frozen=True, eq=False)
 class EventList:
-    """Reconstructed events; all arrays have shape (n_events,).
+    """Reconstructed events; all arrays have shape (n_events,)."""
 
-    Parameters
-    ----------
-    energy_tev, ra_deg, dec_deg : array, reconstructed energy and ICRS direction, ``0 <= ra < 360``
-    time_s : array, TT seconds since `TIME_REFERENCE_MJD`
-    mc_id : array or None, identifier of the simulated component, where the file has one
-    """
-
-    energy_tev: FloatArray
-    ra_deg: FloatArray
+    energy_tev: FloatArray  #: reconstructed energy
+    ra_deg: FloatArray  #: reconstructed direction, ICRS, ``0 <= ra < 360``
     dec_deg: FloatArray
-    time_s: FloatArray
-    mc_id: IntArray | None = None
+    time_s: FloatArray  #: TT seconds since `TIME_REFERENCE_MJD`
+    mc_id: IntArray | None = None  #: identifier of the simulated component, where the file has one
 
     def __len__(self) -> int:
         return len(self.energy_tev)
@@ -138,36 +131,23 @@ class Site:
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """Everything read from one run.
+    """Everything read from one run."""
 
-    Parameters
-    ----------
-    obs_id : int, identifier of the run
-    events, gti, pointing : EventList, Gti, Pointing, as read; events outside the GTI are still in the list
-    deadc : float, dead-time correction: livetime over ontime, in (0, 1]
-    aeff, edisp, psf, background, rad_max : responses, or None (point-like data have no PSF and no background)
-    point_like : bool, whether the responses hold for events inside a directional cut
-    site : Site or None, where the telescopes stand, if the file says so
-    quirks : tuple of str, names of the deviations from the format that were met
-    repairs : dict of str to int, what was repaired or dropped while reading, with how often
-    meta : dict, header values for the run table: object, telescope, zenith, ...
-    """
-
-    obs_id: int
-    events: EventList
+    obs_id: int  #: identifier of the run
+    events: EventList  #: as read, those outside the good time intervals too
     gti: Gti
     pointing: Pointing
-    deadc: float
+    deadc: float  #: dead-time correction: livetime over ontime, in (0, 1]
     aeff: EffectiveArea | None
     edisp: EnergyDispersion | None
-    psf: PSF | None
+    psf: PSF | None  #: None for point-like data, as is the background
     background: BackgroundRate | None
     rad_max: RadMax | None = None
-    point_like: bool = False
-    site: Site | None = None
-    quirks: tuple[str, ...] = ()
-    repairs: dict[str, int] = field(default_factory=dict)
-    meta: dict[str, Any] = field(default_factory=dict)
+    point_like: bool = False  #: whether the responses hold for events inside a directional cut
+    site: Site | None = None  #: where the telescopes stand, if the file says so
+    quirks: tuple[str, ...] = ()  #: names of the deviations from the format that were met
+    repairs: dict[str, int] = field(default_factory=dict)  #: what was repaired or dropped while reading, how often
+    meta: dict[str, Any] = field(default_factory=dict)  #: header values for the run table: object, telescope, zenith
 
     @property
     def ontime_s(self) -> float:

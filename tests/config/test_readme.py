@@ -9,7 +9,7 @@ import pytest
 
 from cubeflow.config import Config, TargetConfig
 from cubeflow.config.build import ABSENT, alternatives, keys_of
-from cubeflow.config.sections import ModelConfig
+from cubeflow.config.sections import EventType, ModelConfig
 from cubeflow.products.background import BackgroundOptions
 from cubeflow.products.spectrum import Spectrum
 
@@ -46,14 +46,14 @@ def rows(section: type, path: str) -> dict[tuple[str, str], tuple[str, str]]:
         inner = [kind for kind, _ in alternatives(about.kind, about.setting) if dataclasses.is_dataclass(kind)]
         if len(inner) == 1:
             found |= rows(inner[0], key)
-        elif not inner and key not in ("targets", "backgrounds", "models"):
+        elif not inner and key not in ("targets", "backgrounds", "models", "event_types"):
             unit = unit_of(about.name)
             found[path, key] = unit, REQUIRED if about.default is ABSENT else shown(about.default, unit)
     return found
 
 
 def expected_rows() -> dict[tuple[str, str], tuple[str, str]]:
-    found = rows(Config, "")
+    found = rows(Config, "") | rows(EventType, "event_types")
     for (path, key), value in rows(TargetConfig, "").items():
         found[f"targets.<name>.{path}" if path in ("position", "geometry") else path, key] = value
     for (path, key), value in rows(ModelConfig, "").items():

@@ -76,27 +76,16 @@ class RunEntry:
 
 @dataclass(frozen=True)
 class Store:
-    """Runs of a store.
+    """Runs of a store."""
 
-    Parameters
-    ----------
-    path : str, folder or pattern it was opened with
-    runs : tuple of RunEntry, in order of their ids
-    refused : mapping of int to str, runs that the index or their files rule out, with the reason
-    problems : tuple of str, files below the folder that nobody reads, with the reason
-    left_out : tuple of str
-        Those of them that ought to be read: files without an index that hold a run, or may, but cannot be read, and a
-        second file of one run. The others are no FITS files, have no EVENTS, or are not in the index.
-    refused_infos : mapping of int to mapping
-        Values of the observation index for runs that are refused, as far as it has them.
-    """
-
-    path: str
-    runs: tuple[RunEntry, ...]
-    refused: Mapping[int, str] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
+    path: str  #: folder or pattern it was opened with
+    runs: tuple[RunEntry, ...]  #: in order of their ids
+    refused: Mapping[int, str] = field(default_factory=dict)  #: runs that index or files rule out, with the reason
+    problems: tuple[str, ...] = ()  #: files below the folder that nobody reads, with the reason
+    # Those of them that ought to be read: files without an index that hold a run, or may, but cannot be read, and a
+    # second file of one run. The others are no FITS files, have no EVENTS, or are not in the index.
     left_out: tuple[str, ...] = ()
-    refused_infos: Mapping[int, Header] = field(default_factory=dict)
+    refused_infos: Mapping[int, Header] = field(default_factory=dict)  #: of the observation index, as far as it has any
 
 
 def direction_of(info: Header, kind: Literal["PNT", "OBJ"] = "PNT") -> tuple[float, float] | None:

@@ -25,28 +25,14 @@ ONLY_FULL_ENCLOSURE = ("psf", "bkg")
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a run is read.
+    """How a run is read."""
 
-    Parameters
-    ----------
-    require : tuple of str
-        HDU types without which a run is refused, besides events, gti and aeff. Of point-like data psf
-        and bkg are never required: there are none.
-    duplicates : str
-        ``refuse`` a run with events that are there twice, or ``drop`` the second of each.
-    digests : mapping of str to str, optional
-        Digests (`cubeflow.dl3.files.digest_file`) of all files of the run, by path: those it was planned with.
-    where : str, optional
-        Condition on the columns of EVENTS: only events for which it holds.
-    event_type : str, optional
-        Type of events whose HDUs are read, where the index has some for types of events.
-    """
-
+    # HDU types without which a run is refused, besides events, gti and aeff; of point-like data never psf and bkg
     require: tuple[str, ...] = ("edisp", "psf", "bkg")
-    duplicates: str = "refuse"
-    digests: Mapping[str, str] | None = None
-    where: str | None = None
-    event_type: str | None = None
+    duplicates: str = "refuse"  #: ``refuse`` a run with events that are there twice, or ``drop`` the second of each
+    digests: Mapping[str, str] | None = None  #: of all files of the run by path, as it was planned (`digest_file`)
+    where: str | None = None  #: condition on the columns of EVENTS: only events for which it holds
+    event_type: str | None = None  #: type of events whose HDUs are read, where the index has some for types
 
 
 class _Source(NamedTuple):

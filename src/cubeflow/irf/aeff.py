@@ -15,22 +15,14 @@ CHUNK = 4096  # offsets at a time: what is computed in between stays in the cach
 class EffectiveArea:
     """Effective area as a function of true energy and offset.
 
-    Parameters
-    ----------
-    energy_true, offset : Nodes, in TeV (logarithmic) and deg
-    area_m2 : array, shape (n_energy, n_offset), in m2
-    lo_thres_tev, hi_thres_tev : float or None, safe energy range in TeV (LO_THRES, HI_THRES), where the file has one
-
-    References
-    ----------
     https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/full_enclosure/aeff/
     """
 
-    energy_true: Nodes
-    offset: Nodes
-    area_m2: FloatArray
-    lo_thres_tev: float | None = None
-    hi_thres_tev: float | None = None
+    energy_true: Nodes  #: TeV, logarithmic
+    offset: Nodes  #: deg
+    area_m2: FloatArray  #: shape (n_energy, n_offset)
+    lo_thres_tev: float | None = None  #: LO_THRES, where the safe energies begin, if the file has it
+    hi_thres_tev: float | None = None  #: HI_THRES, where they end
 
     def __post_init__(self) -> None:
         check_shape("AEFF: table", self.area_m2, len(self.energy_true), len(self.offset))

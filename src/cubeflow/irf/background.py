@@ -47,25 +47,18 @@ def _is_linear(background: BackgroundRate) -> bool:
 class Background3D:
     """Background rate as a function of energy and position in the field of view.
 
-    Parameters
-    ----------
-    energy_edges_tev : array, shape (n_energy + 1,), in reconstructed energy, TeV
-    lon_edges_deg, lat_edges_deg : array, shape (n_lon + 1,), (n_lat + 1,)
-        In deg; for RADEC growing to the **east** and north, for ALTAZ with azimuth and altitude, as readers turn it.
-    rate : array, shape (n_energy, n_lon, n_lat), in s-1 TeV-1 sr-1, not negative
-    alignment : {"RADEC", "ALTAZ"}, orientation of the field of view
-    interpolation : {"auto", "log", "linear"}
-        What is linear between positions: the logarithm of the rate, or the rate, which keeps the sum over a field of
-        coarse bins or steep edges. ``auto`` is linear if the rate over all energies changes anywhere by more than
-        `STEEP` from node to node.
+    Longitude and latitude grow for RADEC to the **east** and north, for ALTAZ with azimuth and altitude, as readers
+    turn them. Between positions the logarithm of the rate is linear, or the rate, which keeps the sum over a field of
+    coarse bins or steep edges: ``auto`` is linear if the rate over all energies changes anywhere by more than `STEEP`
+    from node to node.
     """
 
-    energy_edges_tev: FloatArray
-    lon_edges_deg: FloatArray
-    lat_edges_deg: FloatArray
-    rate: FloatArray
-    alignment: Literal["RADEC", "ALTAZ"] = "RADEC"
-    interpolation: Interpolation = "log"
+    energy_edges_tev: FloatArray  #: shape (n_energy + 1,), reconstructed energy
+    lon_edges_deg: FloatArray  #: shape (n_lon + 1,)
+    lat_edges_deg: FloatArray  #: shape (n_lat + 1,)
+    rate: FloatArray  #: shape (n_energy, n_lon, n_lat), s-1 TeV-1 sr-1, not negative
+    alignment: Literal["RADEC", "ALTAZ"] = "RADEC"  #: orientation of the field of view
+    interpolation: Interpolation = "log"  #: what is linear between positions
 
     def __post_init__(self) -> None:
         axes = self.energy_edges_tev, self.lon_edges_deg, self.lat_edges_deg
@@ -95,21 +88,13 @@ class Background3D:
 
 @dataclass(frozen=True, eq=False)
 class Background2D:
-    """Background rate as a function of energy and offset.
+    """Background rate as a function of energy and offset."""
 
-    Parameters
-    ----------
-    energy_edges_tev : array, shape (n_energy + 1,), in reconstructed energy, TeV
-    offset : Nodes, in deg
-    rate : array, shape (n_energy, n_offset), in s-1 TeV-1 sr-1, not negative
-    interpolation : {"auto", "log", "linear"}, as for `Background3D`
-    """
-
-    energy_edges_tev: FloatArray
-    offset: Nodes
-    rate: FloatArray
+    energy_edges_tev: FloatArray  #: shape (n_energy + 1,), reconstructed energy
+    offset: Nodes  #: deg
+    rate: FloatArray  #: shape (n_energy, n_offset), s-1 TeV-1 sr-1, not negative
     alignment: Literal["RADEC", "ALTAZ"] = "RADEC"
-    interpolation: Interpolation = "log"
+    interpolation: Interpolation = "log"  #: as for `Background3D`
 
     def __post_init__(self) -> None:
         check_shape("BKG: table", self.rate, len(self.energy_edges_tev) - 1, len(self.offset))

@@ -13,22 +13,15 @@ from cubeflow.maps.arrays import FloatArray
 class EnergyDispersion:
     """Distribution of reconstructed over true energy (``migra``).
 
-    Parameters
-    ----------
-    energy_true, offset : Nodes, in TeV (logarithmic) and deg
-    migra_edges : array, shape (m + 1,), of the bins in reconstructed over true energy
-    density : array, shape (n_energy, m, n_offset)
-        Probability per unit migra, not negative; each column sums to 1 over migra or is zero.
-
-    References
-    ----------
     https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/full_enclosure/edisp/
     """
 
-    energy_true: Nodes
-    offset: Nodes
-    migra_edges: FloatArray
-    density: FloatArray
+    energy_true: Nodes  #: TeV, logarithmic
+    offset: Nodes  #: deg
+    migra_edges: FloatArray  #: shape (m + 1,), of the bins in reconstructed over true energy
+    density: (
+        FloatArray  #: shape (n_energy, m, n_offset), per unit migra, not negative; its integral over migra is 1 or 0
+    )
 
     def __post_init__(self) -> None:
         lengths = len(self.energy_true), len(self.migra_edges) - 1, len(self.offset)

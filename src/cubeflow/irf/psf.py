@@ -17,18 +17,12 @@ SR_PER_DEG2 = float(np.deg2rad(1.0)) ** 2
 
 @dataclass(frozen=True, eq=False)
 class PsfTable:
-    """PSF given as a table.
+    """PSF given as a table."""
 
-    Parameters
-    ----------
-    energy_true, offset, rad : Nodes, in TeV (logarithmic), deg and deg
-    density_sr : array, shape (n_energy, n_offset, n_rad), probability per solid angle in sr-1
-    """
-
-    energy_true: Nodes
-    offset: Nodes
-    rad: Nodes
-    density_sr: FloatArray
+    energy_true: Nodes  #: TeV, logarithmic
+    offset: Nodes  #: deg
+    rad: Nodes  #: deg
+    density_sr: FloatArray  #: shape (n_energy, n_offset, n_rad), probability per solid angle, sr-1
 
     def __post_init__(self) -> None:
         check_shape("PSF: RPSF", self.density_sr, len(self.energy_true), len(self.offset), len(self.rad))
@@ -48,21 +42,14 @@ class Psf3Gauss:
     """PSF as a sum of three Gaussians.
 
     A width of zero marks a component that a cell does not have: widths are interpolated among the cells
-    that have it. A cell without the first width or without SCALE has no PSF.
-
-    Parameters
-    ----------
-    energy_true, offset : Nodes, in TeV (logarithmic) and deg
-    scale : array, shape (n_energy, n_offset), amplitude; only whether it is zero matters, the result is normalised
-    sigma_1, sigma_2, sigma_3 : array, shape (n_energy, n_offset), widths in deg
-    ampl_2, ampl_3 : array, shape (n_energy, n_offset), amplitudes relative to the first component
+    that have it. A cell without the first width or without SCALE has no PSF. Tables have shape (n_energy, n_offset).
     """
 
-    energy_true: Nodes
-    offset: Nodes
-    scale: FloatArray
-    sigma_1: FloatArray
-    ampl_2: FloatArray
+    energy_true: Nodes  #: TeV, logarithmic
+    offset: Nodes  #: deg
+    scale: FloatArray  #: amplitude; only whether it is zero matters, the result is normalised
+    sigma_1: FloatArray  #: width, deg, as the others
+    ampl_2: FloatArray  #: amplitude relative to the first component, as the other
     sigma_2: FloatArray
     ampl_3: FloatArray
     sigma_3: FloatArray
@@ -92,19 +79,12 @@ class Psf3Gauss:
 
 @dataclass(frozen=True, eq=False)
 class PsfKing:
-    """PSF as a King profile.
+    """PSF as a King profile."""
 
-    Parameters
-    ----------
-    energy_true, offset : Nodes, in TeV (logarithmic) and deg
-    gamma, sigma : array, shape (n_energy, n_offset)
-        Slope, above 1, and width in deg; a cell with another slope or no width has no PSF.
-    """
-
-    energy_true: Nodes
-    offset: Nodes
-    gamma: FloatArray
-    sigma: FloatArray
+    energy_true: Nodes  #: TeV, logarithmic
+    offset: Nodes  #: deg
+    gamma: FloatArray  #: shape (n_energy, n_offset), slope; a cell with one not above 1 has no PSF
+    sigma: FloatArray  #: shape (n_energy, n_offset), width, deg; a cell without one has no PSF
 
     def __post_init__(self) -> None:
         for name in ("gamma", "sigma"):

@@ -13,19 +13,12 @@ from cubeflow.maps.arrays import FloatArray
 class RadMax:
     """Radius within which events were counted when point-like responses were made.
 
-    Parameters
-    ----------
-    energy, offset : Nodes, in TeV (reconstructed energy, logarithmic) and deg; a RAD_MAX key gives one node each
-    rad_max_deg : array, shape (n_energy, n_offset), in deg
-
-    References
-    ----------
     https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/point_like/
     """
 
-    energy: Nodes
-    offset: Nodes
-    rad_max_deg: FloatArray
+    energy: Nodes  #: reconstructed, TeV, logarithmic; one node from a key RAD_MAX, as the offset
+    offset: Nodes  #: deg
+    rad_max_deg: FloatArray  #: shape (n_energy, n_offset)
 
     def __post_init__(self) -> None:
         check_shape("RAD_MAX: table", self.rad_max_deg, len(self.energy), len(self.offset))

@@ -20,19 +20,12 @@ class Nodes:
 
     Raises ValueError unless the nodes are finite and strictly increasing inside the edges, which for a logarithmic axis
     begin above zero.
-
-    Parameters
-    ----------
-    values : array, shape (n,)
-        Nodes in plain unit (TeV, deg or 1), increasing: bin centres, or the nodes themselves.
-    lower, upper : float, edges of the table; outside them the response is zero
-    log : bool, whether to interpolate in the logarithm of the coordinate
     """
 
-    values: FloatArray
-    lower: float
+    values: FloatArray  #: shape (n,), in a plain unit (TeV, deg or 1), increasing: bin centres, or the nodes themselves
+    lower: float  #: edge of the table, outside which the response is zero
     upper: float
-    log: bool
+    log: bool  #: whether to interpolate in the logarithm of the coordinate
 
     def __post_init__(self) -> None:
         values = np.asarray(self.values, dtype=float)

@@ -49,7 +49,8 @@ def check_runs(store: Store, options: ReadOptions, obs_ids: Collection[int] = ()
             continue
         entry = entries[obs_id]
         try:
-            found = [read_observation(entry, replace(options, event_type=kind)) for kind in entry.event_types or [None]]
+            ways = [replace(options, event_type=kind) for kind in entry.event_types] or [options]
+            found = [read_observation(entry, way) for way in ways]
         except RunRefused as error:
             yield CheckedRun(obs_id, str(error), entry.quirks)
             continue
