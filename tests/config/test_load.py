@@ -611,3 +611,61 @@ def test_mistakes_about_intervals_and_datasets(section: str, message: str) -> No
     with pytest.raises(ConfigError) as caught:
         parse_config(f"{MINIMAL}{section}\n")
     assert message in str(caught.value)
+
+
+# ----------------------------------------------------------------------------------------- event types
+
+TYPES = "event_types: {1: {where: EVENT_TYPE == 1}, psf0: {where: EVENT_TYPE >= 2}}\n"
+
+
+def test_each_type_of_events_is_a_target_in_the_place_of_its_own() -> None:
+    more = "  other: {position: {lon: 1 deg, lat: 1 deg}, geometry: {width: 2 deg}, event_types: null}\n"
+    config = parse_config(MINIMAL.replace("energy: {min: 1", f"{more}energy: {{min: 1") + TYPES)
+    assert list(config.targets) == ["crab-1", "crab-psf0", "other"]
+    assert [target.event_type for target in config.targets.values()] == ["1", "psf0", None]
+    wheres = [target.reduce_options().events_where for target in config.targets.values()]
+    assert wheres == ["EVENT_TYPE == 1", "EVENT_TYPE >= 2", None]
+
+
+def test_both_conditions_on_events_hold() -> None:
+    found = parse_config(f"{MINIMAL}{TYPES}events: {{where: GAMMANESS > 0.5 or ENERGY > 2}}\n").targets["crab-1"]
+    assert found.reduce_options().events_where == "(GAMMANESS > 0.5 or ENERGY > 2) and (EVENT_TYPE == 1)"
+
+
+def test_a_condition_alone_stays_as_it_is_written() -> None:
+    assert crab(f"{MINIMAL}events: {{where: ENERGY > 2}}\n").reduce_options().events_where == "ENERGY > 2"
+
+
+def test_types_may_be_numbers_where_another_workflow_gives_them(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(MINIMAL)
+    config = load_config(tmp_path / "c.yaml", {"event_types": {1: {"where": "EVENT_TYPE == 1"}}})
+    assert list(config.targets) == ["crab-1"]
+
+
+TWO = "  crab-1: {position: {lon: 1 deg, lat: 1 deg}, geometry: {width: 2 deg}, event_types: null}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("event_types: {}\n", "c.yaml:13:event_types: expected at least 1 of them, got 0"),
+        ("event_types: {1: EVENT_TYPE}\n", "c.yaml:13:event_types.1: expected keys and values, got 'EVENT_TYPE'"),
+        ("event_types: {1: {}}\n", "c.yaml:13:event_types.1.where: expected a value, got nothing"),
+        ("event_types: {a/b: {where: x}}\n", "expected a name of letters, digits and _ + . -"),
+        ("event_types: {x.fits: {where: x}}\n", "expected another name; this is a file or folder of the results"),
+        (
+            f"{TYPES}acceptance: {{model: big}}\nmodels: {{big: {{energy: {{edges: [1 TeV, 2 TeV]}}}}}}\n",
+            "expected self or null",
+        ),
+    ],
+)
+def test_mistakes_about_event_types(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(MINIMAL + text, "c.yaml")
+    assert message in str(caught.value)
+
+
+def test_two_targets_are_never_one_by_their_types() -> None:
+    text = MINIMAL.replace("energy: {min: 1", f"{TWO}energy: {{min: 1") + TYPES
+    with pytest.raises(ConfigError, match=r"event_types.1: expected another name, as there is a target 'crab-1'"):
+        parse_config(text)

@@ -1,6 +1,7 @@
 """Types of events: each has its own events and responses, its own products, and all are fitted together."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,12 +9,19 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from click.testing import CliRunner
 
+from cubeflow.cli import main
 from cubeflow.config import load_config
+from cubeflow.errors import MistakeError
+from cubeflow.plan.clean import stale_files
 from cubeflow.plan.make import make_plan
 from cubeflow.plan.run import run_whole
+from cubeflow.plan.verify import verify_plan
+from cubeflow.report.figures import make_figures, read_figures
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 from cubeflow.store.artifact import read_artifact
+from cubeflow.tools.check import check_runs, open_source
 
 OPTIONS = SimulationOptions(seed=6, n_runs=3, duration_s=600.0, tiny=True, shared_irf=True)
 SHARES = {"1": 0.25, "2": 0.75}  # of the events, and so of the area and the background, of each type
@@ -99,8 +107,8 @@ def configure(stores, tmp_path_factory):
     def make(name: str, results: Path | None = None, **changes):
         folder = tmp_path_factory.mktemp(name)
         data = {"data": {"store": str(stores[name])}, "results": str(results or folder / "results")}
-        (folder / "types.yaml").write_text(json.dumps(CONFIG | data | changes))
-        return load_config(folder / "types.yaml")
+        (folder / "types.json").write_text(json.dumps(CONFIG | data | changes))
+        return load_config(folder / "types.json")
 
     return make
 
@@ -282,3 +290,51 @@ def test_model_of_the_acceptance_is_made_for_each_type(configure):
     run_whole(config, lambda line: None)
     for kind in SHARES:
         assert len(list((config.results / "models" / f"self-crab-{kind}").glob("model-*.h5"))) == 1
+
+
+@pytest.mark.parametrize("where", ["EVENT_TYPE ==", "exp(1)"])
+def test_condition_that_cannot_be_read_is_told_with_its_place(configure, where):
+    config = configure("typed", event_types={"1": TYPES["1"], "2": {"where": where}})
+    with pytest.raises(MistakeError, match=r"types.json:1:targets.crab-2.event_types.2.where: .*" + re.escape(where)):
+        make_plan(config, lambda line: None)
+
+
+def test_check_reads_every_type(stores):
+    found = {run.obs_id: run for run in check_runs(*open_source(str(stores["typed"])))}
+    assert [run.reason for run in found.values()] == [""] * 3
+    with fits.open(stores["typed"] / "obs_100001.fits.gz") as hdus:
+        assert found[100001].n_events == len(hdus["EVENTS"].data)
+
+
+def test_index_for_other_programs_is_of_one_type(configure, tmp_path):
+    changes = {"acceptance": {"model": "self"}, "backgrounds": {"ring": CONFIG["backgrounds"]["ring"]}}
+    config = configure("typed", tmp_path / "results", event_types=TYPES, **changes)
+    run_whole(config, lambda line: None)
+    text = CONFIG | changes | {"data": {"store": str(config.data.store)}, "results": str(config.results)}
+    (tmp_path / "c.json").write_text(json.dumps(text | {"event_types": TYPES}))
+    arguments = ["index", str(tmp_path / "c.json"), "-o", str(tmp_path / "index"), "-t", "crab-2"]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    rows = Table.read(tmp_path / "index" / "hdu-index.fits.gz")
+    names = {str(row["HDU_NAME"]) for row in rows if str(row["HDU_TYPE"]) == "aeff"}
+    assert names == {"EFFECTIVE AREA 2"}
+    assert len(rows) == 6 * OPTIONS.n_runs
+
+
+def test_report_says_the_type(results):
+    plan = make_plan(load_config(results.parent / "types.json"), lambda line: None)
+    for kind in SHARES:
+        (task,) = (each for each in plan.tasks[f"crab-{kind}"].figures if each.label == "fov")
+        make_figures(results, plan.targets[f"crab-{kind}"], task)
+        answers = dict(read_figures(results, f"crab-{kind}", "fov", task.key).answers)
+        assert answers["Data"].endswith(f", event type {kind}")
+
+
+def test_clean_leaves_what_the_types_need(configure, tmp_path):
+    config = configure("typed", tmp_path / "results", event_types=TYPES)
+    run_whole(config, lambda line: None)
+    plan = make_plan(config, lambda line: None)
+    assert not stale_files(plan)
+    assert not verify_plan(plan, sets_aside=False).damaged
+    (tmp_path / "results" / "crab" / "fov" / "joint.yaml").write_text("datasets: []")
+    again = make_plan(config, lambda line: None)
+    assert [task.kind for task in again.needed if task.kind == "series"] == ["series"]

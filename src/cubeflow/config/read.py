@@ -73,7 +73,7 @@ def make_node(value: Any, source: str, path: KeyPath = (), scalar: Callable[[str
     if type(value) is int and abs(value) >= 10**MAX_DIGITS:
         raise ConfigError(Node(None, source, None, path).says(f"expected a number of at most {MAX_DIGITS} digits"))
     if isinstance(value, Mapping):
-        value = {key: make_node(each, source, (*path, key), scalar) for key, each in value.items()}
+        value = {str(key): make_node(each, source, (*path, str(key)), scalar) for key, each in value.items()}
     elif isinstance(value, list):
         value = [make_node(each, source, (*path, index), scalar) for index, each in enumerate(value)]
     elif isinstance(value, str):
