@@ -338,3 +338,14 @@ def test_clean_leaves_what_the_types_need(configure, tmp_path):
     (tmp_path / "results" / "crab" / "fov" / "joint.yaml").write_text("datasets: []")
     again = make_plan(config, lambda line: None)
     assert [task.kind for task in again.needed if task.kind == "series"] == ["series"]
+
+
+def test_first_configuration_of_a_store_with_types_chooses_them(stores, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["init", str(stores["typed"]), "-t", "83.633 22.014", "-o", "mine.yaml", "--no-exclusion"]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    config = load_config("mine.yaml")
+    assert [target.events_where for target in config.targets.values()] == ["EVENT_TYPE == 1", "EVENT_TYPE == 2"]
+    assert "# 3 of the runs were read" in Path("mine.yaml").read_text()
+    plan = make_plan(config, lambda line: None)
+    assert all(found.reduce and not found.refused for found in plan.tasks.values())

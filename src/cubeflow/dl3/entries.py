@@ -66,9 +66,7 @@ class RunEntry:
         if not (types := self.event_types):
             return self
         if event_type not in types:
-            tests = (f"EVENT_TYPE == {name}" if name.isdigit() else "..." for name in types)
-            wanted = ", ".join(f"{name}: {{where: {test}}}" for name, test in zip(types, tests, strict=True))
-            line = f"expected one of them, such as by event_types: {{{wanted}}}; got {event_type or 'none'}"
+            line = f"expected one of them, such as by {event_types_line(types)}; got {event_type or 'none'}"
             raise RunRefused(f"HDU index: EVENT_TYPE is {', '.join(types)}: {line}")
         known = {ref.hdu_type: ref for kind in ("", event_type) for ref in self.hdus if ref.event_type == kind}
         return replace(self, hdus=tuple(ref._replace(event_type="") for ref in known.values()))
@@ -86,6 +84,12 @@ class Store:
     # second file of one run. The others are no FITS files, have no EVENTS, or are not in the index.
     left_out: tuple[str, ...] = ()
     refused_infos: Mapping[int, Header] = field(default_factory=dict)  #: of the observation index, as far as it has any
+
+
+def event_types_line(types: Iterable[str]) -> str:
+    """Line of a configuration that chooses types of events; what tells those that are no numbers is left open."""
+    tests = ((name, f"EVENT_TYPE == {name}" if name.isdigit() else "...") for name in types)
+    return f"event_types: {{{', '.join(f'{name}: {{where: {test}}}' for name, test in tests)}}}"
 
 
 def direction_of(info: Header, kind: Literal["PNT", "OBJ"] = "PNT") -> tuple[float, float] | None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.config import load_config
-from cubeflow.dl3.entries import direction_of
+from cubeflow.dl3.entries import direction_of, event_types_line
 from cubeflow.dl3.index import RunEntry, Store, StoreError, open_store
 from cubeflow.dl3.quirks import QUIRKS
 from cubeflow.dl3.reader import ReadOptions, read_observation
@@ -132,7 +132,9 @@ def sample_runs(entries: Sequence[RunEntry]) -> tuple[list[RunFacts], dict[int, 
     refused: dict[int, str] = {}
     for entry in chosen:
         try:
-            facts.append(run_facts(read_observation(entry, ReadOptions(require=(), duplicates="drop"))))
+            for kind in entry.event_types or [""]:
+                options = ReadOptions(require=(), duplicates="drop", event_type=kind or None)
+                facts.append(replace(run_facts(read_observation(entry, options)), event_type=kind))
         except RunRefused as error:
             refused[entry.obs_id] = str(error)
     if not facts:
@@ -231,7 +233,7 @@ def _targets_of(store: Store, store_path: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class RunFacts:
-    """What the responses and events of a run allow."""
+    """What the responses and events of a run, or of a type of its events, allow."""
 
     obs_id: int
     lo_thres_tev: float | None  # thresholds of the effective area
@@ -243,6 +245,7 @@ class RunFacts:
     energies_tev: NDArray[np.float64]  # of the events within `offset_max_deg`, in no order
     point_like: bool  # the responses hold inside a directional cut
     quirks: tuple[str, ...]  # deviations from the format
+    event_type: str = ""  # for which the responses hold; empty for all
 
 
 @dataclass(frozen=True)
@@ -377,6 +380,10 @@ def config_text(found: Found, path: str, results: str, exclusion: str | None) ->
         lines += ["backgrounds:", f"  fov: {fov}", f"  ring: {ring}"]
     else:
         lines += [NO_BACKGROUND]
+    if types := sorted({fact.event_type for fact in found.facts} - {""}):
+        is_known = all(map(str.isdigit, types))
+        note = "each has responses and products of its own" if is_known else "expected: a condition for each"
+        lines += [f"{event_types_line(types)}  # {note}"]
     lines += ["significance: {radius: 0.1 deg}", f"results: {quoted(results)}", *_notes(found)]
     return "\n".join(lines) + "\n"
 
@@ -399,7 +406,8 @@ def quoted(text: str) -> str:
 
 def _notes(found: Found) -> list[str]:
     """Comments on runs that were read: refused ones, and deviations from the format."""
-    met = f"# {len(found.facts)} of the runs were read. Deviations from the format that were met, and dealt with:"
+    n_read = len({fact.obs_id for fact in found.facts})
+    met = f"# {n_read} of the runs were read. Deviations from the format that were met, and dealt with:"
     counts = Counter(quirk for fact in found.facts for quirk in fact.quirks)
     quirks = [f"#   {name} ({count} runs): {QUIRKS[name].description}" for name, count in sorted(counts.items())]
     lines = ["", met, *(quirks or ["#   none"])]
