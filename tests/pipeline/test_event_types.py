@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from cubeflow.cli import main
 from cubeflow.config import load_config
 from cubeflow.errors import MistakeError
-from cubeflow.plan.clean import stale_files
+from cubeflow.plan.clean import clean_results, stale_files
 from cubeflow.plan.make import make_plan
 from cubeflow.plan.run import run_whole
 from cubeflow.plan.verify import verify_plan
@@ -349,3 +349,20 @@ def test_first_configuration_of_a_store_with_types_chooses_them(stores, tmp_path
     assert "# 3 of the runs were read" in Path("mine.yaml").read_text()
     plan = make_plan(config, lambda line: None)
     assert all(found.reduce and not found.refused for found in plan.tasks.values())
+
+
+def test_clean_knows_the_folder_of_all_types(configure, tmp_path):
+    """What the target left before it had types, and the lists of a label that is gone."""
+    before = configure("typed", tmp_path / "results", event_types={"1": TYPES["1"]})
+    run_whole(before, lambda line: None)
+    only = {"backgrounds": {"ring": CONFIG["backgrounds"]["ring"]}}
+    plan = make_plan(configure("typed", tmp_path / "results", event_types=TYPES, **only), lambda line: None)
+    stale = {str(path.relative_to(tmp_path / "results")) for path in stale_files(plan)}
+    assert {"crab/fov/joint.yaml", "crab/fov/joint-models.yaml", "crab-1/fov/cube.h5"} <= stale
+    ring = {Path(path).name.partition("-")[0] for path in stale if path.startswith(("crab/ring", "crab-1/ring"))}
+    assert ring == {"series"}  # the list that a type more makes another
+    (tmp_path / "results" / "crab" / "mine.txt").write_text("kept")
+    plan = make_plan(configure("typed", tmp_path / "results", event_types=TYPES, **only), lambda line: None)
+    _, others, _ = clean_results(plan, is_serious=True)
+    assert {path.name for path in others} == {"mine.txt"}
+    assert not (tmp_path / "results" / "crab" / "fov").exists()

@@ -48,10 +48,10 @@ def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
     may be a mistake.
     """
     needed = {file for task in plan.all_tasks for file in plan.files(task)}
-    needed |= {f"{name}/{file}" for name in plan.targets for file in FOUND}
+    needed |= {f"{root}/{file}" for root in _places(plan) for file in FOUND}
     claimed = cache(_claimed)
-    for name, target in plan.targets.items():
-        folder = plan.results / name
+    for root, name in _places(plan).items():
+        folder, target = plan.results / root, plan.targets[name]
         for path in _files_below(folder) if plan.tasks[name].reduce else ():
             place, named = path.relative_to(folder).parts, _SET_ASIDE.sub("", path.name)
             is_near = len(place) <= 2 or (len(place) == 4 and place[1] == PARTS)
@@ -80,6 +80,12 @@ def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
         else:
             is_model = _MODELS.fullmatch(_SET_ASIDE.sub("", path.name)) and stat.S_ISREG(path.lstat().st_mode)
             yield path, bool(is_model) and _is_artifact(path)
+
+
+def _places(plan: Plan) -> dict[str, str]:
+    """Target by folder below the results; that of all types of events has the options of one of them."""
+    lists = {task.family: task.target for found in plan.tasks.values() for task in found.series if task.family}
+    return {name: name for name in plan.targets} | lists
 
 
 def stale_files(plan: Plan) -> list[Path]:
@@ -161,7 +167,7 @@ def _require_inputs_outside(plan: Plan) -> None:
         files |= {each.file.path for each in exclusions if each.file.path.name not in FOUND}
         files |= {Path(path) for models in target.sky_models.values() for path in models.files}
     inputs = sorted(places | {path.resolve() for path in files})
-    for name in (*plan.targets, *(f"models/{model}" for model in plan.models)):
+    for name in (*_places(plan), *(f"models/{model}" for model in plan.models)):
         folder = (plan.results / name).resolve()
         if (inside := next((path for path in inputs if path.is_relative_to(folder)), None)) is not None:
             raise MistakeError(f"{inside}: an input lies inside {folder}; nothing is removed there")
