@@ -193,6 +193,30 @@ def test_gammapy_reads_all_types_together(results, label):
         assert dataset.exposure.data.max() == pytest.approx(maps["exposure"].data.max(), rel=1e-6)
 
 
+def test_exposure_and_counts_of_a_type_are_those_of_gammapy(stores, configure):
+    """At the pixels about the target, which all runs see, from a store that holds this type alone."""
+    from gammapy.data import DataStore
+    from gammapy.datasets import MapDataset
+    from gammapy.makers.utils import make_map_exposure_true_energy
+    from gammapy.maps import Map
+
+    kind, fine = "1", {"min": "0.4 TeV", "max": "50 TeV", "bins_per_decade": 10}  # no mean over bins of true energy
+    config = configure("typed", event_types={kind: TYPES[kind]}, energy_true=fine)
+    run_whole(config, lambda line: None)
+    dataset = MapDataset.read(config.results / f"crab-{kind}" / "fov" / "dataset.fits.gz")
+    geom, middle = dataset.exposure.geom, (slice(None), slice(9, 15), slice(12, 18))
+    exposure, counts = 0.0, Map.from_geom(dataset.counts.geom)
+    for obs in DataStore.from_dir(stores[kind]).get_observations():
+        pointing, livetime = obs.pointing.fixed_icrs, obs.gti.time_sum * (1 - obs.observation_dead_time_fraction)
+        exposure = exposure + make_map_exposure_true_energy(pointing, livetime, obs.aeff, geom).quantity
+        counts.fill_events(obs.events)  # all of which are simulated in the good time
+    found = dataset.exposure.quantity[middle].to_value("m2 s")
+    np.testing.assert_allclose(found, exposure[middle].to_value("m2 s"), rtol=1e-5)
+    safe = dataset.mask_safe.data[middle]
+    np.testing.assert_array_equal(dataset.counts.data[middle][safe], counts.data[middle][safe])
+    assert counts.data[middle][safe].sum() > 10
+
+
 def test_all_types_fitted_together_say_more_than_each(results):
     """Errors of independent parts add in quadrature: 1 / error**2 of the joint fit is the sum of those of the types."""
     from gammapy.datasets import Datasets
