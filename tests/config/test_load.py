@@ -627,6 +627,11 @@ def test_each_type_of_events_is_a_target_in_the_place_of_its_own() -> None:
     assert wheres == ["EVENT_TYPE == 1", "EVENT_TYPE >= 2", None]
 
 
+def test_a_type_set_to_null_is_taken_out_for_a_target() -> None:
+    text = MINIMAL.replace("energy: {min: 1", "    event_types: {1: null}\nenergy: {min: 1") + TYPES
+    assert list(parse_config(text).targets) == ["crab-psf0"]
+
+
 def test_both_conditions_on_events_hold() -> None:
     found = parse_config(f"{MINIMAL}{TYPES}events: {{where: GAMMANESS > 0.5 or ENERGY > 2}}\n").targets["crab-1"]
     assert found.reduce_options().events_where == "(GAMMANESS > 0.5 or ENERGY > 2) and (EVENT_TYPE == 1)"

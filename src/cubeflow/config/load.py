@@ -65,7 +65,8 @@ def merge(base: Node, override: Node) -> Node:
     """Sections of `base`, changed key by key by those of `override`.
 
     Two cases replace instead of merging: a new ``method`` or ``type`` replaces the section that had another, and a
-    way to give energy bins replaces the other ways. A label of ``backgrounds`` set to null is taken out.
+    way to give energy bins replaces the other ways. A label of ``backgrounds``, or a type of events, set to null is
+    taken out.
     """
     if not (isinstance(base.value, dict) and isinstance(override.value, dict)):
         return override
@@ -77,7 +78,7 @@ def merge(base: Node, override: Node) -> Node:
         for excluded in {other for key in given for other in _WAYS.get(key, ())}:
             kept.pop(excluded, None)
     merged = kept | {key: merge(kept[key], node) if key in kept else node for key, node in given.items()}
-    if section == ("backgrounds",):
+    if section in (("backgrounds",), ("event_types",)):
         merged = {label: node for label, node in merged.items() if node.value is not None}
     return replace(override, value=merged)
 

@@ -212,7 +212,7 @@ def _group_rows(
     if any(values.dtype.kind != "S" for values in texts):
         raise StoreError(f"{index}: a column of names is no text column")
     sizes = [whole_number(size) for size in columns.get("SIZE", empty).tolist()]
-    event_types = map(_event_type, columns.get("EVENT_TYPE", empty).tolist())
+    event_types = map(cache(_event_type), columns.get("EVENT_TYPE", empty).tolist())
     # Where a file is not below BASE_DIR, as of an index that was moved, it may be where gammapy looks for all.
     resolvers = {each: make_resolver(each, index.parent, roots) for each in (base, index.parent.resolve())}
     word = cache(text_of)  # an index repeats few words
