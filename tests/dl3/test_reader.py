@@ -2,11 +2,13 @@
 
 import contextlib
 import hashlib
+from io import BytesIO
 
 import numpy as np
 import pytest
 
-from cubeflow.dl3.files import InputChanged, digest_file
+from cubeflow.dl3 import hdus
+from cubeflow.dl3.files import InputChanged, digest_file, read_content
 from cubeflow.dl3.index import StoreError, open_store
 from cubeflow.dl3.reader import ReadOptions, read_enclosure, read_gti_and_site, read_observation
 from cubeflow.observation import RunRefused
@@ -385,3 +387,32 @@ def test_damaged_bytes_are_refused_or_read_but_never_break(stores, tmp_path):
         with contextlib.suppress(StoreError, RunRefused):
             for entry in open_store(path).runs:
                 read_observation(entry)
+
+
+def test_reading_the_runs_of_a_file_is_linear_in_its_hdus(stores, tmp_path, monkeypatch):
+    """One file of many runs is read once to find them and once to read all of them, and each header once each time."""
+    files, parts = [], []
+
+    class Counted(BytesIO):
+        def read(self, *size):
+            parts.append(super().read(*size))
+            return parts[-1]
+
+    def read_counted(path, **expected):
+        files.append(path)
+        return read_content(path, **expected)
+
+    monkeypatch.setattr(hdus, "BytesIO", Counted)
+    monkeypatch.setattr(hdus, "read_content", read_counted)
+    asked = {}
+    for n_runs in (6, 24):
+        path = tmp_path / f"{n_runs}.fits"
+        path.write_bytes(stores.to_bytes([table for k in range(n_runs) for table in stores.make_run(k + 1).values()]))
+        runs = open_store(path).runs
+        assert [read_observation(entry).obs_id for entry in runs] == list(range(1, n_runs + 1))
+        assert files == [path, path]
+        asked[n_runs] = len(parts), sum(map(len, parts))
+        files.clear()
+        parts.clear()
+    n_few, n_many = (6 * 6 + 1, 24 * 6 + 1)  # HDUs
+    assert np.array(asked[24]) / asked[6] == pytest.approx(n_many / n_few, rel=0.1)

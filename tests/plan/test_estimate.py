@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -265,3 +266,22 @@ def test_memory_of_a_model_is_one_to_two_times_what_is_needed(store, tmp_path):
     }
     assert set(ratios) == {"off", "model", "reduce"}
     assert {kind: ratio for kind, ratio in ratios.items() if not 1.0 <= ratio <= 2.0} == {}, ratios
+
+
+def test_no_more_than_a_job_of_a_plan_is_in_memory_as_text(store, tmp_path):
+    """The name of a plan says what is in all its jobs, and its file holds them; both are made job by job."""
+    plan = make_plan(load_config([config_of(tmp_path, store)]), print)
+    job = plan.jobs[0]
+    many = tuple(replace(job, name=f"{job.name}_{number}") for number in range(1000))
+    made = [replace(plan), replace(plan), replace(plan)]
+    for each, jobs in zip(made, (many, many, many[::-1]), strict=True):
+        each.__dict__["jobs"] = jobs
+    tracemalloc.start()
+    try:
+        path = made[0].write()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert read_jobs(path) == list(many)
+    assert 0 < peak < path.stat().st_size / 3
+    assert made[1].path == path != made[2].path

@@ -34,7 +34,7 @@ from cubeflow.pipeline.tasks import (
 )
 from cubeflow.plan.estimate import Estimate
 from cubeflow.regular import open_regular
-from cubeflow.store.atomic import make_folder, naming, write_atomic
+from cubeflow.store.atomic import make_folder, naming, replacing
 from cubeflow.store.keys import from_plain, parse_json, seal, to_plain
 
 Kind = Literal["off", "model", "reduce", "stack", "export", "series", "figures", "report"]
@@ -163,7 +163,8 @@ def write_plan_file(path: Path, targets: Mapping[str, Target], jobs: Sequence[Jo
     named += [("job", job.name, job) for job in jobs] + [("command", "", list(command))]
     lines = ({"is": kind, "name": name, "content": to_plain(content)} for kind, name, content in named)
     make_folder(path.parent)
-    write_atomic(path, "".join(json.dumps({**line, "sha256": seal(line)}) + "\n" for line in lines).encode())
+    with replacing(path) as file:
+        file.writelines((json.dumps({**line, "sha256": seal(line)}) + "\n").encode() for line in lines)
 
 
 def read_jobs(path: Path, names: Collection[str] | None = None) -> list[Job]:
