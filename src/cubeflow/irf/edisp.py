@@ -55,15 +55,13 @@ class EnergyDispersion:
         """
         energy_true = np.atleast_1d(np.asarray(energy_true_tev, dtype=float))
         weights = self.offset.weights(np.ravel(np.asarray(offset_deg, dtype=float))).T  # (n_offset, p)
-        on_nodes, node_norm = self.node_kernels(energy_true, energy_edges_tev)
-        kernel, norm = on_nodes @ weights, node_norm @ weights
+        nodes, overlap = self._on_nodes(energy_true), self._overlap(energy_true, energy_edges_tev)
+        widths = np.diff(self.migra_edges)
+        kernel, norm = overlap @ nodes @ weights, widths @ nodes @ weights
         beyond = np.flatnonzero(np.any(weights < 0, axis=0))
-        if beyond.size:
-            nodes, overlap = self._on_nodes(energy_true), self._overlap(energy_true, energy_edges_tev)
-            widths = np.diff(self.migra_edges)
-            for k in range(len(energy_true)):  # one by one, since the density at all of them is large
-                density = np.maximum(nodes[k] @ weights[:, beyond], 0.0)
-                kernel[k][:, beyond], norm[k, beyond] = overlap[k] @ density, widths @ density
+        for k in range(len(energy_true)) if beyond.size else ():  # the density at all of them is large
+            density = np.maximum(nodes[k] @ weights[:, beyond], 0.0)
+            kernel[k][:, beyond], norm[k, beyond] = overlap[k] @ density, widths @ density
         norm = norm[:, None, :]
         np.divide(kernel, norm, out=kernel, where=norm > 0)
         return kernel.reshape(*kernel.shape[:2], *np.shape(offset_deg))

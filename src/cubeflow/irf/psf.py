@@ -73,7 +73,8 @@ class Psf3Gauss:
                 continue
             norm += height * 2.0 * np.pi * width2
             width2 = np.where(width2 > 0, width2, 1.0)
-            density += height[..., None] * np.exp(-0.5 * rad2 / width2[..., None])
+            for out, high, wide in zip(density, height, width2, strict=True):  # one energy stays in the cache
+                out += high[:, None] * np.exp(-0.5 * rad2 / wide[:, None])
         return _per_sr(density, norm)
 
 
@@ -123,6 +124,7 @@ def _among_cells(psf: Psf3Gauss | PsfKing, energy_tev: ArrayLike, offset_deg: Ar
 
 
 def _per_sr(density: FloatArray, norm: FloatArray) -> FloatArray:
-    """Density over its integral, from deg-2 to sr-1; zero where there is no integral."""
+    """Divide a density by its integral, in place, from deg-2 to sr-1; zero where there is no integral."""
+    density[norm <= 0] = 0.0
     norm = norm[..., None] * SR_PER_DEG2
-    return np.divide(density, norm, out=np.zeros_like(density), where=norm > 0)
+    return np.divide(density, norm, out=density, where=norm > 0)

@@ -176,7 +176,12 @@ class TrueEnergies:
             total = np.add.reduceat(weight * area, self.starts)
             total = np.repeat(total, np.diff(self.starts, append=len(self.share)), axis=0)
             weight = np.divide(weight * area, total, out=weight + 0.0 * total, where=total > 0)
-        return np.add.reduceat(values * weight, self.starts)
+        mean = np.empty((len(self.starts), *values.shape[1:]))
+        for out, start, end in zip(mean, self.starts, np.append(self.starts[1:], len(self.share)), strict=True):
+            np.multiply(values[start], weight[start], out=out)
+            for part in range(start + 1, end):  # one by one they stay in the cache
+                out += values[part] * weight[part]
+        return mean
 
 
 def share_beyond(
