@@ -29,14 +29,10 @@ class Axis:
         above zero.
     """
 
-    name: str
-    """``energy`` (reconstructed), ``energy_true`` or ``rad``."""
-    edges: tuple[float, ...]
-    """The ``n_bins + 1`` strictly increasing bin edges, in `unit`."""
-    unit: str
-    """Unit of the edges: ``TeV`` for energies, ``deg`` for ``rad``."""
-    interp: Literal["log", "lin"] = "log"
-    """Spacing; it decides what the centre of a bin is."""
+    name: str  #: ``energy`` (reconstructed), ``energy_true`` or ``rad``
+    edges: tuple[float, ...]  #: The ``n_bins + 1`` strictly increasing bin edges, in `unit`
+    unit: str  #: Unit of the edges: ``TeV`` for energies, ``deg`` for ``rad``
+    interp: Literal["log", "lin"] = "log"  #: Spacing; it decides what the centre of a bin is
 
     def __post_init__(self) -> None:
         edges = np.array([float(f"{edge:.11e}") for edge in self.edges])

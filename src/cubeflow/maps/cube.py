@@ -32,12 +32,9 @@ class Cube:
     data: NDArray[Any]
     """Shape (axes..., ny, nx): for most maps (energy, lat, lon), (energy_true, rad, lat, lon) for PSF maps and
     (energy_true, energy, lat, lon) for energy-dispersion maps."""
-    unit: str
-    """FITS unit of the values; ``""`` for counts."""
-    geom: Geometry
-    """Pixel grid."""
-    axes: tuple[Axis, ...]
-    """Non-spatial axes in the order of the array; none for an image."""
+    unit: str  #: FITS unit of the values; ``""`` for counts
+    geom: Geometry  #: Pixel grid
+    axes: tuple[Axis, ...]  #: Non-spatial axes in the order of the array; none for an image
 
     def __post_init__(self) -> None:
         expected = (*(axis.n_bins for axis in self.axes), *self.geom.shape)

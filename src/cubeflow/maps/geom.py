@@ -45,24 +45,15 @@ class Geometry:
         For an unknown frame, a pixel size that is not positive, or no pixels.
     """
 
-    frame: str
-    """Celestial frame of the map, ``icrs`` or ``galactic``."""
-    projection: str
-    """Three-letter FITS code: ``TAN``, ``CAR``, ``AIT``, ``ZEA``, ..."""
-    lon_deg: float
-    """Longitude of the reference position (CRVAL) in `frame`."""
-    lat_deg: float
-    """Latitude of the reference position."""
-    pixel_deg: float
-    """Pixel size (CDELT), the same in both directions; longitude grows to the left."""
-    nx: int
-    """Number of pixels along longitude."""
-    ny: int
-    """Number of pixels along latitude."""
-    crpix_x: float
-    """Reference pixel along longitude, FITS convention (the centre of the first pixel is 1)."""
-    crpix_y: float
-    """Reference pixel along latitude."""
+    frame: str  #: Celestial frame of the map, ``icrs`` or ``galactic``
+    projection: str  #: Three-letter FITS code: ``TAN``, ``CAR``, ``AIT``, ``ZEA``, ...
+    lon_deg: float  #: Longitude of the reference position (CRVAL) in `frame`
+    lat_deg: float  #: Latitude of the reference position
+    pixel_deg: float  #: Pixel size (CDELT), the same in both directions; longitude grows to the left
+    nx: int  #: Number of pixels along longitude
+    ny: int  #: Number of pixels along latitude
+    crpix_x: float  #: Reference pixel along longitude, FITS convention (the centre of the first pixel is 1)
+    crpix_y: float  #: Reference pixel along latitude
 
     def __post_init__(self) -> None:
         if self.frame not in FRAMES:

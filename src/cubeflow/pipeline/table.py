@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cubeflow.pipeline import versions
 from cubeflow.pipeline.certificate import certified
@@ -189,7 +189,9 @@ def _merge(merged: dict[str, Cell], row: Row, label: str) -> None:
     if row["piece"] is not None:
         merged["piece"] = row["piece"]
     for name, value in row.get("run", {}).items():
-        merged[name] = _text(value) if isinstance(value, (list, dict)) else value
+        if isinstance(value, dict):  # names with numbers
+            value = [f"{key}={count}" for key, count in sorted(value.items())]
+        merged[name] = " ".join(value) if isinstance(value, list) else value
     for name, value in {"status": row["status"], "reason": row["reason"], **row.get("background", {})}.items():
         if name == "offset_deg":  # of the run from the target, whatever the background
             merged[name] = value
@@ -199,11 +201,6 @@ def _merge(merged: dict[str, Cell], row: Row, label: str) -> None:
             merged[f"{label}_{name}"] = value
     if "status" not in merged or SEVERITY.index(row["status"]) < SEVERITY.index(str(merged["status"])):
         merged["status"], merged["reason"] = row["status"], row["reason"]
-
-
-def _text(value: list[Any] | dict[str, Any]) -> str:
-    """Names, or names with numbers, in one cell."""
-    return " ".join(value if isinstance(value, list) else (f"{key}={count}" for key, count in sorted(value.items())))
 
 
 def _split_unit(name: str) -> tuple[str, str | None]:
