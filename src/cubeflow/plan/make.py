@@ -129,7 +129,8 @@ class Plan:
     @cached_property
     def path(self) -> Path:
         """File of the plan, which names its configuration and what is to be done."""
-        jobs = [make_key("job", 1, job, {}) for job in self.jobs]  # one by one: their text is most of a large plan
+        # Files are named by all that decides them.
+        jobs = [make_key("job", 1, [job.name, job.sources, job.inputs, job.outputs], {}) for job in self.jobs]
         digest = short(make_key("plan", 1, {"targets": self.targets}, jobs))
         return self.results / FOLDER / f"plan-{self.config}-{digest}.jsonl"
 

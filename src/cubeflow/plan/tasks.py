@@ -194,8 +194,7 @@ class TaskMaker:
         about = {"options": self.reduce, "obs_id": entry.obs_id, **known}
         found = []
         options, by = self.target.reduce, self.stack.by_s
-        pieces = {"split_s": options.split_s, "time_mjd": options.time_mjd, "hdus": known["hdus"]}
-        times, lon_deg = self._times(entry, make_key("times", versions.REDUCE, pieces, inputs), by_path)
+        times, lon_deg = self._times(entry, known["hdus"], inputs, by_path)
         for piece, (start_s, stop_s) in enumerate(times or [(0.0, 0.0)]):
             number = piece if times and options.split_s is not None else None
             unit = Unit(entry.obs_id, number, self.target.event_type)
@@ -323,11 +322,12 @@ class TaskMaker:
                 total += self.cache.fact(key, partial(read_enclosure, keys.entry, keys.inputs))
         return total > 0
 
-    def _times(self, entry: RunEntry, key: str, digests: Mapping[str, str]) -> Times:
+    def _times(self, entry: RunEntry, hdus: object, inputs: Mapping[str, str], digests: Mapping[str, str]) -> Times:
         """Times of a run; none if it will be refused when it is read, or if they do not matter."""
         options, split_s = self.target.reduce, self.target.reduce.split_s
         if split_s is None and self.stack.by_s in (None, "run"):
             return [], None
+        about = {"split_s": split_s, "time_mjd": options.time_mjd, "hdus": hdus}
 
         def find() -> Times:
             try:
@@ -341,7 +341,7 @@ class TaskMaker:
             except InputChanged as error:  # or it cannot be read: nothing is known of the content of these digests
                 raise InputError(str(error)) from error
 
-        found: Times = self.cache.fact(key, find)
+        found: Times = self.cache.fact(make_key("times", versions.REDUCE, about, inputs), find)
         return found
 
     def _notes(self, units: Units, crossing: Set[int]) -> tuple[str, ...]:
