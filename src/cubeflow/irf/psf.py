@@ -125,6 +125,6 @@ def _among_cells(psf: Psf3Gauss | PsfKing, energy_tev: ArrayLike, offset_deg: Ar
 
 def _per_sr(density: FloatArray, norm: FloatArray) -> FloatArray:
     """Divide a density by its integral, in place, from deg-2 to sr-1; zero where there is no integral."""
-    density[norm <= 0] = 0.0
+    density[~(norm > 0)] = 0.0
     norm = norm[..., None] * SR_PER_DEG2
     return np.divide(density, norm, out=density, where=norm > 0)
