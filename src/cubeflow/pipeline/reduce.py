@@ -28,7 +28,7 @@ from cubeflow.products.pieces import cut_pieces, in_selected_time
 from cubeflow.products.reduced import Reduced, reduce_observation
 from cubeflow.products.significance import Found, disc_exposure, find_flux
 from cubeflow.products.sky_model import GammapySource
-from cubeflow.products.stack import RunStack, Stack, StackSum, empty_stack
+from cubeflow.products.stack import Stack, StackSum, empty_stack
 from cubeflow.store.artifact import (
     Artifact,
     ArtifactDamaged,
@@ -135,7 +135,7 @@ def reduce_batch(results: Path, target: Target, task: ReduceTask, say: Say, prog
         write_stack(leaves[label], total.result(), task.leaves[label], rows[label], target.compression)
 
 
-def _parts(batch: Batch, keys: UnitKeys, labels: tuple[str, ...]) -> Iterator[tuple[str, RunStack | Stack, Row]]:
+def _parts(batch: Batch, keys: UnitKeys, labels: tuple[str, ...]) -> Iterator[tuple[str, Stack, Row]]:
     """What a unit gives to the sum of each label, with its row; makes the artifacts that are missing."""
     target, folder = batch.target, batch.results
     paths = {label: folder / background_file(target.name, keys, label) for label in keys.backgrounds}

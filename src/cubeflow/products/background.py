@@ -23,7 +23,7 @@ from cubeflow.products.ring_background import (
 )
 from cubeflow.products.significance import find_at_target
 from cubeflow.products.sky_model import Modelled, make_model_counts
-from cubeflow.products.stack import RunStack, make_run_stack
+from cubeflow.products.stack import Stack, make_run_stack
 
 TOLD_SHARE = 0.02  # of usable pixels with too small a ring: above it a note says so
 NORM_VALUES = ("norm", "norm_err", "tilt", "tilt_err", "pivot_tev")
@@ -93,7 +93,7 @@ def make_background(
     return replace(made, row=row, profiles=profiles)
 
 
-def run_stack(reduced: Reduced, background: Background) -> RunStack:
+def run_stack(reduced: Reduced, background: Background) -> Stack:
     """Contribution of one run to the stack of a label."""
     maps = {name: cube for name, cube in reduced.maps.items() if name not in ("mask_safe", "irf_exposure")}
     if not background.maps:  # counts and exposure only: what not every run has is left out of all

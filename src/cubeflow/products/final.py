@@ -58,8 +58,7 @@ class Disc:
 
     radius_deg: float
     energy_tev: tuple[float, float]
-    source: Mapping[str, float | None] | None
-    """None outside the map."""
+    source: Mapping[str, float | None] | None  #: None outside the map
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +70,9 @@ class Final:
     lon) on the final geometry; for rings ``counts_off``, ``acceptance_off``, ``alpha``; ``disc_flux`` (1, lat, lon);
     ``psf``, ``edisp``, ``irf_exposure`` on the IRF grid, the first two averaged with the exposure as weight. Responses
     that a run lacks are absent. Floating-point maps are float32."""
-    significance: SignificanceMaps
-    """In discs of the first radius, summed over energy, (1, lat, lon)."""
-    summary: Summary
-    """Totals and what is found."""
-    further: Sequence[tuple[Disc, SignificanceMaps]]
-    """In further discs and bands, and what is found at the target in them."""
+    significance: SignificanceMaps  #: in discs of the first radius, summed over energy, (1, lat, lon)
+    summary: Summary  #: totals and what is found
+    further: Sequence[tuple[Disc, SignificanceMaps]]  #: in further discs and bands
 
 
 def make_final(
@@ -119,6 +115,8 @@ def make_final(
     )
     if flux is not None:
         maps["disc_flux"] = flux
+    elsewhere = np.where(excluded, np.nan, images.significance.data)
+    off = vars(describe_off_source(elsewhere, make_disc(disc.radius_deg, geometry.pixel_deg))).items()
     summary = Summary(
         total.n_runs,
         total.ontime_s,
@@ -128,7 +126,7 @@ def make_final(
         *target_deg,
         disc.radius_deg,
         disc.source,
-        _off_source(images.significance, excluded, disc.radius_deg),
+        {name: value.tolist() if isinstance(value, np.ndarray) else number_or_none(value) for name, value in off},
     )
     for cube in total.layers.values():
         release(cube.data)
@@ -228,13 +226,3 @@ def _significance(maps: Mapping[str, Cube], mask: BoolArray, radius_deg: float, 
     found = make_map_significance_cash(counts, nothing, mask, radius_deg).counts
     unknown = Cube(np.full(found.data.shape, np.nan), "", found.geom, found.axes)
     return SignificanceMaps(found, unknown, unknown, unknown)
-
-
-def _off_source(significance: Cube, excluded: BoolArray, radius_deg: float) -> dict[str, Cell]:
-    """Off-source distribution as plain numbers."""
-    values = np.where(excluded, np.nan, significance.data)
-    found = describe_off_source(values, make_disc(radius_deg, significance.geom.pixel_deg))
-    return {
-        name: value.tolist() if isinstance(value, np.ndarray) else number_or_none(value)
-        for name, value in vars(found).items()
-    }

@@ -3,8 +3,6 @@
 There is a norm for each group of neighbouring energy bins, with what is to be known about it.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -57,6 +55,15 @@ class FovOptions:
             )
 
 
+class Cells(NamedTuple):
+    """Bins of a Poisson likelihood, each of shape (n_cells,)."""
+
+    counts: FloatArray
+    acceptance: FloatArray  # which norm and tilt scale
+    model: FloatArray  # counts of a sky model, which they do not
+    log_energy: FloatArray  # logarithm of the energy over the reference energy
+
+
 class NormFlag(IntFlag):
     """What is to be known about a norm; any flag but ``MERGED`` makes it unusable."""
 
@@ -105,14 +112,9 @@ class NormTable:
 class FovBackground:
     """Normalised background and how it came about."""
 
-    background: Cube
-    """Predicted background counts, (energy, lat, lon), in the type of the acceptance; NaN at every energy without a
-    norm or acceptance."""
-    norms: NormTable
-    """One row per energy group."""
-    mask: BoolArray
-    """Usable bins (safe, with acceptance) of the groups that have a norm, shape (n_energy, ny, nx). Elsewhere there is
-    no background."""
+    background: Cube  #: of the acceptance's axes and type; NaN at every energy without a norm or acceptance
+    norms: NormTable  #: one row per energy group
+    mask: BoolArray  #: usable bins (safe, with acceptance) of the groups that have a norm, shape (n_energy, ny, nx)
 
 
 def make_map_fov_background(
@@ -166,14 +168,19 @@ def make_map_fov_background(
     counted, accepted, modelled = (_total(cube, allowed) for cube in (counts, acceptance, model_counts))
     totals = Cells(counted, accepted, modelled, np.log(energy.centers))
     groups = make_energy_groups(energy, options.energy_groups)
-    norms = []
-    for bins in merge_energy_groups(groups, lambda bins: _is_enough(totals.counts[list(bins)], options)):
+    norms, n_filled = [], 2 if options.fit == "tilt" else 1  # bins with counts that a norm or a tilt needs
+
+    def is_enough(bins: Group) -> bool:
+        found = counted[list(bins)]
+        return bool(found.sum() >= options.min_counts and np.count_nonzero(found) >= n_filled)
+
+    for bins in merge_energy_groups(groups, is_enough):
         index = list(bins)
         sums = cells = Cells(*(values[index] for values in totals))
         if options.fit == "tilt" and model_counts is not None:
             maps = counts.data[index], acceptance.data[index].astype(float), model_counts.data[index]
             cells = make_pixel_cells(*maps, allowed[index], sums.log_energy)
-        norm = _scale(sums, bins, options) if options.fit == "scale" else _tilt(sums, bins, cells, options)
+        norm = _find_norm(sums, bins, cells, options)
         norms.append(norm if bins in groups else replace(norm, flag=norm.flag | NormFlag.MERGED))
     factors = np.full(energy.n_bins, np.nan)
     for norm in norms:
@@ -238,16 +245,15 @@ def merge_energy_groups(groups: Groups, is_enough: Callable[[Group], bool]) -> G
     takes; if the lowest is not enough in the end, it is joined with the one above. One last group may not be enough.
     """
     merged: list[Group] = []
-    current = groups[-1]
-    for lower in reversed(groups[:-1]):
+    current: Group = ()
+    for lower in reversed(groups):
+        current = lower + current
         if is_enough(current):
             merged.insert(0, current)
-            current = lower
-        else:
-            current = lower + current
-    if merged and not is_enough(current):
+            current = ()
+    if current and merged:
         return (current + merged[0], *merged[1:])
-    return (current, *merged)
+    return tuple(merged) or (current,)
 
 
 def _total(cube: Cube | None, allowed: BoolArray) -> FloatArray:
@@ -258,68 +264,44 @@ def _total(cube: Cube | None, allowed: BoolArray) -> FloatArray:
     return np.array([np.where(inside, plane, 0).astype(float).sum() for plane, inside in planes])
 
 
-def _is_enough(counts: FloatArray, options: FovOptions) -> bool:
-    """Whether the counts in the bins of a group, shape (n_bins,), make a norm; a tilt needs two bins with counts."""
-    n_filled = 2 if options.fit == "tilt" else 1
-    return bool(counts.sum() >= options.min_counts and np.count_nonzero(counts) >= n_filled)
-
-
-def _scale(sums: Cells, bins: Group, options: FovOptions) -> GroupNorm:
-    """One factor for the group, from the sums over the allowed pixels in its bins."""
+def _find_norm(sums: Cells, bins: Group, cells: Cells, options: FovOptions) -> GroupNorm:
+    """Norm of a group, and its tilt, from the sums in its bins and the cells of its likelihood: the same, or pixels."""
     counts, acceptance = int(sums.counts.sum()), float(sums.acceptance.sum())
-    norm = variance = np.nan
-    if acceptance > 0:
-        norm = (counts - float(sums.model.sum())) / acceptance
-        variance = counts / acceptance**2
-    covariance = np.array([[variance, 0.0], [0.0, 0.0]])
-    flag, reason = _verdict(norm, counts, acceptance, options)
-    return GroupNorm(bins, norm, 0.0, np.nan, np.full(len(bins), norm), covariance, counts, acceptance, flag, reason)
-
-
-def _tilt(sums: Cells, bins: Group, cells: Cells, options: FovOptions) -> GroupNorm:
-    """One factor and one tilt for the group, from the cells of its likelihood: its bins, or pixels of a sky model."""
-    counts, acceptance = int(sums.counts.sum()), float(sums.acceptance.sum())
-    n_filled = np.count_nonzero(sums.counts)
-    centre = float(sums.log_energy @ sums.acceptance) / acceptance if acceptance > 0 else 0.0
-    fit = fit_tilt(cells._replace(log_energy=cells.log_energy - centre))
-    norm, tilt, pivot, factors, covariance = np.nan, np.nan, np.nan, np.full(len(bins), np.nan), fit.covariance
-    if fit.converged:
-        at_centre, tilt = fit.parameters.tolist()
-        x, share = sums.log_energy - centre, sums.acceptance / acceptance
-        factors = at_centre * np.exp(-tilt * x)
-        # Predicted over acceptance; its derivative by the tilt is minus the mean energy of what is predicted.
-        norm = float(share @ factors)
-        jacobian = np.array([[norm / at_centre, -float(share @ (factors * x))], [0.0, 1.0]])
-        covariance = jacobian @ fit.covariance @ jacobian.T
-        # There a power law has its mean; shares times x add up to 0, so that this is exact for small tilts, too.
-        shift = -np.log1p(float(share @ np.expm1(-tilt * x))) / tilt if tilt else 0.0
-        pivot = float(np.exp(centre + shift))
-    flag, reason = _verdict(norm, counts, acceptance, options)
-    if not fit.converged and not flag & (NormFlag.NO_ACCEPTANCE | NormFlag.FEW_COUNTS):
+    norm, tilt, pivot, factors = np.nan, 0.0, np.nan, np.full(len(bins), np.nan)
+    if options.fit == "scale":
+        covariance, has_fit = np.diag([np.nan, 0.0]), True
+        if acceptance > 0:
+            norm = (counts - float(sums.model.sum())) / acceptance
+            covariance[0, 0] = counts / acceptance**2
+            factors[:] = norm
+    else:
+        centre = float(sums.log_energy @ sums.acceptance) / acceptance if acceptance > 0 else 0.0
+        fit = fit_tilt(cells._replace(log_energy=cells.log_energy - centre))
+        covariance, has_fit, tilt = fit.covariance, fit.converged, np.nan
+        if has_fit:
+            at_centre, tilt = fit.parameters.tolist()
+            x, share = sums.log_energy - centre, sums.acceptance / acceptance
+            factors = at_centre * np.exp(-tilt * x)
+            # Predicted over acceptance; its derivative by the tilt is minus the mean energy of what is predicted.
+            norm = float(share @ factors)
+            jacobian = np.array([[norm / at_centre, -float(share @ (factors * x))], [0.0, 1.0]])
+            covariance = jacobian @ fit.covariance @ jacobian.T
+            # There a power law has its mean; shares times x add up to 0, so that this is exact for small tilts, too.
+            shift = -np.log1p(float(share @ np.expm1(-tilt * x))) / tilt if tilt else 0.0
+            pivot = float(np.exp(centre + shift))
+    flag, reason, n_filled = NormFlag(0), "", np.count_nonzero(sums.counts)
+    if not acceptance > 0:
+        flag, reason = NormFlag.NO_ACCEPTANCE, "no acceptance in safe pixels outside the exclusion mask"
+    elif counts < options.min_counts:
+        reason = f"{counts} counts outside the exclusion mask, at least {options.min_counts} needed"
+        flag = NormFlag.FEW_COUNTS
+    elif not has_fit:
         where = f"{n_filled} energy bin{'s' if n_filled > 1 else ''}"
         flag, reason = NormFlag.NO_TILT, f"no tilt can be fitted to counts in {where}"
-    return GroupNorm(bins, norm, tilt, pivot, factors, covariance, counts, acceptance, flag, reason)
-
-
-def _verdict(norm: float, counts: int, acceptance: float, options: FovOptions) -> tuple[NormFlag, str]:
-    """Flag and reason of a norm that cannot be used; no flag and no reason for a good one."""
-    if not acceptance > 0:
-        return NormFlag.NO_ACCEPTANCE, "no acceptance in safe pixels outside the exclusion mask"
-    if counts < options.min_counts:
-        return NormFlag.FEW_COUNTS, f"{counts} counts outside the exclusion mask, at least {options.min_counts} needed"
-    if not options.norm_min <= norm <= options.norm_max:
+    elif not options.norm_min <= norm <= options.norm_max:
         limits = f"{options.norm_min:g} to {options.norm_max:g}"
-        return NormFlag.OUTSIDE_LIMITS, f"norm {norm:.4g} outside its limits {limits}"
-    return NormFlag(0), ""
-
-
-class Cells(NamedTuple):
-    """Bins of a Poisson likelihood, each of shape (n_cells,)."""
-
-    counts: FloatArray
-    acceptance: FloatArray  # which norm and tilt scale
-    model: FloatArray  # counts of a sky model, which they do not
-    log_energy: FloatArray  # logarithm of the energy over the reference energy
+        flag, reason = NormFlag.OUTSIDE_LIMITS, f"norm {norm:.4g} outside its limits {limits}"
+    return GroupNorm(bins, norm, tilt, pivot, factors, covariance, counts, acceptance, flag, reason)
 
 
 def make_pixel_cells(

@@ -50,10 +50,8 @@ class Reduced:
     lon) on the run's cutout; ``psf``, ``edisp``, ``irf_exposure`` on the cutout of the IRF grid. Maps for which the run
     has no response are absent. Floating-point maps are float32: what is computed from them is the same whether they
     were kept or just made."""
-    gti_s: FloatArray
-    """Good time intervals, shape (n, 2), TT s since the time reference."""
-    row: Mapping[str, Cell]
-    """What the run table says of it."""
+    gti_s: FloatArray  #: good time intervals, shape (n, 2), TT s since the time reference
+    row: Mapping[str, Cell]  #: what the run table says of it
 
     @property
     def livetime_s(self) -> float:
@@ -100,12 +98,7 @@ def reduce_observation(observation: Observation, options: ReduceOptions) -> Redu
         is_reached = np.any(is_reached, axis=(1, 2), keepdims=True)
     maps["mask_safe"] = Cube(mask.data & is_reached, "", geom, (options.energy,))
     gti_s = np.stack([observation.gti.start_s, observation.gti.stop_s], axis=1)
-    n_cut = count_cut(observation, events, maps["mask_safe"], offset_max, options.safe_mask, target_deg)
-    row = _row(observation, events, maps, options) | {
-        "counts_cut": n_cut,
-        "beyond_energy_true": _share_beyond(observation, maps, options),
-    }
-    return Reduced(maps, gti_s, row)
+    return Reduced(maps, gti_s, _row(observation, events, maps, options))
 
 
 def limits_of(observation: Observation, options: ReduceOptions) -> Iterator[str]:
@@ -171,23 +164,18 @@ def _response_maps(observation: Observation, options: ReduceOptions) -> dict[str
     return {name: cube.to_float32() for name, cube in maps.items()}
 
 
-def _share_beyond(observation: Observation, maps: Mapping[str, Cube], options: ReduceOptions) -> float | None:
-    """Largest share of the counts of a safe energy bin from outside `energy_true`; None without responses or bins."""
-    aeff, edisp, safe = observation.aeff, observation.edisp, maps["mask_safe"].data.any(axis=(1, 2))
-    if aeff is None or edisp is None or not safe.any():
-        return None
-    with np.errstate(all="ignore"):
-        share = share_beyond(aeff, edisp, options.energy_true, options.energy, options.spectrum, options.offset_max_deg)
-    return float(share[safe].max())
-
-
 def _row(
     observation: Observation, events: EventList, maps: Mapping[str, Cube], options: ReduceOptions
 ) -> dict[str, Cell]:
     """What the run table says of a run that was reduced."""
-    counts, mask = maps["counts"].data, maps["mask_safe"]
+    counts, mask, offset_max = maps["counts"].data, maps["mask_safe"], options.offset_max_deg
     unknown = mask.data & (maps["acceptance"].data <= 0) if "acceptance" in maps else np.zeros((), bool)
     safe = np.flatnonzero(mask.data.any(axis=(1, 2)))
+    aeff, edisp, beyond = observation.aeff, observation.edisp, None
+    if aeff is not None and edisp is not None and safe.size:
+        with np.errstate(all="ignore"):
+            share = share_beyond(aeff, edisp, options.energy_true, options.energy, options.spectrum, offset_max)
+        beyond = float(share[safe].max())
     return {
         "obs_id": observation.obs_id,
         "ra_pnt_deg": observation.pointing.ra_deg,
@@ -208,4 +196,6 @@ def _row(
         "quirks": list(observation.quirks),
         "repairs": dict(observation.repairs),
         **{name: value for name, value in observation.meta.items() if isinstance(value, (int, float, str))},
+        "counts_cut": count_cut(observation, events, mask, offset_max, options.safe_mask, options.geometry.center_deg),
+        "beyond_energy_true": beyond,
     }

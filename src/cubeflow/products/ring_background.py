@@ -1,8 +1,8 @@
 """Ring background: counts around a pixel, scaled by the ratio of acceptances; in one ring, or in one that adapts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,27 +86,13 @@ class RingBackground:
     axis; otherwise (and `background` and `mask` always) they have the energy bins of the counts.
     """
 
-    counts_off: Cube
-    """Counts, int, in the allowed pixels of the ring about each pixel, (energy or 1, lat, lon)."""
-    acceptance_off: Cube
-    """Acceptance of the same pixels, (energy or 1, lat, lon); exactly 0 where the ring holds none."""
-    alpha: Cube
-    """Acceptance of the pixel (summed over its usable energies) / acceptance_off; NaN where that is 0."""
-    background: Cube
-    """acceptance x counts_off / acceptance_off, (energy, lat, lon); NaN where acceptance_off is 0."""
-    mask: BoolArray
-    """Usable bins (safe, with acceptance) that have a background, shape (n_energy, ny, nx)."""
-    too_small: BoolArray
-    """Where no ring holds the acceptance that is asked for (any at all, if nothing more is), shape (n_energy or 1, ny,
-    nx): the largest was taken."""
-
-
-class OnOffPlane(NamedTuple):
-    """What goes into the rings at one energy, or summed over energy; each of shape (ny, nx)."""
-
-    counts: NDArray[Any]  # in allowed bins, as the acceptance; zero elsewhere
-    acceptance: FloatArray
-    acceptance_on: FloatArray  # in usable bins, excluded or not; zero elsewhere
+    counts_off: Cube  #: counts, int, in the allowed pixels of the ring about each pixel, (energy or 1, lat, lon)
+    acceptance_off: Cube  #: acceptance of the same pixels; exactly 0 where the ring holds none
+    alpha: Cube  #: acceptance of the pixel (summed over its usable energies) / acceptance_off; NaN where that is 0
+    background: Cube  #: acceptance x counts_off / acceptance_off, (energy, lat, lon); NaN where acceptance_off is 0
+    mask: BoolArray  #: usable bins (safe, with acceptance) that have a background, shape (n_energy, ny, nx)
+    #: Where no ring holds the acceptance asked for (any at all, if nothing more is): the largest was taken.
+    too_small: BoolArray  # shape (n_energy or 1, ny, nx)
 
 
 def make_map_ring_background(
@@ -148,8 +134,8 @@ def make_map_adaptive_ring_background(
     rings = make_adaptive_rings(options, counts.geom.pixel_deg)
     disc = Annulus(0.0, options.theta_deg / counts.geom.pixel_deg)
 
-    def needed(plane: OnOffPlane) -> FloatArray:
-        return sum_around(plane.acceptance_on, disc) / options.threshold * (1 - EQUAL)
+    def needed(acceptance_on: FloatArray) -> FloatArray:
+        return sum_around(acceptance_on, disc) / options.threshold * (1 - EQUAL)
 
     return _from_rings(acceptance, counts, exclusion, safe, rings, options.per_energy, needed)
 
@@ -159,8 +145,7 @@ def make_ring(r_in_deg: float, width_deg: float, pixel_deg: float) -> Annulus:
     if not (0 <= r_in_deg < np.inf and 0 < width_deg < np.inf):
         raise ValueError(f"ring: expected r_in >= 0 deg and width > 0 deg, got {r_in_deg:g} and {width_deg:g} deg")
     ring = Annulus(r_in_deg / pixel_deg, (r_in_deg + width_deg) / pixel_deg)
-    reach = np.arange(int(ring.r_out) + 2)
-    if not ring.contains(reach[:, None], reach).any():
+    if ring.n_pixels == 0:
         raise ValueError(f"ring: no pixel of {pixel_deg:g} deg from {r_in_deg:g} to {r_in_deg + width_deg:g} deg")
     return ring
 
@@ -181,27 +166,34 @@ def _from_rings(
     safe: BoolArray | None,
     rings: Sequence[Annulus],
     per_energy: bool,
-    needed: Callable[[OnOffPlane], FloatArray | float] = lambda _: 0.0,
+    needed: Callable[[FloatArray], FloatArray | float] = lambda _: 0.0,
 ) -> RingBackground:
-    """Background from the first of some rings that holds some acceptance and as much as is `needed`, (ny, nx)."""
+    """Background from the first of some rings that holds some acceptance, and as much as is `needed`, (ny, nx)."""
     if acceptance.geom != counts.geom or acceptance.axes != counts.axes:
         raise ValueError(f"counts and acceptance differ: {counts.geom} {counts.axes}, {acceptance.geom}")
     usable = usable_bins(acceptance.data, safe)
+    allowed = allowed_bins(usable, exclusion)
     energy, geom = acceptance.axis("energy"), acceptance.geom
     axis = energy if per_energy else energy.in_one_bin()
     shape = (axis.n_bins, *geom.shape)
     counts_off, acceptance_off, alpha = np.empty(shape, np.int64), np.empty(shape), np.empty(shape)
     background, mask, too_small = np.empty(acceptance.data.shape), np.empty(usable.shape, bool), np.empty(shape, bool)
-    planes = _on_off_planes(acceptance.data, counts.data, usable, allowed_bins(usable, exclusion), per_energy)
-    for k, (plane, off, accepted, open_pixels) in enumerate(_off_sums(planes, rings, needed)):
-        counts_off[k], acceptance_off[k], too_small[k] = off, accepted, open_pixels
+    support, reached = np.zeros(0, bool), dict[Annulus, BoolArray]()
+    for k in range(axis.n_bins):
+        bins = slice(k, k + 1) if per_energy else slice(None)
+        # What goes into the rings: counts and acceptance of allowed bins; that of usable ones is of the pixel itself.
+        n, a = (np.sum(cube.data[bins], axis=0, where=allowed[bins]) for cube in (counts, acceptance))
+        acceptance_on = np.sum(acceptance.data[bins], axis=0, where=usable[bins])
+        if not np.array_equal(a > 0, support):
+            support = a > 0
+            reached = {ring: count_around(support, ring) > 0 for ring in rings}
+        off, accepted, too_small[k] = _off_sums(n, a, reached, needed(acceptance_on))
+        counts_off[k], acceptance_off[k] = off, accepted
         known = accepted > 0
         inverse = np.divide(1.0, accepted, out=np.full(known.shape, np.nan), where=known)
-        np.multiply(plane.acceptance_on, inverse, out=alpha[k])
-        ratio = off * inverse
-        for e in (k,) if per_energy else range(energy.n_bins):
-            np.multiply(acceptance.data[e], ratio, out=background[e])
-            np.logical_and(usable[e], known, out=mask[e])
+        np.multiply(acceptance_on, inverse, out=alpha[k])
+        np.multiply(acceptance.data[bins], off * inverse, out=background[bins])
+        np.logical_and(usable[bins], known, out=mask[bins])
     return RingBackground(
         Cube(counts_off, "", geom, (axis,)),
         Cube(acceptance_off, "", geom, (axis,)),
@@ -212,44 +204,26 @@ def _from_rings(
     )
 
 
-def _on_off_planes(
-    acceptance: FloatArray, counts: NDArray[Any], usable: BoolArray, allowed: BoolArray, per_energy: bool
-) -> Iterator[OnOffPlane]:
-    """What goes into the rings, energy by energy or one plane of the sums over energy."""
-    if per_energy:
-        for n, a, off, on in zip(counts, acceptance, allowed, usable, strict=True):
-            yield OnOffPlane(np.where(off, n, 0), np.where(off, a, 0.0), np.where(on, a, 0.0))
-    else:
-        n, a = np.sum(counts, axis=0, where=allowed), np.sum(acceptance, axis=0, where=allowed)
-        yield OnOffPlane(n, a, np.sum(acceptance, axis=0, where=usable))
-
-
 def _off_sums(
-    planes: Iterator[OnOffPlane], rings: Sequence[Annulus], needed: Callable[[OnOffPlane], FloatArray | float]
-) -> Iterator[tuple[OnOffPlane, IntArray, FloatArray, BoolArray]]:
-    """Planes with their OFF counts, exact, OFF acceptance, and whether no ring holds enough, each of shape (ny, nx).
+    counts: NDArray[Any], acceptance: FloatArray, reached: Mapping[Annulus, BoolArray], least: FloatArray | float
+) -> tuple[IntArray, FloatArray, BoolArray]:
+    """OFF counts, exact, OFF acceptance, and whether no ring holds enough, each of shape (ny, nx).
 
-    At each pixel they are those of the first ring that holds some acceptance, and as much as is `needed`; of the last
-    ring where none does.
+    At each pixel they are those of the first ring that holds some acceptance, and at `least` as much; of the last ring
+    where none does. `reached` says of each ring about which pixels it holds any.
     """
-    support, reached = np.zeros(0, np.bool_), dict[Annulus, BoolArray]()
-    for plane in planes:
-        present = plane.acceptance > 0
-        if not np.array_equal(present, support):
-            support, reached = present, {ring: count_around(present, ring) > 0 for ring in rings}
-        padded = fft_shape(present.shape, max(ring.r_out for ring in rings))
-        pair = transform_pair(plane.counts, plane.acceptance, padded)
-        least = needed(plane)
-        counts_off, acceptance_off = np.zeros(present.shape, np.int64), np.zeros(present.shape)
-        open_pixels = np.ones(present.shape, np.bool_)
-        for ring in rings:
-            counts, acceptance = sum_pair(pair, ring)
-            acceptance = without_noise(acceptance, reached[ring], plane.acceptance)
-            enough = (acceptance > 0) & (acceptance >= least)
-            taken = open_pixels if ring is rings[-1] else open_pixels & enough
-            counts_off[taken] = np.rint(counts[taken]).astype(np.int64)
-            acceptance_off[taken] = acceptance[taken]
-            open_pixels = open_pixels & ~enough
-            if not open_pixels.any():
-                break
-        yield plane, counts_off, acceptance_off, open_pixels
+    *_, last = reached
+    pair = transform_pair(counts, acceptance, fft_shape(counts.shape, max(ring.r_out for ring in reached)))
+    counts_off, acceptance_off = np.zeros(counts.shape, np.int64), np.zeros(counts.shape)
+    open_pixels = np.ones(counts.shape, bool)
+    for ring, is_reached in reached.items():
+        in_ring, accepted = sum_pair(pair, ring)
+        accepted = without_noise(accepted, is_reached, acceptance)
+        enough = (accepted > 0) & (accepted >= least)
+        taken = open_pixels if ring is last else open_pixels & enough
+        counts_off[taken] = np.rint(in_ring[taken]).astype(np.int64)
+        acceptance_off[taken] = accepted[taken]
+        open_pixels = open_pixels & ~enough
+        if not open_pixels.any():
+            break
+    return counts_off, acceptance_off, open_pixels

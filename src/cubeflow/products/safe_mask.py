@@ -7,6 +7,7 @@ offsets that a response of the run does not cover.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -22,6 +23,7 @@ from cubeflow.products.setting import Setting
 
 SafeMaskMethod = Literal["offset-max", "aeff-default", "aeff-max", "edisp-bias", "bkg-peak"]
 METHODS = get_args(SafeMaskMethod)
+NEEDED = {"aeff-default": "aeff", "bkg-peak": "background", "aeff-max": "aeff", "edisp-bias": "edisp"}
 # Relative slack with which a bin edge may lie beyond a threshold: rounding of the edges, not physics.
 EDGE_TOLERANCE = 1e-9
 FIELD_STEP_DEG = 0.1  # grid on which the background rate is summed over the field of view
@@ -92,20 +94,18 @@ def count_cut(
 
     They are lost between a threshold and the first whole bin; arguments as for `make_mask_safe`, which made `mask`.
     """
-    pointing, energy = observation.pointing, mask.axis("energy")
-
-    def cut(part: EventList) -> int:
-        offset = angular_distance_deg((part.ra_deg, part.dec_deg), (pointing.ra_deg, pointing.dec_deg))
+    energy, pointing_deg, total = mask.axis("energy"), (observation.pointing.ra_deg, observation.pointing.dec_deg), 0
+    for part in events.blocks():
+        offset = angular_distance_deg((part.ra_deg, part.dec_deg), pointing_deg)
         lower, upper = _energy_range(observation, offset, energy, offset_max_deg, options, target_deg)
         part = part.select((part.energy_tev >= lower) & (part.energy_tev < upper))
         index, (ix, iy) = energy.index(part.energy_tev), mask.geom.pixel_index(part.ra_deg, part.dec_deg)
         on_map = (index >= 0) & (ix >= 0)
         index, ix, iy = index[on_map], ix[on_map], iy[on_map]
-        offset = mask.geom.offset_deg(pointing.ra_deg, pointing.dec_deg)[iy, ix]
+        offset = mask.geom.offset_deg(*pointing_deg)[iy, ix]
         in_field = (offset < offset_max_deg) & _is_covered(observation, offset)
-        return int(np.count_nonzero(in_field & ~mask.data[index, iy, ix]))
-
-    return sum(map(cut, events.blocks()))
+        total += int(np.count_nonzero(in_field & ~mask.data[index, iy, ix]))
+    return total
 
 
 def is_of_source(observation: Observation) -> bool:
@@ -136,14 +136,20 @@ def _energy_range(
 
     LO_THRES and HI_THRES that are missing or zero do not cut.
     """
-    pointing, lower, upper = observation.pointing, 0.0, float("inf")
+    for method, name in NEEDED.items():
+        if method in options.methods and getattr(observation, name) is None:
+            raise RunRefused(f"run {observation.obs_id}: safe mask {method} needs {name}, which the run does not have")
+    found: list[Any] = [observation.aeff, observation.edisp, observation.background]
+    (aeff, edisp, background), pointing, lower, upper = found, observation.pointing, 0.0, float("inf")
     if "aeff-default" in options.methods:
-        aeff = _response(observation, "aeff", "aeff-default")
         lower, upper = aeff.lo_thres_tev or lower, aeff.hi_thres_tev or upper
     if "bkg-peak" in options.methods:
-        background = _response(observation, "background", "bkg-peak")
         lower = max(lower, threshold_bkg_peak(background, energy, offset_max_deg))
-    thresholds = _thresholds(observation, options)
+    thresholds: list[Callable[[FloatArray], FloatArray]] = []  # at offsets, shape (o,)
+    if "aeff-max" in options.methods:
+        thresholds.append(partial(threshold_aeff_max, aeff, options.aeff_percent))
+    if "edisp-bias" in options.methods:
+        thresholds.append(partial(threshold_edisp_bias, edisp, options.bias_percent))
     if options.position == "own":
         own = [_at_own_offset(threshold, offset_deg) for threshold in thresholds if offset_deg.size]
         return np.max([np.full(offset_deg.shape, lower), *own], axis=0) if own else lower, upper
@@ -153,18 +159,6 @@ def _energy_range(
         distance = angular_distance_deg((pointing.ra_deg, pointing.dec_deg), target_deg)
         lower = max(lower, float(threshold(np.atleast_1d(distance))[0]))
     return lower, upper
-
-
-def _thresholds(observation: Observation, options: SafeMaskOptions) -> list[Callable[[FloatArray], FloatArray]]:
-    """Functions from offsets, shape (o,), to thresholds in TeV, of the methods that depend on the offset."""
-    found: list[Callable[[FloatArray], FloatArray]] = []
-    if "aeff-max" in options.methods:
-        aeff = _response(observation, "aeff", "aeff-max")
-        found.append(lambda offset: threshold_aeff_max(aeff, options.aeff_percent, offset))
-    if "edisp-bias" in options.methods:
-        edisp = _response(observation, "edisp", "edisp-bias")
-        found.append(lambda offset: threshold_edisp_bias(edisp, options.bias_percent, offset))
-    return found
 
 
 def _at_own_offset(threshold: Callable[[FloatArray], FloatArray], offset_deg: FloatArray) -> FloatArray:
@@ -177,14 +171,6 @@ def _at_own_offset(threshold: Callable[[FloatArray], FloatArray], offset_deg: Fl
     with np.errstate(invalid="ignore"):
         own = values[index] + fraction * (values[index + 1] - values[index])
     return np.where(np.isfinite(own), own, np.inf)
-
-
-def _response(observation: Observation, name: str, method: str) -> Any:
-    """Response of the run, which the method needs."""
-    response = getattr(observation, name)
-    if response is None:
-        raise RunRefused(f"run {observation.obs_id}: safe mask {method} needs {name}, which the run does not have")
-    return response
 
 
 def threshold_aeff_max(aeff: EffectiveArea, percent: float, offset_deg: ArrayLike) -> FloatArray:

@@ -47,14 +47,10 @@ class SignificanceOptions:
 class SignificanceMaps:
     """What is found in a disc about each pixel, summed over energy, (1, lat, lon); NaN where it is masked."""
 
-    counts: Cube
-    """Counts in the disc."""
-    background: Cube
-    """Counts which the background predicts there."""
-    excess: Cube
-    """Their difference."""
-    significance: Cube
-    """In sigma, negative for a deficit; NaN also where nothing is predicted."""
+    counts: Cube  #: counts in the disc
+    background: Cube  #: counts which the background predicts there
+    excess: Cube  #: their difference
+    significance: Cube  #: in sigma, negative for a deficit; NaN also where nothing is predicted
 
 
 def make_disc(radius_deg: float, pixel_deg: float) -> Annulus:

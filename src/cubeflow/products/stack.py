@@ -6,8 +6,8 @@ stacked again. Ratios, such as the mean PSF, are formed at the very end.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -19,44 +19,20 @@ SUM_TYPES = {"b": "?", "i": "i8", "u": "i8", "f": "f8"}  # type in which a layer
 HELD_BYTES = 1 << 25  # of a sum that stays in memory
 
 
-class Share(NamedTuple):
-    """A map of one run, and what of it counts."""
-
-    cube: Cube
-    """The map; its unit is that of the product."""
-    factor: NDArray[Any] | np.bool
-    """Broadcasts to the map. Truth values: values elsewhere do not count, whatever they are. Numbers: weights."""
-
-
-@dataclass(frozen=True, eq=False)
-class RunStack:
-    """What one run gives to a stack, not yet put together; fields as in `Stack`."""
-
-    layers: Mapping[str, Share]
-    gti_s: FloatArray
-    ontime_s: float
-    livetime_s: float
-    n_runs: int = 1
-    profiles: Profiles | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Summed maps of some runs."""
+    """Summed maps of some runs, or what one run gives to a sum: its maps, and factors that `stack` applies."""
 
     layers: Mapping[str, Cube]
     """Sums on the map grid and, named ``irf_...``, on the coarse grid of the responses. Layers of one grid share their
     geometry. Numbers are float64 or int64, masks bool; the arrays may be memory maps."""
-    gti_s: FloatArray
-    """Start and stop of all good time intervals, shape (n, 2), sorted, TT s since the time reference."""
-    ontime_s: float
-    """Sum over the runs."""
+    gti_s: FloatArray  #: start and stop of all good time intervals, shape (n, 2), sorted, TT s since the reference
+    ontime_s: float  #: sum over the runs, as are livetime and profiles
     livetime_s: float
-    """Sum over the runs."""
     n_runs: int
-    """Number of runs."""
-    profiles: Profiles | None = None
-    """Sum of those of the runs; None if none has any."""
+    profiles: Profiles | None = None  #: None if no run has any
+    #: Of layers of one run: where values count, whatever they are elsewhere, or weights. They broadcast to the layer.
+    factors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def make_run_stack(
@@ -66,7 +42,7 @@ def make_run_stack(
     gti_s: FloatArray,
     livetime_s: float,
     profiles: Profiles | None = None,
-) -> RunStack:
+) -> Stack:
     """Contribution of one run: its maps where they are safe, its responses weighted with its exposure.
 
     Maps with a reconstructed-energy axis are kept where `mask`, shape (energy, lat, lon), holds, those with a single
@@ -75,27 +51,28 @@ def make_run_stack(
     and ``edisp`` by the safe fraction at each reconstructed energy: a run must not predict counts where its own are
     masked. Values that are no answer (NaN) outside the mask do not count. `gti_s` has shape (n, 2).
 
-    Layers are those of `maps` by their names, ``mask_safe``, and for the responses ``irf_psf``, ``irf_edisp`` (weighted
-    sums) and ``irf_exposure``.
+    Layers are those of `maps` by their names, ``mask_safe``, and for the responses ``irf_psf``, ``irf_edisp`` (to be
+    weighted) and ``irf_exposure``.
     """
     counts = maps["counts"]
     image: BoolArray = np.any(mask, axis=0)
-    layers: dict[str, Share] = {}
+    layers: dict[str, Cube] = {}
+    factors: dict[str, NDArray[Any]] = {"mask_safe": mask}
     for name, cube in maps.items():
         if name in ("psf", "edisp"):
             weight = irf_weight.data[:, None].astype(np.float64)  # (energy_true, rad or energy, lat, lon)
             if name == "edisp":
                 weight = weight * safe_fraction(mask, counts.geom, cube.geom)
-            layers[f"irf_{name}"] = Share(replace(cube, unit=f"{cube.unit} m2 s".strip()), weight)
+            layers[f"irf_{name}"] = replace(cube, unit=f"{cube.unit} m2 s".strip())
+            factors[f"irf_{name}"] = weight
         else:
-            layers[name] = Share(cube, mask if cube.axes == counts.axes else image)
-    layers["mask_safe"] = Share(Cube(mask, "", counts.geom, counts.axes), mask)
-    layers["irf_exposure"] = Share(irf_weight, np.True_)
+            layers[name], factors[name] = cube, mask if cube.axes == counts.axes else image
+    layers |= {"mask_safe": Cube(mask, "", counts.geom, counts.axes), "irf_exposure": irf_weight}
     ontime_s = float(np.sum(gti_s[:, 1] - gti_s[:, 0]))
-    return RunStack(layers, gti_s, ontime_s, livetime_s, profiles=profiles)
+    return Stack(layers, gti_s, ontime_s, livetime_s, 1, profiles, factors)
 
 
-def stack(parts: Iterable[Stack | RunStack]) -> Stack:
+def stack(parts: Iterable[Stack]) -> Stack:
     """Add stacks in the order given.
 
     They have the same layers, axes and pixel grids, their geometries may differ, and they are consumed one by one; the
@@ -118,13 +95,12 @@ class StackSum:
         self._n_runs = 0
         self._profiles: Profiles | None = None
 
-    def add(self, part: Stack | RunStack) -> None:
+    def add(self, part: Stack) -> None:
         """Add a part, which stays as it was; errors as in `stack`, after which the sum cannot be used."""
         if part.layers and self._sums and self._sums.keys() != part.layers.keys():
             raise ValueError(f"layers differ: {sorted(self._sums)} and {sorted(part.layers)}")
         for name, layer in part.layers.items():
-            share = layer if isinstance(layer, Share) else Share(layer, np.True_)
-            self._sums[name] = _added(self._sums.get(name), *share, name)
+            self._sums[name] = _added(self._sums.get(name), layer, part.factors.get(name, np.True_), name)
         self._gti_s.append(part.gti_s)
         self._ontime_s += part.ontime_s
         self._livetime_s += part.livetime_s
