@@ -11,7 +11,7 @@ BIN := $(abspath $(VENV))/bin
 SNAKEFILES := workflow
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help demo test test-slow test-slurm test-lowest in-lowest fuzz soak lint docs gallery bench bench-scale bench-workflow validation
+.PHONY: help demo test test-slow test-slurm test-lowest in-lowest fuzz soak lint docs gallery bench bench-scale bench-workflow validation coverage
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ bench-workflow: $(VENV)/.installed  ## what a change costs, on 105 real and 10 0
 validation: $(VENV)/.installed-test  ## docs/validation.md, from the tests on real data; about 20 minutes
 	VALIDATION_RECORD=$(CURDIR)/benchmarks/validation.json python -m pytest -m real_data tests/oracle tests/truth
 	python benchmarks/validation.py
+
+COVERAGE ?= 1000
+coverage: $(VENV)/.installed-test  ## docs/coverage.md: do errors, limits and significances cover the truth, on COVERAGE simulated surveys; about 6 minutes
+	python benchmarks/coverage.py --surveys $(COVERAGE)
 
 docs: $(VENV)/.installed-docs  ## the documentation in build/docs/index.html; any warning is an error
 	python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs build/docs

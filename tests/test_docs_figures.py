@@ -13,7 +13,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("name", ["validation", "scale"])
+@pytest.mark.parametrize("name", ["validation", "scale", "coverage"])
 def test_page_is_made_from_its_figures(name, monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
     for module in ("page", "usage", "ways", "cases", name):

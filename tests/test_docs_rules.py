@@ -94,5 +94,5 @@ def test_every_picture_is_shown_and_all_are_small() -> None:
 
 
 def test_every_picture_is_one_that_the_command_draws() -> None:
-    program = (DOCS.parent / "benchmarks" / "gallery.py").read_text()
+    program = "".join((DOCS.parent / "benchmarks" / name).read_text() for name in ("gallery.py", "coverage.py"))
     assert [path.name for path in (DOCS / "gallery").iterdir() if path.name not in program] == []
