@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from astropy.table import MaskedColumn, Table
 
 from cubeflow.maps import make_geometry
 from cubeflow.report.charts import collect_norms, draw_norms
 from cubeflow.report.figures import Figure, LabelSection
 from cubeflow.report.page import Page, TargetSection, make_page
+from cubeflow.report.runs import Runs
 from cubeflow.report.skymap import Field, HotSpot, SkyImage, draw_map
 
 EVIL = "</script><script>window.stolen=1</script><img src=x onerror=window.stolen=1> & \u2028 'quoted' \"twice\""
@@ -59,17 +59,11 @@ def make_rows(number: int = N_ROWS) -> list[dict]:
     return rows
 
 
-def make_table(rows: list[dict]) -> Table:
-    """Run table of rows; masked where a row has no value."""
-    table = Table()
-    for name in dict.fromkeys(name for row in rows for name in row):
-        values = [row.get(name) for row in rows]
-        empty = type(next(value for value in values if value is not None))()
-        filled = [empty if value is None else value for value in values]
-        mask = [value is None for value in values]
-        unit = "d" if name == "tstart" else None
-        table[name] = MaskedColumn(filled, mask=mask, unit=unit, description=f"{name} of a run")
-    return table
+def make_table(rows: list[dict]) -> Runs:
+    """Run table of rows."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    about = {name: ("d" if name == "tstart" else "", f"{name} of a run") for name in names}
+    return Runs({name: [row.get(name) for row in rows] for name in names}, about)
 
 
 @pytest.fixture(scope="session")

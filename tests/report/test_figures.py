@@ -14,6 +14,7 @@ from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.errors import FailedError
 from cubeflow.maps import Axis, Cube, energy_axis, make_geometry, rad_axis
 from cubeflow.pipeline.certificate import certified, holds, read_certificate
+from cubeflow.pipeline.table import make_table
 from cubeflow.pipeline.tasks import (
     PICTURES,
     FiguresTask,
@@ -136,22 +137,22 @@ def write_cube(folder, label):
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory, table_of):
+def results(tmp_path_factory):
     """Results with a report."""
     folder = tmp_path_factory.mktemp("report")
     for label in KEYS:
         write_cube(folder / "crab", label)
     (folder / "x.reg").write_text("# Region file format: DS9\nicrs\ncircle(83.633,22.014,0.35)\n")
-    write_runs(folder, table_of(RUNS))
+    write_runs(folder, RUNS)
     make_report(folder)
     return folder
 
 
-def write_runs(results, table):
+def write_runs(results, rows):
     """Run table with its certificate."""
     folder = results / "crab"
     with certified(folder / certificate_file("", TABLE), TABLE, [folder / "runs.fits"], {}):
-        write_table(folder / "runs", table)
+        write_table(folder / "runs", make_table(rows, list(KEYS), TABLE))
 
 
 def target_of(folder):
@@ -305,7 +306,7 @@ def test_chance_of_a_chi_square(chi2, dof, text):
 
 
 def test_columns_say_what_they_are(text):
-    assert '"description":"energy_threshold of a run"' in text
+    assert '"description":"lower edge of the first safe bin of reconstructed energy"' in text
 
 
 def test_names_in_files_are_escaped(text):
@@ -449,7 +450,7 @@ def test_damaged_figures_are_named(results):
 
 def test_a_target_without_usable_runs_has_its_table(tmp_path, table_of):
     (tmp_path / "crab").mkdir()
-    write_runs(tmp_path, table_of(RUNS[2:]))
+    write_runs(tmp_path, RUNS[2:])
     text = write_report(tmp_path, report_task({})).read_text(encoding="utf-8")
     assert "obs_100003.fits.gz: no FITS file" in text
     assert "exclusion.reg" not in text

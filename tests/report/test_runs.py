@@ -2,9 +2,27 @@
 
 import json
 
+import numpy as np
 import pytest
+from astropy.table import Table
 
-from cubeflow.report.runs import count_warnings, date, left_out, run_names, suspicions, table_parts, without_folders
+from cubeflow.pipeline.certificate import certified
+from cubeflow.pipeline.table import make_table
+from cubeflow.pipeline.tasks import certificate_file
+from cubeflow.report.runs import (
+    Runs,
+    count_warnings,
+    date,
+    is_used,
+    left_out,
+    numbers,
+    read_runs,
+    run_names,
+    suspicions,
+    table_parts,
+    without_folders,
+)
+from cubeflow.store.tables import write_table
 
 ROWS = [
     {
@@ -17,6 +35,27 @@ ROWS = [
     {"obs_id": 2, "status": "ok", "quirks": "tdb-as-tt", "piece": 3, "fov_note": "kept"},
     {"obs_id": 3, "status": "refused", "reason": "/data/dl3/run-3/obs_3.fits.gz: no such file"},
 ]
+
+
+def test_a_table_is_read_as_astropy_reads_it(tmp_path):
+    rows = [
+        {"obs_id": 7, "status": "ok", "livetime_s": 1600.25, "is_pointlike": True, "counts": 3, "fov_norm_0": 1.5},
+        {"obs_id": 8, "status": "refused", "reason": "no µ", "counts": None},
+        {"obs_id": 9, "status": "ok", "livetime_s": 0.0, "is_pointlike": False, "counts": 0, "n_tels": 4},
+    ]
+    with certified(tmp_path / certificate_file("", "ab" * 32), "ab" * 32, [tmp_path / "runs.fits"], {}):
+        write_table(tmp_path / "runs", make_table(rows, ["fov"], "ab" * 32))
+    found, table = read_runs(tmp_path, "ab" * 32), Table.read(tmp_path / "runs.ecsv")
+    assert list(found.columns) == table.colnames
+    for name in table.colnames:
+        cells = [str(cell).replace("µ", "?") if isinstance(cell, str) else cell for cell in table[name].tolist()]
+        assert found.columns[name] == [None if cell == "" else cell for cell in cells]
+        assert found.about[name] == (str(table[name].unit or ""), table[name].description)
+    assert found.rows(np.array([2, 0])).column("obs_id") == [9, 7]
+    assert found.rows(is_used(found)).column("counts") == [3, 0]
+    assert found.column("absent") == [None] * 3
+    np.testing.assert_array_equal(numbers(found, "livetime"), [1600.25, np.nan, 0.0])
+    assert len(Runs({}, {})) == 0
 
 
 def test_warnings_come_with_words_what_is_to_be_looked_at_first(table_of):

@@ -1,11 +1,8 @@
 """Charts of a label: what is at the target, by angle, energy and run; and whether its background is right."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +14,7 @@ from cubeflow.products.cash import make_significance_cash, make_significance_li_
 from cubeflow.products.profiles import N_SECTORS, OFFSET_WIDTH_DEG, Profiles
 from cubeflow.products.significance import OffSource, disc_pixels
 from cubeflow.report.drawing import ALERT, MODEL, SERIES, SOFT, Panel, Series, draw_panels, power_of_ten, superscript
-from cubeflow.report.runs import is_used, numbers, run_names
-
-if TYPE_CHECKING:
-    from astropy.table import Table
+from cubeflow.report.runs import Runs, is_used, numbers, run_names
 
 Bands = Sequence[tuple[float, float]]
 Place = tuple[float, float]  # right ascension and declination, ICRS, deg
@@ -93,13 +87,13 @@ def collect_source(maps: Mapping[str, Cube], target_deg: Place, radius_deg: floa
     return Source(energy.edges_array, on, on_background, off, off_background, theta2_edges, *profiles.values())
 
 
-def collect_evolution(runs: Table, label: str) -> Evolution | None:
+def collect_evolution(runs: Runs, label: str) -> Evolution | None:
     """Runs of a label that have a background at the target; None if there is none."""
     found = is_used(runs, label) & np.isfinite(numbers(runs, f"{label}_background") * numbers(runs, f"{label}_on"))
     if not found.any():
         return None
-    used = runs[found]
-    used = used[np.argsort(numbers(used, "tstart"), kind="stable")]
+    used = runs.rows(found)
+    used = used.rows(np.argsort(numbers(used, "tstart"), kind="stable"))
     names = ("on", "background", "off", "significance", "flux", "flux_err")
     values = [numbers(used, f"{label}_{name}") for name in names]
     return Evolution(run_names(used), numbers(used, "tstart"), numbers(used, "livetime") / 3600, *values)
@@ -271,9 +265,9 @@ class Norms:
         ]
 
 
-def collect_norms(runs: Table, label: str) -> Norms | None:
+def collect_norms(runs: Runs, label: str) -> Norms | None:
     """Norms of a label from the run table; None for a method without norms, or without any run."""
-    groups = [k for k in range(len(runs.colnames)) if f"{label}_norm_{k}" in runs.colnames]
+    groups = [k for k in range(len(runs.columns)) if f"{label}_norm_{k}" in runs.columns]
     if not groups:
         return None
     names = ([f"{label}_{name}_{group}" for group in groups] for name in ("norm", "norm_err"))
@@ -281,9 +275,9 @@ def collect_norms(runs: Table, label: str) -> Norms | None:
     found, known = ~np.isnan(norm).all(axis=1), ~np.isnan(norm).all(axis=0)
     if not found.any():
         return None
-    norm, error, rows = norm[found][:, known], error[found][:, known], runs[found]
+    norm, error, rows = norm[found][:, known], error[found][:, known], runs.rows(np.flatnonzero(found))
     outlier = np.stack([find_outliers(*pair) for pair in zip(norm.T, error.T, strict=True)], axis=1)
-    about = np.asarray(rows["obs_id"], np.int64), norm, error, numbers(rows, "tstart"), numbers(rows, "zenith")
+    about = np.array(rows.column("obs_id"), np.int64), norm, error, numbers(rows, "tstart"), numbers(rows, "zenith")
     return Norms(run_names(rows), *about, outlier)
 
 

@@ -1,10 +1,8 @@
 """DS9 region files of exclusions and pointings."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +11,8 @@ from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.maps import Geometry, sphere
 from cubeflow.pipeline.tasks import FOUND
 from cubeflow.products.exclusion import EVERY_ENERGY, Area, Disc, Exclusion, ExclusionMasks, Image, Polygon
-from cubeflow.report.runs import numbers
+from cubeflow.report.runs import Runs, numbers
 from cubeflow.store.atomic import write_atomic
-
-if TYPE_CHECKING:
-    from astropy.table import Table
 
 HEADER = "# Region file format: DS9\n"
 STATUS_COLOURS = {"ok": "green", "dropped": "yellow", "skipped": "white", "refused": "red"}
@@ -79,11 +74,11 @@ def outlines(excluded: NDArray[np.bool_], geom: Geometry) -> list[str]:
     return polygons
 
 
-def pointing_regions(runs: Table) -> str:
+def pointing_regions(runs: Runs) -> str:
     """Text of a DS9 file with a cross at each pointing of a run table."""
     lines = [f"{HEADER}icrs\n"]
     ra_deg, dec_deg = numbers(runs, "ra_pnt"), numbers(runs, "dec_pnt")
-    for row in np.flatnonzero(np.isfinite(ra_deg) & np.isfinite(dec_deg)):
-        colour, name = STATUS_COLOURS[str(runs["status"][row])], runs["obs_id"][row]
-        lines += [f"point({ra_deg[row]:.6f},{dec_deg[row]:.6f}) # point=cross color={colour} text={{{name}}}\n"]
+    for ra, dec, status, name in zip(ra_deg, dec_deg, runs.column("status"), runs.column("obs_id"), strict=True):
+        if np.isfinite(ra + dec):
+            lines += [f"point({ra:.6f},{dec:.6f}) # point=cross color={STATUS_COLOURS[str(status)]} text={{{name}}}\n"]
     return "".join(lines)

@@ -1,11 +1,9 @@
 """Answers, figures and pictures of one label of a target, for the report."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,13 +22,10 @@ from cubeflow.products.significance import OffSource, make_map_significance_cash
 from cubeflow.report import charts
 from cubeflow.report.drawing import superscript, svg_file
 from cubeflow.report.ds9 import exclusion_regions, pointing_regions
-from cubeflow.report.runs import date, is_used, left_out, n_runs, numbers, read_runs, suspicions
+from cubeflow.report.runs import Runs, date, is_used, left_out, n_runs, numbers, read_runs, suspicions
 from cubeflow.report.skymap import Field, HotSpot, Maps, SkyImage, draw_map, final_images, find_hot_spots
 from cubeflow.store.atomic import write_atomic
 from cubeflow.store.keys import from_plain, to_plain
-
-if TYPE_CHECKING:
-    from astropy.table import Table
 
 Attributes = Mapping[str, Any]  # of a cube, or options, as JSON has them
 Pairs = Iterator[tuple[str, str]]
@@ -170,7 +165,7 @@ def _band_images(maps: Maps, radius_deg: float, systematic: FloatArray, top: flo
         yield SkyImage("band", title, "σ", found.significance.data[0], top)
 
 
-def _draw_charts(task: FiguresTask, maps: Maps, about: Attributes, runs: Table, field: Field) -> Iterator[Figure]:
+def _draw_charts(task: FiguresTask, maps: Maps, about: Attributes, runs: Runs, field: Field) -> Iterator[Figure]:
     """Figures of the target and of the background; those without data are left out."""
 
     def figure(kind: str, title: str, caption: str, draw: Any, *content: object) -> Figure:
@@ -232,10 +227,10 @@ def verdict(significance: float | None) -> str:
     return "Detected" if significance >= DETECTED else "Hint" if significance >= HINT else "Not detected"
 
 
-def answer(target: Target, label: str, about: Attributes, runs: Table, spots: list[HotSpot], field: Field) -> Pairs:
+def answer(target: Target, label: str, about: Attributes, runs: Runs, spots: list[HotSpot], field: Field) -> Pairs:
     """What people ask of a label first, with the answers."""
     facts, found = label_facts(about), about["source"] or {}
-    significance, used = found.get("significance"), runs[is_used(runs, label)]
+    significance, used = found.get("significance"), runs.rows(is_used(runs, label))
     yield "Is there a source?", f"{verdict(significance)}: {facts['significance']} at the target"
     yield "Peak of the map", spot_text(spots[0]) if spots else "–"
     edges = target.reduce.energy.edges

@@ -1,7 +1,5 @@
 """The report: one page that needs nothing but itself."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,17 +8,13 @@ from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cubeflow.pipeline.certificate import certified, software
 from cubeflow.pipeline.tasks import PICTURES, PRODUCTS, REGIONS, FiguresTask, ReportTask, files_of
 from cubeflow.plan.jobs import read_command, read_jobs, read_targets
 from cubeflow.report.figures import Figure, LabelSection, make_figures, read_figures, spot_text, verdict
-from cubeflow.report.runs import count_warnings, is_used, left_out, n_runs, read_runs, table_parts
+from cubeflow.report.runs import Runs, count_warnings, is_used, left_out, n_runs, read_runs, table_parts
 from cubeflow.store.atomic import replacing
-
-if TYPE_CHECKING:
-    from astropy.table import Table
 
 TEMPLATES = "cubeflow.report", "templates"
 SECTIONS = (
@@ -40,7 +34,7 @@ class TargetSection:
     """One target on the page."""
 
     name: str  # also that of its folder
-    runs: Table  # its run table
+    runs: Runs  # its run table
     labels: Sequence[LabelSection]
 
     @property

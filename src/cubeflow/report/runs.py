@@ -1,27 +1,24 @@
 """What the report tells of the runs of a target, from its run table."""
 
-from __future__ import annotations
-
 import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cubeflow.dl3.hdus import open_table, split_hdus
 from cubeflow.dl3.quirks import QUIRKS, REPAIRS
 from cubeflow.pipeline.certificate import read_certified
 from cubeflow.pipeline.tasks import certificate_file
 
-if TYPE_CHECKING:
-    from astropy.table import Column, Table
-
+Cell = bool | int | float | str | None
 MJD_0 = datetime(1858, 11, 17)
 HEADINGS = {
     "obs_id": "run",
@@ -37,32 +34,55 @@ DIGITS = {"tstart": 11, "tstop": 11, "ra_pnt": 7, "dec_pnt": 7, "ra_object": 7, 
 UNSAFE = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
 
 
-def read_runs(folder: Path, key: str) -> Table:
-    """Run table of a target, the one of a key; masked where a run has no value. Raises as `read_certified`."""
-    from astropy.table import Table
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """A run table: of each column the cells of all rows, None where a run has no value."""
 
-    content = read_certified(folder / "runs.fits", folder / certificate_file("", key), key)
-    runs = Table.read(BytesIO(content), format="fits", character_as_bytes=False)
-    for number, name in enumerate(runs.colnames, start=1):
-        runs[name].description = runs.meta.get(f"TCOMM{number}", "")
-    return runs
+    columns: Mapping[str, Sequence[Cell]]
+    about: Mapping[str, tuple[str, str]]  # unit and description of a column
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def column(self, name: str) -> Sequence[Cell]:
+        """Cells of a column; None in all rows if there is no such column."""
+        return self.columns.get(name) or [None] * len(self)
+
+    def rows(self, chosen: NDArray[Any]) -> "Runs":
+        """Some of the rows, by a truth value for each, or by their numbers in order."""
+        places = np.arange(len(self))[chosen].tolist()
+        return Runs({name: [cells[k] for k in places] for name, cells in self.columns.items()}, self.about)
 
 
-def numbers(runs: Table, name: str) -> NDArray[np.float64]:
+def read_runs(folder: Path, key: str) -> Runs:
+    """Run table of a target, the one of a key. Raises as `read_certified`.
+
+    astropy's tables take half a second to import, which is more than all else that the report of a target takes.
+    """
+    path = folder / "runs.fits"
+    table = open_table(split_hdus(read_certified(path, folder / certificate_file("", key), key), path)[1])
+    columns, about = dict[str, Sequence[Cell]](), dict[str, tuple[str, str]]()
+    for column in table.columns.values():
+        values = table.column(column.name)
+        cells = (np.char.decode(values, "ascii") if column.code == "A" else values).tolist()
+        columns[column.name] = [None if cell == "" or cell != cell else cell for cell in cells]
+        about[column.name] = column.unit, str(table.header.get(f"TCOMM{column.number}", ""))
+    return Runs(columns, about)
+
+
+def numbers(runs: Runs, name: str) -> NDArray[np.float64]:
     """Values of a column, shape (n_runs,); NaN where a run has none, or there is no such column."""
-    if name not in runs.colnames:
-        return np.full(len(runs), np.nan)
-    return np.ma.filled(np.ma.asarray(runs[name].data).astype(float), np.nan)
+    return np.array(runs.column(name), float)
 
 
-def is_used(runs: Table, label: str = "") -> NDArray[np.bool_]:
+def is_used(runs: Runs, label: str = "") -> NDArray[np.bool_]:
     """Whether each row is ok, shape (n_rows,): for a label, or for any."""
-    return np.ma.filled(np.ma.asarray(runs[_column(runs, label, "status")] == "ok"), False)
+    return np.array([status == "ok" for status in runs.column(_column(runs, label, "status"))], bool)
 
 
-def n_runs(runs: Table) -> int:
+def n_runs(runs: Runs) -> int:
     """Number of runs of some rows, which may be pieces of them."""
-    return len(set(runs["obs_id"].tolist()))
+    return len(set(runs.column("obs_id")))
 
 
 def date(mjd: float) -> str:
@@ -70,22 +90,23 @@ def date(mjd: float) -> str:
     return f"{MJD_0 + timedelta(days=mjd):%Y-%m-%d %H:%M}" if math.isfinite(mjd) else ""
 
 
-def run_names(runs: Table) -> list[str]:
+def run_names(runs: Runs) -> list[str]:
     """Number, piece and start of each row, for people."""
     pieces = numbers(runs, "piece")
     return [
         f"run {obs_id}" + ("" if np.isnan(piece) else f" piece {piece:.0f}") + (f", {date(mjd)}" if mjd == mjd else "")
-        for obs_id, piece, mjd in zip(runs["obs_id"].tolist(), pieces, numbers(runs, "tstart"), strict=True)
+        for obs_id, piece, mjd in zip(runs.column("obs_id"), pieces, numbers(runs, "tstart"), strict=True)
     ]
 
 
-def left_out(runs: Table, labels: Sequence[str]) -> list[tuple[int, str, str, str]]:
+def left_out(runs: Runs, labels: Sequence[str]) -> list[tuple[int, str, str, str]]:
     """Run, label (empty if none has used the run), status and reason of all that was not used."""
     found = []
     for label in ("", *labels):
         status, reason = _column(runs, label, "status"), _column(runs, label, "reason")
-        rows = runs[~is_used(runs, label) & (is_used(runs) == bool(label))]
-        found += [(int(row["obs_id"]), label, str(row[status]), without_folders(str(row[reason]))) for row in rows]
+        rows = runs.rows(~is_used(runs, label) & (is_used(runs) == bool(label)))
+        cells = zip(rows.column("obs_id"), _texts(rows, status), _texts(rows, reason), strict=True)
+        found += [(int(obs_id or 0), label, what, without_folders(why)) for obs_id, what, why in cells]
     return sorted(found)
 
 
@@ -94,13 +115,13 @@ def without_folders(reason: str) -> str:
     return re.sub(r"(?:/|\b[\w.+~-]+/)(?:[\w.+~-]+/)*(?=[\w+-][\w.+-]*\.\w)", "", reason)
 
 
-def _column(runs: Table, label: str, name: str) -> str:
+def _column(runs: Runs, label: str, name: str) -> str:
     """Column of a label; that of the run without a label, or where the file has no room for so many columns."""
     column = f"{label}_{name}"
-    return column if label and column in runs.colnames else name
+    return column if label and column in runs.columns else name
 
 
-def count_warnings(runs: Table) -> list[tuple[bool, str, str, int]]:
+def count_warnings(runs: Runs) -> list[tuple[bool, str, str, int]]:
     """Deviations and repairs: whether they are to be looked at, name, words and number of runs; in that order."""
     found: Counter[str] = Counter()
     for column in ("quirks", "repairs"):
@@ -114,46 +135,46 @@ def count_warnings(runs: Table) -> list[tuple[bool, str, str, int]]:
     return sorted(rows, key=lambda row: (not row[0], -row[3], row[1]))
 
 
-def suspicions(runs: Table, label: str) -> Iterator[tuple[str, str]]:
+def suspicions(runs: Runs, label: str) -> Iterator[tuple[str, str]]:
     """Run and reason of what is to be looked at in runs that are used: deviations that may matter, and notes."""
-    used = runs[is_used(runs, label)]
+    used = runs.rows(is_used(runs, label))
     suspect = {name for is_suspect, name, *_ in count_warnings(used) if is_suspect}
     cells = [_texts(used, name) for name in ("quirks", "repairs", f"{label}_note")]
-    for obs_id, quirks, repairs, note in zip(used["obs_id"].tolist(), *cells, strict=True):
+    for obs_id, quirks, repairs, note in zip(used.column("obs_id"), *cells, strict=True):
         names = {word.partition("=")[0] for word in f"{quirks} {repairs}".split()}
         yield from ((str(obs_id), reason) for reason in sorted(suspect & names | {note} - {""}))
 
 
-def _texts(runs: Table, name: str) -> list[str]:
+def _texts(runs: Runs, name: str) -> list[str]:
     """Texts of a column; empty where a run has none, or there is no such column."""
-    return [str(value or "") for value in runs[name].tolist()] if name in runs.colnames else [""] * len(runs)
+    return [str(value or "") for value in runs.column(name)]
 
 
-def table_parts(runs: Table, shown: Sequence[str]) -> Iterator[str]:
+def table_parts(runs: Runs, shown: Sequence[str]) -> Iterator[str]:
     """Run table as the page's script takes it: JSON, column by column.
 
     A column whose values are all the same holds that ``value`` alone. Numbers are rounded to seven digits, times
     to a second.
     """
     yield f'{{"rows":{len(runs)},"columns":['
-    for number, name in enumerate(runs.colnames):
-        yield "," * (number > 0) + script_json(_column_data(runs[name], name in shown))
-        if name == "reason" and "tstart" in runs.colnames:
+    for number, (name, cells) in enumerate(runs.columns.items()):
+        about = _about(name, *runs.about.get(name, ("", ""))) | {"shown": name in shown}
+        values = [_short(cell, max(DIGITS.get(name, 3), 7)) for cell in cells]
+        if name == "reason":
+            values = [without_folders(str(value)) if value else value for value in values]
+        is_same = len(values) > 1 and all(value == values[0] and type(value) is type(values[0]) for value in values)
+        content = {"value": values[0]} if is_same else {"values": values}
+        yield "," * (number > 0) + script_json(about | content)
+        if name == "reason" and "tstart" in runs.columns:
             starts = {"name": "start", "description": "start of the first good time interval (TT)", "shown": True}
             yield "," + script_json(starts | {"values": [date(mjd) for mjd in numbers(runs, "tstart")]})
     yield "]}"
 
 
-def _column_data(column: Column, is_shown: bool) -> dict[str, object]:
-    digits = DIGITS.get(column.name, 3)
-    values = [_short(value, max(digits, 7)) for value in column.tolist()]
-    if column.name == "reason":
-        values = [without_folders(str(value)) if value else value for value in values]
-    about = {"name": column.name, "unit": str(column.unit or ""), "description": column.description or ""}
-    about["heading"] = HEADINGS.get(column.name, column.name.replace("_", " ").removesuffix(" 0"))
-    is_same = len(values) > 1 and all(value == values[0] and type(value) is type(values[0]) for value in values)
-    content = {"value": values[0]} if is_same else {"values": values}
-    return {**{name: text for name, text in about.items() if text}, "digits": digits, "shown": is_shown, **content}
+def _about(name: str, unit: str, description: str) -> dict[str, object]:
+    heading = HEADINGS.get(name, name.replace("_", " ").removesuffix(" 0"))
+    texts = {"name": name, "unit": unit, "description": description, "heading": heading}
+    return {key: text for key, text in texts.items() if text} | {"digits": DIGITS.get(name, 3)}
 
 
 def _short(value: object, digits: int) -> object:
