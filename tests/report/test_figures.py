@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import gammaincc
 
 from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.errors import FailedError
@@ -303,6 +304,14 @@ def test_a_source_away_from_the_target_is_in_the_verdict(table_of):
 )
 def test_chance_of_a_chi_square(chi2, dof, text):
     assert chi2_text(chi2, dof) == text
+
+
+@pytest.mark.parametrize("dof", [1, 2, 3, 4, 19, 20, 3001])
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0, 1.05, 1.6])
+def test_chance_is_the_incomplete_gamma_function(dof, ratio):
+    chance = gammaincc(dof / 2, dof * ratio / 2)
+    said = chi2_text(dof * ratio, dof).rpartition("p ")[2]
+    assert said == (f"= {chance:.2g}" if chance > 1e-9 else "< 1e-09")
 
 
 def test_columns_say_what_they_are(text):

@@ -11,6 +11,7 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord, UnitSphericalRepresentation
 from PIL import Image
+from scipy import ndimage
 
 from cubeflow.maps import Cube, energy_axis, make_geometry
 from cubeflow.report.skymap import (
@@ -207,6 +208,18 @@ def test_hot_spots_are_connected_pixels():
     place = TANGENTIAL.wcs().pixel_to_world(14, 12)
     assert (spots[0].ra_deg, spots[0].dec_deg) == pytest.approx((place.ra.deg, place.dec.deg))
     assert spots[0].offset_deg == pytest.approx(place.separation(SkyCoord(*TANGENTIAL.center_deg, unit="deg")).deg)
+
+
+def test_hot_spots_are_those_of_scipy():
+    data = ndimage.gaussian_filter(np.random.default_rng(3).normal(size=TANGENTIAL.shape), 1.5)
+    data *= 3.0 / data.std()
+    data[20:30, 10:20] = np.nan
+    regions, number = ndimage.label(np.nan_to_num(data) >= 4.0, np.ones((3, 3)))
+    assert number > 20
+    peaks = ndimage.maximum_position(np.nan_to_num(data), regions, range(1, number + 1))
+    expected = sorted(((data[peak], int(np.sum(regions == regions[peak]))) for peak in peaks), reverse=True)
+    spots = find_hot_spots(data, field(TANGENTIAL, target=TANGENTIAL.center_deg))
+    assert [(spot.significance, spot.n_pixels) for spot in spots] == expected[:20]
 
 
 def test_a_faint_map_has_its_highest_pixel_and_an_empty_one_none():
