@@ -12,9 +12,10 @@ from cubeflow.cli import main
 from cubeflow.config import load_config
 from cubeflow.errors import FailedError, RunsLeftOut
 from cubeflow.pipeline.export import significance_text
-from cubeflow.pipeline.tasks import stack_file
+from cubeflow.pipeline.tasks import FiguresTask, ReportTarget, ReportTask, stack_file
 from cubeflow.plan import run
-from cubeflow.plan.jobs import read_jobs
+from cubeflow.plan.estimate import Estimate
+from cubeflow.plan.jobs import make_jobs, read_jobs
 from cubeflow.plan.make import make_plan
 from cubeflow.plan.run import finish, run_plan
 from cubeflow.simulate.store import SimulationOptions, simulate_store
@@ -232,6 +233,25 @@ def test_report_is_found_by_the_name_of_its_rule(config):
     """A cluster job knows the name of its rule alone."""
     (job,) = read_jobs(plan_of(config).write(), ["report"])
     assert job.kind == "report"
+
+
+@pytest.mark.parametrize(
+    ("n_labels", "drawn", "expected"),
+    [(2, 0, {"report": 3}), (40, 0, {"figures_1": 20, "figures_2": 20, "report": 1}), (2, 2, {"report": 1})],
+)
+def test_few_figures_are_drawn_by_the_job_of_the_page(n_labels, drawn, expected):
+    needs = {"crab": Estimate({"figures": 200, "report": 100}, 0.1, 0.3, 1.0, 1.0)}
+    figures = [FiguresTask("crab", f"f{k}", f"{k:064}", "ab" * 32, "cd" * 32, k == 0) for k in range(n_labels)]
+    labels = {task.label: task.key for task in figures}
+    page = ReportTask("ef" * 32, (ReportTarget("crab", labels, "cd" * 32),))
+    made = figures[:drawn]
+    jobs = make_jobs([*figures, page], {"crab": None}, needs, lambda file: False, lambda task: task in made)
+    assert {job.name: len(job.tasks) for job in jobs if not job.is_made} == expected
+    report = next(job for job in jobs if job.kind == "report")
+    assert report.tasks[-1] == page
+    assert report.memory_mb == (200 if len(report.tasks) > 1 else 100)
+    others = {file for job in jobs if job is not report and not job.is_made for file in job.outputs}
+    assert set(report.inputs) == {file for file in others if "figures-" in file}
 
 
 def test_braces_in_a_path_are_no_wildcards_of_snakemake(tmp_path, config):

@@ -61,7 +61,7 @@ def test_plan_of_everything_of_nothing_and_of_one_more(inside):
     assert not list(inside.results.rglob("*.h5"))
     inside.build()
     second = plan()
-    assert set(second["jobs"]) == {"figures", "report"}, "cubeflow run draws nothing"
+    assert set(second["jobs"]) == {"report"}, "cubeflow run draws nothing"
     assert (second["keep"], second["remove"]) == (5 * 3 + n_stacks + n_final, 0)
     inside.put([*RUNS, 100009])
     third = plan()

@@ -83,12 +83,12 @@ def test_changes_are_made_and_reverted_with_and_without_metadata(built, tmp_path
     built.write(significance={"radius": "0.2 deg"})
     # What each run finds at the target is kept with its background; the maps of the runs stay.
     made = jobs(built.snakemake())
-    assert set(made) == {"reduce", "stack", "export", "figures", "report"}
+    assert set(made) == {"reduce", "stack", "export", "report"}
     other = built.finals()
     assert other["one/fov/cube.h5"] != finals["one/fov/cube.h5"]
     shutil.rmtree(built.folder / ".snakemake")
     del built.config["significance"]
-    assert set(jobs(built.snakemake())) == {"export", "figures", "report"}
+    assert set(jobs(built.snakemake())) == {"export", "report"}
     assert built.finals() == finals
     assert inodes(built, "*/obs/**/reduced-*.h5") == reduced
 
@@ -151,7 +151,7 @@ def test_summary_and_graph_name_every_observation(built):
     assert len(files) == 15
     assert all(str(path.relative_to(built.folder)) in summary for path in files)
     dry = built.snakemake("-n", "--forceall")
-    assert {"reduce", "stack", "export", "figures", "report"} <= set(jobs(dry))
+    assert {"reduce", "stack", "export", "report"} <= set(jobs(dry))
     assert re.search(r"one: runs? 10000\d", dry)
 
 
@@ -213,7 +213,7 @@ def test_two_configurations_at_once_in_one_folder(template, tmp_path):
     found, expected = first.finals(), template.finals()
     assert {name: content for name, content in found.items() if name in expected} == expected
     assert "two/ring/cube.h5" in found
-    assert set(jobs(first.snakemake())) == {"figures", "report"}
+    assert set(jobs(first.snakemake())) == {"report"}
 
 
 def test_use_as_a_module(template, tmp_path):

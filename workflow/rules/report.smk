@@ -35,7 +35,7 @@ for _job in PLAN.jobs("report"):
         input:
             PLAN.below(_job.inputs),
         output:
-            PLAN.below(_job.outputs),
+            [PLAN.shown(report, file) for file in _job.outputs],
         log:
             f"{RESULTS}/logs/report.log",
         conda:
@@ -47,6 +47,6 @@ for _job in PLAN.jobs("report"):
             plan=PLAN.file,
             job=_job.name,
         message:
-            "report"
+            _job.message
         shell:
             "cubeflow report {params.plan:q} {params.job:q} > {log:q} 2>&1"

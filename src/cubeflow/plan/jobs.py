@@ -40,7 +40,7 @@ from cubeflow.store.keys import from_plain, parse_json, seal, to_plain
 Kind = Literal["off", "model", "reduce", "stack", "export", "series", "figures", "report"]
 LIMIT_S = 16.0  # of estimated CPU time in a job: the start of its process is some percent of it
 LEAST_S = 4.0  # and less is not worth a second process
-CPU_S = {"off": 0.05, "model": 5.0, "figures": 0.4, "table": 0.3, "series": 0.3, "report": 1.0}
+CPU_S = {"off": 0.05, "model": 5.0, "figures": 0.3, "table": 0.3, "series": 0.3, "report": 1.0}
 MAX_SAID = 300  # letters in the message of a job
 
 
@@ -99,10 +99,15 @@ def make_jobs(
             if some:
                 parts.setdefault((kind, made), []).append(_Part(task, some, need.memory_mb[kind], seconds))
     pending = {file for (_, made), found in parts.items() if not made for part in found for file in part.files}
+    # Figures that fill no second job share that of the page: the start of its process is most of what it takes.
+    if ("report", False) in parts and sum(part.seconds for part in parts.get(("figures", False), [])) <= LEAST_S:
+        parts["report", False][:0] = parts.pop(("figures", False), [])
     jobs: list[Job] = []
     for (kind, made), found in parts.items():
         packed = [[part] for part in found] if made or kind == "stack" else _packed(found)
-        for number, group in enumerate(packed, start=1):  # the one report is a rule that people ask for by name
+        if kind == "report":  # a rule that people ask for by name
+            packed = [found]
+        for number, group in enumerate(packed, start=1):
             name = kind if kind == "report" else f"{kind}{'_made' * made}_{number}"
             own = tuple(part.task for part in group)
             read = [keys.inputs for task in own if isinstance(task, ReduceTask | OffTask) for keys in task.units]
