@@ -11,12 +11,15 @@ ROWS = [
         "fov_norm_0": 1.0,
         "fov_norm_err_0": 0.1,
         "fov_norm_1": None,
+        "fov_energy_min_0": 0.7,
+        "fov_energy_max_0": 2.11,
         "tstart": 51911.0,
         "zenith": 20.0,
     },
     {"obs_id": 2, "status": "refused"},
     {"obs_id": 3, "fov_norm_0": 1.1, "fov_norm_err_0": 0.1, "fov_norm_1": 0.9, "fov_norm_err_1": 0.2},
 ]
+ROWS[2] |= {"fov_energy_min_0": 1.0, "fov_energy_max_0": 2.11, "fov_energy_min_1": 2.11, "fov_energy_max_1": 20.0}
 
 
 def test_values_come_from_the_rows(table_of):
@@ -25,6 +28,7 @@ def test_values_come_from_the_rows(table_of):
     assert norms.names == ["run 1, 2001-01-02 00:00", "run 3"]
     np.testing.assert_array_equal(norms.norm, [[1.0, np.nan], [1.1, 0.9]])
     np.testing.assert_array_equal(norms.mjd, [51911.0, np.nan])
+    assert norms.energies == ["0.7–2.1 TeV", "2.1–20 TeV"]
     assert collect_norms(table_of(ROWS), "ring") is None
     assert "run 1, 2001-01-02 00:00: 1 ± 0.1" in draw_norms(norms, "alt")
     assert collect_norms(table_of(ROWS[1:2]), "fov") is None

@@ -13,6 +13,7 @@ from cubeflow.report.drawing import (
     Scale,
     Series,
     draw_panels,
+    line_d,
     power_of_ten,
     round_step,
     superscript,
@@ -61,7 +62,18 @@ def test_steps_and_lines_break_where_nothing_is_known():
     steps = Series(np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.0, np.nan, 2.0]), "steps", ALERT)
     svg = draw_panels([Panel([steps], "x", "y", x_range=(0.0, 3.0), y_range=(0.0, 2.0))], "alt")
     d = re.search(rf'<path d="([^"]*)" stroke="{ALERT}"', svg)[1]
-    assert re.sub(r"[\d.,-]+", "", d) == "MLML"
+    assert re.sub(r"[\d.,-]+", "", d) == "MlMl"
+
+
+def test_a_path_is_where_its_places_are():
+    """However many steps there are, none is off by more than half a hundredth."""
+    x, y = np.random.default_rng(2).uniform(-3000.0, 3000.0, (2, 500)).round(4)
+    x[7], y[100], x[499] = np.nan, np.nan, 0.00499
+    starts = [part.split("l") for part in line_d(x, y).split("M")[1:]]
+    found = [np.cumsum([np.array(pair.split(","), float) for pair in part], axis=0) for part in starts]
+    wanted = [np.stack([x[part], y[part]], axis=1) for part in (slice(0, 7), slice(8, 100), slice(101, 500))]
+    for places, expected in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(places, expected, atol=0.00501)
 
 
 def test_without_values_there_are_axes():
@@ -76,6 +88,8 @@ def test_without_values_there_are_axes():
         (Scale(0.0, 10.0), 5, [0, 2, 4, 6, 8, 10]),
         (Scale(-0.3, 0.3), 4, [-0.2, 0.0, 0.2]),
         (Scale(1.0, 20.0, True), 4, [1, 2, 5, 10, 20]),
+        (Scale(-18.0, 18.0), 2, [-10.0, 0.0, 10.0]),
+        (Scale(1.1, 1.9), 2, [1.2, 1.4, 1.6, 1.8]),
         (Scale(0.5, 2e4, True), 4, [1, 10, 100, 1000, 10000]),
         (Scale(100.0, 120.0, True), 4, [100, 105, 110, 115, 120]),
     ],
@@ -93,7 +107,14 @@ def test_numbers_on_an_axis():
     assert [tick_name(tick, [0.0, 0.05, 0.1]) for tick in (0.0, 0.05, 0.1)] == ["0.00", "0.05", "0.10"]
     assert [tick_name(tick, [-5.0, 0.0, 5.0]) for tick in (-5.0, 0.0)] == ["−5", "0"]
     assert tick_name(53299.5, [53299.0, 53299.5]) == "53299.5"
+    assert [tick_name(tick, [1.25, 1.5]) for tick in (1.25, 1.5)] == ["1.25", "1.50"]
+    assert tick_name(1.5, [1.5]) == "1.5"
     assert tick_name(2e-7, [1e-7, 2e-7]) == "2e−07"
+
+
+def test_an_axis_of_whole_numbers_has_no_others():
+    panel = Panel([Series(np.arange(1.0, 5.0), np.arange(4.0), words="abcd")], "run", "y", y_range=(0.0, 3.0), whole=True)
+    assert re.findall(r'text-anchor="middle">([\d.]+)</text>', draw_panels([panel], "alt")) == ["1", "2", "3", "4"]
 
 
 def test_words_are_escaped():
@@ -113,7 +134,8 @@ def test_a_file_has_the_colours_of_paper_and_what_is_seen():
     )
     text = svg_file(svg).decode()
     assert text == (
-        '<svg a="1"><rect width="100%" height="100%" fill="white"/><text fill="#15181d">a</text><image b="2"/></svg>\n'
+        '<svg a="1"><style>text{fill:#15181d}</style><rect width="100%" height="100%" fill="white"/>'
+        '<text fill="#15181d">a</text><image b="2"/></svg>\n'
     )
 
 

@@ -172,9 +172,9 @@ def draw_evolution(found: Evolution, alt: str) -> str:
     of_runs = Series(order, found.significance, words=found.names)
     panels = [
         Panel([Series(found.mjd, flux, error=error, words=found.names)], "start (MJD, TT)", unit),
-        Panel([zero, Series(order, flux, error=error, words=found.names)], "run, in order of time", unit),
+        Panel([zero, Series(order, flux, error=error, words=found.names)], "run, in order of time", unit, whole=True),
         Panel([growth, Series(root, total, words=found.names)], "√(livetime / h)", "significance so far (σ)"),
-        Panel([zero, of_runs], "run, in order of time", "significance (σ)"),
+        Panel([zero, of_runs], "run, in order of time", "significance (σ)", whole=True),
     ]
     return draw_panels(panels, alt, columns=2)
 
@@ -204,8 +204,9 @@ def draw_off_source(found: OffSource, significance: FloatArray, alt: str) -> str
     edges, histogram = found.edges, found.histogram.astype(float)
     step, n_pixels = edges[1] - edges[0], float(histogram.sum())
     everything = significance[np.isfinite(significance)]
-    reach = np.concatenate([edges, np.arange(edges[-1] + step, everything.max(initial=0.0) + 2 * step, step)])
-    x = np.linspace(-6.0, 6.0, 121)
+    top = float(np.clip(everything.max(initial=0.0) + step, edges[-1], 15.0))
+    reach = np.append(edges, np.arange(edges[-1] + step, top + step, step))
+    x = np.linspace(-6.0, 6.0, 61)
     centres = 0.5 * (edges[1:] + edges[:-1])
     words = [f"{low:.1f} to {high:.1f} σ" for low, high in itertools.pairwise(edges)]
     series = [
@@ -216,7 +217,7 @@ def draw_off_source(found: OffSource, significance: FloatArray, alt: str) -> str
     if np.isfinite(found.fit_width):
         fit = n_pixels * step * normal(x, found.fit_mean, found.fit_width)
         series.append(Series(x, fit, "line", MODEL, "Gaussian fit"))
-    x_range = min(float(edges[0]), -5.0), float(np.clip(reach[-1], 5.0, 15.0))
+    x_range = min(float(edges[0]), -5.0), max(top, 5.0)
     y_range = 0.5, max(2.0 * float(histogram.max(initial=1)), 2.0)
     panel = Panel(series, "significance (σ)", f"pixels per {step:.2g} σ", False, True, x_range, y_range)
     return draw_panels([panel], alt, height=240)
@@ -247,6 +248,7 @@ class Norms:
     norm_err: FloatArray  # the same
     mjd: FloatArray  # start of each run, NaN where unknown
     zenith_deg: FloatArray  # NaN where unknown
+    energies: list[str]  # of each group
     outlier: NDArray[np.bool_]  # far from the median of its group
 
     @property
@@ -276,9 +278,13 @@ def collect_norms(runs: Runs, label: str) -> Norms | None:
     if not found.any():
         return None
     norm, error, rows = norm[found][:, known], error[found][:, known], runs.rows(np.flatnonzero(found))
+    energies = []
+    for group in np.array(groups)[known]:
+        low, high = (numbers(rows, f"{label}_energy_{end}_{group}") for end in ("min", "max"))
+        energies.append(f"{np.fmin.reduce(low):.2g}–{np.fmax.reduce(high):.2g} TeV")
     outlier = np.stack([find_outliers(*pair) for pair in zip(norm.T, error.T, strict=True)], axis=1)
     about = np.array(rows.column("obs_id"), np.int64), norm, error, numbers(rows, "tstart"), numbers(rows, "zenith")
-    return Norms(run_names(rows), *about, outlier)
+    return Norms(run_names(rows), *about, energies, outlier)
 
 
 def find_outliers(norm: FloatArray, error: FloatArray) -> NDArray[np.bool_]:
@@ -300,14 +306,13 @@ def draw_norms(norms: Norms, alt: str) -> str:
     for title, x in {"run, in order of time": order, "zenith (°)": norms.zenith_deg}.items():
         series = []
         for group, colour in zip(range(norms.norm.shape[1]), SERIES * 9, strict=False):
-            label = "norm" if norms.norm.shape[1] == 1 else f"group {group}"
-            y, error = norms.norm[:, group], norms.norm_err[:, group]
+            y, error, label = norms.norm[:, group], norms.norm_err[:, group], norms.energies[group]
             series.append(Series(x, y, colour=colour, label=label, error=error, words=norms.names))
         if norms.outlier.any():
             runs, groups = np.nonzero(norms.outlier)
             names = [norms.names[k] for k in runs]
             series.append(Series(x[runs], norms.norm[runs, groups], colour=ALERT, label="far off", words=names))
-        panels.append(Panel(series, title, "norm"))
+        panels.append(Panel(series, title, "norm", whole=x is order))
     return draw_panels(panels, alt, height=220)
 
 

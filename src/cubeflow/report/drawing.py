@@ -52,6 +52,7 @@ class Panel:
     span: tuple[float, float] | None = None  # of x, shaded
     title: str = ""
     names: Sequence[str] = ()  # of x = 0, 1, ... in place of numbers
+    whole: bool = False  # x has whole numbers only
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ class Scale:
         """Round values inside, about as many as that."""
         if not self.is_log or self.high / self.low < 8:
             step = round_step((self.high - self.low) / number)
-            return [k * step for k in range(int(np.ceil(self.low / step)), int(np.floor(self.high / step)) + 1)]
+            found = [k * step for k in range(int(np.ceil(self.low / step)), int(np.floor(self.high / step)) + 1)]
+            return found if len(found) > 1 else self.ticks(2 * number)  # one number tells no scale
         powers = range(int(np.floor(np.log10(self.low))), int(np.ceil(np.log10(self.high))) + 1)
         several = (1.0, 2.0, 5.0) if self.high / self.low < 500 else (1.0,)
         found = [first * 10.0**power for power in powers[:: 1 + len(powers) // 8] for first in several]
@@ -114,14 +116,15 @@ def svg_file(element: str) -> bytes:
     """SVG file of an element of a page: what is seen of it, on white, in the colours that are for that."""
     head, _, rest = re.sub(r'<image [^>]*display="none"[^>]*/>', "", element).partition(">")
     rest = re.sub(r"var\(--\w+,(#\w+)\)", r"\1", rest)
-    return f'{head}><rect width="100%" height="100%" fill="white"/>{rest}\n'.encode()
+    style = "<style>text{fill:#15181d}</style>"  # on a page that has its own
+    return f'{head}>{style}<rect width="100%" height="100%" fill="white"/>{rest}\n'.encode()
 
 
 def text(x: float, y: float, words: str, anchor: str = "start", turn: int = 0) -> str:
     """SVG text."""
     turned = f' transform="rotate({turn} {x:.1f} {y:.1f})"' if turn else ""
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{turned}'
-    return f'<text {place} fill="{INK}">{html.escape(words)}</text>' if words else ""
+    return f"<text {place}>{html.escape(words)}</text>" if words else ""
 
 
 def path(d: str, colour: str, about: str = "") -> str:
@@ -130,10 +133,14 @@ def path(d: str, colour: str, about: str = "") -> str:
 
 
 def line_d(x: FloatArray, y: FloatArray) -> str:
-    """Path along positions, broken where there is none."""
-    known = np.isfinite(x) & np.isfinite(y)
-    letters = np.where(known & ~np.concatenate([[False], known[:-1]]), "M", "L")
-    return "".join(f"{a}{u:.2f},{v:.2f}" for a, u, v in zip(letters[known], x[known], y[known], strict=True))
+    """Path along positions, broken where there is none; all but its beginnings are steps, which take fewer letters."""
+    places = np.rint(100 * np.stack([x, y], axis=1))
+    known = np.isfinite(places[:, 0] + places[:, 1])
+    starts = (known & ~np.concatenate([[False], known[:-1]]))[known]
+    steps = np.diff(places[known], axis=0, prepend=np.zeros((1, 2)))
+    steps = 0.01 * np.where(starts[:, None], places[known], steps)
+    d = "".join(f"{'M' if a else 'l'}{u:.7g},{v:.7g}" for a, (u, v) in zip(starts, steps.tolist(), strict=True))
+    return re.sub(r"(?<!\d)0\.", ".", d)
 
 
 def frame(box: Box, labels: tuple[str, str], x_ticks: Ticks, y_ticks: Ticks) -> Iterator[str]:
@@ -162,7 +169,7 @@ def _panel(panel: Panel, box: Box) -> Iterator[str]:
     x_scale = _scale([each.x for each in panel.series], panel.x_range, panel.x_log, 0.03)
     errors = [each.y + sign * each.error for each in panel.series if each.error is not None for sign in (-1, 1)]
     y_scale = _scale([*(each.y for each in panel.series), *errors], panel.y_range, panel.y_log, 0.06)
-    x_ticks = x_scale.ticks(int(width / 45))
+    x_ticks = [tick for tick in x_scale.ticks(int(width / 45)) if not panel.whole or abs(tick - round(tick)) < 1e-9]
     x_names = panel.names or x_scale.names(x_ticks)
     x_at = width * x_scale.place(np.array(range(len(x_names)) if panel.names else x_ticks, float))
     y_ticks = y_scale.ticks(int(height / 28))
@@ -220,7 +227,7 @@ def tick_name(value: float, ticks: Sequence[float]) -> str:
     """Number on an axis, with as many digits as its neighbours need."""
     sizes = [abs(size) for size in (*np.diff(ticks), *ticks) if abs(size) > 1e-12]
     if sizes and 1e-3 <= max(sizes) < 1e6:
-        digits = max(0, -int(np.floor(np.log10(min(sizes)) + 1e-6)))
+        digits = max(len(f"{tick:.10g}".partition(".")[2]) for tick in ticks)
         return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # no -0
     return f"{value:.3g}".replace("-", "−")
 

@@ -25,6 +25,8 @@ LIMITS = 5.0, 15.0  # sigma; to the first colours are even on either side of zer
 AXES = {"icrs": ("right ascension", "declination"), "galactic": ("galactic longitude", "galactic latitude")}
 MAX_SIDE_PIXELS = 1200
 N_COLOURS = 255  # and one for no value
+FLAT_DEG = 20.0  # smaller maps have grids that hardly bend
+FINE = 0.4  # of the radius of the discs: structure that is finer there is none
 SIGNED = "1f5fa8", "86b9dc", "f8f8f8", "f2a481", "c9242f", "2c0513"
 POSITIVE = "440154", "482878", "3e4a89", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725"
 MAX_POINTINGS = 200
@@ -127,10 +129,13 @@ def draw_map(layers: Sequence[SkyImage], field: Field, name: str) -> tuple[str, 
     geom, first = field.geom, layers[0]
     width = SIDE * (1.0 if geom.nx < 2.2 * geom.ny else 2.2)
     height = max(width * geom.ny / geom.nx, 60.0)
-    images = "".join(_image(layer, geom, k == 0) for k, layer in enumerate(layers))
-    marks, entries = _marks(field, "#20242a" if first.top is not None else "white")
+    step = max(int(FINE * field.radius_deg / geom.pixel_deg), -(-max(geom.shape) // MAX_SIDE_PIXELS), 1)
+    # The others, of which there are several, are to be looked through: half as many pixels along each side will do.
+    images = "".join(_image(layer, geom, 2 * step if k else step, k == 0) for k, layer in enumerate(layers))
+    marks, entries = _marks(field, "#20242a" if first.top is not None else "white", name)
     about = f'data-layers="{name}-layers" data-sky="{html.escape(json.dumps(_positions(field)))}"'
-    parts = [*_sky(f'<g id="{name}-layers">{images}</g>', marks, about, geom, geom, (width, height))]
+    layers_and_marks = f'<g id="{name}-layers">{images}</g>', f'<g id="{name}-marks">{marks}</g>'
+    parts = [*_sky(layers_and_marks, about, geom, geom, (width, height))]
     parts += _colour_bar(first, LEFT + width + 8, height, name)
     parts += drawing.legend(LEFT, TOP + height + 48, entries)
     whole = drawing.svg(parts, LEFT + width + 52, TOP + height + 56, first.alt)
@@ -140,36 +145,39 @@ def draw_map(layers: Sequence[SkyImage], field: Field, name: str) -> tuple[str, 
     reach = max(ZOOM_RADII * field.radius_deg, ZOOM_LEAST_DEG, *(1.1 * radius for radius in field.ring_deg[1:]))
     half = int(np.ceil(reach / geom.pixel_deg))
     part = geom.cutout(int(x) - half, geom.ny - int(y) - half, 2 * half, 2 * half)
-    parts = [*_sky(f'<use href="#{name}-layers"/>', marks, about, part, geom, (ZOOM_SIDE, ZOOM_SIDE))]
+    again = f'<use href="#{name}-layers"/>', f'<use href="#{name}-marks"/>'
+    parts = [*_sky(again, about, part, geom, (ZOOM_SIDE, ZOOM_SIDE))]
     zoom = drawing.svg(parts, LEFT + ZOOM_SIDE + 8, TOP + ZOOM_SIDE + 38, "The part about the target, enlarged.")
     return whole, zoom
 
 
-def _sky(images: str, marks: str, about: str, geom: Geometry, whole: Geometry, size: Size) -> Iterator[str]:
-    """Parts of an SVG with images of the whole geometry, of which `geom` is seen, and their frame."""
+def _sky(content: tuple[str, str], about: str, geom: Geometry, whole: Geometry, size: Size) -> Iterator[str]:
+    """Parts of an SVG with images of the whole geometry and marks on them, of which `geom` is seen, and their frame."""
     x0, y0 = geom.origin_in(whole)
     top = whole.ny - y0 - geom.ny
     d, ticks = _graticule(geom, size)
     grid = path(d, "#808890", 'stroke-opacity="0.35"') if geom is whole else ""
     place = f'x="{LEFT:g}" y="{TOP:g}" width="{size[0]:g}" height="{size[1]:g}" preserveAspectRatio="none"'
     view = f'viewBox="{x0} {top} {geom.nx} {geom.ny}"'
-    yield f'<svg {place} {view}><g class="sky" {about}>{images}{grid}{marks}</g></svg>'
+    yield f'<svg {place} {view}><g class="sky" {about}>{grid.join(content)}</g></svg>'
     lon_name, lat_name = AXES[geom.frame]
     yield from drawing.frame((LEFT, TOP, *size), (f"{lon_name} (°)", f"{lat_name} (°)"), *ticks)
 
 
-def _image(image: SkyImage, geom: Geometry, is_seen: bool) -> str:
-    """Image element, over the pixels of its geometry."""
-    png = base64.b64encode(to_png(image)).decode()
+def _image(image: SkyImage, geom: Geometry, step: int, is_seen: bool) -> str:
+    """Image element of every n-th pixel, each of which covers its neighbours, too."""
+    rows, columns = (len(range(step // 2, size, step)) for size in geom.shape)
+    png = base64.b64encode(to_png(image, step)).decode()
     span = " ".join(f"{value:.6g}" for value in image.span)
     about = f'data-span="{span}" data-title="{image.title}" data-unit="{image.unit}"'
     hidden = "" if is_seen else ' display="none"'
-    place = f'width="{geom.nx}" height="{geom.ny}" preserveAspectRatio="none" image-rendering="pixelated"'
+    place = f'y="{geom.ny - rows * step}" width="{columns * step}" height="{rows * step}" preserveAspectRatio="none"'
+    place += ' image-rendering="pixelated"'
     return f'<image {place} {about}{hidden} href="data:image/png;base64,{png}"/>'
 
 
-def to_png(image: SkyImage) -> bytes:
-    """PNG of values, north up: colour 0, transparent, for none; from 1 on one for each step of the value.
+def to_png(image: SkyImage, step: int = 1) -> bytes:
+    """PNG of every n-th pixel, north up: colour 0, transparent, for none; from 1 on one for each step of the value.
 
     Value k of 255 is ``bend sinh(t)`` where t goes evenly from ``asinh(low / bend)`` to ``asinh(high / bend)``, see
     `SkyImage.span`.
@@ -177,7 +185,7 @@ def to_png(image: SkyImage) -> bytes:
     from PIL import Image
 
     low, high, bend = image.span
-    data = reduced(image.data)
+    data = image.data[step // 2 :: step, step // 2 :: step]
     ends = np.arcsinh(np.array([low, high]) / bend) if bend else np.array([low, high])
     place = ((np.arcsinh(data / bend) if bend else data) - ends[0]) / (ends[1] - ends[0])
     index = np.nan_to_num(1 + np.rint(place * (N_COLOURS - 1)), nan=0.0)
@@ -215,20 +223,14 @@ def _colour_bar(image: SkyImage, x: float, height: float, name: str) -> Iterator
     yield text(x + 42, TOP + height + 29, image.unit, "end")
 
 
-def reduced(data: FloatArray) -> FloatArray:
-    """Every n-th pixel, so that no side is longer than what a screen shows."""
-    step = int(np.ceil(max(data.shape) / MAX_SIDE_PIXELS))
-    return data[step // 2 :: step, step // 2 :: step]
-
-
-def _marks(field: Field, line: str) -> tuple[str, list[tuple[str, str]]]:
+def _marks(field: Field, line: str, name: str) -> tuple[str, list[tuple[str, str]]]:
     """Exclusions, pointings, disc and ring over an image, each with a seam; and their names for the legend."""
     geom, paper = field.geom, "#20242a" if line == "white" else "white"
     rims = contours(np.pad(field.excluded, 1).astype(float), 0.5)  # which are shifted by a pixel
     x, y = _pixels(geom, sphere.unit_vectors(*field.pointings_deg.T))
     inside = (x >= 0) & (x <= geom.nx) & (y >= 0) & (y <= geom.ny)
     one_in = max(-(-int(inside.sum()) // MAX_POINTINGS), 1)  # of very many some: all of them would hide the map
-    size, places = 0.01 * min(geom.nx, geom.ny), zip(x[inside][::one_in], y[inside][::one_in], strict=True)
+    size, places = 0.014 * min(geom.nx, geom.ny), zip(x[inside][::one_in], y[inside][::one_in], strict=True)
     cross = f"h{2 * size:.1f}m{-size:.1f},{-size:.1f}v{2 * size:.1f}"
     crosses = "".join(f"M{u - size:.1f},{v:.1f}{cross}" for u, v in places)
     outlines = "".join(line_d(x - 0.5, geom.ny + 0.5 - y) + "Z" for x, y in rims)
@@ -236,10 +238,15 @@ def _marks(field: Field, line: str) -> tuple[str, list[tuple[str, str]]]:
         ("exclusion", line, outlines, 'stroke-dasharray="4 3"'),
         ("ring", "#8a63d2", "".join(_circle(field, radius) for radius in field.ring_deg), ""),
         (f"disc {field.radius_deg:g}°", line, _circle(field, field.radius_deg), 'stroke-width="1.6"'),
-        ("pointings" if one_in == 1 else f"1 in {one_in} pointings", "#3b8fdd", crosses, 'stroke-width="1.4"'),
+        ("pointings" if one_in == 1 else f"1 in {one_in} pointings", "#3b8fdd", crosses, 'stroke-width="1.8"'),
     ]
     seam = 'stroke-width="3" stroke-opacity="0.7"'
-    drawn = "".join(path(d, paper, seam) + path(d, colour, how) for _, colour, d, how in lines)
+    drawn = "".join(
+        f'<defs><path id="{name}-{k}" d="{d}" vector-effect="non-scaling-stroke"/></defs>'
+        f'<use href="#{name}-{k}" stroke="{paper}" {seam}/><use href="#{name}-{k}" stroke="{colour}" {how}/>'
+        for k, (_, colour, d, how) in enumerate(lines)
+        if d
+    )
     shown = [(f'stroke="{INK if colour == line else colour}" {how}', name) for name, colour, d, how in lines if d]
     return drawn, shown
 
@@ -275,7 +282,7 @@ def _positions(field: Field) -> dict[str, object]:
 
 def _graticule(geom: Geometry, size: Size) -> tuple[str, list[list[tuple[float, str]]]]:
     """Path of the celestial grid in an image, and where it meets its lower and its left edge, with names."""
-    n = 61
+    n, few = 61, 3 if max(geom.shape) * geom.pixel_deg < FLAT_DEG else 1  # nodes; one in few is enough for the lines
     y, x = np.meshgrid(np.linspace(0, geom.ny, n), np.linspace(0, geom.nx, n), indexing="ij")
     lon, lat = sphere.lon_lat(_vectors(geom, x, y))
     lon = (lon - geom.lon_deg + 180.0) % 360.0 - 180.0  # from the middle
@@ -287,7 +294,8 @@ def _graticule(geom: Geometry, size: Size) -> tuple[str, list[list[tuple[float, 
         step = round_step(max(high - low, geom.pixel_deg) / 5.0)
         found = []
         for line in step * np.arange(np.ceil(low / step), np.floor(high / step) + 1):
-            d += "".join(line_d(u * geom.nx / (n - 1), v * geom.ny / (n - 1)) for u, v in contours(values, line - zero))
+            lines = contours(values[::few, ::few], line - zero)
+            d += "".join(line_d(few * u * geom.nx / (n - 1), few * v * geom.ny / (n - 1)) for u, v in lines)
             before, after = edge[:-1] + zero - line, edge[1:] + zero - line
             for at in np.flatnonzero((before * after <= 0) & (np.abs(after - before) < 180))[:1]:
                 part = before[at] / ((before[at] - after[at]) or 1.0)

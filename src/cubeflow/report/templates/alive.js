@@ -14,7 +14,8 @@
     context.drawImage(picture, 0, 0);
     const pixels = context.getImageData(0, 0, width, height).data;
     return (u, v) => {
-      const at = 4 * (Math.min(Math.floor(v * height), height - 1) * width + Math.min(Math.floor(u * width), width - 1));
+      const [row, column] = [[v, height], [u, width]].map(([part, size]) => Math.max(0, Math.min(Math.floor(part * size), size - 1)));
+      const at = 4 * (row * width + column);
       const part = steps.get(colour(pixels[at], pixels[at + 1], pixels[at + 2])) / 254;
       if (!(pixels[at + 3] > 0 && part >= 0)) return null;
       return bend ? bend * Math.sinh(Math.asinh(low / bend) + part * (Math.asinh(high / bend) - Math.asinh(low / bend))) : low + part * (high - low);
@@ -53,7 +54,8 @@
       place = [Math.max(0, Math.min(x, about.nx - 1e-3)), Math.max(0, Math.min(y, about.ny - 1e-3))];
       mark(sky, ...place);
       layer.values ??= decode(layer);
-      const value = (await layer.values)(place[0] / about.nx, place[1] / about.ny), [a, b, c] = vectorAt(about, ...place), degree = 180 / Math.PI;
+      const { y: top, width: across, height: down } = layer;
+      const value = (await layer.values)(place[0] / across.baseVal.value, (place[1] - top.baseVal.value) / down.baseVal.value), [a, b, c] = vectorAt(about, ...place), degree = 180 / Math.PI;
       const apart = Math.hypot(a - about.target[0], b - about.target[1], c - about.target[2]) * degree;
       const [lon, lat] = about.frame.split(" "), found = value === null ? "no value" : `${Number(value.toPrecision(3))} ${layer.dataset.unit}`;
       const where = Number.isNaN(a) ? "" : ` at ${lon} ${((Math.atan2(b, a) * degree + 360) % 360).toFixed(3)}°, ${lat} ${(Math.atan2(c, Math.hypot(a, b)) * degree).toFixed(3)}°, ${apart.toFixed(2)}° from the target`;
