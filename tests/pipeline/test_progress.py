@@ -50,8 +50,10 @@ def test_progress_that_cannot_be_written_disturbs_nobody(tmp_path):
 
 def test_line_says_runs_rate_time_left_and_the_last_refusal():
     line = line_of(Totals(30, 1, "run 7: no EVENTS"), 120, 15.0)
-    assert line == "progress: 30 of 120 runs (25 %), 2.0 runs/s, 45 s left; 1 refused, the last: run 7: no EVENTS"
-    assert line_of(Totals(120, 0, ""), 120, 60.0) == "progress: 120 of 120 runs (100 %), 2.0 runs/s"
+    assert (
+        line == "progress: 30 of 120 runs and figures (25 %), 2.0/s, 45 s left; 1 refused, the last: run 7: no EVENTS"
+    )
+    assert line_of(Totals(120, 0, ""), 120, 60.0) == "progress: 120 of 120 runs and figures (100 %), 2.0/s"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_lines_are_few(monkeypatch):
     show(Totals(10, 0, ""))
     show(Totals(10, 0, ""))
     assert len(said) == 4
-    assert said[-1].startswith("progress: 10 of 10 runs (100 %)")
+    assert said[-1].startswith("progress: 10 of 10 runs and figures (100 %)")
 
 
 def test_display_ends_with_the_last_state(tmp_path, monkeypatch):
@@ -83,7 +85,7 @@ def test_display_ends_with_the_last_state(tmp_path, monkeypatch):
         again = Progress(told.path)
         again.step()
         again.step()
-    assert said[-1].startswith("progress: 2 of 2 runs (100 %)")
+    assert said[-1].startswith("progress: 2 of 2 runs and figures (100 %)")
     assert "earlier" not in " ".join(said)
 
 

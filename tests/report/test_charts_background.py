@@ -60,3 +60,15 @@ def test_acceptance_is_drawn_per_band(n_bands):
     assert directions.count(">NW<") == n_bands
     north = 100.0 * (profiles.counts[0, 0].sum() / background[0, 0].sum() - 1)
     assert f"N: {north:.4g} ± " in directions
+
+
+@pytest.mark.parametrize("empty", [0, 2])
+def test_a_band_in_which_nothing_is_safe_is_left_out(empty):
+    background = np.full((3, N_SECTORS, 5), 2.0)
+    background[empty] = 0.0
+    profiles = Profiles(background.copy(), background, background[:, 0])
+    bands = [(10.0**k, 10.0 ** (k + 1)) for k in range(3)]
+    for svg in (draw_offsets(profiles, bands, np.full((3, 5), 0.1), "alt"), draw_sectors(profiles, bands, "alt")):
+        assert "nan" not in svg
+        shown = [f">{low:.3g} to {high:.3g} TeV<" in svg for low, high in bands]
+        assert shown == [band != empty for band in range(3)]

@@ -113,7 +113,9 @@ def test_numbers_on_an_axis():
 
 
 def test_an_axis_of_whole_numbers_has_no_others():
-    panel = Panel([Series(np.arange(1.0, 5.0), np.arange(4.0), words="abcd")], "run", "y", y_range=(0.0, 3.0), whole=True)
+    panel = Panel(
+        [Series(np.arange(1.0, 5.0), np.arange(4.0), words="abcd")], "run", "y", y_range=(0.0, 3.0), whole=True
+    )
     assert re.findall(r'text-anchor="middle">([\d.]+)</text>', draw_panels([panel], "alt")) == ["1", "2", "3", "4"]
 
 

@@ -32,7 +32,9 @@ def test_a_line_for_each_target_and_few_beside(project):
     assert len([line for line in lines if "; at the target fov " in line and "5 runs used, 1 refused; " in line]) == 4
     assert len([line for line in lines if ": run 100003: refused: " in line]) == 4
     assert "report: results/report.html" in lines
-    assert len(lines) <= 19  # 15, and the refusals
+    *often, progress = [line for line in lines if line.startswith("progress: ")]
+    assert progress.startswith("progress: 32 of 32 runs and figures (100 %)")  # 4 x 6 runs, one refused, and 2 figures
+    assert len(lines) - len(often) <= 19  # 15, and the refusals
     assert not [line for line in lines if "Building DAG" in line or "jobid" in line]
     (log,) = (project.folder / ".snakemake" / "log").glob("*.log")
     assert "Building DAG" in log.read_text()

@@ -30,7 +30,7 @@ def progress_folder(results: Path) -> Path:
 
 @dataclass(frozen=True)
 class Totals:
-    """Runs done, those of them that cannot be used, and why the last of these cannot."""
+    """Runs and figures done, those of the runs that cannot be used, and why the last of these cannot."""
 
     done: int = 0
     refused: int = 0
@@ -83,7 +83,7 @@ def showing(
 ) -> Iterator[None]:
     """Show how far all batches are, while the block runs: a live bar in a terminal, a line now and then elsewhere.
 
-    `total` is the number of runs that the jobs of the workflow go through; nothing is shown of them where it is 0.
+    `total` is the number of runs and figures that its jobs go through; nothing is shown of them where it is 0.
     `look` is called every second, in a thread.
     """
     folder, known, ended = progress_folder(results), dict[str, tuple[int, Totals]](), Event()
@@ -124,11 +124,12 @@ def lines(total: int, say: Callable[[str], None]) -> Callable[[Totals], None]:
 
 
 def line_of(totals: Totals, total: int, elapsed_s: float) -> str:
-    """How far it is, in one line: runs done, rate, time left and the last refusal."""
+    """How far it is, in one line: what is done, rate, time left and the last refusal."""
     rate = totals.done / elapsed_s if elapsed_s > 0 else 0.0
     left = f", {duration((total - totals.done) / rate)} left" if rate and totals.done < total else ""
     refused = f"; {totals.refused} refused, the last: {totals.last}" if totals.refused else ""
-    return f"progress: {totals.done} of {total} runs ({100 * totals.done // total} %), {rate:.1f} runs/s{left}{refused}"
+    share = f"{totals.done} of {total} runs and figures ({100 * totals.done // total} %)"
+    return f"progress: {share}, {rate:.1f}/s{left}{refused}"
 
 
 def duration(seconds: float) -> str:
@@ -146,9 +147,9 @@ def _bar(total: int) -> Iterator[Callable[[Totals], None]]:
     columns = rich.BarColumn(), rich.MofNCompleteColumn(), rich.TextColumn("{task.fields[rate]}")
     last = rich.TimeRemainingColumn(), rich.TextColumn("{task.fields[last]}", style="yellow", markup=False)
     start = time.monotonic()
-    console = Console(stderr=True)
-    with rich.Progress("runs", *columns, *last, console=console, auto_refresh=False) as bar, ExitStack() as moved:
-        task = bar.add_task("runs", total=total, rate="", last="")
+    shown = rich.Progress("runs and figures", *columns, *last, console=Console(stderr=True), auto_refresh=False)
+    with shown as bar, ExitStack() as moved:
+        task = bar.add_task("", total=total, rate="", last="")
 
         def show(totals: Totals) -> None:
             rate = f"{totals.done / max(time.monotonic() - start, 1e-3):.1f}/s"

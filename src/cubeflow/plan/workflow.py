@@ -104,18 +104,20 @@ class WorkflowPlan:
             self._lock.take()
             atexit.register(self._lock.release)
 
-    def begin(self, is_quiet: bool) -> None:
-        """Take the lock and write the plan: the first job is about to start."""
+    def begin(self, is_quiet: bool, asked: Iterable[str] = ()) -> None:
+        """Take the lock and write the plan: the first job is about to start, for what is asked, or for all."""
         if self.plan is None:
             return
         self.hold()
         self.plan.sweep()
         self.plan.write()
         forget_other_plans(self.plan)
-        n_units = sum(len(task.units) for task in self.plan.needed if task.kind == "reduce")
+        total = sum(len(task.units) for task in self.plan.needed if task.kind == "reduce")
+        if {"all", "report"} & {*(asked or ["all"])}:
+            total += sum(task.kind == "figures" for task in self.plan.needed)
         if not is_quiet:
             self._begun = time.monotonic()
-            self._shown.enter_context(showing(Path(self.results), n_units, self.say, self._tell_finished))
+            self._shown.enter_context(showing(Path(self.results), total, self.say, self._tell_finished))
 
     def end(self, is_done: bool) -> None:
         """Give the lock back, and say what was made."""

@@ -317,11 +317,14 @@ def draw_norms(norms: Norms, alt: str) -> str:
 
 
 def draw_offsets(profiles: Profiles, bands_tev: Bands, stated: FloatArray | None, alt: str) -> str:
-    """SVG with a panel per energy band of the density by offset, and below it residual and `stated`, (band, ring)."""
-    panels = []
-    for first in range(0, len(bands_tev), 2):
+    """SVG with a panel per energy band of the density by offset, and below it residual and `stated`, (band, ring).
+
+    Bands in which nothing is safe are left out, here and by direction.
+    """
+    panels, found = [], [band for band in enumerate(bands_tev) if profiles.area_deg2[band[0]].any()]
+    for first in range(0, len(found), 2):
         upper, lower = [], []
-        for band, (low, high) in list(enumerate(bands_tev))[first : first + 2]:
+        for band, (low, high) in found[first : first + 2]:
             counts, background = profiles.counts[band].sum(axis=0), profiles.background[band].sum(axis=0)
             area = profiles.area_deg2[band]
             scale = np.divide(1.0, area, out=np.full(area.shape, np.nan), where=area > 0)
@@ -338,13 +341,15 @@ def draw_offsets(profiles: Profiles, bands_tev: Bands, stated: FloatArray | None
             limit = max(3.5, *(1.15 * float(np.nan_to_num(np.abs(each.y)).max(initial=0.0)) for each in residual))
             lower.append(Panel(residual, "offset (°)", "residual (σ)", y_range=(-limit, limit)))
         panels += [*upper, *lower]
-    return draw_panels(panels, alt, columns=min(len(bands_tev), 2), height=150)
+    return draw_panels(panels, alt, columns=min(len(found), 2), height=150)
 
 
 def draw_sectors(profiles: Profiles, bands_tev: Bands, alt: str) -> str:
     """SVG with a panel per energy band: counts over background in eight sectors about the pointing."""
     panels = []
     for band, (low, high) in enumerate(bands_tev):
+        if not profiles.area_deg2[band].any():
+            continue
         counts, background = profiles.counts[band].sum(axis=1), profiles.background[band].sum(axis=1)
         scale = np.divide(1.0, background, out=np.full(N_SECTORS, np.nan), where=background > 0)
         y, error = 100.0 * (counts * scale - 1.0), 100.0 * np.sqrt(counts) * scale

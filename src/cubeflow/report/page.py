@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from cubeflow.pipeline.certificate import certified, software
+from cubeflow.pipeline.progress import Progress, progress_folder
 from cubeflow.pipeline.tasks import PICTURES, PRODUCTS, REGIONS, FiguresTask, ReportTask, files_of
 from cubeflow.plan.jobs import read_command, read_jobs, read_targets
 from cubeflow.report.figures import Figure, LabelSection, make_figures, read_figures, spot_text, verdict
@@ -111,6 +112,7 @@ def do_job(plan_file: Path, name: str, say: Callable[[str], None]) -> None:
     for task in job.tasks:
         if isinstance(task, FiguresTask):
             say(f"{task.target}: {task.label}: {make_figures(results, targets[task.target], task)}")
+            Progress(progress_folder(results) / f"figures-{task.target}-{task.label}").step()
         elif isinstance(task, ReportTask):
             path = write_report(results, task, read_command(plan_file))
             say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
