@@ -261,7 +261,7 @@ def draw_all(folder: Path) -> Iterator[str]:
     draw_backgrounds(crab)
     draw_norms(crab)
     draw_responses(crab)
-    draw_report(crab.parent / "report.html")
+    draw_report(crab / "report.html")
     plan = run_flare(folder / "flare")
     draw_flare(folder / "flare/results/source/fov")
     draw_model(next((folder / "flare/results/models/empty").glob("model-*.h5")))

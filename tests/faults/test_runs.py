@@ -384,7 +384,7 @@ def test_fault_57_hostile_texts_in_the_page(bench):
     assert bench.finish()[0] == 0
     assert bench.do("figures")[0] == 0
     assert bench.do("report")[0] == 0
-    page = (bench.results / "report.html").read_bytes().decode("utf-8")
+    page = (bench.results / "t" / "report.html").read_bytes().decode("utf-8")
     assert "<script>alert" not in page
     assert "<img src=x" not in page
     assert "alert(1)" in page  # it is shown, not dropped

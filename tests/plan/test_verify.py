@@ -1,7 +1,6 @@
 """Damage of every kind of file that a plan trusts by its name."""
 
 import json
-import shutil
 
 import pytest
 
@@ -61,30 +60,36 @@ def test_all_that_was_made_is_read(made):
 
 
 def test_pages_that_are_no_longer_made_are_stale(made):
-    """The page of a target where there were many; not those of others, and no pictures of others."""
-    _, plan = made
+    """The page of a target that was the only one; not those of others, and no pictures of others."""
+    config, plan = made
     assert stale_files(plan) == []
+    content = json.loads(config.read_text())
+    content["targets"]["u"] = content["targets"]["t"]
+    (config.parent / "two.json").write_text(json.dumps(content))
+    both = make_plan(load_config([config.parent / "two.json"]), print)
     folder = plan.results / "t"
     label = next(path.parent for path in folder.glob("*/significance.svg"))
     page, picture, others = folder / "report.html", label / "excess.png", folder / "talk/excess.png"
-    shutil.copy(plan.results / "report.html", page)
+    (certificate,) = folder.glob("report-*.json")
+    made_page = page.read_bytes()
     others.parent.mkdir()
     for path in (picture, others):
         path.write_bytes(b"PNG")
     try:
-        assert stale_files(plan) == [page]
+        assert stale_files(both) == [certificate, page]
         page.write_text("<!doctype html><title>mine</title>")
-        assert stale_files(plan) == []
+        assert stale_files(both) == [certificate]
     finally:
-        for path in (page, picture, others):
+        page.write_bytes(made_page)
+        for path in (picture, others):
             path.unlink()
         others.parent.rmdir()
 
 
 ANY_KIND = [
     *("t/obs/*/reduced-*.h5", "t/obs/*/background-fov-*.h5", "t/stack/*/*.h5", "t/*/cube.h5", "t/*/dataset.fits.gz"),
-    *("t/runs.csv", "t/*/counts.svg", "t/exclusion.reg", "report.html"),
-    *("t/*/made-*.json", "t/made-*.json", "t/*/figures-*.json", "made-*.json"),
+    *("t/runs.csv", "t/*/counts.svg", "t/exclusion.reg", "t/report.html"),
+    *("t/*/made-*.json", "t/made-*.json", "t/*/figures-*.json", "t/report-*.json"),
 ]
 
 

@@ -196,7 +196,7 @@ def make_report(folder):
 
 @pytest.fixture
 def text(results):
-    return (results / "report.html").read_text(encoding="utf-8")
+    return (results / "crab" / "report.html").read_text(encoding="utf-8")
 
 
 def test_every_file_is_there(results):
@@ -206,7 +206,8 @@ def test_every_file_is_there(results):
         assert found == wanted | {f"crab/{label}/cube.h5"}
     assert (results / "crab" / "pointings.reg").read_text().count("point(") == 2
     assert "circle(83.633" in (results / "crab" / "exclusion.reg").read_text()
-    assert holds(results / certificate_file("", "ef" * 32), "ef" * 32)
+    assert holds(results / certificate_file("crab", "ef" * 32, "report"), "ef" * 32)
+    assert not (results / "report.html").exists()
 
 
 def answers(results):
@@ -463,7 +464,7 @@ def test_a_target_without_usable_runs_has_its_table(tmp_path, table_of):
     text = write_report(tmp_path, report_task({})).read_text(encoding="utf-8")
     assert "obs_100003.fits.gz: no FITS file" in text
     assert "exclusion.reg" not in text
-    assert 'href="crab/runs.ecsv"' in text
+    assert 'href="../crab/runs.ecsv"' in text
 
 
 def test_a_run_is_left_out_of_the_label_that_drops_it_only(table_of):
@@ -518,7 +519,7 @@ def test_of_many_targets_each_has_a_page(results, n_targets, tmp_path):
     """The first page then holds no table of runs and no figure."""
     names = ["crab", *(f"copy{k}" for k in range(1, n_targets))]
     for name in names:
-        shutil.copytree(results / "crab", tmp_path / name)
+        shutil.copytree(results / "crab", tmp_path / name, ignore=shutil.ignore_patterns("report*"))
     figures = {label: task_of(label).key for label in KEYS}
     task = ReportTask("ef" * 32, tuple(ReportTarget(name, figures, TABLE) for name in names))
     index = write_report(tmp_path, task).read_text(encoding="utf-8")

@@ -77,19 +77,19 @@ def test_true_energy_is_wider_but_inside_the_table():
 def test_without_thresholds_the_area_decides():
     draft = found(facts(lo_thres_tev=None), facts())
     assert draft.energy_tev[0] == 0.5
-    assert "[offset-max, aeff-max]" in config_text(draft, "c.yaml", "results", None)
+    assert "[offset-max, aeff-max]" in config_text(draft, "c.yaml", None)
 
 
 def test_without_background_response_there_are_counts_only():
     for each in (found(facts(background_tev=None), facts()), found(facts(background_tev=None), offsets={1: 0.5})):
-        text = config_text(each, "c.yaml", "results", None)
+        text = config_text(each, "c.yaml", None)
         assert "counts: {method: none}" in text
         assert "ring" not in text
         assert "acceptance" not in text
 
 
 def test_where_no_run_has_a_background_response_it_is_made_from_their_events():
-    text = config_text(found(facts(background_tev=None, point_like=True)), "c.yaml", "results", None)
+    text = config_text(found(facts(background_tev=None, point_like=True)), "c.yaml", None)
     assert "acceptance: {model: self}" in text
     assert "fov: {method: fov" in text
     assert "ring: {method: ring" in text
@@ -114,10 +114,17 @@ def test_run_numbers_are_drawn_together():
 
 @pytest.mark.parametrize("path", ["data/x", "../a/b-1", "with blank/x", 'a"b/ü', "null", "1e3", "a: b/#"])
 def test_paths_survive_as_yaml(path, tmp_path):
-    text = config_text(found(), "c.yaml", path, None)
+    text = config_text(found(), "c.yaml", None)
     (tmp_path / "c.yaml").write_text(text.replace("store: data/store", f"store: {quoted(path)}"))
     config = load_config([tmp_path / "c.yaml"])
-    assert (str(config.data.store), str(config.results)) == (path, path)
+    assert str(config.data.store) == path
+
+
+@pytest.mark.parametrize(("path", "name"), [("config/crab.yaml", "crab"), ("/x/Crab, hard.yml", "crab-hard")])
+def test_the_target_has_the_name_of_the_configuration(path, name, tmp_path):
+    (tmp_path / "c.yaml").write_text(config_text(found(), path, None))
+    config = load_config([tmp_path / "c.yaml"])
+    assert (list(config.targets), str(config.results)) == ([name], "results")
 
 
 def test_what_is_written_loads_and_excludes_the_target(store, tmp_path, monkeypatch):
@@ -155,7 +162,7 @@ def test_nothing_is_replaced_unless_forced(store, tmp_path):
         init_config(str(store), "Crab", path, False, False, print)
     assert path.read_text() == "mine"
     init_config(str(store), "Crab", path, True, False, print)
-    assert load_config([path]).targets["crab"].exclusion == ()
+    assert load_config([path]).targets["a"].exclusion == ()
 
 
 def test_regions_that_are_there_stay_and_new_ones_get_a_free_name(store, tmp_path):
@@ -173,7 +180,7 @@ def test_regions_that_are_there_stay_and_new_ones_get_a_free_name(store, tmp_pat
 
 def test_a_configuration_that_is_called_like_regions_is_not_replaced_by_them(store, tmp_path):
     path = init_config(str(store), "Crab", tmp_path / "a.reg", False, True, print)
-    assert load_config([path]).targets["crab"].exclusion == (ExclusionFile(tmp_path / "a-2.reg"),)
+    assert load_config([path]).targets["a"].exclusion == (ExclusionFile(tmp_path / "a-2.reg"),)
 
 
 def test_a_target_that_no_run_sees_names_the_closest_run(store, tmp_path):
@@ -194,7 +201,7 @@ def test_a_store_whose_index_leads_elsewhere_gets_its_roots(cta_store, tmp_path)
     path = init_config(str(cta_store), "galactic 0 0", tmp_path / "gc.yaml", False, True, print)
     config = load_config([path])
     assert config.data.roots == (cta_store.parents[1].resolve(),)
-    target = config.targets["galactic-centre"]
+    target = config.targets["gc"]
     assert target.safe_mask.methods == ("offset-max", "aeff-max")
     assert target.position.frame == target.geometry.frame == "galactic"
     assert "110380" in path.read_text()  # listed in the index, but its file is not there

@@ -41,7 +41,7 @@ def test_from_a_store_to_a_source(hess_store, tmp_path):
     assert "pks-2155-304: 21 runs in" in said
     said = run(follow[1].split(), tmp_path)
     assert "pks-2155-304: 21 runs used" in said
-    results = tmp_path / "results" / "pks-2155-304" / "pks-2155-304"
+    results = tmp_path / "results" / "pks-2155-304"
     for label in ("fov", "ring"):
         source = cubeflow.load(results / label / "cube.h5").attributes["source"]
         assert source["significance"] > 100  # the flare of July 2006

@@ -14,7 +14,7 @@ ABOUT = {
     "stack": "Stack stacks into one: a node of the tree.",
     "export": "Write final products (cube, FITS for gammapy, significance) and run tables.",
     "figures": "Draw pictures and the figures of the report beside the cubes, and DS9 regions.",
-    "report": "Put the page results/report.html together from the figures.",
+    "report": "Put the pages of the report together from the figures.",
 }
 FOLDER = Path(__file__).resolve().parents[1] / "workflow"
 PROFILES = sorted(path.name for path in FOLDER.glob("profiles/*"))

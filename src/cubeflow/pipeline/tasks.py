@@ -282,7 +282,7 @@ class ReportTarget:
 
 @dataclass(frozen=True)
 class ReportTask:
-    """The page that shows all targets."""
+    """The page that shows all targets; of one target it lies in its folder."""
 
     kind: Literal["report"] = field(default="report", kw_only=True)
     key: str
@@ -316,6 +316,8 @@ def files_of(task: Task, target: Target | None = None) -> list[str]:
             folder = f"{task.target}/{task.label}"
             regions = [f"{task.target}/{name}" for name in REGIONS if task.writes_regions]
             return [*(f"{folder}/{name}" for name in PICTURES), *regions, certificate_file(folder, task.key, "figures")]
+        case ReportTask(targets=(only,)):  # other configurations may have other targets in the same results
+            return [f"{only.name}/{PAGE}", certificate_file(only.name, task.key, "report")]
         case ReportTask():
             pages = [f"{each.name}/{PAGE}" for each in task.targets if len(task.targets) > ON_ONE_PAGE]
             return [PAGE, *pages, certificate_file("", task.key)]

@@ -36,7 +36,7 @@ _MODELS = re.compile(rf"\S+-{_KEY}\.(h5|fits\.gz)")
 _SET_ASIDE = re.compile(r"\.corrupt(\.\d+)?$")
 _LISTED = (*PRODUCTS, LIGHT_CURVE, *JOINT)  # in certificates of a label
 _NAMES = {*_LISTED, *TABLES, *PICTURES, *REGIONS}
-_CLAIM = re.compile(rf"(made|series|figures)-({_KEY})\.json")
+_CLAIM = re.compile(rf"(made|series|figures|report)-({_KEY})\.json")
 
 
 def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:

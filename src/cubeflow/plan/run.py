@@ -212,9 +212,9 @@ def table_lines(table: Path, labels: Sequence[str], named: Set[int] = frozenset(
 
 def _what_next(plan: Plan) -> list[str]:
     """Where the report lies, and lines of Python that load the first of the cubes, as arrays and by gammapy."""
-    report, lines = plan.results / "report.html", []
+    lines = []
     if plan.report is not None and plan.is_made(plan.report):
-        lines.append(f"report: {report}")
+        lines.append(f"report: {plan.results / plan.files(plan.report)[0]}")
     tasks = [task for found in plan.tasks.values() for task in found.export]
     for task in [task for task in tasks if plan.is_made(task)][:1]:
         cube, listed = (str(plan.results / task.target / task.label / name) for name in ("cube.h5", "datasets.yaml"))

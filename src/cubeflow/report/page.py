@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cubeflow.pipeline.certificate import certified, software
 from cubeflow.pipeline.progress import Progress, progress_folder
-from cubeflow.pipeline.tasks import PICTURES, PRODUCTS, REGIONS, FiguresTask, ReportTask, files_of
+from cubeflow.pipeline.tasks import PAGE, PICTURES, PRODUCTS, REGIONS, FiguresTask, ReportTask, files_of
 from cubeflow.plan.jobs import read_command, read_jobs, read_targets
 from cubeflow.report.figures import Figure, LabelSection, make_figures, read_figures, spot_text, verdict
 from cubeflow.report.runs import Runs, count_warnings, is_used, left_out, n_runs, read_runs, table_parts
@@ -93,6 +93,7 @@ class Page:
     command: str = ""  # that started the workflow
     is_index: bool = False  # the targets have their own pages
     root: str = ""  # from here to the results
+    index: str = ""  # from here to the page of all targets
 
 
 def side_by_side(pairs: Iterable[Iterable[tuple[str, str]]]) -> list[tuple[str, list[str]]]:
@@ -119,7 +120,7 @@ def do_job(plan_file: Path, name: str, say: Callable[[str], None]) -> None:
 
 
 def write_report(results: Path, task: ReportTask, command: str = "") -> Path:
-    """Put ``report.html`` together from run tables, and from the figures of each label; of many targets, a page each.
+    """Put the page together from run tables, and from the figures of each label; of many targets, a page each.
 
     Raises FailedError if the figures of a label are not there.
     """
@@ -129,8 +130,12 @@ def write_report(results: Path, task: ReportTask, command: str = "") -> Path:
         sections.append(TargetSection(target.name, read_runs(results / target.name, target.table), labels))
     versions = [*software().items(), ("snakemake", version("snakemake"))]
     *paths, certificate = (results / file for file in files_of(task))
-    whole = Page(task.key, sections, versions, command, is_index=len(paths) > 1)
-    alone = [replace(whole, targets=[each], is_index=False, root="../") for each in sections[: len(paths) - 1]]
+    root = "../" * (len(sections) == 1)
+    whole = Page(task.key, sections, versions, command, is_index=len(paths) > 1, root=root)
+    alone = [
+        replace(whole, targets=[each], is_index=False, root="../", index=f"../{PAGE}")
+        for each in sections[: len(paths) - 1]
+    ]
     made_from = {"inputs": {target.name: dict(target.labels) for target in task.targets}}
     with certified(certificate, task.key, paths, made_from):
         for path, page in zip(paths, [whole, *alone], strict=True):

@@ -73,7 +73,7 @@ def init_config(store_path: str, target: str | None, output: Path | None, force:
     found = look_at(store, store_path, roots, place)
     path.parent.mkdir(parents=True, exist_ok=True)
     regions = str(_write_regions(path, regions_text(found).encode())) if exclude else None
-    write_atomic(path, config_text(found, str(path), f"results/{path.stem}", regions).encode())
+    write_atomic(path, config_text(found, str(path), regions).encode())
     load_config([path])
     lower, upper = found.energy_tev
     runs = f"{len(found.offsets)} of {found.n_runs} runs within {found.offset_max_deg:g} deg"
@@ -333,8 +333,11 @@ def two_digits_up(value: float) -> float:
     return float(f"{math.ceil(value / step * (1 - 1e-9)) * step:.2g}")
 
 
-def config_text(found: Found, path: str, results: str, exclusion: str | None) -> str:
-    """Text of the configuration that will lie at `path`; `exclusion` is the region file of what is not background."""
+def config_text(found: Found, path: str, exclusion: str | None) -> str:
+    """Text of the configuration that will lie at `path`; `exclusion` is the region file of what is not background.
+
+    Its name is that of the target, whose folder in the results no other configuration has.
+    """
     place, at, energy, true = found.place, found.place.position, found.energy_tev, found.energy_true_tev
     reach = f"{found.offset_max_deg:g} deg"
     roots = ", ".join(json.dumps(root) for root in found.roots)
@@ -355,7 +358,7 @@ def config_text(found: Found, path: str, results: str, exclusion: str | None) ->
         "  # ids: [...]             # only these runs",
         '  # where: "ZEN_PNT < 60"  # only such runs',
         "targets:",
-        f"  {place.slug}:",
+        f"  {replace(place, name=Path(path).stem).slug}:",
         f"    position: {{frame: {at.frame}, lon: {at.lon_deg:.9g} deg, lat: {at.lat_deg:.9g} deg}}",
         f"    geometry: {{frame: {at.frame}, projection: TAN, {size}}}  # holds the fields of all runs",
         f"energy: {{min: {energy[0]:g} TeV, max: {energy[1]:g} TeV, bins_per_decade: 8}}",
@@ -384,7 +387,7 @@ def config_text(found: Found, path: str, results: str, exclusion: str | None) ->
         is_known = all(map(str.isdigit, types))
         note = "each has responses and products of its own" if is_known else "expected: a condition for each"
         lines += [f"{event_types_line(types)}  # {note}"]
-    lines += ["significance: {radius: 0.1 deg}", f"results: {quoted(results)}", *_notes(found)]
+    lines += ["significance: {radius: 0.1 deg}", "results: results", *_notes(found)]
     return "\n".join(lines) + "\n"
 
 
