@@ -271,7 +271,7 @@ def test_verdict(significance, words):
         (FLUX, "(3.14 ± 0.23) × 10⁻¹¹ cm⁻² s⁻¹ within 0.1°, which holds 68% of the PSF"),
         (
             {"flux": -1e-9, "flux_err": 2e-9, "flux_ul": 4.2e-9},
-            "below 4.20 × 10⁻¹³ cm⁻² s⁻¹ (95 %); (-1.00 ± 2.00) × 10⁻¹³ cm⁻² s⁻¹ within 0.1°",
+            "below 4.20 × 10⁻¹³ cm⁻² s⁻¹ (95 %); (−1.00 ± 2.00) × 10⁻¹³ cm⁻² s⁻¹ within 0.1°",
         ),
         (FLUX | {"flux_err": None}, "–"),
         ({}, "–"),
@@ -290,6 +290,7 @@ def test_a_source_away_from_the_target_is_in_the_verdict(table_of):
     away = "12.3 σ at RA 83.100°, Dec −22.000°, 0.5° from the target"
     assert target.verdict == f"Not detected: 2.5 σ (fov); but {away}"
     assert [row["peak"] for row in target.summary()] == ["12.3 σ, 0.50°"]
+    assert [row["verdict"] for row in target.summary()] == ["Not detected, but elsewhere"]
     for other in (replace(faint, significance=6.0), replace(faint, hot_spots=(replace(spot, significance=4.2),))):
         assert away not in TargetSection("shell", table_of(RUNS), [other]).verdict
     assert TargetSection("none", table_of(RUNS), []).verdict == "No run is left: see below"
@@ -370,11 +371,11 @@ def test_a_band_is_the_significance_of_its_bins(results):
 
 def test_how_wrong_a_background_is_stands_in_the_answers(results):
     found = answers(results)["fov"]
-    assert found["How wrong is it?"] == (
+    assert found["Systematic error of the background"] == (
         "off source wrong by 2.0% (+0.4%) beyond its counts; significance and flux take 2.0%; "
         "by energy 1.0% (+0.2%), –, 10.0% (+3.0%)"
     )
-    assert "How wrong is it?" not in answers(results)["bare"]
+    assert "Systematic error of the background" not in answers(results)["bare"]
 
 
 def content_of(results):
@@ -512,6 +513,8 @@ def test_facts_of_a_label():
     facts = label_facts({**about, "source": {**SOURCE, "excess": -3.25}})
     assert (facts["significance"], facts["excess"], facts["livetime"]) == ("29.0 σ", "−3.2", "2.00 h")
     assert label_facts({**about, "source": None})["significance"] == "–"
+    nearly = label_facts({**about, "source": {**SOURCE, "significance": -0.04, "excess": -0.04}})
+    assert (nearly["significance"], nearly["excess"]) == ("0.0 σ", "0.0")
 
 
 @pytest.mark.parametrize("n_targets", [3, 4])

@@ -40,7 +40,7 @@ CAPTIONS = {
     "counts": "Events that pass the safe mask, summed in discs.",
     "exposure": "Effective area times livetime, summed over the runs.",
 }
-IN_DISC = {"significance": "{:.1f} σ", "excess": "{:.1f}", "counts": "{:.0f}", "background": "{:.1f}"}
+IN_DISC = {"significance": "{:z.1f} σ", "excess": "{:z.1f}", "counts": "{:.0f}", "background": "{:.1f}"}
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ def answer(target: Target, label: str, about: Attributes, runs: Runs, spots: lis
     if "total" in about["systematic"]:
         bands = zip(*about["systematic"]["band"], strict=True)
         by_band = ", ".join("–" if value is None else f"{value:.1%} (+{error:.1%})" for value, error in bands)
-        yield "How wrong is it?", f"{systematic_text(about['systematic'])}; by energy {by_band}"
+        yield "Systematic error of the background", f"{systematic_text(about['systematic'])}; by energy {by_band}"
     if norms is not None:
         chi2, dof = norms.chi2
         yield "Norms", f"median {np.nanmedian(norms.norm):.3g}; {chi2_text(chi2, dof)} for one norm in all runs"
@@ -311,7 +311,8 @@ def flux_text(found: Mapping[str, float | None], radius_deg: float) -> str:
     if flux is None or error is None:
         return "–"
     power = int(np.floor(np.log10(max(abs(flux), error))))
-    text = f"({flux / 10.0**power:.2f} ± {error / 10.0**power:.2f}) × 10{superscript(power - 4)} cm⁻² s⁻¹"
+    value = f"{flux / 10.0**power:z.2f}".replace("-", "−")
+    text = f"({value} ± {error / 10.0**power:.2f}) × 10{superscript(power - 4)} cm⁻² s⁻¹"
     if limit is not None:
         text = f"below {limit / 10.0**power:.2f} × 10{superscript(power - 4)} cm⁻² s⁻¹ (95 %); {text}"
     part = found.get("containment")

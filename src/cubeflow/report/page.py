@@ -13,7 +13,7 @@ from cubeflow.pipeline.certificate import certified, software
 from cubeflow.pipeline.progress import Progress, progress_folder
 from cubeflow.pipeline.tasks import PAGE, PICTURES, PRODUCTS, REGIONS, FiguresTask, ReportTask, files_of
 from cubeflow.plan.jobs import read_command, read_jobs, read_targets
-from cubeflow.report.figures import Figure, LabelSection, make_figures, read_figures, spot_text, verdict
+from cubeflow.report.figures import DETECTED, Figure, LabelSection, make_figures, read_figures, spot_text, verdict
 from cubeflow.report.runs import Runs, count_warnings, is_used, left_out, n_runs, read_runs, table_parts
 from cubeflow.store.atomic import replacing
 
@@ -78,6 +78,8 @@ class TargetSection:
         for section in self.labels:
             lost = n_runs(self.runs) - int(section.facts["runs"])
             about = {"label": section.label, "method": section.method, "verdict": verdict(section.significance)}
+            if about["verdict"] != "Detected" and any(spot.significance >= DETECTED for spot in section.hot_spots):
+                about["verdict"] += ", but elsewhere"
             spots = [f"{spot.significance:.1f} σ, {spot.offset_deg:.2f}°" for spot in section.hot_spots[:1]]
             about["peak"] = "".join(spots) or "–"
             yield about | dict(section.facts) | {"left_out": str(lost)}
