@@ -74,6 +74,11 @@ def test_a_path_is_where_its_places_are():
     wanted = [np.stack([x[part], y[part]], axis=1) for part in (slice(0, 7), slice(8, 100), slice(101, 500))]
     for places, expected in zip(found, wanted, strict=True):
         np.testing.assert_allclose(places, expected, atol=0.00501)
+    stairs = np.array([0.0, 1.0, 2.0, 3.0, 3.0, 3.0, 4.0]), np.array([0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 2.0])
+    assert line_d(*stairs) == "M0,0l3,0l0,2l1,0"
+    assert line_d(np.array([1.0]), np.array([0.5])) == "M1,.5"
+    assert line_d(np.array([np.nan]), np.array([0.5])) == ""
+    assert line_d(np.array([0.0, 1.0, np.nan, 3.0, 4.0]), np.zeros(5)) == "M0,0l1,0M3,0l1,0"
 
 
 def test_without_values_there_are_axes():

@@ -133,12 +133,14 @@ def path(d: str, colour: str, about: str = "") -> str:
 
 
 def line_d(x: FloatArray, y: FloatArray) -> str:
-    """Path along positions, broken where there is none; all but its beginnings are steps, which take fewer letters."""
+    """Path along positions, broken where there is none, of its beginnings and as few steps as have the same course."""
     places = np.rint(100 * np.stack([x, y], axis=1))
     known = np.isfinite(places[:, 0] + places[:, 1])
-    starts = (known & ~np.concatenate([[False], known[:-1]]))[known]
-    steps = np.diff(places[known], axis=0, prepend=np.zeros((1, 2)))
-    steps = 0.01 * np.where(starts[:, None], places[known], steps)
+    starts, places = (known & ~np.concatenate([[False], known[:-1]]))[known], places[known]
+    bends = np.any(np.diff(places, 2, axis=0), axis=1) | starts[1:-1] | starts[2:]
+    kept = np.concatenate([[True], bends, [True]])[: len(places)]
+    starts, places = starts[kept], places[kept]
+    steps = 0.01 * np.where(starts[:, None], places, np.diff(places, axis=0, prepend=np.zeros((1, 2))))
     d = "".join(f"{'M' if a else 'l'}{u:.7g},{v:.7g}" for a, (u, v) in zip(starts, steps.tolist(), strict=True))
     return re.sub(r"(?<!\d)0\.", ".", d)
 

@@ -190,7 +190,10 @@ def _draw_charts(task: FiguresTask, maps: Maps, about: Attributes, runs: Runs, f
         of_sky = empty_sky, np.asarray(maps["disc_significance"].data, float)
         yield figure("off-source", "Significance of empty sky", caption, charts.draw_off_source, *of_sky)
     if (norms := charts.collect_norms(runs, task.label)) is not None:
-        caption = "One group of energies each colour; far off is more than 5 times error and scatter from the median."
+        caption = (
+            "A colour for each group of energies, as they are over all runs; far off is more than 5 times error and "
+        )
+        caption += "scatter from the median."
         yield figure("norms", "Norm of the background", caption, charts.draw_norms, norms)
     summed = read_profiles(about["profiles"])
     if summed is not None and summed.area_deg2.any():
