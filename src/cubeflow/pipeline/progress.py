@@ -16,7 +16,6 @@ from threading import Event, Thread
 
 from cubeflow.pipeline.tasks import FOLDER
 from cubeflow.regular import read_regular
-from cubeflow.store.atomic import temporary_name
 from cubeflow.store.keys import parse_json
 
 LOOK_S = 1.0
@@ -47,22 +46,14 @@ class Progress:
     last: str = ""
 
     def step(self, problem: str = "", failed: Sequence[str] = ()) -> None:
-        """One more run is done, or cannot be used; of those that failed, all so far are given.
-
-        The file is put in place without waiting for the disk.
-        """
+        """One more run is done, or cannot be used; of those that failed, all so far are given."""
         self.done += 1
         self.refused += bool(problem)
         self.last = failed[-1] if failed else problem or self.last
         content = Totals(self.done, self.refused + len(failed), self.last)
-        temporary = self.path.with_name(temporary_name(self.path.name))
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.write_text(json.dumps(asdict(content)))
-                temporary.replace(self.path)
-            finally:  # also when a signal ends the process
-                temporary.unlink(missing_ok=True)
+            self.path.write_text(json.dumps(asdict(content)))  # who reads half of it looks again
 
 
 def add_up(folder: Path, known: dict[str, tuple[int, Totals]]) -> Totals:

@@ -45,21 +45,10 @@ class Evolution:
     names: list[str]
     mjd: FloatArray  # start; NaN where unknown
     livetime_h: FloatArray
-    on: FloatArray
-    background: FloatArray
-    off: FloatArray  # NaN without a ring
+    cumulative: FloatArray  # significance of the first run, of the first two, and so on
     significance: FloatArray
     flux: FloatArray  # within the disc, m-2 s-1; NaN where the exposure is point-like
     flux_err: FloatArray
-
-    @property
-    def cumulative(self) -> FloatArray:
-        """Significance of the first run, of the first two, and so on."""
-        on, background, off = (np.cumsum(each) for each in (self.on, self.background, self.off))
-        if np.isnan(off).any():
-            return np.asarray(make_significance_cash(on, background))
-        ratio = np.divide(background, off, out=np.full(on.shape, np.nan), where=off > 0)
-        return np.asarray(make_significance_li_ma(on, off, ratio))
 
 
 def collect_source(maps: Mapping[str, Cube], target_deg: Place, radius_deg: float, excluded: BoolArray) -> Source:
@@ -94,9 +83,14 @@ def collect_evolution(runs: Runs, label: str) -> Evolution | None:
         return None
     used = runs.rows(found)
     used = used.rows(np.argsort(numbers(used, "tstart"), kind="stable"))
-    names = ("on", "background", "off", "significance", "flux", "flux_err")
-    values = [numbers(used, f"{label}_{name}") for name in names]
-    return Evolution(run_names(used), numbers(used, "tstart"), numbers(used, "livetime") / 3600, *values)
+    on, background, off = (np.cumsum(numbers(used, f"{label}_{name}")) for name in ("on", "background", "off"))
+    cumulative = make_significance_cash(on, background)
+    if not np.isnan(off).any():  # there is a ring
+        ratio = np.divide(background, off, out=np.full(on.shape, np.nan), where=off > 0)
+        cumulative = make_significance_li_ma(on, off, ratio)
+    values = [numbers(used, f"{label}_{name}") for name in ("significance", "flux", "flux_err")]
+    about = numbers(used, "tstart"), numbers(used, "livetime") / 3600, np.asarray(cumulative)
+    return Evolution(run_names(used), *about, *values)
 
 
 def chi2_constant(values: FloatArray, errors: FloatArray) -> tuple[float, int]:

@@ -87,7 +87,8 @@ def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
     output, runs = folder / task.label, read_runs(folder, task.table_key)
     with open_made(output / "cube.h5", "cube", task.cube_key) as opened:
         maps, about, made = opened.maps(MAPS), opened.artifact.attributes, opened.artifact.provenance
-    _release(maps)
+    for cube in maps.values():  # let the memory of maps in scratch files go
+        release(cube.data)
     masks, geom = target.exclusion_masks(), target.reduce.geometry
     pointings = np.stack([numbers(runs, "ra_pnt"), numbers(runs, "dec_pnt")], axis=1)[is_used(runs, task.label)]
     pointings = pointings[np.isfinite(pointings).all(axis=1)]
@@ -118,12 +119,6 @@ def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
         )
         made_from["section"] = to_plain(section)
     return certificate
-
-
-def _release(maps: Maps) -> None:
-    """Let the memory of maps in scratch files go."""
-    for cube in maps.values():
-        release(cube.data)
 
 
 def _figure_name(task: FiguresTask, kind: str) -> str:
@@ -161,7 +156,8 @@ def _band_images(maps: Maps, radius_deg: float, systematic: FloatArray, top: flo
         else:
             ring = part["acceptance"], part["counts_off"], part["alpha"]
             found = make_map_significance_li_ma(part["counts"], *ring, mask, radius_deg)
-        _release(maps)
+        for cube in maps.values():
+            release(cube.data)
         title = f"significance, {low:.3g} to {high:.3g} TeV"
         yield SkyImage("band", title, "σ", found.significance.data[0], top)
 
@@ -190,10 +186,7 @@ def _draw_charts(task: FiguresTask, maps: Maps, about: Attributes, runs: Runs, f
         of_sky = empty_sky, np.asarray(maps["disc_significance"].data, float)
         yield figure("off-source", "Significance of empty sky", caption, charts.draw_off_source, *of_sky)
     if (norms := charts.collect_norms(runs, task.label)) is not None:
-        caption = (
-            "A colour for each group of energies, as they are over all runs; far off is more than 5 times error and "
-        )
-        caption += "scatter from the median."
+        caption = "A colour for each group of energies; far off is more than 5 times error and scatter from the median."
         yield figure("norms", "Norm of the background", caption, charts.draw_norms, norms)
     summed = read_profiles(about["profiles"])
     if summed is not None and summed.area_deg2.any():
@@ -286,12 +279,8 @@ def _listed(items: Sequence[str], between: str = "; ") -> str:
 
 
 def chi2_text(chi2: float, dof: int) -> str:
-    """Chi-square with the probability that chance makes it as large.
-
-    That is the incomplete gamma function Q(dof / 2, chi2 / 2), summed from Q(a + 1, x) = Q(a, x) + x^a e^-x / a!
-    (Abramowitz and Stegun 26.4.4 and 26.4.5), as scipy.special takes a tenth of a second to import.
-    """
-    first, x = (0.5 if dof % 2 else 1.0), chi2 / 2
+    """Chi-square, and the probability Q(dof / 2, chi2 / 2) that it is as large (Abramowitz & Stegun 26.4.4, 26.4.5)."""
+    first, x = (0.5 if dof % 2 else 1.0), chi2 / 2  # scipy.special takes a tenth of a second to import
     steps = (math.exp(a * math.log(x) - x - math.lgamma(a + 1)) for a in np.arange(first, dof / 2))
     chance = (math.erfc(math.sqrt(x)) if dof % 2 else math.exp(-x)) + sum(steps) if dof and x else 1.0
     return f"χ² / dof = {chi2:.1f} / {dof}, p {f'= {chance:.2g}' if chance > LEAST_CHANCE else f'< {LEAST_CHANCE:g}'}"

@@ -132,12 +132,9 @@ def write_report(results: Path, task: ReportTask, command: str = "") -> Path:
         sections.append(TargetSection(target.name, read_runs(results / target.name, target.table), labels))
     versions = [*software().items(), ("snakemake", version("snakemake"))]
     *paths, certificate = (results / file for file in files_of(task))
-    root = "../" * (len(sections) == 1)
-    whole = Page(task.key, sections, versions, command, is_index=len(paths) > 1, root=root)
-    alone = [
-        replace(whole, targets=[each], is_index=False, root="../", index=f"../{PAGE}")
-        for each in sections[: len(paths) - 1]
-    ]
+    whole = Page(task.key, sections, versions, command, len(paths) > 1, "../" * (len(sections) == 1))
+    own = replace(whole, is_index=False, root="../", index=f"../{PAGE}")
+    alone = [replace(own, targets=[each]) for each in sections[: len(paths) - 1]]
     made_from = {"inputs": {target.name: dict(target.labels) for target in task.targets}}
     with certified(certificate, task.key, paths, made_from):
         for path, page in zip(paths, [whole, *alone], strict=True):

@@ -55,11 +55,8 @@ class Runs:
 
 
 def read_runs(folder: Path, key: str) -> Runs:
-    """Run table of a target, the one of a key. Raises as `read_certified`.
-
-    astropy's tables take half a second to import, which is more than all else that the report of a target takes.
-    """
-    path = folder / "runs.fits"
+    """Run table of a target, the one of a key. Raises as `read_certified`."""
+    path = folder / "runs.fits"  # astropy's tables take half a second to import
     table = open_table(split_hdus(read_certified(path, folder / certificate_file("", key), key), path)[1])
     columns, about = dict[str, Sequence[Cell]](), dict[str, tuple[str, str]]()
     for column in table.columns.values():
@@ -151,15 +148,14 @@ def _texts(runs: Runs, name: str) -> list[str]:
 
 
 def table_parts(runs: Runs, shown: Sequence[str]) -> Iterator[str]:
-    """Run table as the page's script takes it: JSON, column by column.
-
-    A column whose values are all the same holds that ``value`` alone. Numbers are rounded to seven digits, times
-    to a second.
-    """
+    """Run table for the script of the page: JSON by column, of equal values one; seven digits, times to a second."""
     yield f'{{"rows":{len(runs)},"columns":['
     for number, (name, cells) in enumerate(runs.columns.items()):
-        about = _about(name, *runs.about.get(name, ("", ""))) | {"shown": name in shown}
-        values = [_short(cell, max(DIGITS.get(name, 3), 7)) for cell in cells]
+        digits, (unit, description) = DIGITS.get(name, 3), runs.about.get(name, ("", ""))
+        heading = HEADINGS.get(name, name.replace("_", " ").removesuffix(" 0"))
+        texts = {"name": name, "unit": unit, "description": description, "heading": heading}
+        about = {key: text for key, text in texts.items() if text} | {"digits": digits, "shown": name in shown}
+        values = [_short(cell, max(digits, 7)) for cell in cells]
         if name == "reason":
             values = [without_folders(str(value)) if value else value for value in values]
         is_same = len(values) > 1 and all(value == values[0] and type(value) is type(values[0]) for value in values)
@@ -169,12 +165,6 @@ def table_parts(runs: Runs, shown: Sequence[str]) -> Iterator[str]:
             starts = {"name": "start", "description": "start of the first good time interval (TT)", "shown": True}
             yield "," + script_json(starts | {"values": [date(mjd) for mjd in numbers(runs, "tstart")]})
     yield "]}"
-
-
-def _about(name: str, unit: str, description: str) -> dict[str, object]:
-    heading = HEADINGS.get(name, name.replace("_", " ").removesuffix(" 0"))
-    texts = {"name": name, "unit": unit, "description": description, "heading": heading}
-    return {key: text for key, text in texts.items() if text} | {"digits": DIGITS.get(name, 3)}
 
 
 def _short(value: object, digits: int) -> object:
