@@ -141,7 +141,8 @@ def test_a_file_has_the_colours_of_paper_and_what_is_seen():
     )
     text = svg_file(svg).decode()
     assert text == (
-        '<svg a="1"><style>text{fill:#15181d}</style><rect width="100%" height="100%" fill="white"/>'
+        '<svg a="1"><style>text{fill:#15181d}path{vector-effect:non-scaling-stroke}</style>'
+        '<rect width="100%" height="100%" fill="white"/>'
         '<text fill="#15181d">a</text><image b="2"/></svg>\n'
     )
 

@@ -116,20 +116,20 @@ def svg_file(element: str) -> bytes:
     """SVG file of an element of a page: what is seen of it, on white, in the colours that are for that."""
     head, _, rest = re.sub(r'<image [^>]*display="none"[^>]*/>', "", element).partition(">")
     rest = re.sub(r"var\(--\w+,(#\w+)\)", r"\1", rest)
-    style = "<style>text{fill:#15181d}</style>"  # on a page that has its own
+    style = "<style>text{fill:#15181d}path{vector-effect:non-scaling-stroke}</style>"  # a page has its own
     return f'{head}>{style}<rect width="100%" height="100%" fill="white"/>{rest}\n'.encode()
 
 
 def text(x: float, y: float, words: str, anchor: str = "start", turn: int = 0) -> str:
     """SVG text."""
     turned = f' transform="rotate({turn} {x:.1f} {y:.1f})"' if turn else ""
-    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{turned}'
+    place = f'x="{x:.1f}" y="{y:.1f}"' + (f' text-anchor="{anchor}"' if anchor != "start" else "") + turned
     return f"<text {place}>{html.escape(words)}</text>" if words else ""
 
 
 def path(d: str, colour: str, about: str = "") -> str:
-    """SVG path, of lines that do not grow with what they are in."""
-    return f'<path d="{d}" stroke="{colour}" vector-effect="non-scaling-stroke" {about}/>' if d else ""
+    """SVG path."""
+    return f'<path d="{d}" stroke="{colour}" {about}/>' if d else ""
 
 
 def line_d(x: FloatArray, y: FloatArray) -> str:

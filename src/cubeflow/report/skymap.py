@@ -242,7 +242,7 @@ def _marks(field: Field, line: str, name: str) -> tuple[str, list[tuple[str, str
     ]
     seam = 'stroke-width="3" stroke-opacity="0.7"'
     drawn = "".join(
-        f'<defs><path id="{name}-{k}" d="{d}" vector-effect="non-scaling-stroke"/></defs>'
+        f'<defs><path id="{name}-{k}" d="{d}"/></defs>'
         f'<use href="#{name}-{k}" stroke="{paper}" {seam}/><use href="#{name}-{k}" stroke="{colour}" {how}/>'
         for k, (_, colour, d, how) in enumerate(lines)
         if d

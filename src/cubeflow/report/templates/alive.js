@@ -37,7 +37,7 @@
       return [...path.getAttribute("d").matchAll(/M([\d.-]+),([\d.-]+)/g)].map(([, x, y], k) => ({ path, x: Number(x), y: Number(y), words: words[k] }));
     });
     const cursor = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    const look = { stroke: "#d4337c", "stroke-width": 11, "stroke-linecap": "round", "stroke-opacity": 0.6, "vector-effect": "non-scaling-stroke", "pointer-events": "none" };
+    const look = { stroke: "#d4337c", "stroke-width": 11, "stroke-linecap": "round", "stroke-opacity": 0.6, "pointer-events": "none" };
     for (const [name, value] of Object.entries(look)) cursor.setAttribute(name, value);
     let point = -1, place = null, size = 1;
     const mark = (parent, x, y) => {
