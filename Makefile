@@ -11,7 +11,7 @@ BIN := $(abspath $(VENV))/bin
 SNAKEFILES := workflow
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help demo test test-slow test-slurm test-lowest in-lowest fuzz soak lint docs gallery bench bench-scale bench-workflow validation coverage
+.PHONY: help demo test test-slow test-slurm test-engines test-lowest in-lowest fuzz soak lint docs gallery bench bench-scale bench-workflow validation coverage
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ in-lowest: $(VENV)/.python
 
 test-slurm: $(VENV)/.installed-test-slurm  ## the workflow on a SLURM cluster of one node, installed and started as root on Debian
 	python -m pytest -m slurm tests/slurm
+
+test-engines: $(VENV)/.installed-test-engines  ## the profiles for HTCondor and Kubernetes with their plugins, in a dry run
+	python -m pytest tests/workflow/test_engines.py
 
 FUZZ_EXAMPLES ?= 20000
 fuzz: $(VENV)/.installed-test  ## change bytes of inputs and artifacts at random, FUZZ_EXAMPLES times for each reader
@@ -107,6 +110,10 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/.python
 
 $(VENV)/.installed-test-slurm: pyproject.toml | $(VENV)/.python
 	$(INSTALL) '.[test,slurm]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
+
+$(VENV)/.installed-test-engines: pyproject.toml | $(VENV)/.python
+	$(INSTALL) '.[test,htcondor,kubernetes]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
 
 $(VENV)/.installed-lint: pyproject.toml | $(VENV)/.python

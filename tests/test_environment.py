@@ -27,7 +27,9 @@ def required(lines: list[str]) -> dict[str, SpecifierSet]:
 
 
 def test_same_packages_and_versions() -> None:
-    extras = {line for lines in PROJECT["optional-dependencies"].values() for line in lines}
+    """But for engines that one in a hundred has: their plugins speak at every start of Snakemake."""
+    extras = PROJECT["optional-dependencies"]
+    extras = {line for name in extras.keys() - {"htcondor", "kubernetes"} for line in extras[name]}
     conda = required(ENVIRONMENT["dependencies"])
     assert conda.pop("python") == SpecifierSet(PROJECT["requires-python"])
     assert conda.pop("pip") == SpecifierSet()

@@ -130,7 +130,7 @@ def test_what_a_library_does_is_not_written_again(name: str) -> None:
 def test_only_inputs_from_outside_are_ancient() -> None:
     rules = Path(__file__).parents[1] / "workflow"
     lines = [line for path in rules.rglob("*") if path.is_file() for line in path.read_text().splitlines()]
-    assert [line.strip() for line in lines if "ancient(" in line] == ["dl3=ancient(_job.sources),"] * 2
+    assert [line.strip() for line in lines if "ancient(" in line] == ["dl3=ancient(local(PLAN.sources(_job))),"] * 2
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if floor(name) <= 3 and part(name) != "config"])

@@ -42,7 +42,7 @@ def made(tmp_path_factory):
     plan.write()
     for job in plan.jobs:
         if job.kind in ("figures", "report"):
-            do_job(plan.path, job.name, print)
+            do_job(plan.path, job.name, print, plan.results)
     return path, plan
 
 
@@ -162,7 +162,7 @@ def test_what_is_set_aside_the_next_start_makes_again(made, pattern):
     again.write()
     for job in again.jobs:
         if job.kind in ("figures", "report") and not job.is_made:
-            do_job(again.path, job.name, print)
+            do_job(again.path, job.name, print, again.results)
     assert path.read_bytes() == content
     assert not make_plan(load_config([config]), print).needed
     aside.unlink()

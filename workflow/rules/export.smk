@@ -11,9 +11,9 @@ for _job in PLAN.jobs("export") + PLAN.jobs("series"):
         output:
             PLAN.below(_job.outputs),
         log:
-            f"{RESULTS}/logs/{_job.name}.log",
+            local(f"{RESULTS}/logs/{_job.name}.log"),
         benchmark:
-            f"{RESULTS}/benchmarks/{_job.name}.tsv"
+            local(f"{RESULTS}/benchmarks/{_job.name}.tsv")
         conda:
             PLAN.environment
         resources:
@@ -21,8 +21,9 @@ for _job in PLAN.jobs("export") + PLAN.jobs("series"):
             runtime=PLAN.minutes(_job),
         params:
             plan=PLAN.file,
+            results=PLAN.folder,
             job=_job.name,
         message:
             _job.message
         shell:
-            "cubeflow export {params.plan:q} {params.job:q} > {log:q} 2>&1"
+            "cubeflow export {params.plan:q} {params.job:q} --results {params.results:q} > {log:q} 2>&1"

@@ -7,13 +7,13 @@ for _job in [*PLAN.jobs("off"), *PLAN.jobs("model")]:
             _job.name
         input:
             PLAN.below(_job.inputs),
-            dl3=ancient(_job.sources),
+            dl3=ancient(local(PLAN.sources(_job))),
         output:
             PLAN.below(_job.outputs),
         log:
-            f"{RESULTS}/logs/{_job.name}.log",
+            local(f"{RESULTS}/logs/{_job.name}.log"),
         benchmark:
-            f"{RESULTS}/benchmarks/{_job.name}.tsv"
+            local(f"{RESULTS}/benchmarks/{_job.name}.tsv")
         conda:
             PLAN.environment
         resources:
@@ -21,9 +21,10 @@ for _job in [*PLAN.jobs("off"), *PLAN.jobs("model")]:
             runtime=PLAN.minutes(_job),
         params:
             plan=PLAN.file,
+            results=PLAN.folder,
             verb=_job.kind,
             job=_job.name,
         message:
             _job.message
         shell:
-            "cubeflow {params.verb} {params.plan:q} {params.job:q} > {log:q} 2>&1"
+            "cubeflow {params.verb} {params.plan:q} {params.job:q} --results {params.results:q} > {log:q} 2>&1"

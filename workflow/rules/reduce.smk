@@ -9,13 +9,13 @@ for _job in PLAN.jobs("reduce"):
             _job.name
         input:
             PLAN.below(_job.inputs),
-            dl3=ancient(_job.sources),
+            dl3=ancient(local(PLAN.sources(_job))),
         output:
             PLAN.below(_job.outputs),
         log:
-            f"{RESULTS}/logs/{_job.name}.log",
+            local(f"{RESULTS}/logs/{_job.name}.log"),
         benchmark:
-            f"{RESULTS}/benchmarks/{_job.name}.tsv"
+            local(f"{RESULTS}/benchmarks/{_job.name}.tsv")
         conda:
             PLAN.environment
         resources:
@@ -23,8 +23,9 @@ for _job in PLAN.jobs("reduce"):
             runtime=PLAN.minutes(_job),
         params:
             plan=PLAN.file,
+            results=PLAN.folder,
             job=_job.name,
         message:
             _job.message
         shell:
-            "cubeflow reduce {params.plan:q} {params.job:q} > {log:q} 2>&1"
+            "cubeflow reduce {params.plan:q} {params.job:q} --results {params.results:q} > {log:q} 2>&1"

@@ -10,9 +10,9 @@ for _job in PLAN.jobs("figures"):
         output:
             [PLAN.shown(report, file) for file in _job.outputs],
         log:
-            f"{RESULTS}/logs/{_job.name}.log",
+            local(f"{RESULTS}/logs/{_job.name}.log"),
         benchmark:
-            f"{RESULTS}/benchmarks/{_job.name}.tsv"
+            local(f"{RESULTS}/benchmarks/{_job.name}.tsv")
         conda:
             PLAN.environment
         resources:
@@ -20,11 +20,12 @@ for _job in PLAN.jobs("figures"):
             runtime=PLAN.minutes(_job),
         params:
             plan=PLAN.file,
+            results=PLAN.folder,
             job=_job.name,
         message:
             _job.message
         shell:
-            "cubeflow figures {params.plan:q} {params.job:q} > {log:q} 2>&1"
+            "cubeflow figures {params.plan:q} {params.job:q} --results {params.results:q} > {log:q} 2>&1"
 
 
 for _job in PLAN.jobs("report"):
@@ -37,7 +38,7 @@ for _job in PLAN.jobs("report"):
         output:
             [PLAN.shown(report, file) for file in _job.outputs],
         log:
-            f"{RESULTS}/logs/report.log",
+            local(f"{RESULTS}/logs/report.log"),
         conda:
             PLAN.environment
         resources:
@@ -45,8 +46,9 @@ for _job in PLAN.jobs("report"):
             runtime=PLAN.minutes(_job),
         params:
             plan=PLAN.file,
+            results=PLAN.folder,
             job=_job.name,
         message:
             _job.message
         shell:
-            "cubeflow report {params.plan:q} {params.job:q} > {log:q} 2>&1"
+            "cubeflow report {params.plan:q} {params.job:q} --results {params.results:q} > {log:q} 2>&1"

@@ -8,9 +8,9 @@ if PLAN.nodes:
         output:
             f"{RESULTS}/{{target}}/stack/{{label}}/{{node}}.h5",
         log:
-            f"{RESULTS}/logs/stack-{{target}}-{{label}}-{{node}}.log",
+            local(f"{RESULTS}/logs/stack-{{target}}-{{label}}-{{node}}.log"),
         benchmark:
-            f"{RESULTS}/benchmarks/stack-{{target}}-{{label}}-{{node}}.tsv"
+            local(f"{RESULTS}/benchmarks/stack-{{target}}-{{label}}-{{node}}.tsv")
         wildcard_constraints:
             node=PLAN.node_pattern,
         conda:
@@ -20,8 +20,9 @@ if PLAN.nodes:
             runtime=lambda wildcards, attempt: PLAN.minutes(PLAN.node(wildcards))(wildcards, attempt),
         params:
             plan=PLAN.file,
+            results=PLAN.folder,
             job=lambda wildcards: PLAN.node(wildcards).name,
         message:
             "{wildcards.target}: {wildcards.label}: stack {wildcards.node}"
         shell:
-            "cubeflow stack {params.plan:q} {params.job:q} > {log:q} 2>&1"
+            "cubeflow stack {params.plan:q} {params.job:q} --results {params.results:q} > {log:q} 2>&1"

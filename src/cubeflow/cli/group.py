@@ -21,6 +21,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 QUIET = "cubeflow.quiet"
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
 CONFIG = Path("config/config.yaml")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 

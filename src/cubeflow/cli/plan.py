@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cubeflow.cli.group import JSON, NEW_FILE, print_json, say, takes_configuration
+from cubeflow.cli.group import JSON, NEW_FILE, NEW_FOLDER, print_json, say, takes_configuration
 from cubeflow.errors import FailedError, RunsLeftOut
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 TARGET = """Position ('83.633 22.014', '05h34m32s +22d00m52s', 'galactic 184.56 -5.78') or name: an object of the store,
 or Crab, PKS 2155-304, RX J1713.7-3946, Mrk 421, ... Without it the objects of the store are listed."""
-NEW_FOLDER = click.Path(path_type=Path, file_okay=False)
 EXCLUSION = "Exclude the target and known sources from the background."
 
 

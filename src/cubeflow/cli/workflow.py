@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from cubeflow.cli.group import FILE, say
+from cubeflow.cli.group import FILE, NEW_FOLDER, say
 
 ABOUT = {
     "off": "Count OFF runs of a JOB of a PLAN in their fields of view, for an acceptance model.",
@@ -37,9 +37,10 @@ def _job_verb(name: str, text: str) -> click.Command:
     @click.command(name, help=f"{text}\n\nExample: {example}")
     @click.argument("plan", type=FILE)
     @click.argument("job")
-    def verb(plan: Path, job: str) -> None:
+    @click.option("--results", type=NEW_FOLDER, help="Folder of the files.  [default: that of the PLAN]")
+    def verb(plan: Path, job: str, results: Path | None) -> None:
         module = "report.page" if name in ("figures", "report") else "plan.run"
-        import_module(f"cubeflow.{module}").do_job(plan, job, say)
+        import_module(f"cubeflow.{module}").do_job(plan, job, say, results or plan.absolute().parents[1])
 
     return verb
 
@@ -48,7 +49,7 @@ JOBS = [_job_verb(name, text) for name, text in ABOUT.items()]
 
 
 @click.command()
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", type=NEW_FOLDER)
 @click.option("--runs", type=click.IntRange(1, 100_000), default=6, show_default=True, help="Number of runs.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of the random numbers.")
 @click.option("--duration", type=click.FloatRange(1), default=1680, show_default=True, help="Duration of a run in s.")

@@ -341,11 +341,13 @@ def inputs_of(task: Task) -> list[str]:
         case TableTask():
             return [stack_file(task.target, label, root) for label, root in task.roots.items()]
         case FiguresTask():
-            return [f"{task.target}/{task.label}/cube.h5", f"{task.target}/runs.fits"]
+            table = [f"{task.target}/runs.fits", certificate_file(task.target, task.table_key)]
+            return [f"{task.target}/{task.label}/cube.h5", *table]
         case ReportTask():
             labels = [(each.name, *item) for each in task.targets for item in each.labels.items()]
             sections = [certificate_file(f"{name}/{label}", key, "figures") for name, label, key in labels]
-            return sections + [f"{each.name}/runs.fits" for each in task.targets]
+            tables = [certificate_file(each.name, each.table) for each in task.targets]
+            return sections + tables + [f"{each.name}/runs.fits" for each in task.targets]
 
 
 def artifact_keys(task: ArtifactTask, keeps_units: bool = True) -> dict[str, tuple[str, str]]:

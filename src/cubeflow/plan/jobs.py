@@ -52,7 +52,7 @@ class Job:
     kind: Kind  # which command does it
     tasks: tuple[Task, ...]  # in order
     sources: tuple[str, ...]  # DL3 files, but those with braces in their path, which Snakemake would take for wildcards
-    inputs: tuple[str, ...]  # files that it reads and that other jobs are yet to make
+    inputs: tuple[str, ...]  # files that it reads and that are to be made or fetched before; none if it is made
     outputs: tuple[str, ...]  # files that it makes
     message: str  # targets and runs, for people
     memory_mb: int  # need of its largest task
@@ -61,10 +61,11 @@ class Job:
 
 
 class _Part(NamedTuple):
-    """A task with those of its files that one job makes."""
+    """A task with those of its files that one job makes, and those that this job may read."""
 
     task: Task
     files: list[str]
+    reads: list[str]
     memory_mb: int
     seconds: float
 
@@ -75,12 +76,14 @@ def make_jobs(
     needs: Mapping[str, Estimate],
     exists: Callable[[str], bool],
     is_made: Callable[[Task], bool],
+    fetches: bool = False,
 ) -> tuple[Job, ...]:
     """Put tasks, in order, into jobs.
 
     `exists` tells whether a file below the results is there, `is_made` whether all files of a task are, and current.
     What is there and what is missing of a batch are two jobs: Snakemake removes all outputs of a job before it starts.
-    Inputs are what is yet to be made: what is named by its content is never stale, and its time says nothing.
+    Inputs are what is yet to be made: what is named by its content is never stale, and its time says nothing. If
+    Snakemake `fetches` all that a job reads from a storage, they are what is there, too.
     """
     parts: dict[tuple[Kind, bool], list[_Part]] = {}  # by kind, and whether it is made
     for task in tasks:
@@ -97,7 +100,8 @@ def make_jobs(
             seconds, split[is_made(task)] = CPU_S.get(task.kind, need.export_s), files
         for made, some in split.items():
             if some:
-                parts.setdefault((kind, made), []).append(_Part(task, some, need.memory_mb[kind], seconds))
+                reads = [] if made else inputs_of(task) + split[True]
+                parts.setdefault((kind, made), []).append(_Part(task, some, reads, need.memory_mb[kind], seconds))
     pending = {file for (_, made), found in parts.items() if not made for part in found for file in part.files}
     # Figures that fill no second job share that of the page: the start of its process is most of what it takes.
     if ("report", False) in parts and sum(part.seconds for part in parts.get(("figures", False), [])) <= LEAST_S:
@@ -111,15 +115,15 @@ def make_jobs(
             name = kind if kind == "report" else f"{kind}{'_made' * made}_{number}"
             own = tuple(part.task for part in group)
             read = [keys.inputs for task in own if isinstance(task, ReduceTask | OffTask) for keys in task.units]
-            outputs = tuple(file for part in group for file in part.files)
-            needed = dict.fromkeys(file for task in own for file in inputs_of(task))
+            outputs = dict.fromkeys(file for part in group for file in part.files)
+            needed = dict.fromkeys(file for part in group for file in part.reads if file not in outputs)
             job = Job(
                 name=name,
                 kind=kind,
                 tasks=own,
                 sources=tuple(path for path in sorted(set(chain(*read))) if "{" not in path),
-                inputs=tuple(file for file in needed if file in pending and file not in outputs),
-                outputs=outputs,
+                inputs=tuple(file for file in needed if fetches or file in pending),
+                outputs=tuple(outputs),
                 message=shorten("; ".join(dict.fromkeys(map(describe, own))), MAX_SAID, placeholder=" ..."),
                 memory_mb=max(part.memory_mb for part in group),
                 seconds=sum(part.seconds for part in group),

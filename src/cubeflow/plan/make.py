@@ -50,7 +50,7 @@ OF_A_FILE = Path("file")  # in place of the path of a sky model, whose digest is
 class Plan:
     """All that there is to do for a configuration, and how much of it is done."""
 
-    results: Path  # results folder
+    results: Path  # where jobs find the results: their folder, or that of copies if they lie in a storage
     store: Store  # runs
     places: tuple[Path, ...]  # folders of the store and its roots
     targets: Mapping[str, Target]  # options by name
@@ -61,7 +61,7 @@ class Plan:
     cache: DigestCache  # digests of the inputs
     excluded: Mapping[str, Mapping[str, float]]  # share of the field that each exclusion file takes, by target
     models: tuple[str, ...]  # acceptance models that there may be, used or not
-    is_forced: bool = False  # take nothing as made, whatever is there
+    stored: Mapping[str, float] | None = None  # time in s of each file of a storage; None: what is in the folder counts
 
     @property
     def all_tasks(self) -> Iterator[Task]:
@@ -77,22 +77,24 @@ class Plan:
 
     def exists(self, file: str) -> bool:
         """Whether a file below the results is there: one that is named by its content is whole and right then."""
-        return not self.is_forced and (self.results / file).exists()
+        return (self.results / file).exists() if self.stored is None else file in self.stored
 
     def is_made(self, task: Task) -> bool:
-        """Whether all files of a task are there; products with plain names as their certificate says."""
-        if self.is_forced:
-            return False
+        """Whether all files of a task are there; products with plain names as their certificate says.
+
+        In a storage a certificate may have outlived its products: those of another key are younger than it.
+        """
         files = self.files(task)
         if isinstance(task, ArtifactTask):
             return all(map(self.exists, files))
-        return holds(self.results / files[-1], task.key)
+        if self.stored is None:
+            return holds(self.results / files[-1], task.key)
+        return all(map(self.exists, files)) and self.stored[files[-1]] >= max(self.stored[file] for file in files)
 
-    def untrue_certificates(self) -> list[Path]:
-        """Certificates that are there, though what they say of their products is not so."""
+    def untrue_certificates(self) -> list[str]:
+        """Certificates that are there, though what they say of their products is not so; below the results."""
         tasks = (task for task in self.all_tasks if not isinstance(task, ArtifactTask))
-        files = (self.files(task)[-1] for task in tasks if not self.is_made(task))
-        return [self.results / file for file in files if self.exists(file)]
+        return [file for task in tasks if not self.is_made(task) and self.exists(file := self.files(task)[-1])]
 
     def set_aside(self, task: Task) -> list[str]:
         """Files of a task that were damaged, and that nobody has made again."""
@@ -119,7 +121,7 @@ class Plan:
     @cached_property
     def jobs(self) -> tuple[Job, ...]:
         """Tasks put into jobs."""
-        return make_jobs(self.all_tasks, self.targets, self.needs, self.exists, self.is_made)
+        return make_jobs(self.all_tasks, self.targets, self.needs, self.exists, self.is_made, self.stored is not None)
 
     @cached_property
     def config(self) -> str:
@@ -132,19 +134,13 @@ class Plan:
         # Files are named by all that decides them.
         jobs = [make_key("job", 1, [job.name, job.sources, job.inputs, job.outputs], {}) for job in self.jobs]
         digest = short(make_key("plan", 1, {"targets": self.targets}, jobs))
-        return self.results / FOLDER / f"plan-{self.config}-{digest}.jsonl"
+        return self.cache.path.with_name(f"plan-{self.config}-{digest}.jsonl")
 
     def sweep(self) -> None:
         """Remove what killed writers left beside products, stacks and plans; a batch does so beside its artifacts."""
-        folders = [self.results, self.results / FOLDER, progress_folder(self.results)]
-        for found in self.tasks.values():
-            folders += [self.results / task.folder for task in found.parts]
-            folders += [self.results / task.folder for task in found.series]
-        folders += [self.results / "models" / name / place for name in self.models for place in ("", "off")]
-        for name, target in self.targets.items():
-            places = ("", *target.backgrounds, *(f"stack/{label}" for label in target.backgrounds))
-            folders += [self.results / name / place for place in places]
-        for folder in folders:
+        places = {file.rpartition("/")[0] for task in self.all_tasks for file in self.files(task)}
+        folders = {self.results / place for place in places if "/obs/" not in place}
+        for folder in (*folders, self.cache.path.parent, progress_folder(self.results)):
             if folder.is_dir():
                 sweep_temporaries(folder)
 
@@ -155,7 +151,7 @@ class Plan:
         return self.path
 
 
-def make_plan(config: Config, say: Say, is_forced: bool = False, reads_all: bool = False) -> Plan:
+def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
     """Plan all targets of a configuration. Writes nothing but the simulated store of a demo.
 
     All inputs are read if `reads_all`; otherwise those that seem to have changed since they were read. MistakeError if
@@ -209,7 +205,7 @@ def make_plan(config: Config, say: Say, is_forced: bool = False, reads_all: bool
     observations = {name: config.targets[name].observations for name in targets}
     places = tuple(path if path.is_dir() else path.parent for path in (config.data.store, *config.data.roots))
     given = store, places, targets, observations, tasks, needs, report, cache, excluded
-    return Plan(results, *given, (*config.models, *(f"self-{name}" for name in targets)), is_forced)
+    return Plan(results, *given, (*config.models, *(f"self-{name}" for name in targets)))
 
 
 def make_target(config: Config, name: str, cache: DigestCache) -> Target:
@@ -228,21 +224,10 @@ def make_target(config: Config, name: str, cache: DigestCache) -> Target:
             except MistakeError as error:
                 raise MistakeError(f"targets.{name}.backgrounds.{label}.sky_model: {error}") from error
             backgrounds[label] = replace(options, sky_model=OF_A_FILE)
-    return Target(
-        name,
-        section.icrs_deg,
-        section.reduce_options(),
-        backgrounds,
-        exclusions,
-        section.significance,
-        config.artifacts.compression,
-        config.artifacts.keep,
-        config.on_refused,
-        section.export,
-        _planned_model(config, name, exclusions, cache),
-        sky_models,
-        section.event_type,
-    )
+    products = section.icrs_deg, section.reduce_options(), backgrounds, exclusions, section.significance
+    files = config.artifacts.compression, config.artifacts.keep, config.on_refused, section.export
+    model = _planned_model(config, name, exclusions, cache)
+    return Target(name, *products, *files, model, sky_models, section.event_type)
 
 
 def _planned_model(
@@ -335,16 +320,10 @@ def _simulate(config: Config, say: Say) -> None:
         return
     from cubeflow.simulate.store import SimulationOptions, simulate_store  # for a demo alone
 
-    ra_deg, dec_deg = next(iter(config.targets.values())).icrs_deg
+    centre = next(iter(config.targets.values())).icrs_deg
     say(f"{store}: simulating {section.runs} runs of {section.duration_s:g} s")
-    options = SimulationOptions(
-        seed=section.seed,
-        n_runs=section.runs,
-        duration_s=section.duration_s,
-        centre=(ra_deg, dec_deg),
-        sources=((ra_deg, dec_deg, 1.0),),
-    )
-    simulate_store(store, options)
+    options = SimulationOptions(seed=section.seed, n_runs=section.runs, duration_s=section.duration_s)
+    simulate_store(store, replace(options, centre=centre, sources=((*centre, 1.0),)))
 
 
 def open_configured_store(config: Config, roots: Sequence[str] = ()) -> Store:

@@ -21,7 +21,6 @@ from cubeflow.pipeline.reduce import reduce_batch
 from cubeflow.pipeline.stack import open_made, stack_node
 from cubeflow.pipeline.table import SEVERITY, write_run_table
 from cubeflow.pipeline.tasks import (
-    FOLDER,
     FOUND,
     ArtifactTask,
     ExportTask,
@@ -86,9 +85,8 @@ def do_tasks(results: Path, targets: Mapping[str, Target], tasks: Iterable[RunTa
         raise (RunsLeftOut if is_refusal else FailedError)("\n".join(dict.fromkeys(failed)))
 
 
-def do_job(plan_file: Path, name: str, say: Say) -> None:
-    """Do a job of a plan that was written; raises as `do_tasks`."""
-    results = plan_file.absolute().parents[1]
+def do_job(plan_file: Path, name: str, say: Say, results: Path) -> None:
+    """Do a job of a plan that was written, in a folder of results; raises as `do_tasks`."""
     (job,) = read_jobs(plan_file, [name])
     tasks = [task for task in job.tasks if isinstance(task, RunTask)]
     do_tasks(results, read_targets(plan_file, {task.target for task in tasks}), tasks, say)
@@ -148,8 +146,13 @@ def finish(plan: Plan, say: Say, told: Set[str] = frozenset()) -> None:
                 say(line)
     if plan.store.left_out:
         say(f"files of the store that are left out: {len(plan.store.left_out)}; cubeflow check names them")
-    for line in _what_next(plan):
-        say(line)
+    if plan.report is not None and plan.is_made(plan.report):
+        say(f"report: {plan.results / plan.files(plan.report)[0]}")
+    tasks = [task for found in plan.tasks.values() for task in found.export]
+    for task in [task for task in tasks if plan.is_made(task)][:1]:
+        cube, listed = (str(plan.results / task.folder / name) for name in ("cube.h5", "datasets.yaml"))
+        say(f"import cubeflow; cube = cubeflow.load({cube!r})")
+        say(f"from gammapy.datasets import Datasets; (dataset,) = Datasets.read({listed!r}, lazy=False)")
 
 
 def target_lines(plan: Plan, name: str, after_s: float | None = None) -> Iterator[str]:
@@ -210,24 +213,9 @@ def table_lines(table: Path, labels: Sequence[str], named: Set[int] = frozenset(
     yield f"{counts['ok']} runs used{others}"
 
 
-def _what_next(plan: Plan) -> list[str]:
-    """Where the report lies, and lines of Python that load the first of the cubes, as arrays and by gammapy."""
-    lines = []
-    if plan.report is not None and plan.is_made(plan.report):
-        lines.append(f"report: {plan.results / plan.files(plan.report)[0]}")
-    tasks = [task for found in plan.tasks.values() for task in found.export]
-    for task in [task for task in tasks if plan.is_made(task)][:1]:
-        cube, listed = (str(plan.results / task.target / task.label / name) for name in ("cube.h5", "datasets.yaml"))
-        lines += [
-            f"import cubeflow; cube = cubeflow.load({cube!r})",
-            f"from gammapy.datasets import Datasets; (dataset,) = Datasets.read({listed!r}, lazy=False)",
-        ]
-    return lines
-
-
 def forget_other_plans(plan: Plan) -> None:
     """Remove the files of earlier plans of this configuration: nobody follows them any more."""
-    for path in (plan.results / FOLDER).glob(f"plan-{plan.config}-*.jsonl"):
+    for path in plan.path.parent.glob(f"plan-{plan.config}-*.jsonl"):
         if path != plan.path:
             with suppress(OSError):
                 path.unlink()

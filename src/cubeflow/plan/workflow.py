@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from cubeflow.plan.jobs import Job, read_jobs
 from cubeflow.plan.lock import Lock
 from cubeflow.plan.make import Plan, make_plan, require_runs, say_planned
 from cubeflow.plan.run import finish, forget_other_plans, target_lines
+from cubeflow.plan.storage import damaged_copies, look, place, remove
 
 Say = Callable[[str], None]
 # Options with which Snakemake looks at all files, writes none of them, and must see all as if none were there.
@@ -38,31 +39,36 @@ class WorkflowPlan:
     """A plan as the rules ask for it, in the main process of Snakemake or in that of a cluster job."""
 
     results: str
+    folder: str  # where jobs find them
     file: str  # of the plan, which is there when jobs start
     all_jobs: Sequence[Job]  # for which there are rules
     plan: Plan | None  # None in a cluster job
     say: Say
+    workflow: Any  # of Snakemake
 
     def __post_init__(self) -> None:
         self.nodes = {job.outputs[0]: job for job in self.jobs("stack")}
-        self._lock = None if self.plan is None else Lock(self.plan.results, self.plan.config)
+        self._lock = None if self.plan is None else Lock(Path(self.results), self.plan.config)
         self._shown = ExitStack()
         self._told: set[str] = set()  # targets
+        self.here = self.plan and replace(self.plan, stored=None)  # what is said of it is in the folder
         self._begun = 0.0  # when jobs began, s on the clock of `time.monotonic`
 
     def files(self, *kinds: str) -> list[str]:
-        """Files that all tasks of some kinds make; none in a cluster job."""
+        """Files that all tasks of some kinds make, and those that were damaged; none in a cluster job."""
         if (plan := self.plan) is None:
             return []
-        return self.below(file for task in plan.all_tasks if task.kind in kinds for file in plan.files(task))
-
-    def set_aside(self) -> list[str]:
-        """Files that were damaged, and are made again."""
-        return [] if self.plan is None else self.below(chain(*map(self.plan.set_aside, self.plan.all_tasks)))
+        made = (plan.files(task) for task in plan.all_tasks if task.kind in kinds)
+        return self.below(chain(*made, *map(plan.set_aside, plan.all_tasks)))
 
     def jobs(self, kind: str) -> list[Job]:
         """Jobs of a kind."""
         return [job for job in self.all_jobs if job.kind == kind]
+
+    def sources(self, job: Job) -> list[str]:
+        """DL3 files of a job; none where no file system is shared: there what reads a local file would be done here."""
+        shared = {each.name for each in self.workflow.storage_settings.shared_fs_usage}
+        return [*job.sources] if "INPUT_OUTPUT" in shared else []
 
     def below(self, files: Iterable[str]) -> list[str]:
         """Paths of files below the results."""
@@ -117,24 +123,24 @@ class WorkflowPlan:
             total += sum(task.kind == "figures" for task in self.plan.needed)
         if not is_quiet:
             self._begun = time.monotonic()
-            self._shown.enter_context(showing(Path(self.results), total, self.say, self._tell_finished))
+            self._shown.enter_context(showing(self.plan.results, total, self.say, self._tell_finished))
 
     def end(self, is_done: bool) -> None:
         """Give the lock back, and say what was made."""
         self._shown.close()
         if self._lock is not None:
             self._lock.release()
-        if is_done and self.plan is not None:
-            finish(self.plan, self.say, self._told)
+        if is_done and self.here is not None:
+            finish(self.here, self.say, self._told)
 
     def _tell_finished(self) -> None:
         """Say of each target what was found, as soon as its products are there."""
-        assert self.plan is not None
-        for name, found in self.plan.tasks.items():
+        assert self.here is not None
+        for name, found in self.here.tasks.items():
             tasks: list[Task] = [*found.export, *([found.table] if found.table else [])]
-            if name not in self._told and tasks and all(map(self.plan.is_made, tasks)):
+            if name not in self._told and tasks and all(map(self.here.is_made, tasks)):
                 with suppress(FailedError, OSError):  # is said at the end, by who can fail
-                    for line in [*target_lines(self.plan, name, time.monotonic() - self._begun)]:
+                    for line in [*target_lines(self.here, name, time.monotonic() - self._begun)]:
                         self.say(line)
                     self._told.add(name)
 
@@ -149,26 +155,37 @@ def plan_workflow(workflow: Any, config: Mapping[str, Any], say: Say) -> Workflo
     files = [] if is_module else list(workflow.config_settings.configfiles) or ["config/config.yaml"]
     given = dict(config) if is_module else dict(workflow.config_settings.config)
     loaded = load_from_command_line(files, given)
+    results, folder = str(loaded.results), str(place(workflow, str(loaded.results)))
     if not workflow.is_main_process:
-        file = os.environ.get(PLAN_VARIABLE) or _latest(Path(loaded.results))
-        return WorkflowPlan(str(loaded.results), file, read_jobs(Path(file), _allowed(sys.argv)), None, say)
-    plan = make_plan(loaded, say, is_forced=_has_option(sys.argv, *WHOLE))
+        file = os.environ.get(PLAN_VARIABLE) or _latest(loaded.results)
+        return WorkflowPlan(results, folder, file, read_jobs(Path(file), _allowed(sys.argv)), None, say, workflow)
+    only_looks, plan = _has_option(sys.argv, *READS), make_plan(loaded, say)
     say_planned(plan, say)
     require_runs(plan)
-    only_looks = _has_option(sys.argv, *READS)
+    stored = look(workflow, results, (file for task in plan.all_tasks for file in plan.files(task)))
+    if stored is not None:
+        say(f"results: in the storage {workflow.storage_settings.default_storage_prefix}; copies in {folder}")
+        for copy, file in damaged_copies(Path(folder)).items() if not only_looks else ():
+            if stored.pop(file, None) is not None:
+                say(f"{file}: was damaged; removed from the storage")
+                remove(workflow, f"{results}/{file}")
+            copy.unlink()
+    plan = replace(plan, results=Path(folder), stored={} if _has_option(sys.argv, *WHOLE) else stored)
     os.environ[PLAN_VARIABLE] = str(plan.path.absolute())
-    made = WorkflowPlan(str(loaded.results), str(plan.path), plan.jobs, plan, say)
+    made = WorkflowPlan(results, folder, str(plan.path), plan.jobs, plan, say, workflow)
     # Snakemake sees that a file is there, and not that a product has another size than its certificate says.
     if plan.untrue_certificates() and not only_looks:
         made.hold()  # who is at work may be about to write what such a certificate is about
-    for path in plan.untrue_certificates():
-        say(f"{path}: not true of the files that it names; they are made again")
+    for file in plan.untrue_certificates():
+        say(f"{plan.results / file}: not true of the files that it names; they are made again")
         if not only_looks:
-            path.unlink(missing_ok=True)
+            (plan.results / file).unlink(missing_ok=True)
+            if stored is not None:
+                remove(workflow, f"{results}/{file}")
     if not _has_option(sys.argv, *TALKS):
         _quieten(say)
     if not plan.needed and not only_looks:
-        finish(plan, say)
+        made.end(is_done=True)
     if only_looks:
         return made
     if is_module or _has_option(sys.argv, "--no-h(ooks?)?"):

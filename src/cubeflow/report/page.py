@@ -106,9 +106,8 @@ def side_by_side(pairs: Iterable[Iterable[tuple[str, str]]]) -> list[tuple[str, 
     return [(name, values[:1] if len(set(values)) == 1 else values) for name, values in rows]
 
 
-def do_job(plan_file: Path, name: str, say: Callable[[str], None]) -> None:
-    """Draw the figures of a job of a plan that was written, or put the report together."""
-    results = plan_file.absolute().parents[1]
+def do_job(plan_file: Path, name: str, say: Callable[[str], None], results: Path) -> None:
+    """Draw the figures of a job of a plan that was written, or put the report together, in a folder of results."""
     (job,) = read_jobs(plan_file, [name])
     drawn = {task.target for task in job.tasks if isinstance(task, FiguresTask)}
     targets = read_targets(plan_file, drawn)
