@@ -46,14 +46,14 @@ def make_field_rotation(gti: Gti, site: Site, pointing: Pointing) -> FieldRotati
     for start, stop in zip(gti.start_s, gti.stop_s, strict=True):
         sample = np.linspace(start, stop, max(3, int(np.ceil((stop - start) / SAMPLE_S)) + 1))
         _, east, north = sphere.local_basis(pointing.ra_deg, pointing.dec_deg)
-        zenith = _zenith(sample, site)
+        zenith = zenith_vectors(to_mjd(sample), site.lon_deg, site.lat_deg)
         angle = np.unwrap(np.arctan2(zenith @ east, zenith @ north))
         turned = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(np.rad2deg(angle))))])
         n_steps = max(1, int(np.ceil(turned[-1] / STEP_DEG)))
         # Equal parts of the rotation; times in between are shared out evenly where nothing turns.
         edges = np.interp(np.linspace(0.0, turned[-1], n_steps + 1), turned, sample)
         edges[0], edges[-1] = start, stop
-        zeniths.append(_zenith(0.5 * (edges[1:] + edges[:-1]), site))
+        zeniths.append(zenith_vectors(to_mjd(0.5 * (edges[1:] + edges[:-1])), site.lon_deg, site.lat_deg))
         durations.append(np.diff(edges))
         starts.append(edges[:-1])
     share = np.concatenate(durations)
@@ -112,8 +112,3 @@ def _rotating_rate(
     for zenith, share in zip(rotation.zenith, rotation.share, strict=True):
         rate += share * background.integrate(energy.edges_array, *horizontal_offset(vectors, origin, zenith))
     return rate
-
-
-def _zenith(time_s: FloatArray, site: Site) -> FloatArray:
-    """ICRS unit vectors of the zenith, shape (n, 3), at TT seconds since the time reference."""
-    return zenith_vectors(to_mjd(time_s), site.lon_deg, site.lat_deg)

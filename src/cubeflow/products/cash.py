@@ -123,38 +123,30 @@ def fit_log_linear(
     logarithm of the scaled part, and `start` where to begin.
     """
     used = rate > 0
-    data = counts[used], rate[used], fixed[used], design[used]
-    parameters = np.asarray(start, float)
+    n, rate, fixed, design = counts[used], rate[used], fixed[used], design[used]
+
+    def half_cash(parameters: FloatArray) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(np.sum(0.5 * cash(n, fixed + rate * np.exp(_dot(design, parameters)))))
+
+    parameters, squares = np.asarray(start, float), design[:, :, None] * design[:, None, :]
     for _ in range(MAX_STEPS):
-        gradient, information, bound = _derivatives(parameters, *data)
+        scaled = rate * np.exp(_dot(design, parameters))
+        share = scaled / (fixed + scaled)
+        gradient = np.sum((scaled - n * share)[:, None] * design, axis=0)
+        bound = np.sum(scaled[:, None, None] * squares, axis=0)  # of the convex part
+        information = bound - np.sum((n * share * (1 - share))[:, None, None] * squares, axis=0)
         positive = _is_positive(information)
         if not positive and not _is_positive(bound):
             break
         step = -_dot(_inverse(information if positive else bound), gradient)
         if positive and -float(np.sum(gradient * step)) < TOLERANCE:
             return CashFit(parameters, _inverse(information), True)
-        parameters = _descend(parameters, step, data)
+        before = half_cash(parameters)
+        shorter = (parameters + step * 0.5**k for k in range(60))  # until the statistic does not grow
+        allowed = before + 1e-12 * max(abs(before), 1.0)
+        parameters = next((each for each in shorter if half_cash(each) <= allowed), parameters)
     return CashFit(parameters, np.full((len(parameters), len(parameters)), np.nan), False)
-
-
-def _half_cash(parameters: FloatArray, data: tuple[FloatArray, ...]) -> float:
-    counts, rate, fixed, design = data
-    with np.errstate(over="ignore", invalid="ignore"):
-        predicted = fixed + rate * np.exp(_dot(design, parameters))
-        return float(np.sum(0.5 * cash(counts, predicted)))
-
-
-def _derivatives(
-    parameters: FloatArray, counts: FloatArray, rate: FloatArray, fixed: FloatArray, design: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Gradient and curvature of half the Cash statistic, and the curvature of its convex part."""
-    scaled = rate * np.exp(_dot(design, parameters))
-    share = scaled / (fixed + scaled)
-    gradient = np.sum((scaled - counts * share)[:, None] * design, axis=0)
-    squares = design[:, :, None] * design[:, None, :]
-    bound = np.sum(scaled[:, None, None] * squares, axis=0)
-    information = bound - np.sum((counts * share * (1 - share))[:, None, None] * squares, axis=0)
-    return gradient, information, bound
 
 
 def _dot(rows: FloatArray, vector: FloatArray) -> FloatArray:
@@ -177,14 +169,3 @@ def _is_positive(matrix: FloatArray) -> bool:
         return False
     eigenvalues = np.linalg.eigvalsh(matrix)
     return bool(eigenvalues[0] > 1e-13 * abs(eigenvalues[-1]))
-
-
-def _descend(parameters: FloatArray, step: FloatArray, data: tuple[FloatArray, ...]) -> FloatArray:
-    """Go along the step, shortened until the statistic does not grow."""
-    before = _half_cash(parameters, data)
-    allowed = before + 1e-12 * max(abs(before), 1.0)
-    for n in range(60):
-        after = parameters + step * 0.5**n
-        if _half_cash(after, data) <= allowed:
-            return after
-    return parameters
