@@ -403,6 +403,11 @@ MISTAKES = [
         "8:results: expected a path without braces, which Snakemake fills in, got",
     ),
     ("  fov: {", "  Ring: {", "12:backgrounds.ring: expected names that differ by more than capital letters; there is"),
+    (
+        "offset_max: 2 deg",
+        "exclusion: {auto: {significance: 4, radius: 0.3 deg}}",
+        "8:exclusion.auto: no key: cubeflow exclude finds a mask, round by round, and prints the line that uses it",
+    ),
     ("offset_max: 2 deg", "artifacts: {form: dense}", "8:artifacts.form: no longer a key; expected keep: all, or keep"),
     ("offset_max: 2 deg", "artifacts: {keep: some}", "8:artifacts.keep: expected 'all' or 'none', got 'some'"),
     (

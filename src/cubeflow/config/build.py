@@ -31,7 +31,10 @@ ENDINGS = {
 }
 _NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]{0,63}")
 NOTHING = "expected a value, got nothing"
-FORMER = {"form": "no longer a key; expected keep: all, or keep: none to leave the sums of a batch only"}
+FORMER = {
+    "form": "no longer a key; expected keep: all, or keep: none to leave the sums of a batch only",
+    "auto": "no key: cubeflow exclude finds a mask, round by round, and prints the line that uses it",
+}
 _QUANTITY = re.compile(
     r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-zµ][A-Za-z0-9µ ^*/.()-]{0,39})", re.ASCII
 )
