@@ -57,7 +57,7 @@ def expected_rows() -> dict[tuple[str, str], tuple[str, str]]:
     for (path, key), value in rows(TargetConfig, "").items():
         found[f"targets.<name>.{path}" if path in ("position", "geometry") else path, key] = value
     for (path, key), value in rows(ModelConfig, "").items():
-        if path in ("", "fit"):  # the other sections are those of targets
+        if path in ("", "fit", "match"):  # the other sections are those of targets
             found[f"models.<name>.{path}".removesuffix("."), key] = value
     for parent, sections in (("backgrounds.<label>", BackgroundOptions), ("spectrum", Spectrum)):
         for section in get_args(sections):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 
 from cubeflow.config import ConfigError, parse_config
 from cubeflow.dl3.entries import RunEntry
@@ -251,6 +252,46 @@ def test_a_run_that_is_refused_is_left_out_of_the_model_with_its_reason(folder):
     assert any("3 of 4 runs" in line for line in said)
 
 
+def test_runs_that_match_are_in_the_run_table_and_in_the_keys(folder):
+    """Only what decides a run remakes it: another limit that leaves the same OFF runs does not."""
+
+    def matching(limits: str):
+        match = f"    match: {{time: null, telescopes: false, airmass: null, nsb: null, {limits}}}\n"
+        text = CONFIG.format(folder=folder, model="off", models=NAMED.format(folder=folder, observations="", fit=""))
+        return parse_config(text.replace("    offset_max: 1.5 deg\n", f"    offset_max: 1.5 deg\n{match}"))
+
+    run(config(folder, "off"))
+    plain = Table.read(folder / "results/source/runs.ecsv")
+    assert "off_runs" not in plain.colnames
+    assert np.all(plain["acceptance_systematic_0"] >= 0.0)
+    assert plain["acceptance_systematic_0"].info.description.startswith("relative error of the acceptance model")
+    azimuth = {row["obs_id"]: row["azimuth"] for row in plain}
+    said = run(matching("azimuth: 150 deg"))
+    table = Table.read(folder / "results/source/runs.ecsv")
+    for row in table:
+        away = {other: abs((azimuth[other] - row["azimuth"] + 180) % 360 - 180) for other in azimuth}
+        expected = [str(other) for other in azimuth if other != row["obs_id"] and away[other] <= 150.0]
+        assert row["off_runs"].split() == expected
+        assert row["status"] == "ok"
+    assert len({row["off_runs"] for row in table}) > 1
+    files = {path: path.read_bytes() for path in products(folder, "reduced")}
+    assert len(files) == 8
+    run(matching("azimuth: 151 deg"))
+    assert {path: path.read_bytes() for path in products(folder, "reduced")} == files
+    run(matching("azimuth: 150 deg, livetime: 1 s"))
+    nearest = Table.read(folder / "results/source/runs.ecsv")
+    assert all(len(row["off_runs"].split()) == 1 for row in nearest)
+    assert len(products(folder, "reduced")) == 12
+    assert said
+
+
+def test_runs_that_match_have_no_nodes(folder):
+    text = CONFIG.format(folder=folder, model="off", models=NAMED.format(folder=folder, observations="", fit=""))
+    text = text.replace("form: gradient", "form: gradient, azimuth: auto}\n    match: {livetime: 1 h")
+    with pytest.raises(ConfigError, match=r"models\.off\.match: expected null beside fit\.zenith or fit\.azimuth"):
+        parse_config(text)
+
+
 def test_a_target_beyond_the_zenith_angles_of_a_model_is_left_out(folder):
     said = run(config(folder, "off", "ids: [100001]"))  # one run, at 27 deg
     assert any("skipped: run 100003: acceptance model off: zenith angle" in line for line in said)
@@ -307,7 +348,7 @@ def test_a_selection_of_events_is_part_of_the_keys_of_runs_and_of_the_model(fold
 def off_runs(counts) -> list[OffRun]:
     """Runs with the same counts at each energy in every cell of a field of 20 x 20 cells."""
     made = np.broadcast_to(np.array(counts)[:, None, None], (len(counts), 20, 20))
-    facts = (RunFacts(number, 51910, "", "DEMO DEMO", 0.9) for number in (1, 2))
+    facts = (RunFacts(number, 51910, "", "DEMO DEMO", 0.9, None, 1200.0) for number in (1, 2))
     return [OffRun(each, made, np.ones(made.shape)) for each in facts]
 
 

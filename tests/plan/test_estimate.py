@@ -14,11 +14,13 @@ from astropy.io import fits
 from astropy.table import Table
 
 from cubeflow.config import load_config
+from cubeflow.dl3.index import open_store
 from cubeflow.errors import MistakeError
 from cubeflow.plan.digests import DigestCache
 from cubeflow.plan.estimate import ask_memory_mb, ask_minutes, check_memory, estimate, sizes
 from cubeflow.plan.jobs import read_jobs
 from cubeflow.plan.make import make_plan, make_target
+from cubeflow.plan.select import select_runs
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 
 # A process inherits the largest size of the one that started it: a small one in between.
@@ -293,3 +295,30 @@ def test_no_more_than_a_job_of_a_plan_is_in_memory_as_text(store, tmp_path):
     assert read_jobs(path) == list(many)
     assert 0 < peak < path.stat().st_size / 3
     assert made[1].path == path != made[2].path
+
+
+def test_the_memory_of_a_model_of_many_runs_is_held_against_the_limit(store, tmp_path, monkeypatch):
+    """Known when the runs are selected: 4 of them need less than the map, 4000 more."""
+    ids = [run.obs_id for run in open_store(store).runs]
+    model = {"energy": {"min": "1 TeV", "max": "10 TeV", "bins": 8}, "observations": {"ids": ids}}
+    written = config_of(tmp_path, store, models={"off": model}, acceptance={"model": "off"}, memory="400 MB")
+    make_plan(load_config([written]), lambda line: None)
+    few = select_runs
+
+    def many(store, wanted, place):
+        chosen, *others = few(store, wanted, place)
+        return [chosen * (1 if wanted.ids is None else 1000), *others]
+
+    monkeypatch.setattr("cubeflow.plan.make.select_runs", many)
+    with pytest.raises(
+        MistakeError,
+        match=r"t\.acceptance\.model: needs about \d+ MB in the step model for 4000 OFF runs, the limit is 400",
+    ):
+        make_plan(load_config([written]), lambda line: None)
+    monkeypatch.undo()
+    fine = model | {"cell": "0.02 deg"}
+    written = config_of(tmp_path, store, models={"off": fine}, acceptance={"model": "off"}, memory="400 MB")
+    with pytest.raises(
+        MistakeError, match=r"model: needs about \d+ MB in the step off for any OFF runs, .* larger cells"
+    ):
+        make_plan(load_config([written]), lambda line: None)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from cubeflow.config.sections import Observations
+from cubeflow.config.sections import Match, Observations
 from cubeflow.dl3.entries import RunEntry, Store, direction_of
 from cubeflow.dl3.index import open_store
 from cubeflow.dl3.tables import parse_where
 from cubeflow.errors import MistakeError
 from cubeflow.maps.sphere import angular_distance_deg
-from cubeflow.plan.select import select_runs
+from cubeflow.plan.select import match_runs, select_runs
 from cubeflow.simulate.array import SimulationOptions
 from cubeflow.simulate.store import simulate_store
 
@@ -147,3 +147,50 @@ def test_what_the_index_lacks_is_taken_from_the_events(tmp_path, within_deg, exp
     chosen, refused, _ = select_runs(open_store(tmp_path), Observations(within_deg=within_deg), centre)
     assert ([entry.obs_id for entry in chosen], refused) == (expected, [])
     assert all(direction_of(each.obs_info) == pytest.approx(pointings[each.obs_id - 100001]) for each in chosen)
+
+
+HERE = {"ALT_PNT": 60.0, "AZ_PNT": 10.0, "NSBLEVEL": 1.0, "TSTART": 1e8, "TELLIST": "1,2,3,4"}
+ONLY = {"airmass": None, "azimuth_deg": None, "nsb": None, "time_s": None, "telescopes": False}
+
+
+def matched(here: dict, others: list[dict], **limits) -> tuple[tuple[int, ...], list[str]]:
+    said: list[str] = []
+    runs = [RunEntry(number, (), info) for number, info in enumerate(others, 1)]
+    found = match_runs([RunEntry(9, (), here)], runs, Match(**limits), said.append)
+    return found[9], said
+
+
+@pytest.mark.parametrize(
+    ("column", "key", "near", "far"),
+    [
+        ("ALT_PNT", "airmass", (60.0, 51.0, 80.0), (45.0, 0.0, -5.0)),  # 1 / sin: 1.155, 1.287, 1.015; 1.414
+        ("AZ_PNT", "azimuth_deg", (10.0, 340.0, 54.0), (60.0, 190.0, 320.0)),
+        ("NSBLEVEL", "nsb", (1.0, 0.5, 1.6), (0.2, 1.8, float("nan"))),
+        ("TSTART", "time_s", (1e8, 1e8 - 10 * 86400, 1e8 + 170 * 86400), (1e8 + 190 * 86400, 0.0, None)),
+    ],
+)
+def test_runs_match_within_limits_the_nearest_first(column, key, near, far):
+    default = getattr(Match(), key)
+    ids, said = matched(HERE, [{column: value} for value in (*far, *near[::-1])], **{**ONLY, key: default})
+    assert ids == (6, 5, 4)
+    assert len(said) == 4  # the other columns are not there
+    assert matched(HERE, [{column: value} for value in (*far, *near)], **ONLY)[0] == (1, 2, 3, 4, 5, 6)
+
+
+def test_the_distance_is_that_of_all_columns():
+    others = [HERE | {"ALT_PNT": 55.0, "AZ_PNT": 40.0}, HERE | {"AZ_PNT": 25.0}, HERE | {"TELLIST": "1,2,4"}, HERE]
+    assert matched(HERE, others) == ((4, 2, 1), [])
+    assert matched(HERE, others, telescopes=False)[0] == (3, 4, 2, 1)
+    some = [RunEntry(number, (), info) for number, info in enumerate((HERE, HERE | {"AZ_PNT": None}))]
+    assert match_runs(some, some[:1], Match(), print) == {0: (0,), 1: ()}  # it lacks what others have
+
+
+def test_what_the_index_lacks_is_not_compared_and_said():
+    here = {key: HERE[key] for key in ("ALT_PNT", "AZ_PNT")}
+    ids, said = matched(here, [HERE, HERE | {"AZ_PNT": 90.0}])
+    assert ids == (1,)
+    assert said == [
+        "match.nsb: not compared: no NSBLEVEL in the observation index",
+        "match.time: not compared: no TSTART in the observation index",
+        "match.telescopes: not compared: no TELLIST in the observation index",
+    ]

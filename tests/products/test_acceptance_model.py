@@ -4,25 +4,26 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from astropy.coordinates import AltAz, EarthLocation, SkyCoord
+from astropy.time import Time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cubeflow.errors import FailedError
 from cubeflow.irf.aeff import EffectiveArea
-from cubeflow.irf.energy_chain import fill_log_rate, integrate_rate
+from cubeflow.irf.energy_chain import close_energies, fill_log_rate, integrate_rate
 from cubeflow.irf.table import Nodes, nodes_from_edges
 from cubeflow.maps import energy_axis, make_geometry, sphere
 from cubeflow.maps.horizon import horizontal_offset, zenith_vectors
 from cubeflow.observation import EventList, Gti, Observation, Pointing, RunRefused, RunSkipped, Site, to_mjd
-from cubeflow.products import acceptance_model
+from cubeflow.products import acceptance_fit, acceptance_model
 from cubeflow.products.acceptance import make_map_hadron_acceptance
+from cubeflow.products.acceptance_fit import FitOptions, OffOptions
 from cubeflow.products.acceptance_model import (
     BEYOND,
-    FitOptions,
-    OffOptions,
+    UNMATCHED,
     OffRun,
     RunFacts,
-    close_energies,
     fit_acceptance_model,
     make_off_run,
     with_model,
@@ -43,7 +44,7 @@ SITE = Site(16.5, -23.3)
 
 
 def facts(number: int, **changes) -> RunFacts:
-    return replace(RunFacts(number, 53000 + number // 4, "field", "DEMO DEMO", 0.9), **changes)
+    return replace(RunFacts(number, 53000 + number // 4, "field", "DEMO DEMO", 0.9, number % 2 == 1, 1200.0), **changes)
 
 
 def simulate(
@@ -112,8 +113,8 @@ def test_runs_of_other_rates_with_other_holes_print_no_holes(monkeypatch):
     fit = FitOptions("smooth")
     assert dip(fit_acceptance_model("models.sim", runs, OFF, fit).rate[0]) == pytest.approx(1.0, abs=0.03)
     sums = (sum(getattr(run, name) for run in runs).reshape(len(TRUTH), -1) for name in ("counts", "exposure"))
-    assert dip(acceptance_model._fit_shape(*sums, OFF, fit)[0]) < 0.85
-    monkeypatch.setattr(acceptance_model, "MOST_ROUNDS", 1)
+    assert dip(acceptance_fit.fit_shape(*sums, OFF, fit)[0]) < 0.85
+    monkeypatch.setattr(acceptance_fit, "MOST_ROUNDS", 1)
     with pytest.raises(
         FailedError, match=r"^models\.sim: form smooth: the fit does not settle: its last change is [0-9.]+,"
     ):
@@ -310,7 +311,7 @@ def test_one_offset_bin_of_point_like_data_does_not_limit_the_field():
 
 def test_what_is_known_of_a_run():
     observation = observe(meta={**observe().meta, "zenith_deg": None}, pointing=Pointing(160.0, -10.0))
-    run = RunFacts.of(observation)
+    run, sides = RunFacts.of(observation), set()
     zenith = zenith_vectors(to_mjd(np.linspace(2e8, 2e8 + 1600.0, 33)), SITE.lon_deg, SITE.lat_deg)
     assert run.cos_zenith == pytest.approx(float((zenith @ sphere.unit_vectors(160.0, -10.0)).mean()), abs=1e-3)
     assert (run.obs_id, run.object, run.instrument) == (1, "field", "DEMO DEMO")
@@ -318,6 +319,19 @@ def test_what_is_known_of_a_run():
     assert RunFacts.of(replace(observation, pointing=Pointing(340.0, 10.0))).cos_zenith is None
     assert RunFacts.of(observe()).cos_zenith == pytest.approx(np.cos(np.deg2rad(40.0)))
     assert RunFacts.of(observe(site=None, meta={})).cos_zenith is None
+    assert run.livetime_s == pytest.approx(0.9 * 1400.0)
+    # East or west as astropy has it, before and after culmination.
+    place = EarthLocation.from_geodetic(SITE.lon_deg, SITE.lat_deg)
+    middle = Time(51910, (2e8 + 800) / 86400, format="mjd", scale="tt")
+    for ra_deg in (160.0, 160.0 - 30.0, 160.0 - 60.0, 160.0 + 30.0):
+        there = SkyCoord(ra_deg, -10.0, unit="deg").transform_to(AltAz(obstime=middle, location=place))
+        if there.alt.deg > 5:
+            seen = RunFacts.of(replace(observation, pointing=Pointing(ra_deg, -10.0)))
+            assert seen.is_west == (there.az.deg > 180.0)
+            sides.add(seen.is_west)
+    assert sides == {True, False}
+    assert RunFacts.of(observe(meta={**observe().meta, "azimuth_deg": 190.0})).is_west is True
+    assert RunFacts.of(observe(site=None, meta={})).is_west is None
 
 
 # The background of a run
@@ -380,6 +394,124 @@ def test_the_rate_follows_the_zenith_angle():
         run = observe(obs_id=99, site=None, meta={**observe().meta, "zenith_deg": zenith_deg})
         expected = TRUTH[:, inner] * 100 * np.exp(2 * (np.cos(np.deg2rad(zenith_deg)) - 1))
         assert own_rate(model, run)[:2] == pytest.approx(expected[:2], rel=0.04)
+
+
+# East and west, and runs that match
+
+
+def halves(is_west: bool) -> np.ndarray:
+    """Truth in one half of the sky: it leans to the other side."""
+    return TRUTH * np.exp((-0.2 if is_west else 0.2) * LON)
+
+
+def simulate_sides(truth, n_runs: int = 16, level: float = 100.0) -> list[OffRun]:
+    rng, exposure = np.random.default_rng(30), np.broadcast_to(FIELD, TRUTH.shape)
+    runs = [facts(number, is_west=number % 2 == 1) for number in range(n_runs)]
+    return [OffRun(each, rng.poisson(level * truth(each.is_west) * exposure), exposure) for each in runs]
+
+
+def looking(azimuth_deg: float | None, **changes) -> Observation:
+    run = at(observe(obs_id=99), float(np.rad2deg(np.arccos(0.9))), azimuth_deg=azimuth_deg)
+    return replace(run, **changes)
+
+
+def test_a_run_is_described_by_those_on_its_side_of_the_meridian():
+    runs = simulate_sides(halves)
+    fit = FitOptions("gradient", azimuth="east-west")
+    model = fit_acceptance_model("sim", runs, OFF, fit)
+    inner = np.hypot(LON, LAT) < 1.5
+    for is_west, azimuth_deg in ((False, 20.0), (True, 200.0), (True, -20.0)):
+        side = [run for run in runs if run.facts.is_west == is_west]
+        alone = fit_acceptance_model("sim", side, OFF, replace(fit, azimuth="none"))
+        found, own = looking(azimuth_deg), looking(azimuth_deg, obs_id=side[2].facts.obs_id)  # one is left out
+        for run in (found, own):
+            rate = own_rate(model, run)[:2]
+            assert rate == pytest.approx(own_rate(alone, run)[:2], rel=2e-3)
+            assert rate == pytest.approx(100.0 * halves(is_west)[:2, inner], rel=0.03)
+    with pytest.raises(RunRefused, match=r"^run 99: acceptance model sim: expected AZ_PNT, or GEOLON and GEOLAT"):
+        with_model("sim", model, looking(None))
+
+
+def test_a_side_of_the_meridian_without_runs_at_a_zenith_angle_describes_nothing_there():
+    runs = simulate_sides(halves, 8)
+    runs = [
+        replace(run, facts=replace(run.facts, cos_zenith=0.7 if run.facts.obs_id in (0, 2) else 0.9)) for run in runs
+    ]
+    fit = FitOptions("radial", zenith_deg=(0.0, 35.0, 60.0), azimuth="east-west")
+    model = fit_acceptance_model("sim", runs, OFF, fit)
+    low = float(np.rad2deg(np.arccos(0.7)))
+    assert own_rate(model, at(looking(90.0), low)).any()
+    with pytest.raises(RunRefused, match=r"^run 99: .* no other run at its zenith angle"):
+        with_model("sim", model, at(looking(270.0), low))
+
+
+def test_sides_are_taken_if_they_predict_runs_best():
+    fit = FitOptions("gradient", azimuth="auto")
+    for truth, best in ((halves, "east-west"), (lambda is_west: TRUTH, "none")):
+        model = fit_acceptance_model("sim", simulate_sides(truth, 10), OFF, fit)
+        assert model.fit.azimuth == best
+        assert set(model.held_out) == {"none", "east-west"}
+        assert (model.held_out["east-west"] > model.held_out["none"] + 10) == (best == "east-west")
+    runs = simulate_sides(halves, 4)
+    blind = [replace(runs[0], facts=replace(runs[0].facts, is_west=None)), *runs[1:]]
+    with pytest.raises(FailedError, match=r"^models\.sim\.fit\.azimuth: run 0 at an unknown azimuth; expected none"):
+        fit_acceptance_model("models.sim", blind, OFF, fit)
+
+
+def test_a_run_takes_the_nearest_runs_that_match_until_their_livetime_is_enough():
+    runs, _ = simulate(31)
+    model = fit_acceptance_model("sim", runs, OFF, FitOptions("radial"))
+    near, run = (7, 3, 5, 99, 1), looking(90.0, obs_id=3)  # 99 is not in the model, 3 is the run itself
+    found = with_model("sim", model, run, near, 2000.0)  # two runs of 1200 s
+    assert found.meta["off_runs"] == "5 7"
+    rest = fit_acceptance_model("sim", [runs[5], runs[7]], OFF, FitOptions("radial"))
+    ours, alone = (
+        each.background.integrate(EDGES, LON[9:13, 9:13], LAT[9:13, 9:13])
+        for each in (found, with_model("sim", rest, looking(90.0)))
+    )
+    assert ours[:2] == pytest.approx(alone[:2], rel=5e-3)  # norms are those of the whole model
+    assert with_model("sim", model, run, near, 2401.0).meta["off_runs"] == "1 5 7"
+    assert with_model("sim", model, run, near).meta["off_runs"] == "1 5 7"
+    assert "off_runs" not in with_model("sim", model, run).meta
+
+
+@pytest.mark.parametrize(("policy", "outcome"), [("drop", RunSkipped), ("error", RunRefused), ("keep", None)])
+def test_a_run_that_is_like_no_off_run(policy, outcome):
+    runs, _ = simulate(32, n_runs=4)
+    model = fit_acceptance_model("sim", runs, OFF, FitOptions("radial", on_failure=policy))
+    run = looking(90.0, obs_id=2)
+    if outcome is None:
+        kept = with_model("sim", model, run, (2,))
+        assert UNMATCHED in kept.quirks
+        assert kept.meta["off_runs"] == "0 1 3"
+        return
+    with pytest.raises(outcome, match=r"^run 2: acceptance model sim: no OFF run is like it, expected more of them"):
+        with_model("sim", model, run, (2,))
+
+
+def test_the_error_of_a_model_is_that_of_its_rings_and_bands():
+    runs, _ = simulate(33)
+    model = fit_acceptance_model("sim", runs, OFF, FitOptions("radial"))
+    stated = np.linspace(0.01, 0.4, 40).reshape(4, 10)
+    model = replace(model, systematic=np.stack([stated, stated]))
+    meta = with_model("sim", model, looking(90.0)).meta
+    rate, ring = model.rate[0].sum(axis=(1, 2)), np.minimum((np.hypot(LON, LAT) / 0.2).astype(int), 9)
+    assert rate.shape == (5,)
+    for band, (first, last) in enumerate([(0, 2), (2, 3), (3, 4), (4, 5)]):
+        plane = model.rate[0, first:last].sum(axis=0)
+        expected = sum(float(plane[ring == k].sum()) * stated[band, k] ** 2 for k in range(10)) / plane.sum()
+        assert meta[f"acceptance_systematic_{band}"] == pytest.approx(np.sqrt(expected), rel=1e-9)
+    blank = replace(model, systematic=np.full((2, 4, 10), np.nan))
+    assert not [name for name in with_model("sim", blank, looking(90.0)).meta if "systematic" in name]
+
+
+def test_what_is_left_has_the_level_of_the_others():
+    runs, _ = simulate(34, level=100.0, n_runs=5, spread=0.0)
+    bright = replace(runs[0], counts=3 * runs[0].counts)
+    model = fit_acceptance_model("sim", [bright, *runs[1:]], OFF, FitOptions("radial"))
+    rest = fit_acceptance_model("sim", runs[1:], OFF, FitOptions("radial"))
+    own = looking(90.0, obs_id=0)
+    assert own_rate(model, own).sum() == pytest.approx(own_rate(rest, looking(90.0)).sum(), rel=2e-3)
 
 
 @pytest.mark.parametrize(("policy", "outcome"), [("drop", RunSkipped), ("error", RunRefused), ("keep", None)])
@@ -491,7 +623,7 @@ def small(runs: list[OffRun], allowed: np.ndarray) -> list[OffRun]:
     return [replace(run, counts=run.counts * allowed, exposure=run.exposure * allowed) for run in runs]
 
 
-@pytest.mark.parametrize(("form", "n_cells"), [("radial", 2), ("gradient", 2), ("smooth", 40), ("auto", 2)])
+@pytest.mark.parametrize(("form", "n_cells"), [("radial", 2), ("gradient", 2), ("smooth", 40)])
 def test_too_small_a_field_is_told_with_a_way_out(form, n_cells):
     runs, _ = simulate(19, level=100.0, n_runs=4)
     allowed = np.zeros(SHAPE.size, bool)
@@ -501,16 +633,16 @@ def test_too_small_a_field_is_told_with_a_way_out(form, n_cells):
         FailedError, match=rf"^models\.sim: form \w+: {n_cells} cells with .* expected more of the field"
     ):
         fit_acceptance_model("models.sim", few, OFF, FitOptions(form))
-    assert fit_acceptance_model("models.sim", few, OFF, FitOptions("grid")).rate.any()
+    assert fit_acceptance_model("models.sim", few, OFF, FitOptions()).fit.form in ("grid", "radial")
 
 
 def test_cells_that_do_not_decide_the_shape_are_told():
     """Enough of them, but no function differs between them."""
-    basis = acceptance_model._basis("radial", OFF)
+    basis = acceptance_fit._basis("radial", OFF)
     alike = basis._replace(design=np.zeros_like(basis.design), penalty=np.zeros_like(basis.penalty))
     cells = np.ones(len(basis.design))
     with pytest.raises(FailedError, match=r"^the cells with exposure do not decide the shape; expected more of the"):
-        acceptance_model._fit_surface(cells, cells, alike)
+        acceptance_fit._fit_surface(cells, cells, alike)
 
 
 def test_a_run_whose_others_leave_too_small_a_field_is_refused():

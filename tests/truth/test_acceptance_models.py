@@ -13,7 +13,8 @@ from cubeflow.dl3.index import open_store
 from cubeflow.dl3.reader import read_observation
 from cubeflow.maps import energy_axis, log_edges, sphere
 from cubeflow.plan.run import run_whole
-from cubeflow.products.acceptance_model import FitOptions, OffOptions, fit_acceptance_model, make_off_run, with_model
+from cubeflow.products.acceptance_fit import FitOptions, OffOptions
+from cubeflow.products.acceptance_model import fit_acceptance_model, make_off_run, with_model
 from cubeflow.products.exclusion import Areas, Disc, Exclusion, ExclusionMasks
 from cubeflow.products.profiles import OFFSET_WIDTH_DEG, energy_bands
 from cubeflow.products.safe_mask import SafeMaskOptions

@@ -13,7 +13,7 @@ from cubeflow.config.read import Node
 from cubeflow.maps import Axis, energy_axis, log_edges, make_geometry, rad_axis
 from cubeflow.maps.sphere import Position
 from cubeflow.products.acceptance import AcceptanceOptions
-from cubeflow.products.acceptance_model import FitOptions, OffOptions
+from cubeflow.products.acceptance_fit import FitOptions, OffOptions
 from cubeflow.products.background import BackgroundOptions
 from cubeflow.products.dataset import ExportOptions
 from cubeflow.products.exclusion import ExclusionFile
@@ -217,6 +217,24 @@ class Simulate:
 
 
 @dataclass(frozen=True)
+class Match:
+    """Which OFF runs are taken for a run: those in which columns of the observation index differ by less."""
+
+    airmass: Annotated[float, Setting(above=0)] | None = 0.15
+    """Largest difference in 1 / sin(ALT_PNT); null for any."""
+    azimuth_deg: float | None = 45.0
+    """Largest difference in AZ_PNT; null for any."""
+    nsb: Annotated[float, Setting(above=0)] | None = 0.7
+    """Largest difference in NSBLEVEL; null for any."""
+    time_s: float | None = 180 * 86_400.0
+    """Largest difference in TSTART; null for any."""
+    telescopes: bool = True
+    """TELLIST must be the same."""
+    livetime_s: float = 36_000.0
+    """Livetime of OFF runs that is enough, from the most similar one on."""
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """An acceptance model: the background response that is fitted to the events of OFF runs."""
 
@@ -238,8 +256,12 @@ class ModelConfig:
     """What is not background, as for targets."""
     fit: FitOptions = field(default_factory=FitOptions)
     """How it is fitted, and for which runs it holds."""
+    match: Match | None = None
+    """Which of the OFF runs are taken for a run; null for all."""
 
     def __post_init__(self) -> None:
+        if self.match is not None and (self.fit.zenith_deg or self.fit.azimuth != "none"):
+            raise KeyMistake(("match",), "expected null beside fit.zenith or fit.azimuth: runs that match need neither")
         if "bkg-peak" in self.safe_mask.methods:
             raise KeyMistake(("safe_mask", "methods"), "expected others than bkg-peak: a model has no background yet")
         for key in ("within_deg", "split_s"):

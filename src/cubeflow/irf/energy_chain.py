@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cubeflow.irf.table import Nodes
+from cubeflow.irf.table import Nodes, nodes_from_edges
 from cubeflow.maps.arrays import FloatArray
 
 # Stand-in for a rate of zero where logarithms are interpolated: the smallest normal float32, per MeV.
@@ -81,3 +81,17 @@ def _flux(log_node_flux: FloatArray, slope: FloatArray, step: float, floor: floa
     if log_flux.min(initial=np.inf) <= floor:
         flux[log_flux <= floor] = 0.0
     return flux
+
+
+def close_energies(energy_edges_tev: FloatArray, whole: FloatArray) -> FloatArray:
+    """Rates at the bin centres whose exact integrals over the bins are `whole`, shape (energy, p), per TeV.
+
+    The mean over a bin is not the rate at its centre: +10 % at two bins a decade of a spectrum of index 2.7.
+    """
+    axis = nodes_from_edges(energy_edges_tev[:-1], energy_edges_tev[1:], log=True)
+    rate = whole / np.diff(energy_edges_tev)[:, None]
+    for _ in range(60):
+        got = integrate_rate(axis, energy_edges_tev, fill_log_rate(rate).__getitem__)
+        ratio = np.divide(whole, got, out=np.ones_like(whole), where=(whole > 0) & (got > 0))
+        rate = rate * np.clip(ratio, 0.1, 10.0) ** 0.7  # less than a whole step: it goes to and fro where rates jump
+    return rate

@@ -21,7 +21,8 @@ from cubeflow.pipeline.memory import memory_message
 from cubeflow.pipeline.progress import Progress
 from cubeflow.pipeline.stack import Row, open_made, plain_profiles, read_profiles, write_stack
 from cubeflow.pipeline.tasks import ReduceTask, Target, UnitKeys, background_file, model_file, reduced_file, stack_file
-from cubeflow.products.acceptance_model import AcceptanceModel, FitOptions, RunFacts, with_model
+from cubeflow.products.acceptance_fit import FitOptions
+from cubeflow.products.acceptance_model import AcceptanceModel, RunFacts, with_model
 from cubeflow.products.background import Background, BackgroundOptions, make_background, run_stack
 from cubeflow.products.exclusion import ExclusionMasks
 from cubeflow.products.pieces import cut_pieces, in_selected_time
@@ -179,8 +180,8 @@ def _reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:
     try:
         with guarding(f"run {keys.unit.name}", batch.say):
             observation = batch.observation(keys)
-            if (model := batch.acceptance_model) is not None and batch.task.model is not None:
-                observation = with_model(batch.task.model[0], model, observation)
+            if (model := batch.acceptance_model) is not None and (planned := batch.target.model) is not None:
+                observation = with_model(planned.name, model, observation, keys.off_runs, planned.livetime_s)
             made = reduce_observation(observation, batch.target.reduce)
             _require_finite(made.maps)
     except RunRefused as error:

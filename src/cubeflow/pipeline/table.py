@@ -20,7 +20,7 @@ Cell = bool | int | float | str | None
 SEVERITY = ("ok", "dropped", "skipped", "refused")
 STATUS = (
     "ok (used for at least one background), dropped (no background), skipped (no overlap with the map, no selected "
-    "time, or beyond the zenith angles of the acceptance model) or refused"
+    "time, or beyond what the acceptance model holds for) or refused"
 )
 MUCH = 0.01  # share of the counts whose loss is said
 # Endings of names, which become units.
@@ -67,6 +67,8 @@ HEADERS = {
     "instrument": "instrument named in the file",
     "lo_thres": "lower energy threshold, LO_THRES of the effective area",
     "n_tels": "number of telescopes",
+    "acceptance_systematic": "relative error of the acceptance model beyond counts and norm, by band of its energies",
+    "off_runs": "OFF runs that the acceptance of the run is from, where they are matched",
     "obs_mode": "mode of observation",
     "ra_object": "right ascension of the object named in the file",
     "telescope": "telescope named in the file",
@@ -103,7 +105,7 @@ OF_LABEL = {
 }
 _COMMON = FIRST | HEADERS
 WORDS = {"status", "reason", "note", "object", "limits", "quirks", "repairs", "instrument", "telescope", "obs_mode"}
-WORDS |= {"event_type"}
+WORDS |= {"event_type", "off_runs"}
 
 
 def write_run_table(results: Path, target: Target, task: TableTask, say: Callable[[str], None]) -> None:
@@ -217,11 +219,13 @@ def _place(column: str, labels: Sequence[str]) -> tuple[tuple[int, int, str], st
 
     First come those of the run that everyone looks for, then headers, then label by label.
     """
-    labelled = [label for label in labels if column.startswith(f"{label}_")]
-    if column in _COMMON or not labelled:
+    labelled, stem = (
+        [label for label in labels if column.startswith(f"{label}_")],
+        column.rstrip("0123456789").rstrip("_"),
+    )
+    if stem in _COMMON or not labelled:
         number = list(FIRST).index(column) if column in FIRST else len(FIRST)
-        return (0, number, column), column, _COMMON.get(column, "")
+        return (0, number, column), column, _COMMON.get(stem, "")
     label = max(labelled, key=len)
     name = column.removeprefix(f"{label}_")
-    stem, _, group = name.rpartition("_")
-    return (1 + labels.index(label), 0, column), name, OF_LABEL.get(stem if group.isdigit() else name, "")
+    return (1 + labels.index(label), 0, column), name, OF_LABEL.get(stem.removeprefix(f"{label}_"), "")

@@ -13,7 +13,7 @@ from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.dl3.files import read_content
 from cubeflow.errors import MistakeError
 from cubeflow.observation import Unit
-from cubeflow.products.acceptance_model import FitOptions, OffOptions
+from cubeflow.products.acceptance_fit import FitOptions, OffOptions
 from cubeflow.products.background import BackgroundOptions
 from cubeflow.products.dataset import ExportOptions
 from cubeflow.products.exclusion import EVERY_ENERGY, Areas, Exclusion, ExclusionFile, ExclusionMasks
@@ -87,6 +87,7 @@ class PlannedModel:
     off: OffOptions
     fit: FitOptions
     exclusions: tuple[PlannedExclusion, ...]
+    livetime_s: float = 0.0  # enough of OFF runs that match a run
 
     @property
     def key(self) -> str:
@@ -150,6 +151,7 @@ class UnitKeys:
     inputs: Mapping[str, str]  # sha256 of each of its files, by path
     reduced: str  # key of its maps
     backgrounds: Mapping[str, str]  # key of its background by label
+    off_runs: tuple[int, ...] | None = None  # those that match it, the nearest first; None for all of the model
 
 
 @dataclass(frozen=True)

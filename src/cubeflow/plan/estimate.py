@@ -108,10 +108,14 @@ def sizes(target: Target, entries: Sequence[RunEntry] = ()) -> Sizes:
     return Sizes(run, batch, total, plane, sum(size for size in layers if 8 * size <= HELD_BYTES))
 
 
-def check_memory(name: str, need: Estimate, target: Target, limit_mb: float | None) -> None:
-    """Refuse a target whose jobs need more memory than there is (MistakeError), before anything is read."""
+def check_memory(name: str, need: Estimate, target: Target, limit_mb: float | None, n_off_runs: int = 0) -> None:
+    """Refuse a target whose jobs need more memory than there is (MistakeError), with a model of its OFF runs."""
     limit = memory_limit_mb() if limit_mb is None else int(limit_mb)
     kind = max(need.memory_mb, key=lambda each: need.memory_mb[each])
+    if need.memory_mb[kind] > limit and (n_off_runs or kind == "off"):
+        what = f"needs about {need.memory_mb[kind]} MB in the step {kind} for {n_off_runs or 'any'} OFF runs"
+        way_out = f"the limit is {limit} MB; expected fewer of them, larger cells or fewer bins (or a larger memory)"
+        raise MistakeError(f"targets.{name}.acceptance.model: {what}, {way_out}")
     if need.memory_mb[kind] > limit:
         geom = target.reduce.geometry
         raise MistakeError(

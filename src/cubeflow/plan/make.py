@@ -36,7 +36,7 @@ from cubeflow.plan.digests import DigestCache
 from cubeflow.plan.estimate import Estimate, check_memory, estimate
 from cubeflow.plan.exclusions import excluded_shares, plan_exclusions, plan_sky_model
 from cubeflow.plan.jobs import Job, make_jobs, write_plan_file
-from cubeflow.plan.select import select_runs
+from cubeflow.plan.select import match_runs, select_runs
 from cubeflow.plan.tasks import TargetTasks, TaskMaker, joint_tasks, report_task
 from cubeflow.products.fov_background import FovOptions
 from cubeflow.store.atomic import sweep_temporaries
@@ -194,10 +194,14 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
                     say(f"models.{wanted}: run {refusal.obs_id}: left out: {refusal.reason}")
             models[target.model.name] = maker.model_tasks(off_runs, say), off_runs
         found, used = models[target.model.name] if target.model is not None else ((), ())
+        if (named := config.models.get(str(section.acceptance.model))) is not None and named.match is not None:
+            maker.off_runs = match_runs(entries, used, named.match, say)
         with _placing(config, f"targets.{name}."):
             tasks[name] = maker.make(entries, refused, unselected, found)
         refusals = {refusal.obs_id for refusal in tasks[name].refused}
         needs[name] = estimate(target, [entry for entry in entries if entry.obs_id not in refusals], used)
+        if used:
+            check_memory(name, needs[name], target, config.memory_mb, len(used))
     for joint in joint_tasks(targets, tasks):
         last = tasks[joint.target]
         tasks[joint.target] = replace(last, series=(*last.series, joint))
@@ -243,7 +247,8 @@ def _planned_model(
         found = ModelConfig(section.energy, given, events, section.offset_max_deg, section.safe_mask)
         return PlannedModel(f"self-{target}", found.off_options(), found.fit, exclusions)
     files = plan_exclusions(f"models.{section.acceptance.model}", found.exclusion, cache)
-    return PlannedModel(section.acceptance.model, found.off_options(), found.fit, files)
+    livetime_s = found.match.livetime_s if found.match else 0.0
+    return PlannedModel(section.acceptance.model, found.off_options(), found.fit, files, livetime_s)
 
 
 def say_planned(plan: Plan, say: Say) -> None:

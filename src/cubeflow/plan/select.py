@@ -3,14 +3,25 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from cubeflow.config.sections import Observations
+import numpy as np
+
+from cubeflow.config.sections import Match, Observations
 from cubeflow.dl3.entries import RunEntry, Store, direction_of
 from cubeflow.dl3.hdus import Header
 from cubeflow.dl3.index import read_infos
 from cubeflow.dl3.tables import NoColumn, parse_where
 from cubeflow.errors import MistakeError
+from cubeflow.maps.arrays import FloatArray
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.pipeline.tasks import Refusal
+
+COMPARED = {
+    "ALT_PNT": "airmass",
+    "AZ_PNT": "azimuth_deg",
+    "NSBLEVEL": "nsb",
+    "TSTART": "time_s",
+    "TELLIST": "telescopes",
+}
 
 
 def select_runs(
@@ -35,6 +46,38 @@ def select_runs(
         and _may_be_near(store.refused_infos.get(obs_id, {}), wanted.within_deg, target_deg)
     ]
     return chosen, refused + odd, len(named) - len(chosen) - len(odd) + len(store.runs) - len(named)
+
+
+def match_runs(
+    entries: Sequence[RunEntry], off_runs: Sequence[RunEntry], wanted: Match, say: Callable[[str], None]
+) -> dict[int, tuple[int, ...]]:
+    """OFF runs that are like each run, by run; the nearest first, in differences over their limits.
+
+    What no run has in the index is not compared, which is said; a run without what others have is like none.
+    """
+
+    def column(name: str, runs: Sequence[RunEntry]) -> FloatArray:
+        found = [each.obs_info.get(name) for each in runs]
+        known = [each if isinstance(each, int | float) else np.nan for each in found]
+        return np.array([telescopes.index(each) if each else np.nan for each in found] if name == "TELLIST" else known)
+
+    telescopes = [each.obs_info.get("TELLIST") for each in (*entries, *off_runs)]
+    distance = np.zeros((len(entries), len(off_runs)))
+    for name, key in COMPARED.items():
+        own, others = column(name, entries)[:, None], column(name, off_runs)
+        limit = float(getattr(wanted, key) or np.inf)
+        if np.isnan(own).all() or np.isnan(others).all():
+            say(f"match.{key.partition('_')[0]}: not compared: no {name} in the observation index")
+            continue
+        if name == "ALT_PNT":
+            own, others = (1 / np.sin(np.deg2rad(np.where(each > 0, each, np.nan))) for each in (own, others))
+        apart = np.abs(own - others)
+        apart = np.minimum(apart, 360 - apart) if name == "AZ_PNT" else apart * (1e9 if name == "TELLIST" else 1)
+        distance += 0.0 if limit == np.inf else np.where(apart <= limit, (apart / limit) ** 2, np.inf)
+    return {
+        entry.obs_id: tuple(off_runs[k].obs_id for k in np.argsort(row, kind="stable") if np.isfinite(row[k]))
+        for entry, row in zip(entries, distance, strict=True)
+    }
 
 
 def _choose(named: Sequence[RunEntry], is_wanted: Callable[[Header], bool]) -> tuple[list[RunEntry], list[Refusal]]:

@@ -82,6 +82,7 @@ class TaskMaker:
         self.options: dict[str, object] = {"reduce": target.reduce, "compression": target.compression}
         self.reduce = make_key("reduce-options", versions.REDUCE, self.options, {})
         self.model: tuple[str, str] | None = None
+        self.off_runs: Mapping[int, tuple[int, ...]] = {}  # that match a run
         self.labels = {}
         for label in target.backgrounds:
             about = target.background_options(label), target.exclusion_digests
@@ -191,7 +192,9 @@ class TaskMaker:
         InputError if a file is missing or an HDU that every run needs.
         """
         kept, known, inputs, by_path = self._inputs(entry)
-        about = {"options": self.reduce, "obs_id": entry.obs_id, **known}
+        about, off_runs = {"options": self.reduce, "obs_id": entry.obs_id, **known}, self.off_runs.get(entry.obs_id)
+        if off_runs is not None and self.target.model is not None:
+            about["off_runs"] = self.target.model.livetime_s, off_runs
         found = []
         options, by = self.target.reduce, self.stack.by_s
         times, lon_deg = self._times(entry, known["hdus"], inputs, by_path)
@@ -207,7 +210,7 @@ class TaskMaker:
                 label: make_key("background", versions.BACKGROUND, options, [key])
                 for label, options in self.labels.items()
             }
-            found.append((interval, UnitKeys(unit, kept, by_path, key, backgrounds), first != last))
+            found.append((interval, UnitKeys(unit, kept, by_path, key, backgrounds, off_runs), first != last))
         return found
 
     def _inputs(self, entry: RunEntry) -> tuple[RunEntry, dict[str, object], dict[str, str], dict[str, str]]:
