@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cubeflow.irf.energy_chain import fill_log_rate, integrate_rate
+from cubeflow.irf.energy_chain import close_energies, fill_log_rate, integrate_rate
 from cubeflow.irf.table import EDGE_TOLERANCE, Nodes, check_shape, nodes_from_edges
 from cubeflow.maps.arrays import BoolArray, FloatArray
 
@@ -119,6 +119,16 @@ class Background2D:
 
 
 BackgroundRate = Background2D | Background3D
+
+
+def mean_by_offset(table: Background3D, offset_max_deg: float, n_bins: int) -> Background2D:
+    """Mean rate at each offset; its integrals over the bins of energy are those of the table."""
+    edges, angle = np.linspace(0.0, offset_max_deg, n_bins + 1), np.linspace(0.0, 2 * np.pi, 64, endpoint=False)
+    offset, energy = nodes_from_edges(edges[:-1], edges[1:], log=False), table.energy_edges_tev
+    whole = table.integrate(energy, *(np.outer(offset.values, each) for each in (np.cos(angle), np.sin(angle))))
+    return Background2D(energy, offset, close_energies(energy, whole.mean(axis=-1)), table.alignment)
+
+
 Interpolate = Callable[[FloatArray], FloatArray]  # from (..., nodes) to (..., positions)
 
 

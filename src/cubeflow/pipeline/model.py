@@ -10,6 +10,8 @@ from cubeflow.dl3.entries import RunEntry
 from cubeflow.dl3.hdus import Header
 from cubeflow.dl3.reader import ReadOptions, read_observation
 from cubeflow.errors import FailedError, MistakeError
+from cubeflow.irf.background import BackgroundRate, mean_by_offset
+from cubeflow.maps import FloatArray
 from cubeflow.observation import RunRefused, RunSkipped
 from cubeflow.pipeline import versions
 from cubeflow.pipeline.certificate import software
@@ -21,7 +23,7 @@ from cubeflow.products.exclusion import ExclusionMasks
 from cubeflow.products.pieces import in_selected_time
 from cubeflow.store.artifact import Artifact, write_artifact
 from cubeflow.store.atomic import make_folder, sweep_temporaries
-from cubeflow.store.fits import write_background_fits, write_tables_fits
+from cubeflow.store.fits import Keywords, write_background_fits, write_tables_fits
 from cubeflow.store.keys import from_plain, to_plain
 
 Say = Callable[[str], None]
@@ -85,13 +87,16 @@ def make_model(results: Path, target: Target, task: ModelTask, say: Say) -> None
     made_from = {"inputs": sorted(task.runs.values()), "software": software()}
     path = results / model_file(task.model, task.key)
     write_artifact(path, Artifact("model", task.key, versions.MODEL, datasets, about, made_from), target.compression)
-    nodes = []
+    nodes: list[tuple[BackgroundRate, FloatArray | None, Keywords]] = []
     for rate, error, cosine in zip(model.rate, model.error, model.cos_zenith, strict=True):
         response = model_background(off, rate)
         first = np.searchsorted(off.energy.edges_array, response.energy_edges_tev[0])
         known = np.where(np.isfinite(error), error, 0.0)[first : first + len(response.rate)]
         angle = {"ZEN_PNT": float(np.rad2deg(np.arccos(cosine)))} if np.isfinite(cosine) else {}
         nodes.append((response, known * response.rate, angle))
+        if model.fit.form == "radial":
+            n_bins = round(2 * off.offset_max_deg / off.cell_deg)
+            nodes.append((mean_by_offset(response, off.offset_max_deg, n_bins), None, angle))
     about_file = {"KEY": task.key, "INSTRUME": model.runs[0].instrument}
     write_background_fits(results / gadf_file(task.model, task.key), nodes, about_file)
     said = f"{task.model}: {model.fit.form}, {len(model.runs)} of {len(task.runs)} runs, {model.counts.sum()} counts"
@@ -113,7 +118,8 @@ def write_index(folder: Path, entries: Iterable[RunEntry], gadf: Path) -> int:
     from astropy.table import Table
 
     with fits.open(gadf) as hdus:
-        zenith_deg = {hdu.name: hdu.header.get("ZEN_PNT", 0.0) for hdu in hdus[1:]}
+        tables = [hdu for hdu in hdus[1:] if not hdu.name.startswith("RADIAL")]
+        zenith_deg = {hdu.name: hdu.header.get("ZEN_PNT", 0.0) for hdu in tables}
 
     def number(info: Header, name: str) -> float:
         value = info.get(name)

@@ -16,7 +16,7 @@ import numpy as np
 from isal import igzip
 from numpy.typing import NDArray
 
-from cubeflow.irf.background import Background3D
+from cubeflow.irf.background import Background2D, BackgroundRate
 from cubeflow.maps import Axis, Cube
 from cubeflow.maps.scratch import release, scratch_zeros
 from cubeflow.observation import TIME_KEYWORDS
@@ -151,11 +151,12 @@ class _Gzip(igzip.IGzipFile):
 
 
 def write_background_fits(
-    path: PathLike, responses: Sequence[tuple[Background3D, NDArray[np.float64], Keywords]], keywords: Keywords
+    path: PathLike, responses: Sequence[tuple[BackgroundRate, NDArray[np.float64] | None, Keywords]], keywords: Keywords
 ) -> None:
-    """Write background responses, each with its errors and keywords, as GADF tables BKG_3D named BACKGROUND_1, ...
+    """Write background responses, each with its errors, if any, and keywords, as GADF tables.
 
-    `path` ends in ``.fits.gz``; StorageError if the disk does not take it.
+    BKG_3D are named BACKGROUND_1, ..., BKG_2D (whose bins of offset are equal) RADIAL_1, ... `path` ends in
+    ``.fits.gz``; StorageError if the disk does not take it.
 
     References
     ----------
@@ -165,22 +166,26 @@ def write_background_fits(
 
     hdus = [fits.PrimaryHDU(header=fits.Header({"CREATOR": "cubeflow", **keywords}))]
     classes = {"HDUCLASS": "GADF", "HDUVERS": "0.3", "HDUCLAS1": "RESPONSE", "HDUCLAS2": "BKG"}
-    classes |= {"HDUCLAS3": "FULL-ENCLOSURE", "HDUCLAS4": "BKG_3D"}
-    for number, (response, error, about) in enumerate(responses, 1):
-        # DETX grows with decreasing right ascension or azimuth.
-        edges = {"ENERG": response.energy_edges_tev, "DETX": -response.lon_edges_deg[::-1]}
-        edges["DETY"] = response.lat_edges_deg
-        columns = []
+    names = {"BKG_3D": "BACKGROUND", "BKG_2D": "RADIAL"}
+    for response, error, about in responses:
+        columns, edges, tables = [], {"ENERG": response.energy_edges_tev}, {"BKG": response.rate, "BKG_ERR": error}
+        if isinstance(response, Background2D):
+            edges["THETA"] = np.linspace(response.offset.lower, response.offset.upper, len(response.offset) + 1)
+        else:  # DETX grows with decreasing right ascension or azimuth.
+            edges |= {"DETX": -response.lon_edges_deg[::-1], "DETY": response.lat_edges_deg}
+            tables = {name: None if values is None else values[:, ::-1] for name, values in tables.items()}
         for name, values in edges.items():
             unit = "TeV" if name == "ENERG" else "deg"
             for end, part in (("LO", values[:-1]), ("HI", values[1:])):
                 columns.append(fits.Column(f"{name}_{end}", f"{len(part)}D", unit, array=part[None]))
         dim = str(tuple(len(values) - 1 for values in edges.values()))
-        for name, values in (("BKG", response.rate), ("BKG_ERR", error)):
-            per_mev = 1e-6 * values[:, ::-1].transpose(2, 1, 0)
-            columns.append(fits.Column(name, f"{values.size}D", "s-1 MeV-1 sr-1", dim=dim, array=per_mev[None]))
-        header = fits.Header({**classes, "FOVALIGN": response.alignment, **about})
-        hdus.append(fits.BinTableHDU.from_columns(columns, header, name=f"BACKGROUND_{number}"))
+        for name, values in ((name, values) for name, values in tables.items() if values is not None):
+            columns.append(fits.Column(name, f"{values.size}D", "s-1 MeV-1 sr-1", dim=dim, array=1e-6 * values.T[None]))
+        kind = "BKG_2D" if "THETA" in edges else "BKG_3D"
+        more = {"HDUCLAS3": "FULL-ENCLOSURE", "HDUCLAS4": kind, "FOVALIGN": response.alignment}
+        number = 1 + sum(hdu.name.startswith(names[kind]) for hdu in hdus)
+        header = fits.Header({**classes, **more, **about})
+        hdus.append(fits.BinTableHDU.from_columns(columns, header, name=f"{names[kind]}_{number}"))
     _write(path, hdus)
 
 
