@@ -20,7 +20,7 @@ Cell = bool | int | float | str | None
 SEVERITY = ("ok", "dropped", "skipped", "refused")
 STATUS = (
     "ok (used for at least one background), dropped (no background), skipped (no overlap with the map, no selected "
-    "time, or beyond what the acceptance model holds for) or refused"
+    "time, beyond the zenith angles of the acceptance model, or like none of its OFF runs) or refused"
 )
 MUCH = 0.01  # share of the counts whose loss is said
 # Endings of names, which become units.
