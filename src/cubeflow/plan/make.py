@@ -184,14 +184,8 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
             entries, refused, unselected = select_runs(store, section.observations, target.position_deg)
         maker = TaskMaker(target, cache, section.stack)
         if target.model is not None and target.model.name not in models:
-            off_runs = entries
-            if (wanted := section.acceptance.model) in config.models:
-                with _placing(config, f"models.{wanted}."):
-                    off_runs, left_out, _ = select_runs(store, config.models[wanted].observations, target.position_deg)
-                    if not off_runs:
-                        raise MistakeError("observations: no run of the store is left for it, expected some")
-                for refusal in left_out:
-                    say(f"models.{wanted}: run {refusal.obs_id}: left out: {refusal.reason}")
+            is_named = target.model.name in config.models
+            off_runs = _select_off_runs(config, target.model.name, store, say) if is_named else entries
             models[target.model.name] = maker.model_tasks(off_runs, say), off_runs
         found, used = models[target.model.name] if target.model is not None else ((), ())
         if (named := config.models.get(str(section.acceptance.model))) is not None and named.match is not None:
@@ -201,7 +195,8 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
         refusals = {refusal.obs_id for refusal in tasks[name].refused}
         needs[name] = estimate(target, [entry for entry in entries if entry.obs_id not in refusals], used)
         if used:
-            check_memory(name, needs[name], target, config.memory_mb, len(used))
+            with _placing(config):
+                check_memory(name, needs[name], target, config.memory_mb, len(used))
     for joint in joint_tasks(targets, tasks):
         last = tasks[joint.target]
         tasks[joint.target] = replace(last, series=(*last.series, joint))
@@ -210,6 +205,17 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
     places = tuple(path if path.is_dir() else path.parent for path in (config.data.store, *config.data.roots))
     given = store, places, targets, observations, tasks, needs, report, cache, excluded
     return Plan(results, *given, (*config.models, *(f"self-{name}" for name in targets)))
+
+
+def _select_off_runs(config: Config, model: str, store: Store, say: Say) -> list[RunEntry]:
+    """OFF runs of a named model; says which are left out. MistakeError if there is none."""
+    with _placing(config, f"models.{model}."):
+        off_runs, left_out, _ = select_runs(store, config.models[model].observations, (0.0, 0.0))
+        if not off_runs:
+            raise MistakeError("observations: no run of the store is left for it, expected some")
+    for refusal in left_out:
+        say(f"models.{model}: run {refusal.obs_id}: left out: {refusal.reason}")
+    return off_runs
 
 
 def make_target(config: Config, name: str, cache: DigestCache) -> Target:
