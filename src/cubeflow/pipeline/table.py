@@ -219,10 +219,8 @@ def _place(column: str, labels: Sequence[str]) -> tuple[tuple[int, int, str], st
 
     First come those of the run that everyone looks for, then headers, then label by label.
     """
-    labelled, stem = (
-        [label for label in labels if column.startswith(f"{label}_")],
-        column.rstrip("0123456789").rstrip("_"),
-    )
+    labelled = [label for label in labels if column.startswith(f"{label}_")]
+    stem = column.rstrip("0123456789").rstrip("_")  # without the number of a group
     if stem in _COMMON or not labelled:
         number = list(FIRST).index(column) if column in FIRST else len(FIRST)
         return (0, number, column), column, _COMMON.get(stem, "")
