@@ -17,7 +17,7 @@ from cubeflow.report.charts import (
     draw_evolution,
     draw_exposure,
     draw_theta2,
-    residual_sigma,
+    over_background,
 )
 
 GEOM = make_geometry("icrs", "TAN", 83.6, 22.0, (2.0, 1.6), 0.05)
@@ -142,7 +142,8 @@ def test_chi_square_about_the_weighted_mean():
 
 
 def test_residual():
-    found = residual_sigma(np.array([12.0, 3.0, 1.0]), np.array([9.0, 0.0, np.nan]))
+    centres, counts, background = np.arange(3.0), np.array([12.0, 3.0, 1.0]), np.array([9.0, 0.0, np.nan])
+    found = over_background(np.arange(4.0), centres, counts, background, "abc")[1][1].y
     assert found[0] == pytest.approx(1.0)
     assert np.isnan(found[1:]).all()
 

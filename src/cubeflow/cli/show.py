@@ -47,11 +47,9 @@ def show_check(runs: Sequence[CheckedRun], problems: Sequence[str]) -> None:
     met = Counter(name for run in runs for name in run.quirks)
     quirks = [(name, met[name], quirk.description) for name, quirk in QUIRKS.items() if name in met]
     rows = []
-    for run in runs:
+    for run in (run for run in runs if not run.reason):
         repairs = " ".join(f"{name}={count}" for name, count in run.repairs.items())
-        if not run.reason:
-            numbers = run.n_events, f"{run.livetime_s:.1f}", len(run.quirks)
-            rows.append((run.obs_id, run.object_name, *numbers, repairs))
+        rows.append((run.obs_id, run.object_name, run.n_events, f"{run.livetime_s:.1f}", len(run.quirks), repairs))
     refused = [(run.obs_id, run.reason) for run in runs if run.reason]
     print_table("Runs", ("run", "object", "events", "livetime / s", "quirks", "repairs"), rows)
     print_table("Quirks", ("quirk", "runs", "what files do, and how it is read"), quirks)

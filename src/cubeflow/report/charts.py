@@ -111,10 +111,11 @@ def over_background(
     words: Sequence[str],
     scale: FloatArray | float = 1.0,
 ) -> tuple[list[Series], list[Series]]:
-    """Counts over the steps of a background, both times a scale; and the residuals of the counts about zero."""
+    """Counts over the steps of a background, both times a scale; and (counts - background) / sqrt(background)."""
     points = Series(centres, counts * scale, label="counts", error=np.sqrt(counts) * scale, words=words)
     zero = Series(edges[[0, -1]], np.zeros(2), "line", SOFT)
-    residual = Series(centres, residual_sigma(counts, background), words=words)
+    root = np.sqrt(np.where(np.nan_to_num(background) > 0, background, np.nan))
+    residual = Series(centres, (counts - background) / root, words=words)
     return [Series(edges, background * scale, "steps", MODEL, "background"), points], [zero, residual]
 
 
@@ -144,13 +145,6 @@ def draw_energies(source: Source, thresholds_tev: FloatArray, alt: str) -> str:
         upper.append(Panel(series, "", "events per bin", True, True, reach, y_range, span, title))
         lower.append(Panel(residual, "reconstructed energy (TeV)", "residual (σ)", True, x_range=reach, span=span))
     return draw_panels([*upper, *lower], alt, columns=2)
-
-
-def residual_sigma(counts: FloatArray, background: FloatArray) -> FloatArray:
-    """(counts - background) / sqrt(background); NaN without background."""
-    known = np.nan_to_num(background) > 0
-    root = np.sqrt(np.where(known, background, 1.0))
-    return np.where(known, (counts - background) / root, np.nan)
 
 
 def draw_evolution(found: Evolution, alt: str) -> str:

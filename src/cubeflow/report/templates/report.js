@@ -49,13 +49,11 @@ const make = (name, attributes = {}, ...children) => {
     const status = columns.find((column) => column.name === "status");
     const state = { sort: null, down: false, page: 0, rows: [] };
 
-    const turn = (pages) => { state.page += pages; drawBody(); };
-
     const filter = make("input", { type: "search", id: `filter-${number}`, autocomplete: "off", spellcheck: "false", placeholder: "words, or zenith>40", oninput: () => select() });
     const choice = make("select", { onchange: () => select() }, make("option", { value: "" }, "all"));
     for (const name of [...new Set(status?.values)].sort()) choice.append(make("option", { value: name }, name));
     const said = make("span", { role: "status", "aria-live": "polite" });
-    const [previous, next] = [["Previous", -1], ["Next", 1]].map(([words, pages]) => make("button", { type: "button", onclick: () => turn(pages) }, words));
+    const [previous, next] = [["Previous", -1], ["Next", 1]].map(([words, pages]) => make("button", { type: "button", onclick: () => { state.page += pages; drawBody(); } }, words));
     const head = make("thead"), body = make("tbody");
     const table = make("table", {}, make("caption", {}, "Selected runs, also those that were not used"), head, body);
     const scroll = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Run table" }, table);
