@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+from contextlib import nullcontext
 
 import pytest
 from astropy.table import Table
@@ -13,11 +14,12 @@ from cubeflow.config import load_config
 from cubeflow.errors import FailedError, RunsLeftOut
 from cubeflow.pipeline.export import significance_text
 from cubeflow.pipeline.tasks import FiguresTask, ReportTarget, ReportTask, stack_file
-from cubeflow.plan import run
+from cubeflow.plan import run, workflow
 from cubeflow.plan.estimate import Estimate
 from cubeflow.plan.jobs import make_jobs, read_jobs
 from cubeflow.plan.make import make_plan
 from cubeflow.plan.run import finish, run_plan
+from cubeflow.plan.workflow import WorkflowPlan
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 
 CONTENT = {
@@ -252,6 +254,19 @@ def test_few_figures_are_drawn_by_the_job_of_the_page(n_labels, drawn, expected)
     assert report.memory_mb == (200 if len(report.tasks) > 1 else 100)
     others = {file for job in jobs if job is not report and not job.is_made for file in job.outputs}
     assert set(report.inputs) == {file for file in others if "figures-" in file}
+
+
+def test_figures_are_counted_where_they_are_asked_for(monkeypatch, config):
+    plan, totals = plan_of(config), []
+    made = WorkflowPlan(str(plan.results), str(plan.path), plan.jobs, plan, print, None)
+    monkeypatch.setattr(workflow, "showing", lambda results, total, *_: totals.append(total) or nullcontext())
+    for asked in ((), {"all"}, {"report"}, {"products"}, {"results/first/fov/cube.h5"}):
+        made.begin(False, asked)
+        made.end(False)
+    runs = sum(len(task.units) for task in plan.needed if task.kind == "reduce")
+    figures = sum(len(found.figures) for found in plan.tasks.values())
+    assert min(runs, figures) > 0
+    assert totals == [runs + figures] * 3 + [runs] * 2
 
 
 def test_braces_in_a_path_are_no_wildcards_of_snakemake(tmp_path, config):
