@@ -318,7 +318,7 @@ def draw(pulls: Mapping[tuple[str, str, str], Pulls], picture: Path) -> None:
                 found = np.histogram(pulls[kind, label, what], edges, density=True)[0]
                 panel.stairs(found, edges, color=colour, label=KINDS[kind].title if what == "flux" else label)
             panel.plot(x, np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi), "k--", lw=1)
-            panel.set(xlabel=title, xlim=(-4, 4), ylim=(0, 0.7))
+            panel.set(xlabel=title, xlim=(-4, 4), ylim=(0, 0.9))
             panel.legend(fontsize=7, loc="upper left")
         axes[0].set_ylabel("density")
         figure.savefig(picture, metadata={"Date": None})
