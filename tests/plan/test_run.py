@@ -258,7 +258,7 @@ def test_few_figures_are_drawn_by_the_job_of_the_page(n_labels, drawn, expected)
 
 def test_figures_are_counted_where_they_are_asked_for(monkeypatch, config):
     plan, totals = plan_of(config), []
-    made = WorkflowPlan(str(plan.results), str(plan.path), plan.jobs, plan, print, None)
+    made = WorkflowPlan(str(plan.results), str(plan.results), str(plan.path), plan.jobs, plan, print, None)
     monkeypatch.setattr(workflow, "showing", lambda results, total, *_: totals.append(total) or nullcontext())
     for asked in ((), {"all"}, {"report"}, {"products"}, {"results/first/fov/cube.h5"}):
         made.begin(False, asked)

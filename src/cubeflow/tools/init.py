@@ -371,8 +371,7 @@ def config_text(found: Found, path: str, exclusion: str | None) -> str:
         lines += [f"safe_mask: {{methods: [offset-max, aeff-default]}}  {note}"]
     else:
         lines += [NO_THRESHOLDS]
-    if exclusion:
-        lines += [f"exclusion: {quoted(exclusion)}  # what is not background: DS9 regions"]
+    lines += [f"exclusion: {quoted(exclusion)}  # what is not background: DS9 regions"] if exclusion else []
     is_modelled = not any(fact.background_tev for fact in found.facts) and len(found.offsets) > 1
     if is_modelled:
         lines += [OWN_MODEL]
