@@ -9,7 +9,7 @@ import yaml
 
 PROFILES = Path(__file__).resolve().parents[2] / "workflow" / "profiles"
 ENGINES = ("slurm", "htcondor", "kubernetes")
-JOBS = {"reduce_1": 1, "stack": 2, "export_1": 1, "figures_1": 1, "report": 1}
+JOBS = {"reduce_1": 1, "stack": 2, "export_1": 1, "report": 1}
 
 
 def read(name: str) -> dict:
