@@ -383,9 +383,7 @@ def config_text(found: Found, path: str, exclusion: str | None) -> str:
     else:
         lines += [NO_BACKGROUND]
     if types := sorted({fact.event_type for fact in found.facts} - {""}):
-        is_known = all(map(str.isdigit, types))
-        note = "each has responses and products of its own" if is_known else "expected: a condition for each"
-        lines += [f"{event_types_line(types)}  # {note}"]
+        lines += [f"{event_types_line(types)}  # each with its condition, responses and products"]
     lines += ["significance: {radius: 0.1 deg}", "results: results", *_notes(found)]
     return "\n".join(lines) + "\n"
 
