@@ -26,9 +26,10 @@ from cubeflow.products.spectrum import PowerLaw
 from cubeflow.products.stack import Stack, empty_stack
 from cubeflow.store.artifact import read_artifact
 from cubeflow.store.atomic import file_sha256
-from cubeflow.store.keys import to_plain
+from cubeflow.store.keys import Recipe, to_plain
 
 ROOT, KEY = "1" * 64, "2" * 64
+STACK = Recipe("stack", 1, {"compression": "blosc"}, [])
 TASK = ExportTask("crab", "label", KEY, ROOT, {})
 FINAL = make_geometry("galactic", "CAR", 184.56, -5.78, (4.7, 3.9), 0.1)
 IRF = make_geometry("galactic", "CAR", 184.56, -5.78, (4.7, 3.9), 0.5)
@@ -90,7 +91,7 @@ def make_root(folder, layers, final=FINAL, irf=IRF, rows=()) -> Target:
     """Write a stack of these layers as the last of a label; give its target."""
     times = np.array([[10.0, 20.0], [30.0, 45.0]])
     about = Stack(layers, times, 25.0, 24.0, 2) if layers else empty_stack()
-    write_stack(folder / "crab/stack/label" / f"{ROOT[:16]}.h5", about, ROOT, rows, "blosc")
+    write_stack(folder / "crab/stack/label" / f"{ROOT[:16]}.h5", about, ROOT, rows, STACK)
     return make_target(layers, final, irf)
 
 
@@ -124,8 +125,9 @@ def test_certificate_says_what_the_products_were_made_from(tmp_path):
     assert content["files"].keys() == set(PRODUCTS)
     assert all(each["sha256"] == file_sha256(folder / name) for name, each in content["files"].items())
     assert content["inputs"]["stack"] == ROOT
-    assert content["options"]["reduce"] == json.loads(json.dumps(to_plain(target.reduce)))
-    background = content["options"]["background"]
+    reduce = content["options"]["reduce"]["options"]["reduce"]
+    assert reduce == json.loads(json.dumps(to_plain(target.reduce)))
+    background = content["options"]["background"]["options"]
     assert (background["position_deg"], background["significance"]) == ([83.63, 22.01], {"radius_deg": 0.25})
     assert {"numpy", "h5py", "astropy", "processor"} <= content["software"].keys()
     assert holds(path, content["key"])
@@ -150,7 +152,7 @@ def test_an_error_of_the_background_reaches_every_product(tmp_path, setting):
     layers["background"] = replace(layers["background"], data=layers["background"].data + 4.0)
     target = make_root(tmp_path, layers)
     about = Stack(layers, np.array([[10.0, 20.0]]), 10.0, 9.0, 1, make_profiles_of(0.07))
-    write_stack(tmp_path / "crab/stack/label" / f"{ROOT[:16]}.h5", about, ROOT, (), "blosc")
+    write_stack(tmp_path / "crab/stack/label" / f"{ROOT[:16]}.h5", about, ROOT, (), STACK)
     middle = target.reduce.energy.edges[1], target.reduce.energy.edges[3]
     options = replace(target.significance, background_systematic=setting, bands_tev=(middle,))
     target, said = replace(target, significance=options, backgrounds={"label": FovOptions()}), []

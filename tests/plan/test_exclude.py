@@ -148,9 +148,9 @@ def test_runs_are_reduced_once_and_keys_are_as_ever(found, monkeypatch):
     paths = [path.relative_to("before") for path in Path("before").glob("**/reduced-*.h5")]
     assert len(paths) == 4
     assert sorted(paths) == sorted(path.relative_to("results") for path in Path("results").glob("**/reduced-*.h5"))
-    digests = cube("results", "fov").provenance["inputs"]["exclusion"]
+    digests = cube("results", "fov").provenance["options"]["background"]["inputs"]
     assert len(digests) == 2
-    assert cube("before", "fov").provenance["inputs"]["exclusion"] == digests[:1]
+    assert cube("before", "fov").provenance["options"]["background"]["inputs"] == digests[:1]
 
 
 def test_regions_exclude_what_the_mask_does(found, monkeypatch):

@@ -134,7 +134,10 @@ def write_cube(folder, label):
         about["systematic"] = {"used": [0.02, 0.01, None, 0.1], "total": [0.02, 0.004]}
         about["systematic"] |= {"band": [[0.01, None, 0.1], [0.002, None, 0.03]], "ring": [[[0.1] * 3] * 3] * 2}
     (folder / label).mkdir(parents=True, exist_ok=True)
-    write_artifact(folder / label / "cube.h5", Artifact("cube", KEYS[label], 1, maps, about, {"inputs": {}}))
+    made_from = {"options": {"reduce": {"inputs": {}}}}
+    cube, key = folder / label / "cube.h5", KEYS[label]
+    with certified(folder / certificate_file(label, key), key, [cube], made_from):
+        write_artifact(cube, Artifact("cube", key, 1, maps, about, made_from))
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +206,7 @@ def test_every_file_is_there(results):
     for label in KEYS:
         found = {str(path.relative_to(results)) for path in (results / "crab" / label).iterdir()}
         wanted = set(files_of(task_of(label))) - {"crab/exclusion.reg", "crab/pointings.reg"}
-        assert found == wanted | {f"crab/{label}/cube.h5"}
+        assert found == wanted | {f"crab/{label}/cube.h5", certificate_file(f"crab/{label}", KEYS[label])}
     assert (results / "crab" / "pointings.reg").read_text().count("point(") == 2
     assert "circle(83.633" in (results / "crab" / "exclusion.reg").read_text()
     assert holds(results / certificate_file("crab", "ef" * 32, "report"), "ef" * 32)
@@ -394,7 +397,7 @@ make_report(Path(sys.argv[2]))
 
 def test_same_bytes_in_another_process(results):
     before = content_of(results)
-    assert len(before) == 2 + 6 + 2 + 4
+    assert len(before) == 2 + 6 + 2 + 4 + 2
     command = [sys.executable, "-c", AGAIN, __file__, str(results)]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "5"})
     assert content_of(results) == before

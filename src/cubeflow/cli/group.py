@@ -30,7 +30,7 @@ def takes_configuration(verb: Callable[..., None]) -> Callable[..., None]:
     """Give a verb its `configfiles`, as arguments or with ``-c`` as Snakemake has them, or the usual file."""
     text = f"Configuration, as CONFIG; later ones override earlier ones.  [default: {CONFIG}]"
 
-    @click.argument("config", nargs=-1, type=NEW_FILE)
+    @click.argument("config", nargs=-1, type=click.Path(path_type=Path))
     @click.option("--configfile", "-c", "configfiles", type=NEW_FILE, multiple=True, help=text)
     @wraps(verb)
     def started(config: tuple[Path, ...], configfiles: tuple[Path, ...], **others: object) -> None:

@@ -241,16 +241,23 @@ def clean(configfiles: tuple[Path, ...], yes: bool, as_json: bool) -> None:
 def verify(configfiles: tuple[Path, ...], sets_aside: bool, as_json: bool) -> None:
     """Read all inputs, artifacts, products and pictures, and say which are not what the plan takes them for.
 
-    The plan trusts names, sizes and times; after a disk or a copy has failed, this looks at every byte. Files that no
-    plan needs are named, too. Exit status 1 if anything is damaged. Without --set-aside nothing is changed; with it the
-    next start (of Snakemake or cubeflow run) makes again what is damaged.
+    The plan trusts names, sizes and times; after a disk or a copy has failed, this looks at every byte. Keys are formed
+    again from the options and inputs that each file holds. Files that no plan needs are named, too. Exit status 1 if
+    anything is damaged. Without --set-aside nothing is changed; with it the next start (of Snakemake or cubeflow run)
+    makes again what is damaged.
+
+    A folder in place of the configuration is looked at by itself, the inputs are not: how many there are is said.
 
     Example: cubeflow verify config/hess-crab.yaml --set-aside
+             cubeflow verify results/crab
     """
-    from cubeflow.plan.verify import verify_plan
+    from cubeflow.plan.verify import verify_folder, verify_plan
     from cubeflow.store.keys import to_plain
 
-    found = verify_plan(_make(configfiles, reads_all=True), sets_aside)
+    if configfiles[0].is_dir() and (sets_aside or len(configfiles) > 1):
+        raise click.UsageError("expected one folder, and no --set-aside, which takes a configuration")
+    is_folder = configfiles[0].is_dir()
+    found = verify_folder(configfiles[0]) if is_folder else verify_plan(_make(configfiles, reads_all=True), sets_aside)
     damaged = {str(path): problem for path, problem in found.damaged.items()}
     if as_json:
         print_json({**to_plain(replace(found, damaged={})), "damaged": damaged})
@@ -258,7 +265,9 @@ def verify(configfiles: tuple[Path, ...], sets_aside: bool, as_json: bool) -> No
         for name, problem in damaged.items():
             click.echo(f"{name}: {problem}")
         for path in found.orphans:
-            click.echo(f"{path}: not needed by the plan")
+            click.echo(f"{path}: {'no certificate speaks of it' if is_folder else 'not needed by the plan'}")
+        for name, keys in found.unproven.items() if is_folder else ():
+            click.echo(f"not looked at, known by their digests or keys only: {len(keys)} {name}")
         counts = f"{len(found.absent)} not made, {len(found.orphans)} not needed"
         click.echo(f"{found.inputs} inputs, {found.files} files: {len(damaged)} damaged, {counts}")
     sys.exit(FailedError.status if damaged else 0)

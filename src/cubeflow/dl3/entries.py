@@ -43,6 +43,11 @@ class HduRef(NamedTuple):
     number: int | None = None  # of the HDU in its file, where no index gives its name alone
     event_type: str = ""  # of the events for which it holds, as in the index; empty for all
 
+    @property
+    def part(self) -> str:
+        """Type and class in one word."""
+        return self.hdu_type if self.hdu_class in ("", self.hdu_type) else f"{self.hdu_type}:{self.hdu_class}"
+
 
 @dataclass(frozen=True)
 class RunEntry:

@@ -25,12 +25,15 @@ LIBRARIES = ("cubeflow", "numpy", "scipy", "astropy", "h5py", "hdf5plugin")
 
 
 @contextmanager
-def certified(certificate: Path, key: str, files: Sequence[Path], made_from: Mapping[str, object]) -> Iterator[None]:
+def certified(
+    certificate: Path, key: str, files: Sequence[Path], made_from: Mapping[str, object], read: Sequence[Path] = ()
+) -> Iterator[None]:
     """Write products of a key, `files`, in the block; their certificate appears at its end, the only one of its kind.
 
     The certificate is named ``<kind>-<key>.json``; its folder is made if it is not there. What the products are
-    `made_from` (inputs, options and algorithm versions, as plain values) is taken at the end of the block. Another
-    writer in the same folder is waited for. StorageError if a file cannot be written.
+    `made_from` (the record of the recipe of the key, and what else it should hold) is taken at the end of the block,
+    with the digests of stacks and certificates that were `read`: who changes one of these must change all above it.
+    Another writer in the same folder is waited for. StorageError if a file cannot be written.
     """
     folder, kind = certificate.parent, certificate.name.partition("-")[0]
     make_folder(folder)
@@ -49,18 +52,19 @@ def certified(certificate: Path, key: str, files: Sequence[Path], made_from: Map
         for path in files:
             sha256 = file_sha256(path)  # says which file it is if it is not there
             listed[os.path.relpath(path, folder)] = {"bytes": path.stat().st_size, "sha256": sha256}
-        content = {"key": key, **made_from, "software": software(), "files": listed}
+        proofs = {os.path.relpath(path, folder): file_sha256(path) for path in read}
+        content = {"key": key, **made_from, "software": software(), "files": listed, "read": proofs}
         text = json.dumps({**content, "sha256": seal(content)}, indent=1, sort_keys=True) + "\n"
         write_atomic(certificate, text.encode())
     finally:
         os.close(descriptor)
 
 
-def read_certificate(path: Path, key: str) -> Mapping[str, Any] | None:
-    """Content of the certificate of a key; None if there is none or it is not as it was written."""
+def read_certificate(path: Path, key: str | None = None) -> Mapping[str, Any] | None:
+    """Content of a certificate, that of a key if it is given; None if there is none or it is not as it was written."""
     try:
         content = parse_json(read_regular(path))
-        return content if content.pop("sha256") == seal(content) and content["key"] == key else None
+        return content if content.pop("sha256") == seal(content) and key in (None, content["key"]) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

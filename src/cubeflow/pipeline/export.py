@@ -38,7 +38,8 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
     refused and `Target.on_refused` is ``fail``.
     """
     folder, where = results / task.folder, task.folder.replace("/", ": ")
-    with open_made(results / stack_file(task.target, task.label, task.root), "stack", task.root) as opened:
+    root = results / stack_file(task.target, task.label, task.root)
+    with open_made(root, "stack", task.root) as opened:
         rows = opened.artifact.attributes["rows"]
         require_not_refused(target, rows, task.refused)
         totals = read_stack(opened)
@@ -57,17 +58,9 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
         near = options.geometry.offset_deg(*target.position_deg) <= radius_deg
         mask = np.broadcast_to(near, (options.energy.n_bins, *near.shape))
         final = replace(final, maps={**final.maps, "mask_fit": Cube(mask, "", options.geometry, (options.energy,))})
-    model = {"model": dict(zip(("name", "key"), task.model, strict=True))} if task.model else {}
-    made_from = {
-        "target": task.target,
-        "label": task.label,
-        "part": task.part,
-        "inputs": {"stack": task.root, "runs": dict(task.runs), "exclusion": list(target.exclusion_digests), **model},
-        "options": to_plain({"reduce": target.reduce_record, "background": target.background_options(task.label)}),
-        "versions": {name: getattr(versions, name.upper()) for name in ("reduce", "background", "stack", "export")},
-    }
+    made_from = task.recipe(target).record
     cube_path, dataset, datasets, models, images = paths = [folder / name for name in PRODUCTS]
-    with certified(results / files_of(task)[-1], task.key, paths, made_from):
+    with certified(results / files_of(task)[-1], task.key, paths, made_from, [root]):
         keywords = _keywords(target, task, totals, kinds)
         maps = dataset_maps(final.maps)
         write_dataset_fits(dataset, maps, totals.gti_s, totals.livetime_s, keywords, True in kinds)

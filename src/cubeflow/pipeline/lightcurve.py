@@ -17,7 +17,7 @@ from cubeflow.pipeline.certificate import certified
 from cubeflow.pipeline.export import dataset_entry
 from cubeflow.pipeline.stack import open_made
 from cubeflow.pipeline.table import TIMES
-from cubeflow.pipeline.tasks import JOINT, LIGHT_CURVE, SeriesTask, Target, files_of
+from cubeflow.pipeline.tasks import JOINT, LIGHT_CURVE, SeriesTask, Target, certificate_file, files_of
 from cubeflow.products.significance import disc_pixels
 from cubeflow.store.artifact import OpenArtifact
 from cubeflow.store.atomic import write_atomic
@@ -59,9 +59,10 @@ def write_series(results: Path, target: Target, task: SeriesTask, say: Callable[
     An interval of which no run is left is no point of the light curve.
     """
     folder = results / task.folder
-    points, listed, in_curve, in_list = [], [], set(task.intervals), set(task.joint)
+    points, listed, read, in_curve, in_list = [], [], [], set(task.intervals), set(task.joint)
     for part, key in task.parts.items():
         place = task.part_folder(part)
+        read.append(results / certificate_file(place, key))
         with open_made(results / place / "cube.h5", "cube", key) as opened:
             if part in in_curve and opened.artifact.attributes["n_runs"]:
                 points.append({"interval": part, **make_point(opened, target)})
@@ -71,8 +72,8 @@ def write_series(results: Path, target: Target, task: SeriesTask, say: Callable[
                 about = (replace(task, target=part), "") if task.family else (task, part)
                 listed.append(dataset_entry(*about, opened.names, file, wrong))
     *names, certificate = files_of(task)
-    made_from = {"target": task.family or task.target, "label": task.label, "inputs": dict(task.parts)}
-    with certified(results / certificate, task.key, [results / name for name in names], made_from):
+    made_from = task.recipe(target).record
+    with certified(results / certificate, task.key, [results / name for name in names], made_from, read):
         if task.intervals:
             make_light_curve(points).write(text := io.StringIO(), format="ascii.ecsv")
             write_atomic(folder / LIGHT_CURVE, text.getvalue().encode())

@@ -55,7 +55,7 @@ def make_off_batch(results: Path, target: Target, task: OffTask, say: Say) -> No
 def _off_artifact(target: Target, keys: UnitKeys, exclusions: ExclusionMasks, say: Say) -> Artifact:
     """Read an OFF run and count it."""
     assert target.model is not None
-    off, made_from = target.model.off, {"inputs": sorted(keys.inputs.values()), "software": software()}
+    off, recipe = target.model.off, keys.recipe(target.off_recipe())
     try:
         with guarding(f"run {keys.unit.name}", say):
             options = ReadOptions(require=(), duplicates=off.duplicates, digests=keys.inputs, where=off.events_where)
@@ -68,7 +68,8 @@ def _off_artifact(target: Target, keys: UnitKeys, exclusions: ExclusionMasks, sa
             raise FailedError(str(error)) from error
         say(f"{target.model.name}: left out: {error}")
         about, datasets = {"status": "refused", "reason": str(error)}, {}
-    return Artifact("off", keys.reduced, versions.OFF, datasets, about, {"options": to_plain(off), **made_from})
+    made_from = {**recipe.record, "software": software()}
+    return Artifact("off", keys.reduced, versions.OFF, datasets, about, made_from)
 
 
 def make_model(results: Path, target: Target, task: ModelTask, say: Say) -> None:
@@ -84,7 +85,7 @@ def make_model(results: Path, target: Target, task: ModelTask, say: Say) -> None
     model = fit_acceptance_model(target.model.key, runs, off, fit)
     datasets = {name: value for name, value in vars(model).items() if isinstance(value, np.ndarray)}
     about = {name: to_plain(value) for name, value in vars(model).items() if name not in datasets}
-    made_from = {"inputs": sorted(task.runs.values()), "software": software()}
+    made_from = {**task.recipe(target).record, "software": software()}
     path = results / model_file(task.model, task.key)
     write_artifact(path, Artifact("model", task.key, versions.MODEL, datasets, about, made_from), target.compression)
     nodes: list[tuple[BackgroundRate, FloatArray | None, Keywords]] = []

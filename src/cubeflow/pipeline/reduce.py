@@ -39,7 +39,7 @@ from cubeflow.store.artifact import (
     write_artifact,
 )
 from cubeflow.store.atomic import make_folder, sweep_temporaries
-from cubeflow.store.keys import from_plain, to_plain
+from cubeflow.store.keys import from_plain
 
 Say = Callable[[str], None]
 T = TypeVar("T")
@@ -133,7 +133,8 @@ def reduce_batch(results: Path, target: Target, task: ReduceTask, say: Say, prog
     if failed:
         raise FailedError("\n".join(dict.fromkeys(failed)))
     for label, total in sums.items():
-        write_stack(leaves[label], total.result(), task.leaves[label], rows[label], target.compression)
+        recipe = task.leaf_recipe(target, label)
+        write_stack(leaves[label], total.result(), task.leaves[label], rows[label], recipe)
 
 
 def _parts(batch: Batch, keys: UnitKeys, labels: tuple[str, ...]) -> Iterator[tuple[str, Stack, Row]]:
@@ -150,7 +151,7 @@ def _parts(batch: Batch, keys: UnitKeys, labels: tuple[str, ...]) -> Iterator[tu
         made = _background(batch, keys, label, reduced)
         if label not in labels:
             continue
-        kind = batch.task.is_pointlike if batch.task.model or target.backgrounds[label].method == "none" else None
+        kind = batch.task.kind_of(target, label)
         if isinstance(made, Verdict):
             yield label, empty_stack(), {**place, **vars(made)}
         elif isinstance(reduced, Reduced) and kind not in (None, reduced.row["is_pointlike"]):
@@ -197,10 +198,8 @@ def _reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:
         if keys.unit.piece is not None:
             made = replace(made, row={**made.row, "piece": keys.unit.piece})
         about, datasets = {"status": "ok", "row": made.row}, {**made.maps, "gti_s": made.gti_s}
-    files, named = sorted(keys.inputs.values()), dict(zip(("name", "key"), batch.task.model or (), strict=False))
-    inputs = {"files": files, "model": named} if named else files
-    provenance = {"options": to_plain(batch.target.reduce_record), "inputs": inputs}
-    _keep(batch, path, Artifact("reduced", keys.reduced, versions.REDUCE, datasets, about, provenance))
+    record = keys.recipe(batch.target.reduce_recipe(batch.task.model)).record
+    _keep(batch, path, Artifact("reduced", keys.reduced, versions.REDUCE, datasets, about, record))
     return made
 
 
@@ -231,8 +230,7 @@ def _background(batch: Batch, keys: UnitKeys, label: str, reduced: Reduced | Ver
     """Background of a unit from its artifact, or made and kept; of a unit that is left out, why."""
     path = batch.results / background_file(batch.target.name, keys, label)
     options, target, key = batch.target.backgrounds[label], batch.target, keys.backgrounds[label]
-    inputs = {"reduced": keys.reduced, "exclusion": list(target.exclusion_digests)}
-    provenance = {"options": to_plain(target.background_options(label)), "inputs": inputs}
+    provenance = keys.background_recipe(target.background_recipe(label)).record
 
     def unpack(kept: Artifact) -> Background:
         about, usable = kept.attributes, np.asarray(kept.datasets["usable"])

@@ -24,6 +24,7 @@ from cubeflow.store.artifact import (
     write_artifact,
 )
 from cubeflow.store.atomic import make_folder
+from cubeflow.store.keys import Recipe
 
 Row = dict[str, Any]  # of a run: its place, status and reason, and the rows of its maps and its background
 
@@ -37,19 +38,20 @@ def stack_node(results: Path, target: Target, task: StackTask, say: Callable[[st
             rows += opened.artifact.attributes["rows"]
     stacked = total.result()
     path = results / stack_file(task.target, task.label, task.key)
-    write_stack(path, stacked, task.key, rows, target.compression)
+    write_stack(path, stacked, task.key, rows, task.recipe(target))
     say(f"{path.name}: {len(task.children)} stacks, livetime {stacked.livetime_s:.1f} s")
 
 
-def write_stack(path: Path, stacked: Stack, key: str, rows: Sequence[Row], compression: str) -> None:
+def write_stack(path: Path, stacked: Stack, key: str, rows: Sequence[Row], recipe: Recipe) -> None:
     """Write a stack; everything but the maps goes into the attributes. Pieces of a run count as one run."""
     times = {"ontime_s": stacked.ontime_s, "livetime_s": stacked.livetime_s}
     n_runs = len({row["obs_id"] for row in rows if row["status"] == "ok"})
     about = {**times, "n_runs": n_runs, "profiles": plain_profiles(stacked.profiles), "rows": list(rows)}
-    attributes, made_from = {**about, "layers": sorted(stacked.layers)}, {"software": software()}
+    attributes, made_from = {**about, "layers": sorted(stacked.layers)}, {**recipe.record, "software": software()}
     datasets: dict[str, Cube | np.ndarray] = {**stacked.layers, "gti_s": stacked.gti_s}
     make_folder(path.parent)
-    write_artifact(path, Artifact("stack", key, versions.STACK, datasets, attributes, made_from), compression)
+    artifact = Artifact("stack", key, versions.STACK, datasets, attributes, made_from)
+    write_artifact(path, artifact, str(recipe.options["compression"]))
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cubeflow.pipeline import versions
 from cubeflow.pipeline.certificate import certified
 from cubeflow.pipeline.export import require_not_refused
 from cubeflow.pipeline.stack import Row, open_made
@@ -114,8 +113,10 @@ def write_run_table(results: Path, target: Target, task: TableTask, say: Callabl
     RunsLeftOut if every run is refused before it is read, and `Target.on_refused` is ``fail``.
     """
     rows: dict[tuple[int, int], dict[str, Cell]] = {}
+    stacks: list[Path] = []
     for label, root in task.roots.items():
-        with open_made(results / stack_file(task.target, label, root), "stack", root) as opened:
+        stacks.append(results / stack_file(task.target, label, root))
+        with open_made(stacks[-1], "stack", root) as opened:
             for row in opened.artifact.attributes["rows"]:
                 place = row["obs_id"], -1 if row["piece"] is None else row["piece"]
                 _merge(rows.setdefault(place, {}), row, label)
@@ -127,8 +128,7 @@ def write_run_table(results: Path, target: Target, task: TableTask, say: Callabl
     table = make_table([rows[place] | same for place in sorted(rows)], list(target.backgrounds), task.key)
     folder = results / task.target
     paths = [folder / name for name in TABLES]
-    made_from = {"target": task.target, "inputs": dict(task.roots), "versions": {"table": versions.TABLE}}
-    with certified(results / files_of(task)[-1], task.key, paths, made_from):
+    with certified(results / files_of(task)[-1], task.key, paths, task.recipe(target).record, stacks):
         write_table(folder / "runs", table)
         if not task.roots:  # there is no export that could fail: the table stays, and is not certified
             require_not_refused(target, [], task.refused)

@@ -3,8 +3,8 @@
 A task holds all that it needs beside its `Target`, so that a job reads these two and nothing else of a plan.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.dl3.files import read_content
 from cubeflow.errors import MistakeError
 from cubeflow.observation import Unit
+from cubeflow.pipeline import versions
 from cubeflow.products.acceptance_fit import FitOptions, OffOptions
 from cubeflow.products.background import BackgroundOptions
 from cubeflow.products.dataset import ExportOptions
@@ -20,7 +21,7 @@ from cubeflow.products.exclusion import EVERY_ENERGY, Areas, Exclusion, Exclusio
 from cubeflow.products.reduced import ReduceOptions
 from cubeflow.products.significance import SignificanceOptions
 from cubeflow.products.sky_model import GammapySource
-from cubeflow.store.keys import short
+from cubeflow.store.keys import Recipe, short
 
 FOLDER = ".cubeflow"  # of plans, locks and progress, below the results
 PRODUCTS = ("cube.h5", "dataset.fits.gz", "datasets.yaml", "models.yaml", "significance.fits.gz")
@@ -114,28 +115,35 @@ class Target:
     sky_models: Mapping[str, PlannedSkyModel] = field(default_factory=dict)  # by label, where a file holds the sources
     event_type: str | None = None  # of the events that are used; None for all
 
-    @property
-    def reduce_record(self) -> ReduceOptions:
-        """Options of reduction for records, where the acceptance model has its name."""
-        name = None if self.model is None else self.model.name
-        return replace(self.reduce, acceptance=replace(self.reduce.acceptance, model=name))
+    def reduce_recipe(self, model: tuple[str, str] | None) -> Recipe:
+        """Options of all units; `model` is name and key of the acceptance model."""
+        off_livetime_s = None if self.model is None else self.model.livetime_s
+        options = {"reduce": self.reduce, "compression": self.compression, "off_livetime_s": off_livetime_s}
+        return Recipe("reduced-options", versions.REDUCE, options, {} if model is None else dict([model]))
 
-    def background_options(self, label: str) -> dict[str, object]:
-        """All that decides a background beside the maps and the content of the exclusion files: hashed, and kept."""
-        sky_model = {"sky_model": list(self.sky_models[label].files.values())} if label in self.sky_models else {}
-        return {
-            **sky_model,
+    def off_recipe(self) -> Recipe:
+        """Options of the OFF runs of the acceptance model."""
+        assert self.model is not None
+        limits = [(each.file.energy_min_tev, each.file.energy_max_tev) for each in self.model.exclusions]
+        about = {"off": self.model.off, "exclusion": limits, "compression": self.compression}
+        return Recipe("off-options", versions.OFF, about, [each.sha256 for each in self.model.exclusions])
+
+    def background_recipe(self, label: str) -> Recipe:
+        """All that decides a background beside the maps."""
+        about = {
+            "sky_model": list(self.sky_models[label].files.values()) if label in self.sky_models else [],
             "position_deg": self.position_deg,
             "significance": {"radius_deg": self.significance.first_deg},
             "exclusion": [(each.file.energy_min_tev, each.file.energy_max_tev) for each in self.exclusions],
             "compression": self.compression,
             "method": self.backgrounds[label],
         }
+        return Recipe("background-options", versions.BACKGROUND, about, [each.sha256 for each in self.exclusions])
 
-    @property
-    def exclusion_digests(self) -> tuple[str, ...]:
-        """Digest (sha256) of each exclusion file."""
-        return tuple(each.sha256 for each in self.exclusions)
+    def stack_recipe(self, children: Sequence[str], is_pointlike: bool | None = None) -> Recipe:
+        """Sum of backgrounds, which must be of runs that are point-like or not, or of sums."""
+        about = {"compression": self.compression, "is_pointlike": is_pointlike}
+        return Recipe("stack", versions.STACK, about, list(children))
 
     def exclusion_masks(self) -> ExclusionMasks:
         """Masks of what is not background; raises as `PlannedExclusion.read`."""
@@ -149,9 +157,21 @@ class UnitKeys:
     unit: Unit  # run, or piece of one
     entry: RunEntry  # where its HDUs lie
     inputs: Mapping[str, str]  # sha256 of each of its files, by path
-    reduced: str  # key of its maps
-    backgrounds: Mapping[str, str]  # key of its background by label
+    reduced: str = ""  # key of its maps
+    backgrounds: Mapping[str, str] = field(default_factory=dict)  # key of its background by label
     off_runs: tuple[int, ...] | None = None  # those that match it, the nearest first; None for all of the model
+
+    def recipe(self, options: Recipe) -> Recipe:
+        """Maps, or counts of an OFF run, from its files."""
+        hdus = sorted((ref.part, ref.hdu_name, ref.size, ref.md5) for ref in self.entry.hdus)
+        about = {"options": options, **vars(self.unit), "hdus": hdus, "off_runs": self.off_runs}
+        inputs = {ref.part: self.inputs[str(ref.path)] for ref in self.entry.hdus}
+        kind = options.kind.removesuffix("-options")
+        return Recipe(kind, options.version, {**about, "quirks": sorted(self.entry.quirks)}, inputs)
+
+    def background_recipe(self, options: Recipe) -> Recipe:
+        """Background from its maps."""
+        return Recipe("background", options.version, {"options": options}, [self.reduced])
 
 
 @dataclass(frozen=True)
@@ -174,6 +194,12 @@ class ModelTask:
     key: str
     runs: Mapping[str, str]
 
+    def recipe(self, target: Target) -> Recipe:
+        """Recipe of the key."""
+        assert target.model is not None
+        about = {"fit": target.model.fit, "off": target.off_recipe(), "compression": target.compression}
+        return Recipe("model", versions.MODEL, about, self.runs)
+
 
 @dataclass(frozen=True)
 class ReduceTask:
@@ -186,6 +212,14 @@ class ReduceTask:
     is_pointlike: bool | None = None  # of runs that are stacked, without a background or with a model; None for any
     model: tuple[str, str] | None = None  # name and key of the acceptance model
 
+    def kind_of(self, target: Target, label: str) -> bool | None:
+        """Whether the runs of a sum must be point-like; None where that does not matter."""
+        return self.is_pointlike if self.model or target.backgrounds[label].method == "none" else None
+
+    def leaf_recipe(self, target: Target, label: str) -> Recipe:
+        """Sum of the units."""
+        return target.stack_recipe([keys.backgrounds[label] for keys in self.units], self.kind_of(target, label))
+
 
 @dataclass(frozen=True)
 class StackTask:
@@ -196,6 +230,10 @@ class StackTask:
     label: str
     key: str
     children: tuple[str, ...]
+
+    def recipe(self, target: Target) -> Recipe:
+        """Recipe of the key."""
+        return target.stack_recipe(self.children)
 
 
 @dataclass(frozen=True)
@@ -225,6 +263,14 @@ class ExportTask:
         """Folder of the products, below the results."""
         return f"{self.target}/{self.label}" + (f"/{PARTS}/{self.part}" if self.part else "")
 
+    def recipe(self, target: Target) -> Recipe:
+        """Recipe of the key."""
+        about: dict[str, object] = {"target": self.target, "label": self.label, "part": self.part}
+        about |= {"reduce": target.reduce_recipe(self.model), "background": target.background_recipe(self.label)}
+        about |= {"on_refused": target.on_refused, "refused": self.refused, "significance": target.significance}
+        about |= {"fit_radius_deg": target.export.fit_radius_deg}
+        return Recipe("export", versions.EXPORT, about, {"stack": self.root, **self.runs})
+
 
 @dataclass(frozen=True)
 class SeriesTask:
@@ -248,6 +294,12 @@ class SeriesTask:
         """Folder of the products of a part, below the results."""
         return f"{part}/{self.label}" if self.family else f"{self.folder}/{PARTS}/{part}"
 
+    def recipe(self, target: Target) -> Recipe:
+        """Recipe of the key."""
+        about = {"target": self.family or target.name, "label": self.label, "intervals": self.intervals}
+        about |= {"joint": self.joint}
+        return Recipe("series", versions.SERIES, about, self.parts)
+
 
 @dataclass(frozen=True)
 class TableTask:
@@ -258,6 +310,13 @@ class TableTask:
     key: str  # of the table
     roots: Mapping[str, str]  # key of the last stack by label
     refused: tuple[Refusal, ...]  # runs that no stack knows
+
+    def recipe(self, target: Target) -> Recipe:
+        """Recipe of the key; the order of the labels is that of the columns, and of the reasons."""
+        about: dict[str, object] = {"target": self.target, "labels": tuple(target.backgrounds)}
+        about |= {"refused": self.refused, "event_type": target.event_type}
+        about |= {} if self.roots else {"on_refused": target.on_refused}
+        return Recipe("table", versions.TABLE, about, self.roots)
 
 
 @dataclass(frozen=True)
@@ -271,6 +330,11 @@ class FiguresTask:
     cube_key: str
     table_key: str
     writes_regions: bool = True
+
+    def recipe(self, target: Target) -> Recipe:
+        """Recipe of the key."""
+        about = {"target": target.name, "label": self.label, "writes_regions": self.writes_regions}
+        return Recipe("figures", versions.FIGURES, about, {"cube": self.cube_key, "table": self.table_key})
 
 
 @dataclass(frozen=True)
@@ -289,6 +353,13 @@ class ReportTask:
     kind: Literal["report"] = field(default="report", kw_only=True)
     key: str
     targets: tuple[ReportTarget, ...]
+
+    @property
+    def recipe(self) -> Recipe:
+        """Recipe of the key."""
+        made_of = {f"{each.name}/{label}": key for each in self.targets for label, key in each.labels.items()}
+        tables = {each.name: each.table for each in self.targets}
+        return Recipe("report", versions.REPORT, {"targets": self.targets}, made_of | tables)
 
 
 ArtifactTask = OffTask | ModelTask | ReduceTask | StackTask  # whose files are named by their keys

@@ -5,6 +5,7 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from cubeflow.dl3.files import FileRefused
@@ -33,10 +34,10 @@ _KEY = r"[0-9a-f]{16}"
 # Names of artifacts, by the folder below that of a target.
 _ARTIFACTS = {"obs": re.compile(rf"(reduced|background-.+)-{_KEY}\.h5"), "stack": re.compile(rf"{_KEY}\.h5")}
 _MODELS = re.compile(rf"\S+-{_KEY}\.(h5|fits\.gz)")
-_SET_ASIDE = re.compile(r"\.corrupt(\.\d+)?$")
+SET_ASIDE = re.compile(r"\.corrupt(\.\d+)?$")
 _LISTED = (*PRODUCTS, LIGHT_CURVE, *JOINT)  # in certificates of a label
 _NAMES = {*_LISTED, *TABLES, *PICTURES, *REGIONS}
-_CLAIM = re.compile(rf"(made|series|figures|report)-({_KEY})\.json")
+CLAIM = re.compile(rf"(made|series|figures|report)-({_KEY})\.json")
 
 
 def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
@@ -52,8 +53,8 @@ def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
     claimed = cache(_claimed)
     for root, name in _places(plan).items():
         folder, target = plan.results / root, plan.targets[name]
-        for path in _files_below(folder) if plan.tasks[name].reduce else ():
-            place, named = path.relative_to(folder).parts, _SET_ASIDE.sub("", path.name)
+        for path in files_below(folder) if plan.tasks[name].reduce else ():
+            place, named = path.relative_to(folder).parts, SET_ASIDE.sub("", path.name)
             is_near = len(place) <= 2 or (len(place) == 4 and place[1] == PARTS)
             if str(path.relative_to(plan.results)) in needed:
                 continue
@@ -66,19 +67,21 @@ def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
             elif place == (PAGE,):
                 yield path, b'name="cubeflow-key"' in read_regular(path)[:1000]
             elif named != path.name:
-                yield path, is_near and (named in _NAMES or _CLAIM.fullmatch(named) is not None)
+                yield path, is_near and (named in _NAMES or CLAIM.fullmatch(named) is not None)
             else:
                 is_product = len(place) == 4 or (len(place) == 2 and place[0] not in target.backgrounds)
                 is_product |= path.name in (LIGHT_CURVE, *JOINT)
-                is_ours = is_near and (is_product or _CLAIM.fullmatch(path.name) is not None)
+                is_ours = is_near and (is_product or CLAIM.fullmatch(path.name) is not None)
                 yield path, is_ours and path.name in claimed(path.parent)
-    for path in (path for name in plan.models for path in _files_below(plan.results / "models" / name)):
+    idle = {f"self-{name}" for name, found in plan.tasks.items() if not found.reduce}
+    models = (plan.results / "models" / name for name in plan.models if name not in idle)
+    for path in chain.from_iterable(map(files_below, models)):
         if str(path.relative_to(plan.results)) in needed:
             continue
         if TEMPORARY.fullmatch(path.name):
             yield path, is_abandoned(path)
         else:
-            is_model = _MODELS.fullmatch(_SET_ASIDE.sub("", path.name)) and stat.S_ISREG(path.lstat().st_mode)
+            is_model = _MODELS.fullmatch(SET_ASIDE.sub("", path.name)) and stat.S_ISREG(path.lstat().st_mode)
             yield path, bool(is_model) and _is_artifact(path)
 
 
@@ -108,7 +111,7 @@ def clean_results(plan: Plan, is_serious: bool) -> tuple[list[Path], list[Path],
     return paths, [path for path, is_ours in found.items() if not is_ours], size
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """What is no folder below a folder, at any depth: files, links and all else; no link is followed."""
     if folder.is_symlink():
         yield folder
@@ -124,7 +127,7 @@ def _is_artifact(path: Path) -> bool:
 
     GADF tables of a model have the key that is in their name.
     """
-    if _SET_ASIDE.search(path.name):
+    if SET_ASIDE.search(path.name):
         return True
     if path.suffix == ".gz":
         try:
@@ -139,14 +142,15 @@ def _claimed(folder: Path) -> set[str]:
     """Names of the certificates and sections of the report in a folder, and of the products there that are theirs."""
     sizes = {path.name: path.lstat().st_size for path in folder.iterdir()}
     found: set[str] = set()
-    for match in filter(None, map(_CLAIM.fullmatch, sizes)):
+    for match in filter(None, map(CLAIM.fullmatch, sizes)):
         try:
             content = parse_json(read_regular(folder / match[0]))
         except (OSError, ValueError):
             continue
         if not isinstance(content, dict) or not str(content.get("key")).startswith(match[2]):
             continue
-        if (content.get("part") or content.get("label", folder.name)) != folder.name:  # somebody's copy
+        about = {**content, **content.get("options", {})}
+        if (about.get("part") or about.get("label", folder.name)) != folder.name:  # somebody's copy
             continue
         files, found = content.get("files"), found | {match[0]}
         if match[1] == "figures":

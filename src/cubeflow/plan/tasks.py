@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from typing import TypeVar
 
 from cubeflow.config.sections import StackOptions
-from cubeflow.dl3.entries import HduRef, RunEntry, missing_types
+from cubeflow.dl3.entries import RunEntry, missing_types
 from cubeflow.dl3.files import InputChanged
 from cubeflow.dl3.reader import ALWAYS, read_enclosure, read_gti_and_site
 from cubeflow.errors import MistakeError
@@ -36,6 +36,7 @@ from cubeflow.store.keys import make_key
 
 EDGE_S = 1e-3  # what ends on the edge of an interval does not reach over it
 Times = tuple[list[tuple[float, float]], float | None]  # start and stop of each piece, TT s; longitude of the site
+T = TypeVar("T", ModelTask, StackTask, ExportTask, SeriesTask, TableTask, FiguresTask)
 Units = dict[Interval | None, dict[int, list[UnitKeys]]]  # by interval and run; None for those in no interval
 
 
@@ -79,37 +80,28 @@ class TaskMaker:
         self.target, self.cache, self.stack = target, cache, stack
         per = target.export.per
         self.per = "interval" if stack.by_s == "run" and per != "none" else per
-        self.options: dict[str, object] = {"reduce": target.reduce, "compression": target.compression}
-        self.reduce = make_key("reduce-options", versions.REDUCE, self.options, {})
         self.model: tuple[str, str] | None = None
         self.off_runs: Mapping[int, tuple[int, ...]] = {}  # that match a run
-        self.labels = {}
-        for label in target.backgrounds:
-            about = target.background_options(label), target.exclusion_digests
-            self.labels[label] = make_key("background-options", versions.BACKGROUND, *about)
+        self.reduce = target.reduce_recipe(None)
+        self.labels = {label: target.background_recipe(label) for label in target.backgrounds}
 
     def model_tasks(self, entries: Iterable[RunEntry], say: Callable[[str], None]) -> tuple[OffTask | ModelTask, ...]:
         """Tasks of the acceptance model from some OFF runs; says which of them are left out."""
         target, found = self.target, {}
         assert target.model is not None
-        model, limits = target.model, [vars(each.file) | {"path": None} for each in target.model.exclusions]
-        about = {"off": model.off, "exclusion": limits, "compression": target.compression}
-        options = make_key("off-options", versions.OFF, about, [each.sha256 for each in model.exclusions])
+        model, options = target.model, target.off_recipe()
         for entry in entries:
             try:
-                kept, known, inputs, by_path = self._inputs(entry)
+                kept, digests = self._inputs(entry)
             except InputError as error:
                 say(f"{model.key}: left out: {error}")
                 continue
-            key = make_key("off", versions.OFF, {"options": options, "obs_id": entry.obs_id, **known}, inputs)
-            unit = Unit(entry.obs_id, event_type=target.event_type)
-            found[entry.obs_id] = UnitKeys(unit, kept, by_path, key, {})
+            keys = UnitKeys(Unit(entry.obs_id, event_type=target.event_type), kept, digests)
+            found[entry.obs_id] = replace(keys, reduced=keys.recipe(options).key)
         batches = make_batches(found, self.stack.batch)
         tasks = [OffTask(target.name, model.name, tuple(found[obs_id] for obs_id in batch)) for batch in batches]
         runs = {keys.unit.name: keys.reduced for task in tasks for keys in task.units}
-        content = {"fit": model.fit, "off": options, "compression": target.compression}
-        key = make_key("model", versions.MODEL, content, runs)
-        return (*tasks, ModelTask(target.name, model.name, key, runs))
+        return (*tasks, self.keyed(ModelTask(target.name, model.name, "", runs)))
 
     def make(
         self,
@@ -124,8 +116,7 @@ class TaskMaker:
         """
         if model and isinstance(model[-1], ModelTask):
             self.model = model[-1].model, model[-1].key
-            content = {**self.options, "model": self.model}  # with its name, which is in the records
-            self.reduce = make_key("reduce-options", versions.REDUCE, content, {})
+            self.reduce = self.target.reduce_recipe(self.model)
             model = tuple(task for task in model if task.target == self.target.name)
         units: Units = {}
         refusals, crossing = list(refused), set[int]()
@@ -156,8 +147,19 @@ class TaskMaker:
             parts += found
             series += [self.series_task(label, found, [each.name for each in batches if each])] if found else []
         table = self.table_task({each.label: each.root for each in export}, refusals)
-        figures = tuple(self.figures_task(each, table) for each in export)
-        made = tuple(reduce), tuple(stack), tuple(export), tuple(parts), tuple(series), table, figures
+        first = export[0].label
+        figures = (
+            FiguresTask(each.target, each.label, "", each.key, table.key, each.label == first) for each in export
+        )
+        made = (
+            tuple(reduce),
+            tuple(stack),
+            tuple(export),
+            tuple(parts),
+            tuple(series),
+            table,
+            tuple(map(self.keyed, figures)),
+        )
         return TargetTasks(model, *made, tuple(refusals), unselected, self._notes(units, crossing))
 
     def batches(self, units: Units) -> dict[Interval | None, list[ReduceTask]]:
@@ -191,13 +193,10 @@ class TaskMaker:
 
         InputError if a file is missing or an HDU that every run needs.
         """
-        kept, known, inputs, by_path = self._inputs(entry)
-        about, off_runs = {"options": self.reduce, "obs_id": entry.obs_id, **known}, self.off_runs.get(entry.obs_id)
-        if off_runs is not None and self.target.model is not None:
-            about["off_runs"] = self.target.model.livetime_s, off_runs
+        kept, digests = self._inputs(entry)
         found = []
         options, by = self.target.reduce, self.stack.by_s
-        times, lon_deg = self._times(entry, known["hdus"], inputs, by_path)
+        times, lon_deg = self._times(kept, digests)
         for piece, (start_s, stop_s) in enumerate(times or [(0.0, 0.0)]):
             number = piece if times and options.split_s is not None else None
             unit = Unit(entry.obs_id, number, self.target.event_type)
@@ -205,25 +204,22 @@ class TaskMaker:
                 None if by is None or not (times or by == "run") else interval_of(time_s, by, unit, lon_deg)
                 for time_s in ((start_s + stop_s) / 2, start_s, stop_s - EDGE_S)
             )
-            key = make_key("reduced", versions.REDUCE, about | {"piece": unit.piece}, inputs)
-            backgrounds = {
-                label: make_key("background", versions.BACKGROUND, options, [key])
-                for label, options in self.labels.items()
-            }
-            found.append((interval, UnitKeys(unit, kept, by_path, key, backgrounds, off_runs), first != last))
+            keys = UnitKeys(unit, kept, digests, off_runs=self.off_runs.get(entry.obs_id))
+            keys = replace(keys, reduced=keys.recipe(self.reduce).key)
+            backgrounds = {label: keys.background_recipe(about).key for label, about in self.labels.items()}
+            found.append((interval, replace(keys, backgrounds=backgrounds), first != last))
         return found
 
-    def _inputs(self, entry: RunEntry) -> tuple[RunEntry, dict[str, object], dict[str, str], dict[str, str]]:
-        """What is read of a run, what is known of its HDUs, and digests by HDU and by path; InputError as `units`."""
-        digests: dict[Path, str] = {}
-        kind = self.target.event_type
+    def _inputs(self, entry: RunEntry) -> tuple[RunEntry, dict[str, str]]:
+        """What is read of a run, and the digests of its files by path; InputError as `units`."""
+        digests: dict[str, str] = {}
         try:
-            entry = entry.of_event_type(kind)
+            entry = entry.of_event_type(self.target.event_type)
         except RunRefused as error:
             raise InputError(f"run {entry.obs_id}: {error}") from error
         for path in (ref.path for ref in entry.hdus):
             try:
-                digests[path] = self.cache.digest(path)
+                digests[str(path)] = self.cache.digest(path)
             except OSError as error:
                 raise InputError(f"{path}: {error.strerror or error}") from error
             except ValueError as error:
@@ -231,21 +227,13 @@ class TaskMaker:
         missing = missing_types({ref.hdu_type for ref in entry.hdus}, ALWAYS)
         if missing:
             raise InputError(f"run {entry.obs_id}: {missing}")
-        known = sorted((input_name(ref), ref.hdu_name, ref.size, ref.md5) for ref in entry.hdus)
-        inputs = {input_name(ref): digests[ref.path] for ref in entry.hdus}
-        by_path = {str(path): digest for path, digest in digests.items()}
         # Only what is in the key: neither the row of the index nor its other columns.
-        kept = replace(entry, obs_info={}, hdus=tuple(ref._replace(row=None) for ref in entry.hdus))
-        about = {"hdus": known, "quirks": sorted(entry.quirks), **({"event_type": kind} if kind else {})}
-        return kept, about, inputs, by_path
+        return replace(entry, obs_info={}, hdus=tuple(ref._replace(row=None) for ref in entry.hdus)), digests
 
     def reduce_task(self, units: Sequence[UnitKeys], is_pointlike: bool | None) -> ReduceTask:
         """Batch of units, and the key of its sum for each label."""
-        leaves = {}
-        for label, background in self.target.backgrounds.items():
-            kind = is_pointlike if self.model or background.method == "none" else None
-            leaves[label] = self._stack_key([keys.backgrounds[label] for keys in units], kind)
-        return ReduceTask(self.target.name, tuple(units), leaves, is_pointlike, self.model)
+        task = ReduceTask(self.target.name, tuple(units), {}, is_pointlike, self.model)
+        return replace(task, leaves={label: task.leaf_recipe(self.target, label).key for label in self.labels})
 
     def nodes(self, label: str, parts: Sequence[tuple[int, str]], found: list[StackTask]) -> str:
         """Add the inner nodes of a label to `found`, children first; give the key of the last one.
@@ -257,9 +245,8 @@ class TaskMaker:
             if not group.children:
                 return group.key
             children = tuple(key_of(child) for child in group.children)
-            key = self._stack_key(children)
-            found.append(StackTask(self.target.name, label, key, children))
-            return key
+            found.append(self.keyed(StackTask(self.target.name, label, "", children)))
+            return found[-1].key
 
         return key_of(make_tree([Branch(*part) for part in parts], self.stack.fanout))
 
@@ -267,50 +254,22 @@ class TaskMaker:
         self, label: str, root: str, tasks: Sequence[ReduceTask], refused: tuple[Refusal, ...], part: str = ""
     ) -> ExportTask:
         """Final products of a label, or of a part of its runs, which are not made if there are refused runs."""
-        target, options = self.target, self.target.reduce
-        content = {
-            "target": target.name,
-            "label": label,
-            "options": self.labels[label],
-            "geometries": [options.geometry, options.irf_geometry],
-            "spectrum": options.spectrum,
-            "further": [target.significance.radius_deg[1:], target.significance.bands_tev],
-            "on_refused": target.on_refused,
-            "fit_radius_deg": target.export.fit_radius_deg,
-            "background_systematic": target.significance.background_systematic,
-            **({"refused": refused} if refused else {}),
-            "part": part,
-        }
-        key = make_key("export", versions.EXPORT, content, [root])
         made_of = {keys.unit.name: keys.backgrounds[label] for task in tasks for keys in task.units}
-        return ExportTask(target.name, label, key, root, made_of, refused, part, self.model)
+        return self.keyed(ExportTask(self.target.name, label, "", root, made_of, refused, part, self.model))
 
     def series_task(self, label: str, parts: Sequence[ExportTask], intervals: Sequence[str]) -> SeriesTask:
         """Light curve of the intervals, and list for a joint fit, of the parts of a label."""
         keys, points = {each.part: each.key for each in parts}, set(intervals)
         joint = [name for name in keys if self.per != "none" and (name in points) == (self.per == "interval")]
-        content = {"target": self.target.name, "label": label, "intervals": intervals, "joint": joint}
-        key = make_key("series", versions.SERIES, content, keys)
-        return SeriesTask(self.target.name, label, key, keys, tuple(intervals), tuple(joint))
+        return self.keyed(SeriesTask(self.target.name, label, "", keys, tuple(intervals), tuple(joint)))
 
     def table_task(self, roots: Mapping[str, str], refused: Sequence[Refusal]) -> TableTask:
         """Run table."""
-        # The order of the labels is that of the columns, and of the reasons.
-        content = {"target": self.target.name, "labels": tuple(self.labels), "refused": tuple(refused)}
-        content |= {} if roots else {"on_refused": self.target.on_refused}
-        content |= {"event_type": self.target.event_type} if self.target.event_type else {}
-        key = make_key("table", versions.TABLE, content, roots)
-        return TableTask(self.target.name, key, roots, tuple(refused))
+        return self.keyed(TableTask(self.target.name, "", roots, tuple(refused)))
 
-    def figures_task(self, export: ExportTask, table: TableTask) -> FiguresTask:
-        """Pictures of a label."""
-        is_first = export.label == next(iter(self.labels))
-        key = make_key("figures", versions.FIGURES, {"writes_regions": is_first}, [export.key, table.key])
-        return FiguresTask(self.target.name, export.label, key, export.key, table.key, is_first)
-
-    def _stack_key(self, children: Sequence[str], is_pointlike: bool | None = None) -> str:
-        options = {"compression": self.target.compression, "is_pointlike": is_pointlike}
-        return make_key("stack", versions.STACK, options, list(children))
+    def keyed(self, task: T) -> T:
+        """Task with its key."""
+        return replace(task, key=task.recipe(self.target).key)
 
     def _kind(self, units: Iterable[UnitKeys]) -> bool | None:
         """Whether most runs are point-like; None if it does not matter: such runs have no tables."""
@@ -325,12 +284,11 @@ class TaskMaker:
                 total += self.cache.fact(key, partial(read_enclosure, keys.entry, keys.inputs))
         return total > 0
 
-    def _times(self, entry: RunEntry, hdus: object, inputs: Mapping[str, str], digests: Mapping[str, str]) -> Times:
+    def _times(self, entry: RunEntry, digests: Mapping[str, str]) -> Times:
         """Times of a run; none if it will be refused when it is read, or if they do not matter."""
         options, split_s = self.target.reduce, self.target.reduce.split_s
         if split_s is None and self.stack.by_s in (None, "run"):
             return [], None
-        about = {"split_s": split_s, "time_mjd": options.time_mjd, "hdus": hdus}
 
         def find() -> Times:
             try:
@@ -344,7 +302,9 @@ class TaskMaker:
             except InputChanged as error:  # or it cannot be read: nothing is known of the content of these digests
                 raise InputError(str(error)) from error
 
-        found: Times = self.cache.fact(make_key("times", versions.REDUCE, about, inputs), find)
+        hdus = sorted((ref.hdu_type, ref.hdu_name, digests[str(ref.path)]) for ref in entry.hdus)
+        about = {"split_s": split_s, "time_mjd": options.time_mjd, "hdus": hdus}
+        found: Times = self.cache.fact(make_key("times", versions.REDUCE, about, {}), find)
         return found
 
     def _notes(self, units: Units, crossing: Set[int]) -> tuple[str, ...]:
@@ -366,8 +326,8 @@ def joint_tasks(targets: Mapping[str, Target], tasks: Mapping[str, TargetTasks])
             family = name.removesuffix(f"-{target.event_type}")
             parts.setdefault((family, each.label), {})[name] = each.key
     for (family, label), keys in parts.items():
-        key = make_key("series", versions.SERIES, {"family": family, "label": label}, keys)
-        yield SeriesTask([*keys][-1], label, key, keys, (), tuple(keys), family)
+        task = SeriesTask([*keys][-1], label, "", keys, (), tuple(keys), family)
+        yield replace(task, key=task.recipe(targets[task.target]).key)
 
 
 def report_task(targets: Mapping[str, TargetTasks]) -> ReportTask | None:
@@ -377,9 +337,5 @@ def report_task(targets: Mapping[str, TargetTasks]) -> ReportTask | None:
         for name, tasks in targets.items()
         if tasks.export and tasks.table is not None
     )
-    return ReportTask(make_key("report", versions.REPORT, {"targets": shown}, {}), shown) if shown else None
-
-
-def input_name(ref: HduRef) -> str:
-    """Type and class of an HDU in one word."""
-    return ref.hdu_type if ref.hdu_class in ("", ref.hdu_type) else f"{ref.hdu_type}:{ref.hdu_class}"
+    task = ReportTask("", shown)
+    return replace(task, key=task.recipe.key) if shown else None

@@ -97,15 +97,17 @@ def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
     radii = () if ring is None else (ring.r_in_deg, ring.r_in_deg + ring.width_deg)
     field = Field(geom, masks.mask(geom), pointings, target.position_deg, radius_deg, radii)
     *paths, certificate = (results / file for file in files_of(task))
-    made_from: dict[str, object] = {"inputs": {"cube": task.cube_key, "table": task.table_key}}
-    with certified(certificate, task.key, paths, made_from):
+    made_from = task.recipe(target).record
+    read = [folder / certificate_file(*item) for item in ((task.label, task.cube_key), ("", task.table_key))]
+    with certified(certificate, task.key, paths, made_from, read):
         if task.writes_regions:  # any label says the same
             write_atomic(folder / "exclusion.reg", exclusion_regions(masks.exclusions, field.excluded, geom).encode())
             write_atomic(folder / "pointings.reg", pointing_regions(runs).encode())
         figures = [*_draw_maps(output, task, maps, about, field), *_draw_charts(task, maps, about, runs, field)]
         significance = np.asarray(maps["disc_significance"].data[0], float)
         spots = find_hot_spots(significance, field)
-        model = {"acceptance model": found} if (found := made["inputs"].get("model")) else {}
+        used = [{"name": name, "key": key} for name, key in made["options"]["reduce"]["inputs"].items()]
+        model = {"acceptance model": used[0]} if used else {}
         section = LabelSection(
             label=task.label,
             method=method.method,
@@ -114,7 +116,7 @@ def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
             answers=tuple(answer(target, task.label, about, runs, spots, field)),
             figures=tuple(figures),
             hot_spots=tuple(spots),
-            settings=tuple(_settings({"background": to_plain(method), **to_plain(target.reduce_record), **model})),
+            settings=tuple(_settings({"background": to_plain(method), **to_plain(target.reduce), **model})),
             cube_key=task.cube_key,
         )
         made_from["section"] = to_plain(section)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cubeflow.pipeline.certificate import certified, software
 from cubeflow.pipeline.progress import Progress, progress_folder
-from cubeflow.pipeline.tasks import PAGE, PICTURES, PRODUCTS, REGIONS, FiguresTask, ReportTask, files_of
+from cubeflow.pipeline.tasks import PAGE, PICTURES, PRODUCTS, REGIONS, FiguresTask, ReportTask, files_of, inputs_of
 from cubeflow.plan.jobs import read_command, read_jobs, read_targets
 from cubeflow.report.figures import DETECTED, Figure, LabelSection, make_figures, read_figures, spot_text, verdict
 from cubeflow.report.runs import Runs, count_warnings, is_used, left_out, n_runs, read_runs, table_parts
@@ -134,8 +134,8 @@ def write_report(results: Path, task: ReportTask, command: str = "") -> Path:
     whole = Page(task.key, sections, versions, command, len(paths) > 1, "../" * (len(sections) == 1))
     own = replace(whole, is_index=False, root="../", index=f"../{PAGE}")
     alone = [replace(own, targets=[each]) for each in sections[: len(paths) - 1]]
-    made_from = {"inputs": {target.name: dict(target.labels) for target in task.targets}}
-    with certified(certificate, task.key, paths, made_from):
+    read = [results / file for file in inputs_of(task) if file.endswith(".json")]
+    with certified(certificate, task.key, paths, task.recipe.record, read):
         for path, page in zip(paths, [whole, *alone], strict=True):
             with replacing(path) as file:
                 file.writelines(make_page(page))

@@ -9,8 +9,8 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from functools import cache
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -38,6 +38,36 @@ def make_key(kind: str, version: int, options: object, inputs: Mapping[str, str]
         raise ValueError(f"{kind}: inputs must be strings (keys or digests), got {inputs!r}")
     content = {"inputs": inputs, "kind": kind, "options": options, "version": version}
     return hashlib.sha256(canonical_json(content)).hexdigest()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a key is made of, as for `make_key`; among the options of another recipe it counts by its key."""
+
+    kind: str
+    version: int
+    options: Mapping[str, object]
+    inputs: Mapping[str, str] | Sequence[str]
+
+    @cached_property
+    def key(self) -> str:
+        """Key that follows."""
+        return make_key(self.kind, self.version, self.options, self.inputs)
+
+    @property
+    def record(self) -> dict[str, object]:
+        """Plain form for the file of this key, with that of recipes among the options: the key can be formed again."""
+        nested = {name: each.record for name, each in self.options.items() if isinstance(each, Recipe)}
+        options = {**self.options, **nested}
+        return to_plain({"kind": self.kind, "version": self.version, "options": options, "inputs": self.inputs})
+
+    @classmethod
+    def of(cls, record: object) -> "Recipe":
+        """Undo `record`; KeyError, TypeError or AttributeError if it is none."""
+        parts: Any = record
+        is_nested = {name: isinstance(each, dict) and "inputs" in each for name, each in parts["options"].items()}
+        options = {name: cls.of(each) if is_nested[name] else each for name, each in parts["options"].items()}
+        return cls(parts["kind"], parts["version"], options, parts["inputs"])
 
 
 def seal(content: Mapping[str, object]) -> str:
@@ -75,8 +105,8 @@ def to_plain(value: Any, where: str = "$") -> Any:
         raise ValueError(f"{where}: expected a finite number, got {value}")
     if value is None or type(value) in (bool, int, float, str):
         return value
-    if isinstance(value, Path):
-        return str(value)
+    if isinstance(value, Path | Recipe):
+        return value.key if isinstance(value, Recipe) else str(value)
     if is_dataclass(value):
         return {field.name: to_plain(getattr(value, field.name), f"{where}.{field.name}") for field in fields(value)}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):

@@ -115,7 +115,7 @@ def plain_differences(first: object, second: object, rtol: float = 0.0, name: st
     """Name (``reduce.energy.edges``), first and second of what differs in plain content, of mappings key by key."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         for key in sorted({*first, *second}):
-            below = f"{name}.{key}" if name else key
+            below = name if key in name.split(".") else f"{name}.{key}".removeprefix(".")  # options within options
             yield from plain_differences(first.get(key, ABSENT), second.get(key, ABSENT), rtol, below)
     elif not _is_close(first, second, rtol):
         yield {"name": name, "first": first, "second": second}
