@@ -14,6 +14,6 @@ __all__ = ["main"]
 main.add_section(
     "First", plan.init, look.check, plan.plan, plan.run, plan.exclude, plan.index, plan.clean, plan.verify, plan.schema
 )
-main.add_section("Look at results", look.inspect, look.diff)
+main.add_section("Look at results", look.inspect, look.diff, look.crate)
 main.add_section("Workflow", workflow.workflow, workflow.simulate)
 main.add_section("Steps of the workflow, as its rules call them", *workflow.JOBS)

@@ -58,6 +58,21 @@ def inspect(file: Path, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("folder", metavar="TARGET_FOLDER", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--license", "terms", help="Address of the licence, or of the terms of use, of the products.")
+def crate(folder: Path, terms: str | None) -> None:
+    """Describe the results of a target as an RO-Crate, for an archive: ro-crate-metadata.json beside them.
+
+    Products, certificates, options, programs and inputs, these by digest. All that is there is verified before.
+
+    Example: cubeflow crate results/crab --license https://creativecommons.org/licenses/by/4.0/
+    """
+    from cubeflow.tools.crate import write_crate
+
+    click.echo(write_crate(folder, terms))
+
+
+@click.command()
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
 @click.option("--rtol", default=0.0, show_default=True, help="Values this close, relative to the larger, are equal.")
