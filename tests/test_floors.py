@@ -35,6 +35,7 @@ WORKER_LIBRARIES = {"numpy", "scipy", "astropy", "h5py", "hdf5plugin", "erfa", "
 FURTHER_LIBRARIES = {
     "cubeflow.dl3.exclusions": {"regions"},
     "cubeflow.maps.cube": {"gammapy", "matplotlib"},
+    "cubeflow.products.tiles": {"hpgeom"},
     "cubeflow.store.fits": {"yaml"},
 }
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -55,7 +55,7 @@ def rows(section: type, path: str) -> dict[tuple[str, str], tuple[str, str]]:
 def expected_rows() -> dict[tuple[str, str], tuple[str, str]]:
     found = rows(Config, "") | rows(EventType, "event_types")
     for (path, key), value in rows(TargetConfig, "").items():
-        found[f"targets.<name>.{path}" if path in ("position", "geometry") else path, key] = value
+        found[f"targets.<name>.{path}" if path in ("position", "tiles", "geometry") else path, key] = value
     for (path, key), value in rows(ModelConfig, "").items():
         if path in ("", "fit", "match"):  # the other sections are those of targets
             found[f"models.<name>.{path}".removesuffix("."), key] = value

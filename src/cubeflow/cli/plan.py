@@ -152,16 +152,18 @@ def exclude(configfiles: tuple[Path, ...], significance: float, radius: str, tar
     from cubeflow.plan.lock import Lock
     from cubeflow.plan.make import make_plan
     from cubeflow.plan.run import find_exclusion
+    from cubeflow.plan.tiles import expand_tiles
     from cubeflow.report.ds9 import write_outlines
 
     config = load_config(list(configfiles))
-    if not (names := [name for name in config.targets if target in (None, name)]):
-        raise click.BadParameter(f"expected one of {', '.join(config.targets)}, got {target!r}", param_hint="--target")
     try:
         radius_deg = parse_value([(float, ENDINGS["_deg"])], radius)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--radius") from error
     made = make_plan(config, say)
+    config = expand_tiles(config, made.store)
+    if not (names := [name for name in config.targets if target in (None, name)]):
+        raise click.BadParameter(f"expected one of {', '.join(config.targets)}, got {target!r}", param_hint="--target")
     with Lock(made.results, made.config).held():
         made.cache.save()
         for name in names:
@@ -170,7 +172,8 @@ def exclude(configfiles: tuple[Path, ...], significance: float, radius: str, tar
                 click.echo(f"{name}: nothing to exclude beside what is excluded")
                 continue
             regions = write_outlines(mask, made.targets[name].reduce.geometry)
-            written = config.written.child("targets", name, "exclusion").plain() if config.written else None
+            places = "targets", config.written_name(name), "exclusion"
+            written = config.written.child(*places).plain() if config.written else None
             given = written if isinstance(written, list) else [written] * isinstance(written, str | dict)
             entries = json.dumps([*given, *[str(mask)] * (str(mask) not in given)])
             click.echo(f"{name}: {mask} and {regions}; in the configuration:\nexclusion: {entries}")

@@ -13,7 +13,7 @@ from cubeflow.products.setting import Setting
 
 OVERRIDES = "overrides"
 MAX_MESSAGES = 10
-TARGET_ONLY = ("position", "geometry")
+TARGET_ONLY = ("position", "tiles", "geometry")
 TARGET_SECTIONS = tuple(key for key in keys_of(TargetConfig) if key not in TARGET_ONLY)
 CONFIG_SECTIONS = tuple(keys_of(Config))
 # A way to give energy bins replaces the other ways.

@@ -10,7 +10,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from cubeflow.config.build import ABSENT, alternatives, keys_of
-from cubeflow.config.load import TARGET_ONLY, TARGET_SECTIONS
+from cubeflow.config.load import TARGET_SECTIONS
 from cubeflow.config.sections import Config
 from cubeflow.products.setting import Setting
 
@@ -23,13 +23,13 @@ Schema = dict[str, Any]
 def json_schema() -> Schema:
     """Schema (JSON Schema 2020-12) of a whole file: common sections, and targets that may override any of them.
 
-    What a target needs may stand in the common sections: the schema requires position and geometry alone.
+    What a target needs may stand in the common sections: the schema requires position and geometry alone, or tiles.
     """
     definitions: dict[str, Schema] = {}
     schema = _section(Config, definitions)
     target = definitions["TargetConfig"]
     schema["properties"] |= {key: target["properties"][key] for key in TARGET_SECTIONS}
-    target["required"] = list(TARGET_ONLY)
+    target |= {"required": [], "oneOf": [{"required": ["position", "geometry"]}, {"required": ["tiles"]}]}
     # An override need not be complete: its keys are left to the common section.
     overrides = {key: {"description": f"Overrides the common section {key!r}, key by key."} for key in TARGET_SECTIONS}
     target["properties"] = target["properties"] | overrides

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
-from cubeflow.config.build import KeyMistake
+from cubeflow.config.build import NOTHING, KeyMistake
 from cubeflow.config.read import Node
 from cubeflow.maps import Axis, energy_axis, log_edges, make_geometry, rad_axis
 from cubeflow.maps.sphere import Position
@@ -24,6 +24,7 @@ from cubeflow.products.safe_mask import SafeMaskOptions
 from cubeflow.products.setting import Setting
 from cubeflow.products.significance import SignificanceOptions
 from cubeflow.products.spectrum import PowerLaw, Spectrum
+from cubeflow.products.tiles import Tile, Tiles
 
 # Names of folders beside those of targets and labels, and endings of files there.
 RESERVED_TARGETS = frozenset(("logs", "benchmarks", "models"))
@@ -148,8 +149,8 @@ class EnergyAxis:
 class MapGeometry:
     """Pixel grid of the maps, centred on the target."""
 
-    width_deg: Annotated[tuple[float, float], Setting(above=0, most=360, alone=True)]
-    """Widths along longitude and latitude; one value for both."""
+    width_deg: Annotated[tuple[float, float], Setting(above=0, most=360, alone=True)] | None = None
+    """Widths along longitude and latitude; one value for both. Tiles have their own."""
     pixel_deg: Length = 0.02
     """Pixel size."""
     frame: Literal["icrs", "galactic"] = "icrs"
@@ -158,7 +159,7 @@ class MapGeometry:
     """FITS code of the projection."""
 
     def __post_init__(self) -> None:
-        if (width := min(self.width_deg)) < self.pixel_deg:
+        if self.width_deg is not None and (width := min(self.width_deg)) < self.pixel_deg:
             raise ValueError(f"pixel_deg: expected at most the width {width:g} deg, got {self.pixel_deg:g} deg")
 
 
@@ -287,14 +288,16 @@ class ModelConfig:
 class TargetConfig:
     """Everything about one target: its own sections, and the common ones with its overrides merged in."""
 
-    position: Position
-    """Where the target is."""
-    geometry: MapGeometry
-    """Pixel grid of its maps."""
     energy: EnergyAxis
     """Bins of reconstructed energy."""
     energy_true: EnergyAxis
     """Bins of true energy."""
+    position: Position | None = None
+    """Where the target is; null for tiles."""
+    tiles: Tiles | None = None
+    """Tiles of the sky in place of a position: each that the runs reach is a target."""
+    geometry: MapGeometry = field(default_factory=MapGeometry)
+    """Pixel grid of its maps."""
     observations: Observations = field(default_factory=Observations)
     """Which runs are used, and which part of them."""
     events: Events = field(default_factory=Events)
@@ -323,8 +326,17 @@ class TargetConfig:
     """How runs are batched and stacked."""
     export: ExportOptions = field(default_factory=ExportOptions)
     """Datasets for modelling."""
+    tile: Tile | None = field(default=None, compare=False, repr=False)
+    """Which of the tiles this is; None for a target with a position of its own."""
 
     def __post_init__(self) -> None:
+        if self.tiles is not None:
+            given = self.position, self.geometry.width_deg, self.observations.within_deg
+            for value, path in zip(given, ("position", "geometry.width", "observations.within"), strict=True):
+                if value is not None:
+                    raise KeyMistake(tuple(path.split(".")), "expected none beside tiles, which have their own")
+        elif self.position is None or self.geometry.width_deg is None:
+            raise KeyMistake(("position",) if self.position is None else ("geometry", "width"), NOTHING)
         if self.export.per == "interval" and self.stack.by_s is None:
             raise KeyMistake(("export", "per"), "expected stack.by, which says what the intervals are; it is null")
         if (radius_deg := self.export.fit_radius_deg) is not None and radius_deg < self.geometry.pixel_deg:
@@ -398,13 +410,13 @@ class TargetConfig:
     @property
     def icrs_deg(self) -> tuple[float, float]:
         """Position of the target: right ascension in [0, 360) and declination, ICRS, deg."""
-        return self.position.icrs_deg
+        return cast(Position, self.position).icrs_deg
 
     def reduce_options(self) -> ReduceOptions:
         """Everything that decides what the maps of an observation are."""
         grid = self.geometry
-        center = self.position.in_frame(grid.frame)
-        geometry = make_geometry(grid.frame, grid.projection, *center, grid.width_deg, grid.pixel_deg)
+        center, width_deg = cast(Position, self.position).in_frame(grid.frame), cast("tuple", grid.width_deg)
+        geometry = make_geometry(grid.frame, grid.projection, *center, width_deg, grid.pixel_deg)
         return ReduceOptions(
             geometry=geometry,
             irf_geometry=geometry.coarse(self.irf_grid.pixel_deg),
@@ -420,6 +432,7 @@ class TargetConfig:
             safe_mask=self.safe_mask,
             spectrum=self.spectrum,
             events_where=self.events_where,
+            tile=self.tile,
         )
 
 
@@ -461,6 +474,12 @@ class Config:
             if name.lower() in RESERVED_TARGETS or name.lower().endswith(RESERVED_ENDINGS):
                 raise KeyMistake(("targets", name), "expected another name; this is a file or folder of the results")
 
+    def written_name(self, target: str) -> str:
+        """Name under which a target was written: that of its tiles for a tile."""
+        section, end = self.targets[target], f"-{self.targets[target].event_type}"
+        stem = target.removesuffix(end)
+        return stem.rpartition("-")[0] + target.removeprefix(stem) if section.tile else target
+
     def places(self, message: str) -> str:
         """Message ``key: what was expected`` with the file and line of its key in front, as far as they are known.
 
@@ -469,7 +488,9 @@ class Config:
         """
         key, _, text = message.partition(": ")
         name = max((each for each in self.targets if key.startswith(f"targets.{each}.")), key=len, default=None)
-        keys = key.split(".") if name is None else ["targets", name, *key.removeprefix(f"targets.{name}.").split(".")]
+        keys = key.split(".")
+        if name is not None:
+            keys = ["targets", self.written_name(name), *key.removeprefix(f"targets.{name}.").split(".")]
         if self.written is None or keys[0] not in ("data", "models", "targets"):
             return message
         node = self.written.child(*keys)

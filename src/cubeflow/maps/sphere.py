@@ -98,6 +98,14 @@ def local_basis(lon_deg: float, lat_deg: float) -> FloatArray:
     return np.stack([outward, east, north])
 
 
+def circles(centers_deg: FloatArray, radius_deg: float, n_points: int = 16) -> FloatArray:
+    """Unit vectors, shape (n, n_points, 3), on circles about positions (lon, lat), shape (n, 2), all in deg."""
+    angle, away = np.linspace(0.0, 2 * np.pi, n_points, endpoint=False), np.deg2rad(radius_deg)
+    across = np.sin(away) * np.cos(angle), np.sin(away) * np.sin(angle)
+    ring = np.stack([np.full(n_points, np.cos(away)), *across], axis=1)
+    return ring @ np.array([local_basis(*position) for position in centers_deg])
+
+
 def sky_offset(vectors: FloatArray, lon_deg: float, lat_deg: float) -> tuple[FloatArray, FloatArray]:
     """Longitude in (-180, 180], growing **east**, and latitude in deg, shape (...), in the sky-offset frame.
 

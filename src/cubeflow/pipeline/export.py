@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.errors import RunsLeftOut
-from cubeflow.maps import Cube
+from cubeflow.maps import Cube, sphere
 from cubeflow.observation import TIME_KEYWORDS
 from cubeflow.pipeline import versions
 from cubeflow.pipeline.certificate import certified, software
@@ -59,6 +59,9 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
         mask = np.broadcast_to(near, (options.energy.n_bins, *near.shape))
         final = replace(final, maps={**final.maps, "mask_fit": Cube(mask, "", options.geometry, (options.energy,))})
     made_from = task.recipe(target).record
+    if (tile := options.tile) is not None:
+        own = tile.holds(*sphere.lon_lat(options.geometry.center_vectors))
+        final = replace(final, maps={**final.maps, "mask_own": Cube(own, "", options.geometry, ())})
     cube_path, dataset, datasets, models, images = paths = [folder / name for name in PRODUCTS]
     with certified(results / files_of(task)[-1], task.key, paths, made_from, [root]):
         keywords = _keywords(target, task, totals, kinds)

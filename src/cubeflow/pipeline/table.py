@@ -44,6 +44,7 @@ FIRST = {
     "n_events": "events read",
     "n_events_gti": "events inside the good time intervals",
     "counts": "counts within the largest offset",
+    "counts_own": "counts of events inside the tile itself, without its overlap: of all tiles together each event once",
     "counts_safe": "counts in safe bins",
     "counts_without_acceptance": "counts in safe bins without acceptance, which no background uses",
     "counts_cut": "counts within the energy thresholds, in bins that are not safe as part of them is not within",

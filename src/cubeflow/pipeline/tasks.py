@@ -31,6 +31,7 @@ JOINT = ("joint.yaml", "joint-models.yaml")
 TABLES = ("runs.ecsv", "runs.csv", "runs.fits")
 PICTURES = tuple(f"{name}.svg" for name in ("significance", "counts", "exposure"))
 PAGE = "report.html"
+COVERAGE = "coverage.fits"
 ON_ONE_PAGE = 3  # targets; of more, each has a page of its own
 REGIONS = ("exclusion.reg", "pointings.reg")
 FOUND = ("exclusion-found.fits.gz", "exclusion-found.reg")  # what `cubeflow exclude` leaves; the mask may be an input
@@ -344,6 +345,7 @@ class ReportTarget:
     name: str
     labels: Mapping[str, str]
     table: str
+    reach_deg: float | None = None  # largest offset of what a run covers, for a tile
 
 
 @dataclass(frozen=True)
@@ -360,6 +362,11 @@ class ReportTask:
         made_of = {f"{each.name}/{label}": key for each in self.targets for label, key in each.labels.items()}
         tables = {each.name: each.table for each in self.targets}
         return Recipe("report", versions.REPORT, {"targets": self.targets}, made_of | tables)
+
+    @property
+    def has_tiles(self) -> bool:
+        """Whether there is a coverage map beside the page."""
+        return any(each.reach_deg is not None for each in self.targets)
 
 
 ArtifactTask = OffTask | ModelTask | ReduceTask | StackTask  # whose files are named by their keys
@@ -390,10 +397,11 @@ def files_of(task: Task, target: Target | None = None) -> list[str]:
             regions = [f"{task.target}/{name}" for name in REGIONS if task.writes_regions]
             return [*(f"{folder}/{name}" for name in PICTURES), *regions, certificate_file(folder, task.key, "figures")]
         case ReportTask(targets=(only,)):  # other configurations may have other targets in the same results
-            return [f"{only.name}/{PAGE}", certificate_file(only.name, task.key, "report")]
+            names = [PAGE, *([COVERAGE] if task.has_tiles else [])]
+            return [*(f"{only.name}/{name}" for name in names), certificate_file(only.name, task.key, "report")]
         case ReportTask():
             pages = [f"{each.name}/{PAGE}" for each in task.targets if len(task.targets) > ON_ONE_PAGE]
-            return [PAGE, *pages, certificate_file("", task.key)]
+            return [PAGE, *pages, *([COVERAGE] if task.has_tiles else []), certificate_file("", task.key)]
 
 
 def inputs_of(task: Task) -> list[str]:

@@ -18,7 +18,6 @@ from cubeflow.pipeline.tasks import Target
 from cubeflow.products.acceptance_model import SUBCELLS
 from cubeflow.products.stack import HELD_BYTES
 
-CORNERS = 16  # points on the circle about a pointing
 LABEL_MAPS = {False: 5, True: 7}  # maps over energy in a stack, without and with rings at each energy
 SNAKEMAKE_MB = 350  # of the two Snakemake that a cluster job consists of, beside the command that they start
 START_MINUTES = 5  # the same for time: imports from a busy shared file system, twice
@@ -158,10 +157,7 @@ def _pixels(geom: Geometry, target: Target, margin: float, pointings_deg: FloatA
     if pointings_deg is None:
         run = int((2 * radius_deg / geom.pixel_deg + 3) ** 2)
         return run, max(total, run), total
-    angle, away = np.linspace(0.0, 2 * np.pi, CORNERS, endpoint=False), np.deg2rad(min(radius_deg, 90.0))
-    ring = np.stack([np.full(CORNERS, np.cos(away)), np.sin(away) * np.cos(angle), np.sin(away) * np.sin(angle)])
-    bases = np.array([sphere.local_basis(*pointing) for pointing in pointings_deg])
-    circles = np.einsum("kc,nkv->ncv", ring, bases)  # about each pointing, shape (n, CORNERS, 3)
+    circles = sphere.circles(pointings_deg, min(radius_deg, 90.0))
     pixel = np.stack(geom.vectors_to_pixel(circles), axis=-1)
     lower, upper = np.floor(pixel.min(axis=1)), np.ceil(pixel.max(axis=1)) + 1  # of the box about each, shape (n, 2)
     reaches = np.all(np.maximum(lower, 0) < np.minimum(upper, [geom.nx, geom.ny]), axis=1)  # the map, at all

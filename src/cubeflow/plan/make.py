@@ -38,6 +38,7 @@ from cubeflow.plan.exclusions import excluded_shares, plan_exclusions, plan_sky_
 from cubeflow.plan.jobs import Job, make_jobs, write_plan_file
 from cubeflow.plan.select import match_runs, select_runs
 from cubeflow.plan.tasks import TargetTasks, TaskMaker, joint_tasks, report_task
+from cubeflow.plan.tiles import expand_tiles
 from cubeflow.products.fov_background import FovOptions
 from cubeflow.store.atomic import sweep_temporaries
 from cubeflow.store.keys import make_key, short
@@ -162,16 +163,13 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
         if os.path.lexists(folder) and not folder.is_dir():
             raise MistakeError(f"results: {folder} is no folder; expected one, or nothing, under that name")
     cache = DigestCache.load(results / FOLDER / "digests.json", reads_all)
+    store = _open(config, say)
     with _placing(config):
+        config = expand_tiles(config, store)
         targets = {name: make_target(config, name, cache) for name in config.targets}
         for name, target in targets.items():
             check_memory(name, estimate(target), target, config.memory_mb)
     _look_at_energies(targets, say)
-    _simulate(config, say)
-    store = open_configured_store(config)
-    if store.problems:
-        first = (store.left_out or store.problems)[0]  # what may hold a run is told before what holds none
-        say(f"data.store: files that nobody reads: {len(store.problems)}; cubeflow check names them; {first}")
     with _placing(config):
         excluded = excluded_shares(targets, cache, say)
     tasks: dict[str, TargetTasks] = {}
@@ -200,7 +198,7 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
     for joint in joint_tasks(targets, tasks):
         last = tasks[joint.target]
         tasks[joint.target] = replace(last, series=(*last.series, joint))
-    report = report_task(tasks)
+    report = report_task(tasks, targets)
     observations = {name: config.targets[name].observations for name in targets}
     places = tuple(path if path.is_dir() else path.parent for path in (config.data.store, *config.data.roots))
     given = store, places, targets, observations, tasks, needs, report, cache, excluded
@@ -324,6 +322,16 @@ def _look_at_energies(targets: Mapping[str, Target], say: Say) -> None:
             )
 
 
+def _open(config: Config, say: Say) -> Store:
+    """Store of a configuration, which is made for a demo; says what in it nobody reads."""
+    _simulate(config, say)
+    store = open_configured_store(config)
+    if store.problems:
+        first = (store.left_out or store.problems)[0]  # what may hold a run is told before what holds none
+        say(f"data.store: files that nobody reads: {len(store.problems)}; cubeflow check names them; {first}")
+    return store
+
+
 def _simulate(config: Config, say: Say) -> None:
     """Make the store of a demo if its index is absent, with the source at the first target."""
     section, store = config.simulate, config.data.store
@@ -331,7 +339,8 @@ def _simulate(config: Config, say: Say) -> None:
         return
     from cubeflow.simulate.store import SimulationOptions, simulate_store  # for a demo alone
 
-    centre = next(iter(config.targets.values())).icrs_deg
+    at = (each.icrs_deg for each in config.targets.values() if each.position is not None)
+    centre = next(at, SimulationOptions.centre)
     say(f"{store}: simulating {section.runs} runs of {section.duration_s:g} s")
     options = SimulationOptions(seed=section.seed, n_runs=section.runs, duration_s=section.duration_s)
     simulate_store(store, replace(options, centre=centre, sources=((*centre, 1.0),)))

@@ -330,12 +330,13 @@ def joint_tasks(targets: Mapping[str, Target], tasks: Mapping[str, TargetTasks])
         yield replace(task, key=task.recipe(targets[task.target]).key)
 
 
-def report_task(targets: Mapping[str, TargetTasks]) -> ReportTask | None:
-    """Page of all targets that have runs; None if there is none."""
-    shown = tuple(
-        ReportTarget(name, {each.label: each.key for each in tasks.figures}, tasks.table.key)
-        for name, tasks in targets.items()
-        if tasks.export and tasks.table is not None
-    )
-    task = ReportTask("", shown)
+def report_task(tasks: Mapping[str, TargetTasks], targets: Mapping[str, Target]) -> ReportTask | None:
+    """Page of all targets that have runs, with the largest offset of those that are tiles; None if there is none."""
+    shown = []
+    for name, found in tasks.items():
+        if found.export and found.table is not None:
+            options, keys = targets[name].reduce, {each.label: each.key for each in found.figures}
+            reach_deg = options.offset_max_deg if options.tile else None
+            shown.append(ReportTarget(name, keys, found.table.key, reach_deg))
+    task = ReportTask("", tuple(shown))
     return replace(task, key=task.recipe.key) if shown else None

@@ -16,6 +16,7 @@ from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_e
 from cubeflow.products.kernels import make_edisp_map, make_psf_map
 from cubeflow.products.safe_mask import SafeMaskOptions, count_cut, is_of_source, make_mask_safe
 from cubeflow.products.spectrum import Spectrum, share_beyond
+from cubeflow.products.tiles import Tile
 
 KEPT = "f4"  # type of maps that are no whole numbers
 Cell = None | bool | int | float | str | Sequence["Cell"] | Mapping[str, "Cell"]
@@ -39,6 +40,7 @@ class ReduceOptions:
     safe_mask: SafeMaskOptions
     spectrum: Spectrum  # assumed for the exposure in reconstructed energy
     events_where: str | None = None  # condition on the columns of EVENTS
+    tile: Tile | None = None  # of which the map is; None for a target with a position
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +100,12 @@ def reduce_observation(observation: Observation, options: ReduceOptions) -> Redu
         is_reached = np.any(is_reached, axis=(1, 2), keepdims=True)
     maps["mask_safe"] = Cube(mask.data & is_reached, "", geom, (options.energy,))
     gti_s = np.stack([observation.gti.start_s, observation.gti.stop_s], axis=1)
-    return Reduced(maps, gti_s, _row(observation, events, maps, options))
+    row = _row(observation, events, maps, options)
+    if (tile := options.tile) is not None:
+        inside = events.select(tile.holds(events.ra_deg, events.dec_deg))
+        own = make_map_counts(inside, geom, options.energy, pointing, offset_max)
+        row = {**row, "counts_own": int(own.data.sum())}
+    return Reduced(maps, gti_s, row)
 
 
 def limits_of(observation: Observation, options: ReduceOptions) -> Iterator[str]:

@@ -9,13 +9,17 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
+
 from cubeflow.pipeline.certificate import certified, software
 from cubeflow.pipeline.progress import Progress, progress_folder
 from cubeflow.pipeline.tasks import PAGE, PICTURES, PRODUCTS, REGIONS, FiguresTask, ReportTask, files_of, inputs_of
 from cubeflow.plan.jobs import read_command, read_jobs, read_targets
+from cubeflow.products.tiles import ORDER, covered_ranges
 from cubeflow.report.figures import DETECTED, Figure, LabelSection, make_figures, read_figures, spot_text, verdict
-from cubeflow.report.runs import Runs, count_warnings, is_used, left_out, n_runs, read_runs, table_parts
+from cubeflow.report.runs import Runs, count_warnings, is_used, left_out, n_runs, numbers, read_runs, table_parts
 from cubeflow.store.atomic import replacing
+from cubeflow.store.fits import write_coverage_fits
 
 TEMPLATES = "cubeflow.report", "templates"
 SECTIONS = (
@@ -130,12 +134,20 @@ def write_report(results: Path, task: ReportTask, command: str = "") -> Path:
         labels = [read_figures(results, target.name, label, key) for label, key in target.labels.items()]
         sections.append(TargetSection(target.name, read_runs(results / target.name, target.table), labels))
     versions = [*software().items(), ("snakemake", version("snakemake"))]
-    *paths, certificate = (results / file for file in files_of(task))
+    *files, certificate = (results / file for file in files_of(task))
+    paths = files[:-1] if task.has_tiles else files
     whole = Page(task.key, sections, versions, command, len(paths) > 1, "../" * (len(sections) == 1))
     own = replace(whole, is_index=False, root="../", index=f"../{PAGE}")
     alone = [replace(own, targets=[each]) for each in sections[: len(paths) - 1]]
     read = [results / file for file in inputs_of(task) if file.endswith(".json")]
-    with certified(certificate, task.key, paths, task.recipe.record, read):
+    with certified(certificate, task.key, files, task.recipe.record, read):
+        if task.has_tiles:
+            discs: set[tuple[float, ...]] = set()
+            for each, target in zip(sections, task.targets, strict=True):
+                used = each.runs.rows(is_used(each.runs) & (target.reach_deg is not None))
+                reach = np.full(len(used), target.reach_deg)
+                discs |= set(zip(*(numbers(used, name) for name in ("ra_pnt", "dec_pnt")), reach, strict=True))
+            write_coverage_fits(files[-1], covered_ranges(sorted(discs)), ORDER)
         for path, page in zip(paths, [whole, *alone], strict=True):
             with replacing(path) as file:
                 file.writelines(make_page(page))

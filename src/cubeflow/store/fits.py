@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from cubeflow.maps import Axis, Cube
 from cubeflow.maps.scratch import release, scratch_zeros
 from cubeflow.observation import TIME_KEYWORDS
 from cubeflow.products.dataset import response_exposure
-from cubeflow.store.atomic import PathLike, replacing
+from cubeflow.store.atomic import PathLike, replacing, write_atomic
 from cubeflow.store.content import wcs_keywords
 
 if TYPE_CHECKING:
@@ -194,6 +195,16 @@ def write_tables_fits(path: PathLike, tables: Mapping[str, Table]) -> None:
     from astropy.io import fits
 
     _write(path, [fits.PrimaryHDU(), *(fits.table_to_hdu(table, name=name) for name, table in tables.items())])
+
+
+def write_coverage_fits(path: PathLike, ranges: NDArray[np.int64], order: int) -> None:
+    """Write a coverage map (IVOA MOC 2.0) of an order, of ranges of HEALPix numbers of order 29, shape (n, 2)."""
+    from astropy.io import fits
+
+    keywords = {"MOCVERS": "2.0", "MOCDIM": "SPACE", "ORDERING": "RANGE", "COORDSYS": "C", "MOCORD_S": order}
+    table = fits.BinTableHDU.from_columns([fits.Column("RANGE", "K", array=ranges.ravel())], fits.Header(keywords))
+    with_checksums([fits.PrimaryHDU(), table]).writeto(content := BytesIO())  # plain: readers of coverage know no gzip
+    write_atomic(path, content.getvalue())
 
 
 def with_checksums(hdus: Sequence[Any]) -> fits.HDUList:
