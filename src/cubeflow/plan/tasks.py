@@ -129,7 +129,7 @@ class TaskMaker:
                 refusals.append(Refusal(entry.obs_id, str(error)))
         refusals.sort(key=lambda refusal: refusal.obs_id)
         if not units:
-            table = self.table_task({}, refusals) if refusals else None
+            table = self.keyed(TableTask(self.target.name, "", {}, tuple(refusals))) if refusals else None
             return TargetTasks(model, table=table, refused=tuple(refusals), unselected=unselected)
         batches = self.batches(units)
         reduce = [task for tasks in batches.values() for task in tasks]
@@ -137,29 +137,22 @@ class TaskMaker:
         export, parts, series = [], [], []
         fatal = tuple(refusals) if self.target.on_refused == "fail" else ()
         for label in self.labels:
-            roots = {}
+            ends = {}
             for interval, tasks in batches.items():
                 leaves = [(task.units[-1].unit.obs_id, task.leaves[label]) for task in tasks]
-                roots[interval] = self.nodes(label, leaves, stack)
-            numbered = [(interval.number if interval else 0, root) for interval, root in roots.items()]
+                ends[interval] = self.nodes(label, leaves, stack)
+            numbered = [(interval.number if interval else 0, root) for interval, root in ends.items()]
             export.append(self.export_task(label, self.nodes(label, numbered, stack), reduce, fatal))
-            found = list(self.part_tasks(label, batches, roots))
+            found = list(self.part_tasks(label, batches, ends))
             parts += found
             series += [self.series_task(label, found, [each.name for each in batches if each])] if found else []
-        table = self.table_task({each.label: each.root for each in export}, refusals)
-        first = export[0].label
-        figures = (
-            FiguresTask(each.target, each.label, "", each.key, table.key, each.label == first) for each in export
-        )
-        made = (
-            tuple(reduce),
-            tuple(stack),
-            tuple(export),
-            tuple(parts),
-            tuple(series),
-            table,
-            tuple(map(self.keyed, figures)),
-        )
+        roots = {each.label: each.root for each in export}
+        table = self.keyed(TableTask(self.target.name, "", roots, tuple(refusals)))
+        first, figures = export[0].label, []
+        for each in export:
+            drawn = FiguresTask(each.target, each.label, "", each.key, table.key, each.label == first)
+            figures.append(self.keyed(drawn))
+        made = tuple(reduce), tuple(stack), tuple(export), tuple(parts), tuple(series), table, tuple(figures)
         return TargetTasks(model, *made, tuple(refusals), unselected, self._notes(units, crossing))
 
     def batches(self, units: Units) -> dict[Interval | None, list[ReduceTask]]:
@@ -169,11 +162,15 @@ class TaskMaker:
             raise MistakeError(f"stack.by: no run lies between the edges, MJD {by}; expected one that does, or null")
         size = 1 if "run" in (by, self.per) else self.stack.batch
         kind = self._kind(keys[0] for runs in units.values() for keys in runs.values())
-        made = {}
+        made: dict[Interval | None, list[ReduceTask]] = {}
         for interval in sorted(units, key=lambda each: each or ()):
             runs = units[interval]
-            groups = ([keys for obs_id in batch for keys in runs[obs_id]] for batch in make_batches(runs, size))
-            made[interval] = [self.reduce_task(group, kind) for group in groups]
+            made[interval] = []
+            for batch in make_batches(runs, size):
+                group = tuple(keys for obs_id in batch for keys in runs[obs_id])
+                task = ReduceTask(self.target.name, group, {}, kind, self.model)
+                leaves = {label: task.leaf_recipe(self.target, label).key for label in self.labels}
+                made[interval].append(replace(task, leaves=leaves))
         return made
 
     def part_tasks(
@@ -230,11 +227,6 @@ class TaskMaker:
         # Only what is in the key: neither the row of the index nor its other columns.
         return replace(entry, obs_info={}, hdus=tuple(ref._replace(row=None) for ref in entry.hdus)), digests
 
-    def reduce_task(self, units: Sequence[UnitKeys], is_pointlike: bool | None) -> ReduceTask:
-        """Batch of units, and the key of its sum for each label."""
-        task = ReduceTask(self.target.name, tuple(units), {}, is_pointlike, self.model)
-        return replace(task, leaves={label: task.leaf_recipe(self.target, label).key for label in self.labels})
-
     def nodes(self, label: str, parts: Sequence[tuple[int, str]], found: list[StackTask]) -> str:
         """Add the inner nodes of a label to `found`, children first; give the key of the last one.
 
@@ -262,10 +254,6 @@ class TaskMaker:
         keys, points = {each.part: each.key for each in parts}, set(intervals)
         joint = [name for name in keys if self.per != "none" and (name in points) == (self.per == "interval")]
         return self.keyed(SeriesTask(self.target.name, label, "", keys, tuple(intervals), tuple(joint)))
-
-    def table_task(self, roots: Mapping[str, str], refused: Sequence[Refusal]) -> TableTask:
-        """Run table."""
-        return self.keyed(TableTask(self.target.name, "", roots, tuple(refused)))
 
     def keyed(self, task: T) -> T:
         """Task with its key."""
