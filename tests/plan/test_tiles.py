@@ -49,7 +49,7 @@ def made(tmp_path_factory):
     plan.write()
     for job in plan.jobs:
         if job.kind in ("figures", "report"):
-            do_job(plan.path, job.name, print)
+            do_job(plan.path, job.name, print, plan.results)
     return config, plan
 
 

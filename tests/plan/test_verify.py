@@ -87,7 +87,8 @@ def test_pages_that_are_no_longer_made_are_stale(made):
     (config.parent / "one.json").write_text(json.dumps(content))
     alone = make_plan(load_config([config.parent / "one.json"]), print)
     alone.write()
-    do_job(alone.path, next(job.name for job in alone.jobs if job.kind == "report"), print)
+    job = next(job.name for job in alone.jobs if job.kind == "report")
+    do_job(alone.path, job, print, alone.results)
     folder = plan.results / "t"
     label = next(path.parent for path in folder.glob("*/significance.svg"))
     page, picture, others = folder / "report.html", label / "excess.png", folder / "talk/excess.png"
@@ -108,8 +109,8 @@ def test_pages_that_are_no_longer_made_are_stale(made):
 
 ANY_KIND = [
     *("t/obs/*/reduced-*.h5", "t/obs/*/background-fov-*.h5", "t/stack/*/*.h5", "t/*/cube.h5", "t/*/dataset.fits.gz"),
-    *("t/runs.csv", "t/*/counts.svg", "t/exclusion.reg", "t/report.html"),
-    *("t/*/made-*.json", "t/made-*.json", "t/*/figures-*.json", "t/report-*.json"),
+    *("t/runs.csv", "t/*/counts.svg", "t/exclusion.reg", "report.html"),
+    *("t/*/made-*.json", "t/made-*.json", "t/*/figures-*.json", "made-*.json"),
 ]
 
 
