@@ -80,6 +80,12 @@ def test_ctobssim_is_known_by_the_models_that_it_lists(creator):
         assert header_quirks(Facts("events", {k: v for k, v in header.items() if k != key}, {})) == []
 
 
+def test_events_that_gammapy_simulated_keep_the_rate_of_the_background():
+    """They list their models as ctobssim does, and their background is drawn for the ontime."""
+    header = {**CTOBSSIM, "CREATOR": "Gammapy 2.1"}
+    assert header_quirks(Facts("events", header, {})) == []
+
+
 def test_notes_keep_order_add_up_and_refuse_unknown_names():
     notes = Notes()
     notes.repair("a", 2)

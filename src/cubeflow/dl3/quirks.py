@@ -49,8 +49,9 @@ def is_hess_dr1(events: Facts) -> bool:
 
 
 def is_ctobssim(events: Facts) -> bool:
-    """Whether events were simulated by ctobssim of ctools, which lists its models; CREATOR may be a later program."""
-    return {"NMCIDS", "MID00001", "MMN00001"} <= events.header.keys()
+    """Whether events are of ctobssim, which lists its models, as gammapy does; CREATOR may be of a later tool."""
+    is_gammapy = events.text("CREATOR").startswith("Gammapy")  # it draws the background for the ontime
+    return not is_gammapy and {"NMCIDS", "MID00001", "MMN00001"} <= events.header.keys()
 
 
 def _is_misnamed(facts: Facts) -> bool:
