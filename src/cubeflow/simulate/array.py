@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from cubeflow.errors import MistakeError
+from cubeflow.irf.table import nodes_from_edges
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.maps.sphere import local_basis, lon_lat
 from cubeflow.observation import DAY_S
@@ -127,7 +128,7 @@ def make_responses(zenith_deg: float, tiny: bool = False, background_scale: floa
     migra_edges = np.linspace(0.2, 2.6, n_migra + 1)
     energy_edges = np.geomspace(0.2, 100.0, n_energy + 1)
     field_edges = np.linspace(-4.0, 4.0, n_field + 1)
-    energy_true, offset = log_centres(energy_true_edges), centres(offset_edges)
+    energy_true, offset = centres(energy_true_edges, log=True), centres(offset_edges)
     sigma, fraction = _three_gaussians(energy_true, offset)
     return Responses(
         energy_true_edges_tev=energy_true_edges,
@@ -139,20 +140,15 @@ def make_responses(zenith_deg: float, tiny: bool = False, background_scale: floa
         psf_fraction=fraction,
         energy_edges_tev=energy_edges,
         field_edges_deg=field_edges,
-        background=background_scale * _background(log_centres(energy_edges), centres(field_edges), depth),
+        background=background_scale * _background(centres(energy_edges, log=True), centres(field_edges), depth),
         lo_thres_tev=round(0.6 * depth**2, 3),
         hi_thres_tev=60.0,
     )
 
 
-def centres(edges: FloatArray) -> FloatArray:
-    """Arithmetic bin centres, shape (n,), of n + 1 edges."""
-    return 0.5 * (edges[1:] + edges[:-1])
-
-
-def log_centres(edges: FloatArray) -> FloatArray:
-    """Geometric bin centres, shape (n,), of n + 1 edges."""
-    return np.sqrt(edges[1:] * edges[:-1])
+def centres(edges: FloatArray, log: bool = False) -> FloatArray:
+    """Bin centres, shape (n,), of n + 1 edges; geometric ones if `log`."""
+    return nodes_from_edges(edges[:-1], edges[1:], log).values
 
 
 def _effective_area(energy_tev: FloatArray, offset_deg: FloatArray, depth: float) -> FloatArray:

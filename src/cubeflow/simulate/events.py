@@ -15,21 +15,13 @@ from scipy.interpolate import RegularGridInterpolator
 
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.maps.sphere import angular_distance_deg, local_basis, lon_lat
-from cubeflow.simulate.array import (
-    Responses,
-    RunPlan,
-    SimulationOptions,
-    centres,
-    local_directions,
-    log_centres,
-    make_responses,
-)
+from cubeflow.simulate.array import Responses, RunPlan, SimulationOptions, centres, local_directions, make_responses
 
 Columns = dict[str, tuple[NDArray[Any], str]]  # values with rows first, and unit, by name
 Place = tuple[float, float]  # right ascension and declination, ICRS, deg
 Sample = tuple[FloatArray, FloatArray]  # energies in TeV, shape (n,), and ICRS unit vectors, shape (n, 3)
 
-# Multilinear between knots, and on from the outermost where rounding leads beyond them.
+# Multilinear between bin centres, and on from the outermost.
 _interpolator = partial(RegularGridInterpolator, bounds_error=False, fill_value=None)
 SOURCE_AMPLITUDE = 3.45e-11  # TeV-1 cm-2 s-1 at 1 TeV, close to the Crab nebula
 SOURCE_INDEX = 2.6
@@ -68,9 +60,10 @@ def draw_background(
     rng: Generator, table: Responses, pointing: Place, ontime_s: float, offset_max_deg: float
 ) -> Sample:
     """Background events of one run, at a rate per **ontime**, within an offset inside the table."""
-    knots, field = _log_knots(table.energy_edges_tev), _knots(table.field_edges_deg)
-    log_rate = _extend(np.log(table.background * MEV_PER_TEV), (0, 1, 2))
-    envelope = log_rate.max(axis=(1, 2))
+    knots, field = _log_knots(table.energy_edges_tev), centres(table.field_edges_deg)
+    log_rate = _interpolator((knots[1:-1], field, field), np.log(table.background * MEV_PER_TEV))
+    places = np.union1d(field, table.field_edges_deg[[0, -1]])
+    envelope = log_rate(tuple(np.meshgrid(knots, places, places, indexing="ij"))).max(axis=(1, 2))
     cone_sr = 4.0 * np.pi * np.sin(0.5 * np.deg2rad(offset_max_deg)) ** 2
     log_energy = _draw_power_laws(rng, knots, envelope, cone_sr * ontime_s)
     n_candidates = len(log_energy)
@@ -78,7 +71,7 @@ def draw_background(
     offset, angle = np.rad2deg(2.0 * np.arcsin(half_chord)), rng.uniform(0.0, 2.0 * np.pi, n_candidates)
     local = local_directions(offset, angle)
     lon = np.rad2deg(np.arctan2(local[:, 1], local[:, 0]))
-    log_value = _interpolator((knots, field, field), log_rate)((log_energy, lon, np.rad2deg(np.arcsin(local[:, 2]))))
+    log_value = log_rate((log_energy, lon, np.rad2deg(np.arcsin(local[:, 2]))))
     keep = np.log(rng.random(n_candidates)) < log_value - np.interp(log_energy, knots, envelope)
     return np.exp(log_energy[keep]), local[keep] @ local_basis(*pointing)
 
@@ -132,27 +125,13 @@ def _draw_psf(rng: Generator, table: Responses, energy_true: FloatArray, offset:
 
 def _responses_at(table: Responses, values: FloatArray, log_energy: FloatArray, offset_deg: float) -> FloatArray:
     """Values of a table of shape (n_energy_true, n_offset, ...) at logarithms of n energies, shape (n, ...)."""
-    knots = _log_knots(table.energy_true_edges_tev), _knots(table.offset_edges_deg)
-    return _interpolator(knots, _extend(values, (0, 1)))((log_energy, offset_deg))
-
-
-def _knots(edges: FloatArray) -> FloatArray:
-    """Bin centres with the two outer edges, shape (n + 2,)."""
-    return np.concatenate([edges[:1], centres(edges), edges[-1:]])
+    axes = np.log(centres(table.energy_true_edges_tev, log=True)), centres(table.offset_edges_deg)
+    return _interpolator(axes, values)((log_energy, offset_deg))
 
 
 def _log_knots(edges: FloatArray) -> FloatArray:
     """Logarithms of the geometric bin centres and of the two outer edges, shape (n + 2,)."""
-    return np.log(np.concatenate([edges[:1], log_centres(edges), edges[-1:]]))
-
-
-def _extend(values: FloatArray, axes: tuple[int, ...]) -> FloatArray:
-    """Table with its linear extrapolation to the outer edges added along `axes`: half a (regular) bin."""
-    for axis in axes:
-        table = np.moveaxis(values, axis, 0)
-        first, last = 1.5 * table[0] - 0.5 * table[1], 1.5 * table[-1] - 0.5 * table[-2]
-        values = np.moveaxis(np.concatenate([first[np.newaxis], table, last[np.newaxis]]), 0, axis)
-    return values
+    return np.log(np.union1d(centres(edges, log=True), edges[[0, -1]]))
 
 
 def _draw_power_laws(rng: Generator, log_energy: FloatArray, log_rate: FloatArray, exposure: float) -> FloatArray:
