@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from cubeflow.dl3.entries import direction_of, make_resolver, whole_number
+from cubeflow.dl3.entries import direction_of, whole_number
 from cubeflow.dl3.files import FileRefused
+from cubeflow.dl3.index import make_resolver
 
 
 @pytest.fixture

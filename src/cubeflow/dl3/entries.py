@@ -1,15 +1,10 @@
 """What a store of DL3 files consists of: runs, where their HDUs may lie, and which kind of table each is."""
 
-from __future__ import annotations
-
-import os
 import re
-import stat
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 from cubeflow.dl3.files import FileRefused
 from cubeflow.dl3.hdus import Hdu, Header
@@ -63,7 +58,7 @@ class RunEntry:
         """Types of events for which the index has HDUs of their own."""
         return sorted({ref.event_type for ref in self.hdus} - {""})
 
-    def of_event_type(self, event_type: str | None) -> RunEntry:
+    def of_event_type(self, event_type: str | None) -> Self:
         """Run with the HDUs of a type of events, and where it has none of its own with those of all; None for no type.
 
         RunRefused if the index has HDUs of types, and none of this one.
@@ -159,44 +154,3 @@ def require_types(found: Collection[str], required: Collection[str]) -> None:
     """Refuse a run that lacks HDU types."""
     if missing := missing_types(found, required):
         raise RunRefused(missing)
-
-
-def make_resolver(base: Path, index_folder: Path, roots: Iterable[str | Path]) -> Callable[[str, str], Path]:
-    """Make a function that gives the path, with links resolved, of FILE_DIR, relative to `base`, and FILE_NAME.
-
-    It raises FileRefused unless that is a regular file in the folder of the index or one of `roots`, or below it. For
-    a file outside the message holds the line to add to the configuration.
-    """
-    base, allowed = base.resolve(), (index_folder.resolve(), *(Path(root).resolve() for root in roots))
-
-    def require_allowed(folder: Path) -> Path:
-        if any(folder.is_relative_to(root) for root in allowed):
-            return folder
-        # The line allows what `folder` has in common with the index, unless that is as wide as a home.
-        common = next(parent for parent in (folder, *folder.parents) if base.is_relative_to(parent))
-        root = common if len(common.parts) > 2 and common != Path(os.environ.get("HOME", "/")) else folder
-        line = f'data: {{roots: ["{root}"]}}'
-        raise FileRefused(f"{folder}: outside {base}; to allow it, add to the configuration: {line}")
-
-    folder_of = cache(lambda head: require_allowed((base / head).resolve()))
-
-    def resolve(file_dir: str, file_name: str) -> Path:
-        if not file_name or not (file_dir + file_name).isprintable():
-            raise FileRefused(f"index: FILE_DIR, FILE_NAME = {file_dir!r}, {file_name!r}: no name of a file")
-        head, name = os.path.split(Path(file_dir) / file_name)  # without FILE_DIR it stays relative
-        try:
-            path = folder_of(head) / name
-            mode = path.lstat().st_mode
-            if stat.S_ISLNK(mode):
-                path = path.resolve()
-                require_allowed(path.parent)
-                mode = path.lstat().st_mode
-        except OSError as error:
-            raise FileRefused(f"{error.filename or file_name}: {error.strerror or error}") from error
-        except RuntimeError as error:
-            raise FileRefused(f"{base / head / name}: {error}") from error
-        if not stat.S_ISREG(mode):
-            raise FileRefused(f"{path}: expected a regular file")
-        return path
-
-    return resolve

@@ -5,8 +5,9 @@ https://gamma-astro-data-formats.readthedocs.io/en/latest/data_storage/index.htm
 
 import os
 import re
+import stat
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -16,17 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.dl3.classes import HDU_TYPES, choose, one_per_type, runs_of, type_of
-from cubeflow.dl3.entries import (
-    HduRef,
-    RunEntry,
-    Store,
-    StoreError,
-    by_name,
-    find_hdu,
-    make_resolver,
-    text,
-    whole_number,
-)
+from cubeflow.dl3.entries import HduRef, RunEntry, Store, StoreError, by_name, find_hdu, text, whole_number
 from cubeflow.dl3.files import FileRefused, begins_with
 from cubeflow.dl3.hdus import Header, Table, UnitError, Value, factor, open_table, read_hdus
 
@@ -254,6 +245,47 @@ def _group_rows(
         if reason:
             group.reasons.setdefault(known, reason)
     return dict(sorted(groups.items()))
+
+
+def make_resolver(base: Path, index_folder: Path, roots: Iterable[str | Path]) -> Callable[[str, str], Path]:
+    """Make a function that gives the path, with links resolved, of FILE_DIR, relative to `base`, and FILE_NAME.
+
+    It raises FileRefused unless that is a regular file in the folder of the index or one of `roots`, or below it. For
+    a file outside the message holds the line to add to the configuration.
+    """
+    base, allowed = base.resolve(), (index_folder.resolve(), *(Path(root).resolve() for root in roots))
+
+    def require_allowed(folder: Path) -> Path:
+        if any(folder.is_relative_to(root) for root in allowed):
+            return folder
+        # The line allows what `folder` has in common with the index, unless that is as wide as a home.
+        common = next(parent for parent in (folder, *folder.parents) if base.is_relative_to(parent))
+        root = common if len(common.parts) > 2 and common != Path(os.environ.get("HOME", "/")) else folder
+        line = f'data: {{roots: ["{root}"]}}'
+        raise FileRefused(f"{folder}: outside {base}; to allow it, add to the configuration: {line}")
+
+    folder_of = cache(lambda head: require_allowed((base / head).resolve()))
+
+    def resolve(file_dir: str, file_name: str) -> Path:
+        if not file_name or not (file_dir + file_name).isprintable():
+            raise FileRefused(f"index: FILE_DIR, FILE_NAME = {file_dir!r}, {file_name!r}: no name of a file")
+        head, name = os.path.split(Path(file_dir) / file_name)  # without FILE_DIR it stays relative
+        try:
+            path = folder_of(head) / name
+            mode = path.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                path = path.resolve()
+                require_allowed(path.parent)
+                mode = path.lstat().st_mode
+        except OSError as error:
+            raise FileRefused(f"{error.filename or file_name}: {error.strerror or error}") from error
+        except RuntimeError as error:
+            raise FileRefused(f"{base / head / name}: {error}") from error
+        if not stat.S_ISREG(mode):
+            raise FileRefused(f"{path}: expected a regular file")
+        return path
+
+    return resolve
 
 
 def _event_type(value: object) -> str:

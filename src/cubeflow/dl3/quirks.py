@@ -4,11 +4,10 @@ A quirk with a condition on headers is found by `header_quirks`; the others are 
 where it meets them in the numbers. Each one met is named in `Observation.quirks`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 from cubeflow.dl3.classes import CLASSES, class_by_columns, type_by_keys, type_of
 from cubeflow.dl3.entries import text
@@ -205,7 +204,7 @@ class Notes:
             self.repairs[name] = self.repairs.get(name, 0) + int(count)
             self.quirk(*quirks)
 
-    def add(self, other: Notes) -> None:
+    def add(self, other: Self) -> None:
         """Take over what was noted elsewhere."""
         self.quirk(*other.quirks)
         for name, count in other.repairs.items():

@@ -211,20 +211,9 @@ def clip_negative(values: FloatArray, name: str, notes: Notes) -> FloatArray:
 
 
 MAX_NAMED, MAX_DEPTH = 12, 50
-_COMPARE: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-}
-_ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-}
+_OPERATORS: dict[type, Callable[[Any, Any], Any]] = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt}
+_OPERATORS |= {ast.GtE: operator.ge, ast.Eq: operator.eq, ast.NotEq: operator.ne}
+_OPERATORS |= {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
 
 class NoColumn(MistakeError):
@@ -251,7 +240,15 @@ def parse_where(expression: str, key: str = "observations.where") -> Callable[[M
     _check(tree, expression, key)
 
     def test(columns: Mapping[str, object]) -> Any:
-        found = _evaluate(tree, columns, f"{key}: ", expression)
+        try:
+            found = _evaluate(tree, columns)
+        except KeyError as error:
+            name, holder = str(error.args[0]), "EVENTS" if key.startswith("events") else "the observation index"
+            alike = difflib.get_close_matches(name, list(columns), n=1, cutoff=0.4)
+            hint = f"did you mean {alike[0]!r}?" if alike else f"it has {', '.join(sorted(columns)[:MAX_NAMED])}"
+            raise NoColumn(f"{key}: {holder} has no column {name!r:.40} (of {expression!r:.80}); {hint}") from error
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise MistakeError(f"{key}: {expression!r:.80} cannot be evaluated: {error}") from error
         return found if isinstance(found, np.ndarray) else bool(found)
 
     return test
@@ -260,7 +257,7 @@ def parse_where(expression: str, key: str = "observations.where") -> Callable[[M
 def _check(node: ast.AST, expression: str, key: str, depth: int = 0) -> None:
     """Refuse every kind of syntax that `_evaluate` does not know, and expressions too deep for it."""
     known = (ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.Compare, ast.BinOp, ast.Name, ast.Load)
-    allowed = (*known, ast.Constant, *_COMPARE, *_ARITHMETIC)
+    allowed = (*known, ast.Constant, *_OPERATORS)
     is_odd = isinstance(node, ast.Constant) and not isinstance(node.value, bool | int | float | str)
     if is_odd or not isinstance(node, allowed):
         raise MistakeError(f"{key}: {type(node).__name__} is not allowed in {expression!r:.80}")
@@ -270,42 +267,29 @@ def _check(node: ast.AST, expression: str, key: str, depth: int = 0) -> None:
         _check(part, expression, key, depth + 1)
 
 
-def _evaluate(node: ast.AST, columns: Mapping[str, object], key: str, expression: str) -> Any:
+def _evaluate(node: ast.AST, columns: Mapping[str, object]) -> Any:
     """Value of a checked expression for one run, or of each row, shape (n,)."""
-
-    def value(part: ast.AST) -> Any:
-        return _evaluate(part, columns, key, expression)
-
-    try:
-        match node:
-            case ast.Constant():
-                return node.value
-            case ast.Name():
-                return columns[node.id]
-            case ast.BoolOp():
-                return _joined((value(part) for part in node.values), isinstance(node.op, ast.And))
-            case ast.UnaryOp():
-                operand = value(node.operand)
-                if isinstance(node.op, ast.USub):
-                    return -operand
-                return np.logical_not(operand) if isinstance(operand, np.ndarray) else not operand
-            case ast.BinOp():
-                left, right = value(node.left), value(node.right)
-                if isinstance(left, str) or isinstance(right, str):
-                    raise TypeError(f"{left!r:.40} and {right!r:.40}: expected numbers")
-                return _ARITHMETIC[type(node.op)](left, right)
-            case ast.Compare():
-                parts = [value(part) for part in (node.left, *node.comparators)]
-                pairs = zip(node.ops, parts, parts[1:], strict=False)
-                return _joined((_compared(_COMPARE[type(op)], left, right) for op, left, right in pairs), True)
-    except MistakeError:
-        raise
-    except KeyError as error:
-        holder = "EVENTS" if key.startswith("events") else "the observation index"
-        raise NoColumn(key + holder + _no_column(str(error.args[0]), columns, expression)) from error
-    except (TypeError, ValueError, ArithmeticError) as error:
-        raise MistakeError(f"{key}{expression!r:.80} cannot be evaluated: {error}") from error
-    raise MistakeError(f"{key}{expression!r:.80} cannot be evaluated")
+    match node:
+        case ast.Constant():
+            return node.value
+        case ast.Name():
+            return columns[node.id]
+        case ast.BoolOp():
+            return _joined((_evaluate(part, columns) for part in node.values), isinstance(node.op, ast.And))
+        case ast.UnaryOp():
+            operand = _evaluate(node.operand, columns)
+            if isinstance(node.op, ast.USub):
+                return -operand
+            return np.logical_not(operand) if isinstance(operand, np.ndarray) else not operand
+        case ast.BinOp():
+            left, right = _evaluate(node.left, columns), _evaluate(node.right, columns)
+            if isinstance(left, str) or isinstance(right, str):
+                raise TypeError(f"{left!r:.40} and {right!r:.40}: expected numbers")
+            return _OPERATORS[type(node.op)](left, right)
+        case ast.Compare():
+            parts = [_evaluate(part, columns) for part in (node.left, *node.comparators)]
+            pairs = zip(node.ops, parts, parts[1:], strict=False)
+            return _joined((_compared(_OPERATORS[type(op)], left, right) for op, left, right in pairs), True)
 
 
 def _joined(conditions: Iterable[Any], is_all: bool) -> Any:
@@ -320,25 +304,15 @@ def _joined(conditions: Iterable[Any], is_all: bool) -> Any:
 
 
 def _compared(compare: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
-    """Outcome of a comparison; of rows with NaN it is false, of a single NaN there is none (ValueError)."""
-    if not isinstance(left, np.ndarray) and not isinstance(right, np.ndarray):
-        return compare(*_alike(left, right))
-    known = ~np.isnan(np.asarray(left, float)) & ~np.isnan(np.asarray(right, float))
-    return compare(left, right) & known
+    """Outcome of a comparison, as numbers if one is a number; ValueError for text that is none, and for a single NaN.
 
-
-def _alike(left: Any, right: Any) -> tuple[Any, Any]:
-    """Two values to be compared: as numbers if one is a number; ValueError for text that is none, and for NaN."""
-    if isinstance(left, str) and isinstance(right, str):
-        return left, right
-    left, right = (float(value) if isinstance(value, str) else value for value in (left, right))
-    if left != left or right != right:
-        raise ValueError("a value is NaN")
-    return left, right
-
-
-def _no_column(name: str, columns: Mapping[str, object], expression: str) -> str:
-    """Message on a name that is no column, with what is alike or there."""
-    alike = difflib.get_close_matches(name, list(columns), n=1, cutoff=0.4)
-    hint = f"did you mean {alike[0]!r}?" if alike else f"it has {', '.join(sorted(columns)[:MAX_NAMED])}"
-    return f" has no column {name!r:.40} (of {expression!r:.80}); {hint}"
+    Of rows with NaN it is false.
+    """
+    if isinstance(left, np.ndarray) or isinstance(right, np.ndarray):
+        known = ~np.isnan(np.asarray(left, float)) & ~np.isnan(np.asarray(right, float))
+        return compare(left, right) & known
+    if not (isinstance(left, str) and isinstance(right, str)):
+        left, right = (float(value) if isinstance(value, str) else value for value in (left, right))
+        if left != left or right != right:
+            raise ValueError("a value is NaN")
+    return compare(left, right)
