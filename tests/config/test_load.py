@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cubeflow.config import ConfigError, load_config, load_from_command_line, parse_config
+from cubeflow.config import ConfigError, load_config, parse_config
 from cubeflow.config.build import parse_quantity, parse_time
-from cubeflow.config.load import merge
+from cubeflow.config.load import load_from_command_line, merge
 from cubeflow.config.read import make_node
 from cubeflow.products.exclusion import ExclusionFile
 from cubeflow.products.fov_background import FovOptions

@@ -26,15 +26,22 @@ CONFIG = Path("config/config.yaml")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
-def takes_configuration(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb its `configfiles`, as arguments or with ``-c`` as Snakemake has them, or the usual file."""
+def takes_configuration(verb: Callable[..., None], or_folder: bool = False) -> Callable[..., None]:
+    """Give a verb its `config`: of files, as arguments or with ``-c`` as Snakemake has them, or the usual one.
+
+    With `or_folder` it may be a single folder, which is given as it is.
+    """
     text = f"Configuration, as CONFIG; later ones override earlier ones.  [default: {CONFIG}]"
 
     @click.argument("config", nargs=-1, type=click.Path(path_type=Path))
     @click.option("--configfile", "-c", "configfiles", type=NEW_FILE, multiple=True, help=text)
     @wraps(verb)
     def started(config: tuple[Path, ...], configfiles: tuple[Path, ...], **others: object) -> None:
-        verb(configfiles=(*config, *configfiles) or (CONFIG,), **others)
+        from cubeflow.config import load_config
+
+        files = (*config, *configfiles) or (CONFIG,)
+        is_folder = or_folder and len(files) == 1 and files[0].is_dir()
+        verb(config=files[0] if is_folder else load_config(files), **others)
 
     return started
 

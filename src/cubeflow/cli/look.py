@@ -50,11 +50,8 @@ def inspect(file: Path, as_json: bool) -> None:
     from cubeflow.cli.show import show_file
     from cubeflow.tools.inspect import describe_file
 
-    about = describe_file(file)
-    if as_json:
-        print_json(about)
-    else:
-        show_file(about)
+    show = print_json if as_json else show_file
+    show(describe_file(file))
 
 
 @click.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from cubeflow.cli.group import JSON, NEW_FILE, NEW_FOLDER, print_json, say, take
 from cubeflow.errors import FailedError, RunsLeftOut
 
 if TYPE_CHECKING:
+    from cubeflow.config import Config
     from cubeflow.plan.make import Plan
     from cubeflow.plan.summary import Summary
 
@@ -57,19 +59,18 @@ def schema() -> None:
 @takes_configuration
 @click.option("--verify", is_flag=True, help="Read all inputs, also those that seem to be as they were.")
 @JSON
-def plan(configfiles: tuple[Path, ...], verify: bool, as_json: bool) -> None:
+def plan(config: Config, verify: bool, as_json: bool) -> None:
     """Say what would be done, and write the plan from which jobs take what they do. Computes nothing.
 
     Exit status 3 if runs are known to be refused and ``on_refused`` is ``fail``.
 
     Example: cubeflow plan config/hess-crab.yaml
     """
-    from cubeflow.config import load_config
     from cubeflow.plan.make import make_plan, require_runs
     from cubeflow.plan.summary import summarize
     from cubeflow.store.keys import to_plain
 
-    made = make_plan(load_config(list(configfiles)), say, reads_all=verify)
+    made = make_plan(config, say, reads_all=verify)
     path, summary = made.write(), summarize(made)
     if as_json:
         print_json({**to_plain(summary), "plan": str(path)})
@@ -101,12 +102,11 @@ def show_summary(summary: Summary) -> None:
         click.echo(f"largest job: {largest.kind}, {largest.message}, {largest.memory_mb} MB")
 
 
-def _make(configfiles: tuple[Path, ...], reads_all: bool = False, says_all: bool = True) -> Plan:
+def _make(config: Config, reads_all: bool = False, says_all: bool = True) -> Plan:
     """Plan of a configuration; MistakeError if no target has any run."""
-    from cubeflow.config import load_config
     from cubeflow.plan.make import make_plan, require_runs, say_planned
 
-    made = make_plan(load_config(list(configfiles)), say, reads_all=reads_all)
+    made = make_plan(config, say, reads_all=reads_all)
     if says_all:
         say_planned(made, say)
     require_runs(made)
@@ -115,7 +115,7 @@ def _make(configfiles: tuple[Path, ...], reads_all: bool = False, says_all: bool
 
 @click.command()
 @takes_configuration
-def run(configfiles: tuple[Path, ...]) -> None:
+def run(config: Config) -> None:
     """Do everything in this process: reduce, stack, export, run table. Makes what is missing, on one core.
 
     For a few runs on a workstation, where starting processes is most of the work; Snakemake does the same on
@@ -126,7 +126,7 @@ def run(configfiles: tuple[Path, ...]) -> None:
     from cubeflow.plan.lock import Lock
     from cubeflow.plan.run import finish, run_plan
 
-    made = _make(configfiles)
+    made = _make(config)
     with Lock(made.results, made.config).held():
         made.sweep()
         made.cache.save()
@@ -139,7 +139,7 @@ def run(configfiles: tuple[Path, ...]) -> None:
 @click.option("--significance", type=click.FloatRange(1), default=4, show_default=True, help="Sigma of what is added.")
 @click.option("--radius", default="0.3 deg", show_default=True, help="What is excluded about each such pixel.")
 @click.option("--target", "-t", help="Only of this target.  [default: all]")
-def exclude(configfiles: tuple[Path, ...], significance: float, radius: str, target: str | None) -> None:
+def exclude(config: Config, significance: float, radius: str, target: str | None) -> None:
     """Find what is not background: exclude what is significant, too, and again until that does not change.
 
     Each round, of at most five, does what cubeflow run does; runs are reduced once, for only their backgrounds depend
@@ -147,7 +147,6 @@ def exclude(configfiles: tuple[Path, ...], significance: float, radius: str, tar
 
     Example: cubeflow exclude config/hess-crab.yaml --significance 5 --radius "0.2 deg"
     """
-    from cubeflow.config import load_config
     from cubeflow.config.build import ENDINGS, parse_value
     from cubeflow.plan.lock import Lock
     from cubeflow.plan.make import make_plan
@@ -155,7 +154,6 @@ def exclude(configfiles: tuple[Path, ...], significance: float, radius: str, tar
     from cubeflow.plan.tiles import expand_tiles
     from cubeflow.report.ds9 import write_outlines
 
-    config = load_config(list(configfiles))
     try:
         radius_deg = parse_value([(float, ENDINGS["_deg"])], radius)
     except ValueError as error:
@@ -183,7 +181,7 @@ def exclude(configfiles: tuple[Path, ...], significance: float, radius: str, tar
 @takes_configuration
 @click.option("--output", "-o", type=NEW_FOLDER, required=True, help="Folder to write to.")
 @click.option("--target", "-t", help="Runs of this target.  [default: the first with a model]")
-def index(configfiles: tuple[Path, ...], output: Path, target: str | None) -> None:
+def index(config: Config, output: Path, target: str | None) -> None:
     """Write an index by which gammapy takes the background of runs from an acceptance model.
 
     The model is the one that the workflow has made; the files of the runs stay where they are. A run that is in the
@@ -191,12 +189,11 @@ def index(configfiles: tuple[Path, ...], output: Path, target: str | None) -> No
 
     Example: cubeflow index config/magic.yaml -o results/magic-index
     """
-    from cubeflow.config import load_config
     from cubeflow.pipeline.model import write_index
     from cubeflow.pipeline.tasks import ModelTask, gadf_file
     from cubeflow.plan.make import make_plan
 
-    made = make_plan(load_config(list(configfiles)), say)
+    made = make_plan(config, say)
     names = [name for name, each in made.targets.items() if each.model is not None and target in (None, name)]
     if not names or (model := made.targets[names[0]].model) is None:
         raise FailedError(f"{target or 'targets'}: expected acceptance.model, got null")
@@ -214,7 +211,7 @@ def index(configfiles: tuple[Path, ...], output: Path, target: str | None) -> No
 @takes_configuration
 @click.option("--yes", is_flag=True, help="Remove them.")
 @JSON
-def clean(configfiles: tuple[Path, ...], yes: bool, as_json: bool) -> None:
+def clean(config: Config, yes: bool, as_json: bool) -> None:
     """List what the plan does not need any more: artifacts of runs that are gone, stacks of earlier plans.
 
     Only what cubeflow wrote for the targets of the configuration, by name and content, is removed, and without --yes
@@ -224,7 +221,7 @@ def clean(configfiles: tuple[Path, ...], yes: bool, as_json: bool) -> None:
     """
     from cubeflow.plan.clean import clean_results
 
-    paths, others, size = clean_results(_make(configfiles, says_all=False), is_serious=yes)
+    paths, others, size = clean_results(_make(config, says_all=False), is_serious=yes)
     if as_json:
         named = {"files": list(map(str, paths)), "left_alone": list(map(str, others))}
         print_json({**named, "bytes": size})
@@ -238,10 +235,10 @@ def clean(configfiles: tuple[Path, ...], yes: bool, as_json: bool) -> None:
 
 
 @click.command()
-@takes_configuration
+@partial(takes_configuration, or_folder=True)
 @click.option("--set-aside", "sets_aside", is_flag=True, help="Rename what is damaged, so that it is made again.")
 @JSON
-def verify(configfiles: tuple[Path, ...], sets_aside: bool, as_json: bool) -> None:
+def verify(config: Config | Path, sets_aside: bool, as_json: bool) -> None:
     """Read all inputs, artifacts, products and pictures, and say which are not what the plan takes them for.
 
     The plan trusts names, sizes and times; after a disk or a copy has failed, this looks at every byte. Keys are formed
@@ -257,10 +254,12 @@ def verify(configfiles: tuple[Path, ...], sets_aside: bool, as_json: bool) -> No
     from cubeflow.plan.verify import verify_folder, verify_plan
     from cubeflow.store.keys import to_plain
 
-    if configfiles[0].is_dir() and (sets_aside or len(configfiles) > 1):
-        raise click.UsageError("expected one folder, and no --set-aside, which takes a configuration")
-    is_folder = configfiles[0].is_dir()
-    found = verify_folder(configfiles[0]) if is_folder else verify_plan(_make(configfiles, reads_all=True), sets_aside)
+    if is_folder := isinstance(config, Path):
+        if sets_aside:
+            raise click.UsageError("--set-aside takes a configuration, not a folder")
+        found = verify_folder(config)
+    else:
+        found = verify_plan(_make(config, reads_all=True), sets_aside)
     damaged = {str(path): problem for path, problem in found.damaged.items()}
     if as_json:
         print_json({**to_plain(replace(found, damaged={})), "damaged": damaged})

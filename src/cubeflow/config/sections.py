@@ -271,17 +271,9 @@ class ModelConfig:
 
     def off_options(self) -> OffOptions:
         """What decides the counts and exposure of an OFF run."""
-        safe, given = replace(self.safe_mask, position="own"), self.observations
-        return OffOptions(
-            self.energy.axis("energy"),
-            self.offset_max_deg,
-            safe,
-            self.cell_deg,
-            self.alignment,
-            given.duplicates,
-            given.time_mjd,
-            self.events.where,
-        )
+        energy, safe = self.energy.axis("energy"), replace(self.safe_mask, position="own")
+        given = self.observations.duplicates, self.observations.time_mjd, self.events.where
+        return OffOptions(energy, self.offset_max_deg, safe, self.cell_deg, self.alignment, *given)
 
 
 @dataclass(frozen=True)
@@ -360,9 +352,8 @@ class TargetConfig:
                 raise KeyMistake(("significance", "bands"), f"expected the lower edge first, got {list(band)} TeV")
         has_fov = any(isinstance(each, FovOptions) for each in self.backgrounds.values())
         if self.significance.background_systematic is not None and not has_fov:
-            raise KeyMistake(
-                ("significance", "background_systematic"), "expected null, as no background is of method fov"
-            )
+            key = "significance", "background_systematic"
+            raise KeyMistake(key, "expected null, as no background is of method fov")
         for label, options in self.backgrounds.items():
             if label.lower() in RESERVED_LABELS or label.lower().endswith(RESERVED_ENDINGS):
                 raise KeyMistake(("backgrounds", label), "expected another label; this is a name in the results")

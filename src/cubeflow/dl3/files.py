@@ -6,10 +6,10 @@ import hashlib
 import os
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from io import BufferedReader, BytesIO
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar, cast
 
@@ -105,25 +105,21 @@ def _read_steadily(path: Path, take: Callable[[BufferedReader, int], T]) -> T:
 
 def _within_limit(path: Path, take: Callable[[BufferedReader, int], T]) -> T:
     """Read beside: a file system that hangs cannot be interrupted, only left behind with a TimeoutError."""
-    answers: SimpleQueue[tuple[T | None, Exception | None]] = SimpleQueue()
+    answer: Future[T] = Future()
 
     def read() -> None:
         try:
-            answers.put((_read_regular(path, take), None))
-        except (OSError, ValueError, MemoryError, _Changed) as error:
-            answers.put((None, error))
+            answer.set_result(_read_regular(path, take))
+        except Exception as error:
+            answer.set_exception(error)
 
     try:
         Thread(target=read, daemon=True).start()
     except RuntimeError as error:
         raise FailedError(f"{path}: {error}: reading takes one; expected room below `ulimit -u` or pids.max") from error
-    try:
-        value, problem = answers.get(timeout=READ_LIMIT_S)
-    except Empty:
-        raise TimeoutError(errno.ETIMEDOUT, f"not read within {READ_LIMIT_S:g} s: the disk does not answer") from None
-    if problem is not None:
-        raise problem
-    return cast(T, value)
+    if not wait([answer], READ_LIMIT_S).done:
+        raise TimeoutError(errno.ETIMEDOUT, f"not read within {READ_LIMIT_S:g} s: the disk does not answer")
+    return answer.result()
 
 
 def _read_regular(path: Path, take: Callable[[BufferedReader, int], T]) -> T:

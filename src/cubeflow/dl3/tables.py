@@ -225,12 +225,7 @@ def parse_where(expression: str, key: str = "observations.where") -> Callable[[M
 
     It holds columns of the observation index, numbers and strings, joined by comparisons, ``and``, ``or``, ``not``,
     ``+ - * /``. Nothing else is evaluated. Columns of numbers, shape (n,), give a test of each row, in which nothing
-    holds of NaN. `key` is that of the configuration, which errors name.
-
-    Raises
-    ------
-    MistakeError
-        If the expression holds anything else.
+    holds of NaN. `key` is that of the configuration, which errors name: MistakeError if it holds anything else.
     """
     try:
         tree = ast.parse(expression, mode="eval").body

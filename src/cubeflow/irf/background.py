@@ -25,11 +25,6 @@ Interpolation = Literal["auto", "log", "linear"]
 STEEP = 2.0  # factor between neighbouring nodes beyond which the bins of a table are wide
 
 
-def _log_rate(background: BackgroundRate) -> FloatArray:
-    """Logarithm of the rate with gaps along energy filled, in the shape of the rate."""
-    return fill_log_rate(background.rate)
-
-
 def _is_linear(background: BackgroundRate) -> bool:
     """Whether it is the rate that is linear between positions; ``auto`` looks at its steps."""
     if background.interpolation != "auto":
@@ -70,7 +65,7 @@ class Background3D:
         axes = self.energy_edges_tev, self.lon_edges_deg, self.lat_edges_deg
         return tuple(nodes_from_edges(edges[:-1], edges[1:], log=edges is axes[0]) for edges in axes)
 
-    log_rate = cached_property(_log_rate)
+    log_rate = cached_property(lambda self: fill_log_rate(self.rate))
     is_linear = cached_property(_is_linear)
 
     def integrate(self, energy_edges_tev: ArrayLike, lon_deg: ArrayLike, lat_deg: ArrayLike) -> FloatArray:
@@ -104,7 +99,7 @@ class Background2D:
         """Nodes in energy."""
         return nodes_from_edges(self.energy_edges_tev[:-1], self.energy_edges_tev[1:], log=True)
 
-    log_rate = cached_property(_log_rate)
+    log_rate = cached_property(lambda self: fill_log_rate(self.rate))
     is_linear = cached_property(_is_linear)
 
     def integrate(self, energy_edges_tev: ArrayLike, lon_deg: ArrayLike, lat_deg: ArrayLike) -> FloatArray:

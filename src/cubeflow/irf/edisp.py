@@ -19,9 +19,7 @@ class EnergyDispersion:
     energy_true: Nodes  #: TeV, logarithmic
     offset: Nodes  #: deg
     migra_edges: FloatArray  #: shape (m + 1,), of the bins in reconstructed over true energy
-    density: (
-        FloatArray  #: shape (n_energy, m, n_offset), per unit migra, not negative; its integral over migra is 1 or 0
-    )
+    density: FloatArray  #: shape (n_energy, m, n_offset), per unit migra, not negative; its integral is 1 or 0
 
     def __post_init__(self) -> None:
         lengths = len(self.energy_true), len(self.migra_edges) - 1, len(self.offset)

@@ -13,7 +13,7 @@ from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
-from cubeflow.config import load_from_command_line
+from cubeflow.config.load import load_from_command_line
 from cubeflow.errors import FailedError, MistakeError
 from cubeflow.pipeline.progress import showing
 from cubeflow.pipeline.tasks import FOLDER, PICTURES, Task
