@@ -61,7 +61,7 @@ def test_overrides_of_the_survey_example() -> None:
     assert targets["rxj1713"].backgrounds["ring"].r_in_deg == 0.9
     assert targets["crab"].backgrounds["ring"].r_in_deg == 0.5
     assert targets["pks2155"].energy.max_tev == 10.0
-    assert targets["rxj1713"].icrs_deg == pytest.approx((258.39, -39.755), abs=0.01)
+    assert targets["rxj1713"].position.icrs_deg == pytest.approx((258.39, -39.755), abs=0.01)
 
 
 def test_schema_describes_every_key() -> None:

@@ -197,7 +197,7 @@ def test_a_folder_proves_itself_without_its_inputs(made, capsys, tmp_path):
     with pytest.raises(SystemExit) as ended:
         main(["verify", "--set-aside", str(tmp_path / "results")])
     assert ended.value.code == 2
-    assert "expected one folder, and no --set-aside" in capsys.readouterr().err
+    assert "--set-aside takes a configuration, not a folder" in capsys.readouterr().err
 
 
 def sealed(path, change):

@@ -133,7 +133,7 @@ def test_what_is_written_loads_and_excludes_the_target(store, tmp_path, monkeypa
     path = init_config(str(store), "83.633 22.014", None, False, True, said.append)
     assert path == Path("config/crab.yaml")
     target = load_config([path]).targets["crab"]
-    assert target.icrs_deg == (83.633, 22.014)
+    assert target.position.icrs_deg == (83.633, 22.014)
     assert target.exclusion == (ExclusionFile(Path("config/crab.reg")),)
     assert target.safe_mask.methods == ("offset-max", "aeff-default")
     assert target.backgrounds["fov"].energy_groups == 4

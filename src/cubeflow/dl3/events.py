@@ -26,7 +26,9 @@ FAR_DEG = 20.0
 OBS_MODES_REFUSED = ("DRIFT", "SLEW", "SCAN", "RASTER")
 EQUATORIAL = ("", "ICRS", "FK5")
 TT_MINUS_TAI_S = 32.184
-SCALES = ("TT", "TDT", "ET", "TDB", "TAI", "IAT", "GPS", "UTC")
+# TT minus each scale in s; that of UTC grows with its leap seconds.
+SCALES = dict.fromkeys(("TT", "TDT", "ET", "TDB"), 0.0) | dict.fromkeys(("TAI", "IAT"), TT_MINUS_TAI_S)
+SCALES |= {"GPS": TT_MINUS_TAI_S + 19.0, "UTC": np.nan}
 ONTIME_TOLERANCE_S = 1.0
 DEADC_TOLERANCE = 0.01
 TIME_STEP_MAX_S = 0.1  # single precision has steps of 8 s ten years after its zero
@@ -40,12 +42,8 @@ def read_events(table: Table, notes: Notes, duplicates: str = "refuse", where: s
 
     It has columns TIME, RA, DEC, ENERGY and optional EVENT_ID, MC_ID. `duplicates` is to ``refuse`` or ``drop`` events
     that are there twice (equal time, direction and energy), `where` a condition on the columns of those to keep.
-
-    Raises
-    ------
-    RunRefused
-        If more than 1 % of the events are unusable, if rows are there twice, a unit is of the wrong kind, the condition
-        does not fit the columns, or there is none and not all events are gamma-like (IS_GAMMA).
+    Raises RunRefused if more than 1 % of the events are unusable, if rows are there twice, a unit is of the wrong kind,
+    the condition does not fit the columns, or there is none and not all events are gamma-like (IS_GAMMA).
     """
     events = EventList(
         energy_tev=_values(table, "ENERGY", "TeV", notes, text(table.header, "EUNIT")),
@@ -229,12 +227,8 @@ def read_time_frame(header: Header, where: str, notes: Notes) -> tuple[float, st
 
 def tt_minus(scale: str, mjd: float, fraction: float, where: str) -> float:
     """TT minus `scale` in s at an epoch on that scale; raises RunRefused where there is no such epoch."""
-    if scale in ("TAI", "IAT"):
-        return TT_MINUS_TAI_S
-    if scale == "GPS":
-        return TT_MINUS_TAI_S + 19.0
     if scale != "UTC":
-        return 0.0
+        return SCALES[scale]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", erfa.ErfaWarning)  # years for which no leap second is announced yet

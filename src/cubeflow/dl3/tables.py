@@ -16,7 +16,7 @@ from cubeflow.dl3.entries import text
 from cubeflow.dl3.hdus import Header, Table, UnitError, factor
 from cubeflow.dl3.quirks import Notes
 from cubeflow.errors import MistakeError
-from cubeflow.irf.table import Nodes, are_close, nodes_from_edges
+from cubeflow.irf.table import Nodes, nodes_from_edges
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.observation import RunRefused
 
@@ -70,7 +70,7 @@ class TableAxis:
     @property
     def is_nodes(self) -> bool:
         """LO and HI are the same: nodes, not bins."""
-        return are_close(self.lo, self.hi, 1e-5)
+        return np.allclose(self.lo, self.hi)
 
     def nodes(self) -> Nodes:
         """Interpolation axis; logarithmic for energies."""
