@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # Names of columns, in any case of letters.
 EDGES = (("E_MIN", "E_MAX"), ("ENERGY_MIN", "ENERGY_MAX"), ("ENERG_LO", "ENERG_HI"))
-POSITIONS = (("RA", "DEC"), ("RAJ2000", "DEJ2000"), ("RA_ICRS", "DE_ICRS"), ("RA_J2000", "DEC_J2000"))
-GALACTIC = (("GLON", "GLAT"), ("L", "B"))
+EQUATORIAL = (("RA", "DEC"), ("RAJ2000", "DEJ2000"), ("RA_ICRS", "DE_ICRS"), ("RA_J2000", "DEC_J2000"))
+POSITIONS = dict.fromkeys(EQUATORIAL, "icrs") | dict.fromkeys((("GLON", "GLAT"), ("L", "B")), "galactic")
 LARGEST_POLYGON_DEG = 80.0
 RADII = ("RADIUS", "EXCLUSION_RADIUS", "RADIUS_DEG", "EXTENSION")
 
@@ -159,14 +159,10 @@ def _read_energies(hdus: HDUList, header: Header, n_planes: int) -> tuple[exclus
 
 
 def _discs(table: Table) -> exclusion.Areas:
-    """Discs of a table: a catalogue of sources, or of bright stars, with a radius for each.
-
-    Positions without unit are in deg; the radius must have a unit. Further columns are not looked at.
-    """
+    """Discs of a catalogue, of sources or bright stars: positions without unit are in deg, a radius must have one."""
     columns = {name.upper(): table[name] for name in table.colnames}
-    frames = (("icrs", pair) for pair in POSITIONS), (("galactic", pair) for pair in GALACTIC)
-    known = next(((frame, pair) for found in frames for frame, pair in found if set(pair) <= set(columns)), None)
-    if known is None:
+    pair = next((pair for pair in POSITIONS if set(pair) <= set(columns)), None)
+    if pair is None:
         raise ValueError(f"expected columns RA and DEC, or GLON and GLAT, found {list(columns)}")
     radius = next((columns[name] for name in RADII if name in columns), None)
     if radius is None:
@@ -175,14 +171,13 @@ def _discs(table: Table) -> exclusion.Areas:
         raise ValueError("column RADIUS: expected a unit such as deg, got none")
     if not len(table):
         raise ValueError("no rows")
-    frame, pair = known
     lon, lat, size = (_degrees(column) for column in (*(columns[name] for name in pair), radius))
     sound = np.isfinite(lon) & (np.abs(lat) <= 90.0) & (size > 0.0) & (size <= 180.0)
     if not sound.all():
         row = int(np.argmin(sound))
         found = f"{lon[row]:g}, {lat[row]:g}, {size[row]:g}"
         raise ValueError(f"row {row + 1}: expected a position and a radius above 0, got {found} deg")
-    ra, dec = sphere.lon_lat(sphere.frame_to_icrs(sphere.unit_vectors(lon, lat), frame))
+    ra, dec = sphere.lon_lat(sphere.frame_to_icrs(sphere.unit_vectors(lon, lat), POSITIONS[pair]))
     discs = zip(ra.tolist(), dec.tolist(), size.tolist(), strict=True)
     return exclusion.Areas(tuple(exclusion.Disc(*disc) for disc in discs))
 

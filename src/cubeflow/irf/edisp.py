@@ -35,21 +35,11 @@ class EnergyDispersion:
         return self._overlap(energy_true, energy_edges_tev) @ density, np.diff(self.migra_edges) @ density
 
     def kernel(self, energy_true_tev: ArrayLike, energy_edges_tev: ArrayLike, offset_deg: ArrayLike) -> FloatArray:
-        """Probability of each reconstructed energy bin at given true energies and offsets.
+        """Probability, shape (k, r, ...), of energy bins with edges (r + 1,) at true energies (k,) and offsets (...).
 
-        The density, interpolated between nodes and clipped at zero, is normalised over migra and summed over
-        the part of each migra bin that lies in the energy bin.
-
-        Parameters
-        ----------
-        energy_true_tev : array, shape (k,), in TeV (bin centres)
-        energy_edges_tev : array, shape (r + 1,), of the reconstructed energy bins in TeV
-        offset_deg : array, shape (...), in deg
-
-        Returns
-        -------
-        array, shape (k, r, ...)
-            Rows sum to the probability of being reconstructed inside the energy range; zero outside the table.
+        Energies are in TeV, true ones bin centres, offsets in deg. The density, interpolated between nodes and clipped
+        at zero, is normalised over migra and summed over the part of each migra bin that lies in the energy bin. Rows
+        sum to the probability of being reconstructed inside the energy range; zero outside the table.
         """
         energy_true = np.atleast_1d(np.asarray(energy_true_tev, dtype=float))
         weights = self.offset.weights(np.ravel(np.asarray(offset_deg, dtype=float))).T  # (n_offset, p)

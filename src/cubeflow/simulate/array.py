@@ -43,10 +43,8 @@ class SimulationOptions:
 
     def __post_init__(self) -> None:
         if self.n_runs < 0 or self.first_obs_id < 0 or self.seed < 0 or self.first_obs_id + self.n_runs >= 2**63:
-            raise MistakeError(
-                f"n_runs {self.n_runs}, first_obs_id {self.first_obs_id} and seed {self.seed}: expected none below 0,"
-                " and numbers of runs below 2**63"
-            )
+            given = f"n_runs {self.n_runs}, first_obs_id {self.first_obs_id} and seed {self.seed}"
+            raise MistakeError(f"{given}: expected none below 0, and numbers of runs below 2**63")
         if not 0.0 < self.duration_s <= 5.0 * 3600.0:
             raise MistakeError(f"duration_s {self.duration_s}: expected more than 0 and at most 18000 s")
         if not 0.0 < self.offset_max_deg < 4.0:

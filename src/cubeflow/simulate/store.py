@@ -69,11 +69,9 @@ def write_index(folder: Path, options: SimulationOptions, obs_ids: Iterable[int]
     plans = [plan_run(obs_id, options) for obs_id in sorted(found)]
     index = {**GADF, "HDUCLAS1": "INDEX"}
     obs_header = {**index, "HDUCLAS2": "OBS", **TIME_FRAME, **SITE}
-    hdu = _table("HDU_INDEX", _hdu_columns(plans, options), {**index, "HDUCLAS2": "HDU"})
-    obs = _table("OBS_INDEX", _obs_columns(plans, options), obs_header)
-    return [
-        write_gzip(folder / f"{name}-index.fits.gz", _fits_bytes(table)) for name, table in (("hdu", hdu), ("obs", obs))
-    ]
+    hdu = _fits_bytes(_table("HDU_INDEX", _hdu_columns(plans, options), {**index, "HDUCLAS2": "HDU"}))
+    obs = _fits_bytes(_table("OBS_INDEX", _obs_columns(plans, options), obs_header))
+    return [write_gzip(folder / "hdu-index.fits.gz", hdu), write_gzip(folder / "obs-index.fits.gz", obs)]
 
 
 def write_gzip(path: Path, content: bytes) -> Path:
