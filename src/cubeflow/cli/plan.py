@@ -223,8 +223,7 @@ def clean(config: Config, yes: bool, as_json: bool) -> None:
 
     paths, others, size = clean_results(_make(config, says_all=False), is_serious=yes)
     if as_json:
-        named = {"files": list(map(str, paths)), "left_alone": list(map(str, others))}
-        print_json({**named, "bytes": size})
+        print_json({"files": list(map(str, paths)), "left_alone": list(map(str, others)), "bytes": size})
         return
     for path in paths:
         click.echo(path)

@@ -103,23 +103,9 @@ def read_observation(entry: RunEntry, options: ReadOptions | None = None) -> Obs
             background = replace(background, rate=background.rate * deadc)  # theirs is per livetime
         meta = {**run_meta(header, where, gti, pointing, notes), "deadc": deadc, "event_count": len(table.rows)}
         meta |= {"lo_thres_tev": aeff.value.lo_thres_tev, "hi_thres_tev": aeff.value.hi_thres_tev}
-        return Observation(
-            obs_id=entry.obs_id,
-            events=events,
-            gti=gti,
-            pointing=pointing,
-            deadc=deadc,
-            aeff=aeff.value,
-            edisp=values.get("edisp"),
-            psf=values.get("psf"),
-            background=background,
-            rad_max=rad_max,
-            point_like=point_like,
-            site=read_site(header, where),
-            quirks=tuple(sorted(notes.quirks)),
-            repairs=dict(sorted(notes.repairs.items())),
-            meta=meta,
-        )
+        found = aeff.value, values.get("edisp"), values.get("psf"), background, rad_max, point_like
+        site, noted = read_site(header, where), (tuple(sorted(notes.quirks)), dict(sorted(notes.repairs.items())))
+        return Observation(entry.obs_id, events, gti, pointing, deadc, *found, site, *noted, meta)
 
 
 def read_gti_and_site(entry: RunEntry, digests: Mapping[str, str]) -> tuple[Gti, Site | None]:
@@ -192,10 +178,7 @@ def _keep_files(is_kept: Callable[[_Source, _File], bool]) -> None:
 
 
 def _open_table(ref: HduRef, source: _Source, notes: Notes) -> Table:
-    """Table that an index row points to; its checksums hold, its quirks are noted.
-
-    A file is read once for all HDUs of a run; `_refusing` lets it go.
-    """
+    """Table of an index row, of a file that is read once for a run; its checksums hold, its quirks are noted."""
     if (source, ref.md5) not in _FILES:
         hdus = read_hdus(source.path, ref.md5, source.sha256)
         n_runs = sum(found is not None and found.hdu_class == "events" for found in map(classify, hdus))
