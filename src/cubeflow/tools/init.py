@@ -343,17 +343,20 @@ def config_text(found: Found, path: str, exclusion: str | None) -> str:
     roots = ", ".join(json.dumps(root) for root in found.roots)
     runs = f"runs {', '.join(ranges_text(found.offsets))}"
     size = f"width: {found.width_deg:g} deg, pixel: {found.pixel_deg:g} deg"
+    safe_mask = NO_THRESHOLDS
+    if found.has_thresholds:
+        tev = [fact.lo_thres_tev for fact in found.facts if fact.lo_thres_tev]
+        note = f"thresholds of the runs: {min(tev):.2g} to {max(tev):.2g} TeV"
+        safe_mask = f"safe_mask: {{methods: [offset-max, aeff-default]}}  # {note}"
+    used = f"{len(found.offsets)} of the {found.n_runs} runs of a store"
     lines = [
-        f"# {place.name}: {len(found.offsets)} of the {found.n_runs} runs of a store. Drafted by `cubeflow init`, "
-        "and can be used as it is.",
+        f"# {place.name}: {used}. Drafted by `cubeflow init`, and can be used as it is.",
         "# What each key means, and what else there is: config/README.md",
         f"#   cubeflow plan -c {path}",
         f"#   {snakemake_command(path)}",
-        "data:",
-        f"  store: {quoted(found.store)}",
+        f"data:\n  store: {quoted(found.store)}",
         *([f"  roots: [{roots}]  # its index takes files from here"] if roots else []),
-        "observations:",
-        f"  within: {reach}  # from pointing to target; new runs that point there join in",
+        f"observations:\n  within: {reach}  # from pointing to target; new runs that point there join in",
         *textwrap.wrap(runs, WRAP, initial_indent="  # today: ", subsequent_indent="  #   ", break_on_hyphens=False),
         "  # ids: [...]             # only these runs",
         '  # where: "ZEN_PNT < 60"  # only such runs',
@@ -364,14 +367,9 @@ def config_text(found: Found, path: str, exclusion: str | None) -> str:
         f"energy: {{min: {energy[0]:g} TeV, max: {energy[1]:g} TeV, bins_per_decade: 8}}",
         f"energy_true: {{min: {true[0]:g} TeV, max: {true[1]:g} TeV, bins_per_decade: 12}}  # wider: energies migrate",
         f"offset_max: {reach}  # up to where the effective area is a third of that on axis",
+        safe_mask,
+        *([f"exclusion: {quoted(exclusion)}  # what is not background: DS9 regions"] if exclusion else []),
     ]
-    if found.has_thresholds:
-        tev = [fact.lo_thres_tev for fact in found.facts if fact.lo_thres_tev]
-        note = f"# thresholds of the runs: {min(tev):.2g} to {max(tev):.2g} TeV"
-        lines += [f"safe_mask: {{methods: [offset-max, aeff-default]}}  {note}"]
-    else:
-        lines += [NO_THRESHOLDS]
-    lines += [f"exclusion: {quoted(exclusion)}  # what is not background: DS9 regions"] if exclusion else []
     is_modelled = not any(fact.background_tev for fact in found.facts) and len(found.offsets) > 1
     if is_modelled:
         lines += [OWN_MODEL]
