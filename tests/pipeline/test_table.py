@@ -7,9 +7,11 @@ import pytest
 from astropy.table import Table
 
 from cubeflow.config import load_config
+from cubeflow.pipeline.certificate import certified
 from cubeflow.pipeline.table import make_table
+from cubeflow.pipeline.tasks import certificate_file
 from cubeflow.plan.run import run_whole, table_lines
-from cubeflow.report.runs import numbers
+from cubeflow.report.runs import numbers, read_runs
 from cubeflow.store.artifact import read_artifact
 from cubeflow.store.tables import write_table
 
@@ -194,12 +196,14 @@ def test_cells_without_a_value_are_masked(tmp_path):
 def test_a_column_without_any_value_keeps_its_type(tmp_path):
     """The report reads them as numbers: for the only run with counts the fov background may be dropped."""
     row = {"obs_id": 7, "zenith_deg": None, "object": None, "fov_alpha": None, "fov_norm_0": None, "fov_note": None}
-    table = make_table([row], ["fov"], "0")
+    key = "0" * 64
+    table = make_table([row], ["fov"], key)
     assert {name: table[name].dtype.kind for name in table.colnames if name != "obs_id"} == {
         "zenith": "f", "object": "U", "fov_alpha": "f", "fov_norm_0": "f", "fov_note": "U",
     }  # fmt: skip
-    write_table(tmp_path / "runs", table)
-    assert np.isnan(numbers(Table.read(tmp_path / "runs.fits"), "fov_alpha")).tolist() == [True]
+    with certified(tmp_path / certificate_file("", key), key, [tmp_path / "runs.fits"], {}):
+        write_table(tmp_path / "runs", table)
+    assert np.isnan(numbers(read_runs(tmp_path, key), "fov_alpha")).tolist() == [True]
     assert Table.read(tmp_path / "runs.ecsv")["fov_alpha"].mask.tolist() == [True]
 
 
