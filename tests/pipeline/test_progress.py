@@ -45,7 +45,7 @@ def test_progress_that_cannot_be_written_disturbs_nobody(tmp_path):
     (tmp_path / "file").write_text("")
     told = Progress(tmp_path / "file" / "one.json")
     told.step()
-    assert told.done == 1
+    assert told.told.done == 1
 
 
 def test_line_says_runs_rate_time_left_and_the_last_refusal():

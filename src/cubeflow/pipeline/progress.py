@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
 
@@ -41,16 +41,13 @@ class Progress:
     """Progress of one batch, told in a file."""
 
     path: Path
-    done: int = 0
-    refused: int = 0
-    last: str = ""
+    told: Totals = Totals()  # without those that failed
 
     def step(self, problem: str = "", failed: Sequence[str] = ()) -> None:
         """One more run is done, or cannot be used; of those that failed, all so far are given."""
-        self.done += 1
-        self.refused += bool(problem)
-        self.last = failed[-1] if failed else problem or self.last
-        content = Totals(self.done, self.refused + len(failed), self.last)
+        last = failed[-1] if failed else problem or self.told.last
+        self.told = Totals(self.told.done + 1, self.told.refused + bool(problem), last)
+        content = replace(self.told, refused=self.told.refused + len(failed))
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_text(json.dumps(asdict(content)))  # who reads half of it looks again
