@@ -22,7 +22,7 @@ from cubeflow.maps import Position, energy_axis, make_geometry
 from cubeflow.plan.clean import clean_results
 from cubeflow.plan.make import make_plan
 from cubeflow.plan.run import run_whole
-from cubeflow.products.sky_model import GammapySource, Source, make_map_source_flux
+from cubeflow.products.sky_model import GammapySource, Source
 from cubeflow.products.spectrum import PowerLaw
 from cubeflow.store.artifact import read_artifact
 
@@ -84,7 +84,7 @@ def test_flux_of_a_source_is_that_of_ours(sigma):
     ours = Source(position=place, sigma_deg=sigma, amplitude=FLUX * 1e4, spectrum=PowerLaw(2.6))
     found = GammapySource(sky_model(spatial))
     assert found.icrs_deg == pytest.approx(ours.icrs_deg)
-    expected = make_map_source_flux(ours, GEOM, ENERGY).data
+    expected = ours.flux(GEOM, ENERGY).data
     np.testing.assert_allclose(found.flux(GEOM, ENERGY).data, expected, rtol=2e-3, atol=1e-3 * expected.max())
 
 

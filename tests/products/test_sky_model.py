@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cubeflow.maps import Position, energy_axis, make_geometry, sphere
-from cubeflow.products.sky_model import Source, make_map_source_flux
+from cubeflow.products.sky_model import Source
 from cubeflow.products.spectrum import LogParabola, PowerLaw
 
 GEOM = make_geometry("galactic", "CAR", 120.0, 10.0, (2.4, 1.6), 0.05)
@@ -20,7 +20,7 @@ def at(lon: float, lat: float, sigma: float = 0.0, spectrum=POWER_LAW, amplitude
 
 
 def test_flux_of_a_power_law():
-    flux = make_map_source_flux(at(120.02, 10.13), GEOM, ENERGY)
+    flux = at(120.02, 10.13).flux(GEOM, ENERGY)
     low, high = ENERGY.edges_array[:-1], ENERGY.edges_array[1:]
     expected = 3e-7 * 2.0**2.3 * (low**-1.3 - high**-1.3) / 1.3
     np.testing.assert_allclose(flux.data.sum(axis=(1, 2)), expected, rtol=1e-8)
@@ -28,13 +28,13 @@ def test_flux_of_a_power_law():
 
 def test_flux_at_the_reference_of_a_curved_spectrum():
     narrow = energy_axis([1.999, 2.001], "energy_true")
-    flux = make_map_source_flux(at(120.0, 10.0, spectrum=LogParabola(2.2, 0.3, 5.0)), GEOM, narrow)
+    flux = at(120.0, 10.0, spectrum=LogParabola(2.2, 0.3, 5.0)).flux(GEOM, narrow)
     assert flux.data.sum() == pytest.approx(3e-7 * 0.002, rel=1e-5)
 
 
 def test_a_point_source_has_its_centre_of_gravity_where_it_is():
     source = at(120.213, 9.874)
-    image = make_map_source_flux(source, GEOM, ENERGY).data[0]
+    image = source.flux(GEOM, ENERGY).data[0]
     x, y = GEOM.vectors_to_pixel(sphere.unit_vectors(*source.position.icrs_deg))
     iy, ix = np.mgrid[: GEOM.ny, : GEOM.nx]
     assert (image * ix).sum() / image.sum() == pytest.approx(float(x))
@@ -44,17 +44,17 @@ def test_a_point_source_has_its_centre_of_gravity_where_it_is():
 
 def test_a_gaussian_keeps_its_flux_and_width():
     source = at(120.1, 10.05, sigma=0.12)
-    image = make_map_source_flux(source, GEOM, ENERGY).data[1]
-    point = make_map_source_flux(at(120.1, 10.05), GEOM, ENERGY).data[1]
+    image = source.flux(GEOM, ENERGY).data[1]
+    point = at(120.1, 10.05).flux(GEOM, ENERGY).data[1]
     assert image.sum() == pytest.approx(point.sum(), rel=2e-4)
     offset = GEOM.offset_deg(*source.position.icrs_deg)
     assert (image * offset**2).sum() / image.sum() == pytest.approx(2 * 0.12**2, rel=2e-3)
 
 
 def test_a_source_beyond_the_map_has_no_flux_in_it():
-    assert not make_map_source_flux(at(140.0, 10.0), GEOM, ENERGY).data.any()
+    assert not at(140.0, 10.0).flux(GEOM, ENERGY).data.any()
 
 
 def test_a_narrow_gaussian_is_a_point():
-    narrow = make_map_source_flux(at(120.0, 10.0, sigma=0.01), GEOM, ENERGY).data
-    np.testing.assert_array_equal(narrow, make_map_source_flux(at(120.0, 10.0), GEOM, ENERGY).data)
+    narrow = at(120.0, 10.0, sigma=0.01).flux(GEOM, ENERGY).data
+    np.testing.assert_array_equal(narrow, at(120.0, 10.0).flux(GEOM, ENERGY).data)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -15,21 +15,6 @@ from cubeflow.products.spectrum import PowerLaw, Spectrum
 STEP = 1e-5  # relative half width of the bin in which the differential flux is taken
 REACH = 5.0  # widths of a Gaussian, beyond which there are 4 in a million of it
 NEEDED = ("exposure", "psf", "edisp", "irf_exposure")
-
-
-class Modelled(Protocol):
-    """What a run is predicted to count: a source, wherever it is described."""
-
-    @property
-    def icrs_deg(self) -> tuple[float, float]:
-        """Its position."""
-
-    @property
-    def reach_deg(self) -> float:
-        """Distance from its position beyond which there is next to nothing of it."""
-
-    def flux(self, geom: Geometry, energy_true: Axis) -> Cube:
-        """Flux in each pixel and bin of true energy, (energy_true, lat, lon), m-2 s-1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +62,29 @@ class Source:
 
     @property
     def reach_deg(self) -> float:
-        """Some widths of the Gaussian."""
+        """Distance from its position beyond which there is next to nothing of it: some widths of the Gaussian."""
         return REACH * self.sigma_deg
 
     def flux(self, geom: Geometry, energy_true: Axis) -> Cube:
-        """As `make_map_source_flux`."""
-        return make_map_source_flux(self, geom, energy_true)
+        """Flux in each pixel and bin of true energy, (energy_true, lat, lon), m-2 s-1.
+
+        A point source is shared by the four pixels about it, so that its centre of gravity is right; one that lies off
+        the map has no flux. A Gaussian narrower than half a pixel is a point.
+        """
+        edges = energy_true.edges_array
+        around = self.reference_tev * np.array([1.0 - STEP, 1.0 + STEP])
+        at_reference = self.spectrum.integral(around)[0] / np.diff(around)[0]
+        flux = self.spectrum.integral(edges) * self.amplitude / at_reference
+        if self.sigma_deg < 0.5 * geom.pixel_deg:
+            image = bilinear_weights(geom, *self.icrs_deg)
+        else:
+            sigma, offset = np.deg2rad(self.sigma_deg), np.deg2rad(geom.offset_deg(*self.icrs_deg))
+            density = np.exp(-0.5 * np.square(offset / sigma)) / (2 * np.pi * sigma**2)
+            image = np.nan_to_num(density * geom.solid_angle_sr, nan=0.0)  # 0 where there is no sky
+        return Cube(flux[:, None, None] * image, "m-2 s-1", geom, (energy_true,))
+
+
+Modelled = Source | GammapySource  # what a run is predicted to count, wherever it is described
 
 
 def make_model_counts(maps: Mapping[str, Cube], sources: Sequence[Modelled]) -> Cube | None:
@@ -114,26 +116,6 @@ def make_model_counts(maps: Mapping[str, Cube], sources: Sequence[Modelled]) -> 
         psf = make_psf_kernel(maps["psf"], *position, kept.geom.pixel_deg)
         total.data[...] += fold_model(flux, exposure, psf, make_edisp_kernel(maps["edisp"], *position)).data
     return total
-
-
-def make_map_source_flux(source: Source, geom: Geometry, energy_true: Axis) -> Cube:
-    """Flux of a source in each pixel and bin of true energy, (energy_true, lat, lon), m-2 s-1.
-
-    A point source is shared by the four pixels about it, so that its centre of gravity is right; one that lies off the
-    map has no flux. A Gaussian narrower than half a pixel is a point.
-    """
-    edges = energy_true.edges_array
-    around = source.reference_tev * np.array([1.0 - STEP, 1.0 + STEP])
-    at_reference = source.spectrum.integral(around)[0] / np.diff(around)[0]
-    flux = source.spectrum.integral(edges) * source.amplitude / at_reference
-    position = source.position.icrs_deg
-    if source.sigma_deg < 0.5 * geom.pixel_deg:
-        image = bilinear_weights(geom, *position)
-    else:
-        sigma = np.deg2rad(source.sigma_deg)
-        density = np.exp(-0.5 * np.square(np.deg2rad(geom.offset_deg(*position)) / sigma)) / (2 * np.pi * sigma**2)
-        image = np.nan_to_num(density * geom.solid_angle_sr, nan=0.0)  # 0 where there is no sky
-    return Cube(flux[:, None, None] * image, "m-2 s-1", geom, (energy_true,))
 
 
 def fold_model(model: Cube, exposure: Cube, psf_kernel: Cube | None, edisp_kernel: Cube | None) -> Cube:
