@@ -30,14 +30,7 @@ from cubeflow.products.reduced import Reduced, reduce_observation
 from cubeflow.products.significance import Found, disc_exposure, find_flux
 from cubeflow.products.sky_model import GammapySource
 from cubeflow.products.stack import Stack, StackSum, empty_stack
-from cubeflow.store.artifact import (
-    Artifact,
-    ArtifactDamaged,
-    ArtifactMismatch,
-    read_artifact,
-    set_aside,
-    write_artifact,
-)
+from cubeflow.store.artifact import UNSOUND, Artifact, read_artifact, set_aside, write_artifact
 from cubeflow.store.atomic import make_folder, sweep_temporaries
 from cubeflow.store.keys import from_plain
 
@@ -287,7 +280,7 @@ def read_kept(path: Path, kind: str, key: str, say: Say, unpack: Callable[[Artif
         return None
     try:
         return unpack(read_artifact(path, kind=kind, key=key))
-    except (ArtifactDamaged, ArtifactMismatch, KeyError) as error:
+    except (*UNSOUND, KeyError) as error:
         reason = f"has no {error}" if isinstance(error, KeyError) else error.reason
         say(f"{path}: damaged ({reason}); set aside as {set_aside(path).name} and made again")
         return None

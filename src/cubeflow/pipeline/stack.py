@@ -14,15 +14,7 @@ from cubeflow.pipeline.certificate import software
 from cubeflow.pipeline.tasks import StackTask, Target, stack_file
 from cubeflow.products.profiles import Profiles
 from cubeflow.products.stack import Stack, StackSum
-from cubeflow.store.artifact import (
-    Artifact,
-    ArtifactDamaged,
-    ArtifactMismatch,
-    OpenArtifact,
-    open_artifact,
-    set_aside,
-    write_artifact,
-)
+from cubeflow.store.artifact import UNSOUND, Artifact, OpenArtifact, open_artifact, set_aside, write_artifact
 from cubeflow.store.atomic import make_folder
 from cubeflow.store.keys import Recipe
 
@@ -60,7 +52,7 @@ def open_made(path: Path, kind: str, key: str | None = None) -> Iterator[OpenArt
     try:
         with open_artifact(path, kind, key) as opened:
             yield opened
-    except (ArtifactDamaged, ArtifactMismatch) as error:
+    except UNSOUND as error:
         aside = set_aside(path).name
         raise FailedError(f"{path}: damaged ({error.reason}); set aside as {aside}, start again to make it") from error
 

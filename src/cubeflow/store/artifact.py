@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from io import BufferedRandom, BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -52,6 +52,9 @@ class ArtifactDamaged(_ArtifactError):
 
 class ArtifactMismatch(_ArtifactError):
     """A sound artifact, but not the one asked for: another key, kind or older schema, or without a dataset."""
+
+
+UNSOUND = (ArtifactDamaged, ArtifactMismatch)  # are set aside and made again
 
 
 class ArtifactNewer(_ArtifactError):
@@ -140,9 +143,7 @@ class OpenArtifact:
         found = {}
         for name, about in self._described.items():
             if about.geom is not None and (names is None or name in names):
-                data = scratch_zeros(about.shape, about.dtype)
-                self.dataset(name, data)
-                found[name] = Cube(data, about.unit, about.geom, about.axes)
+                found[name] = cast(Cube, self.dataset(name, scratch_zeros(about.shape, about.dtype)))
         return found
 
 
