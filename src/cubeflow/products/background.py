@@ -11,16 +11,12 @@ from typing import Literal
 import numpy as np
 
 from cubeflow.maps import BoolArray, Cube, sphere
+from cubeflow.products import ring_background
 from cubeflow.products.exclusion import usable_bins
 from cubeflow.products.fov_background import FovOptions, NormTable, make_map_fov_background
 from cubeflow.products.profiles import Profiles, make_profiles
 from cubeflow.products.reduced import Cell, Reduced
-from cubeflow.products.ring_background import (
-    AdaptiveRingOptions,
-    RingOptions,
-    make_map_adaptive_ring_background,
-    make_map_ring_background,
-)
+from cubeflow.products.ring_background import AdaptiveRingOptions, RingOptions
 from cubeflow.products.significance import find_at_target
 from cubeflow.products.sky_model import Modelled, make_model_counts
 from cubeflow.products.stack import Stack, make_run_stack
@@ -128,9 +124,9 @@ def _ring(reduced: Reduced, options: RingOptions | AdaptiveRingOptions, exclusio
     counts, kept, safe = reduced.maps["counts"], reduced.maps["acceptance"], reduced.maps["mask_safe"].data
     acceptance = Cube(kept.data.astype(np.float64), kept.unit, kept.geom, kept.axes)
     if isinstance(options, RingOptions):
-        made = make_map_ring_background(acceptance, counts, exclusion, options, safe)
+        made = ring_background.make_map_ring_background(acceptance, counts, exclusion, options, safe)
     else:
-        made = make_map_adaptive_ring_background(acceptance, counts, exclusion, options, safe)
+        made = ring_background.make_map_adaptive_ring_background(acceptance, counts, exclusion, options, safe)
     usable = usable_bins(kept.data, safe)
     if not made.mask.any():
         if not usable.any():

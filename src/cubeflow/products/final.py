@@ -12,24 +12,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cubeflow.maps import Axis, BoolArray, Cube, Geometry, GeometryError, release, scratch_zeros
+from cubeflow.products import significance as discs
 from cubeflow.products.profiles import band_edges_tev
 from cubeflow.products.reduced import Cell
-from cubeflow.products.significance import (
-    SignificanceMaps,
-    SignificanceOptions,
-    describe_off_source,
-    disc_exposure,
-    find_at_target,
-    find_containment,
-    find_flux,
-    make_disc,
-    make_map_flux,
-    make_map_significance_cash,
-    make_map_significance_li_ma,
-    mean_exposure,
-    number_or_none,
-    ratio_of_sums,
-)
+from cubeflow.products.significance import SignificanceMaps, SignificanceOptions
 from cubeflow.products.spectrum import Spectrum
 from cubeflow.products.stack import Stack, mean_response
 
@@ -116,7 +102,7 @@ def make_final(
     if flux is not None:
         maps["disc_flux"] = flux
     elsewhere = np.where(excluded, np.nan, images.significance.data)
-    off = vars(describe_off_source(elsewhere, make_disc(disc.radius_deg, geometry.pixel_deg))).items()
+    off = vars(discs.describe_off_source(elsewhere, discs.make_disc(disc.radius_deg, geometry.pixel_deg))).items()
     summary = Summary(
         total.n_runs,
         total.ontime_s,
@@ -126,7 +112,7 @@ def make_final(
         *target_deg,
         disc.radius_deg,
         disc.source,
-        {name: value.tolist() if isinstance(value, np.ndarray) else number_or_none(value) for name, value in off},
+        {name: value.tolist() if isinstance(value, np.ndarray) else discs.number_or_none(value) for name, value in off},
     )
     for cube in total.layers.values():
         release(cube.data)
@@ -150,17 +136,18 @@ def _find(
     mask, whole = inside["mask_safe"].data, total.layers["mask_safe"].data
     if not in_band.all():
         mask, whole = (values & in_band[:, None, None] for values in (mask, whole))
-    found, flux = _significance(inside, mask, radius_deg, systematic), None
-    at_target = find_at_target(total.layers, whole, target_deg, radius_deg, systematic)
+    found, flux = make_map_significance(inside, mask, radius_deg, systematic), None
+    at_target = discs.find_at_target(total.layers, whole, target_deg, radius_deg, systematic)
     # A point-like exposure, without a PSF, holds inside a cut on direction, which the disc is not.
     if {"psf", "edisp"} <= responses.keys() and {"exposure_reco", "background"} <= inside.keys():
         exposure = inside["exposure_reco"]
         photons = spectrum.integral(energy.edges) * in_band
-        folded, any_used = mean_exposure(exposure.data, mask, photons), np.any(mask, axis=0)
-        flux = _placed(make_map_flux(found.excess, folded, any_used, radius_deg), geometry, fill=np.nan)
-        at_target |= find_flux(at_target, disc_exposure(exposure, mask, photons, target_deg, radius_deg), systematic)
+        folded, any_used = discs.mean_exposure(exposure.data, mask, photons), np.any(mask, axis=0)
+        flux = _placed(discs.make_map_flux(found.excess, folded, any_used, radius_deg), geometry, fill=np.nan)
+        seen = discs.disc_exposure(exposure, mask, photons, target_deg, radius_deg)
+        at_target |= discs.find_flux(at_target, seen, systematic)
         true = spectrum.integral(responses["psf"].axes[0].edges)
-        at_target["containment"] = find_containment(responses, true, target_deg, radius_deg, in_band)
+        at_target["containment"] = discs.find_containment(responses, true, target_deg, radius_deg, in_band)
     images = {name: _placed(getattr(found, name), geometry, fill=np.nan, dtype="f8") for name in FOUND}
     source = None if at_target["on"] is None else {"counts": at_target.pop("on"), **at_target}
     return SignificanceMaps(**images), flux, replace(disc, source=source)
@@ -210,19 +197,21 @@ def _alpha(maps: Mapping[str, Cube]) -> Cube:
     if len(off.data) == 1:
         values = [each.sum(axis=0)[None] for each in values]
     for plane, sums in zip(alpha, zip(*values, strict=True), strict=True):
-        plane[...] = ratio_of_sums(*sums)
+        plane[...] = discs.ratio_of_sums(*sums)
     return Cube(alpha, "", off.geom, off.axes)
 
 
-def _significance(maps: Mapping[str, Cube], mask: BoolArray, radius_deg: float, systematic: float) -> SignificanceMaps:
+def make_map_significance(
+    maps: Mapping[str, Cube], mask: BoolArray, radius_deg: float, systematic: float
+) -> SignificanceMaps:
     """Cash over a normalised acceptance, Li & Ma over rings; summed over energy. NaN without a background."""
     counts = maps["counts"]
     if "alpha" in maps:
         ring = maps["acceptance"], maps["counts_off"], maps["alpha"]
-        return make_map_significance_li_ma(counts, *ring, mask, radius_deg)
+        return discs.make_map_significance_li_ma(counts, *ring, mask, radius_deg)
     if "background" in maps:
-        return make_map_significance_cash(counts, maps["background"], mask, radius_deg, systematic)
+        return discs.make_map_significance_cash(counts, maps["background"], mask, radius_deg, systematic)
     nothing = Cube(np.broadcast_to(0.0, counts.data.shape), "", counts.geom, counts.axes)
-    found = make_map_significance_cash(counts, nothing, mask, radius_deg).counts
+    found = discs.make_map_significance_cash(counts, nothing, mask, radius_deg).counts
     unknown = Cube(np.full(found.data.shape, np.nan), "", found.geom, found.axes)
     return SignificanceMaps(found, unknown, unknown, unknown)

@@ -8,15 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.maps import BoolArray, Cube, FloatArray, IntArray
-from cubeflow.products.convolve import (
-    Annulus,
-    count_around,
-    fft_shape,
-    sum_around,
-    sum_pair,
-    transform_pair,
-    without_noise,
-)
+from cubeflow.products import convolve
+from cubeflow.products.convolve import Annulus
 from cubeflow.products.exclusion import allowed_bins, usable_bins
 from cubeflow.products.setting import Setting
 
@@ -135,7 +128,7 @@ def make_map_adaptive_ring_background(
     disc = Annulus(0.0, options.theta_deg / counts.geom.pixel_deg)
 
     def needed(acceptance_on: FloatArray) -> FloatArray:
-        return sum_around(acceptance_on, disc) / options.threshold * (1 - EQUAL)
+        return convolve.sum_around(acceptance_on, disc) / options.threshold * (1 - EQUAL)
 
     return _from_rings(acceptance, counts, exclusion, safe, rings, options.per_energy, needed)
 
@@ -186,7 +179,7 @@ def _from_rings(
         acceptance_on = np.sum(acceptance.data[bins], axis=0, where=usable[bins])
         if not np.array_equal(a > 0, support):
             support = a > 0
-            reached = {ring: count_around(support, ring) > 0 for ring in rings}
+            reached = {ring: convolve.count_around(support, ring) > 0 for ring in rings}
         off, accepted, too_small[k] = _off_sums(n, a, reached, needed(acceptance_on))
         counts_off[k], acceptance_off[k] = off, accepted
         known = accepted > 0
@@ -213,12 +206,14 @@ def _off_sums(
     where none does. `reached` says of each ring about which pixels it holds any.
     """
     *_, last = reached
-    pair = transform_pair(counts, acceptance, fft_shape(counts.shape, max(ring.r_out for ring in reached)))
+    pair = convolve.transform_pair(
+        counts, acceptance, convolve.fft_shape(counts.shape, max(ring.r_out for ring in reached))
+    )
     counts_off, acceptance_off = np.zeros(counts.shape, np.int64), np.zeros(counts.shape)
     open_pixels = np.ones(counts.shape, bool)
     for ring, is_reached in reached.items():
-        in_ring, accepted = sum_pair(pair, ring)
-        accepted = without_noise(accepted, is_reached, acceptance)
+        in_ring, accepted = convolve.sum_pair(pair, ring)
+        accepted = convolve.without_noise(accepted, is_reached, acceptance)
         enough = (accepted > 0) & (accepted >= least)
         taken = open_pixels if ring is last else open_pixels & enough
         counts_off[taken] = np.rint(in_ring[taken]).astype(np.int64)

@@ -17,9 +17,10 @@ from cubeflow.pipeline.export import significance_text, systematic_text
 from cubeflow.pipeline.stack import open_made, read_profiles
 from cubeflow.pipeline.tasks import FiguresTask, Target, certificate_file, files_of
 from cubeflow.products.exclusion import Disc, Rim
+from cubeflow.products.final import make_map_significance
 from cubeflow.products.profiles import band_edges_tev, energy_bands
 from cubeflow.products.ring_background import AdaptiveRingOptions, RingOptions
-from cubeflow.products.significance import OffSource, make_map_significance_cash, make_map_significance_li_ma
+from cubeflow.products.significance import OffSource
 from cubeflow.report import charts
 from cubeflow.report.drawing import superscript, svg_file
 from cubeflow.report.ds9 import exclusion_regions, pointing_regions
@@ -153,11 +154,7 @@ def _band_images(maps: Maps, radius_deg: float, systematic: FloatArray, top: flo
         axis = Axis(energy.name, energy.edges[band.start : band.stop + 1], energy.unit, energy.interp)
         part = {name: Cube(cube.data[band], cube.unit, cube.geom, (axis,)) for name, cube in binned.items()}
         mask = maps["mask_safe"].data[band]
-        if off is None:
-            found = make_map_significance_cash(part["counts"], part["background"], mask, radius_deg, wrong)
-        else:
-            ring = part["acceptance"], part["counts_off"], part["alpha"]
-            found = make_map_significance_li_ma(part["counts"], *ring, mask, radius_deg)
+        found = make_map_significance(part, mask, radius_deg, wrong)
         for cube in maps.values():
             release(cube.data)
         title = f"significance, {low:.3g} to {high:.3g} TeV"
