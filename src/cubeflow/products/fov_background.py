@@ -21,6 +21,7 @@ from cubeflow.products.sky_model import Source
 
 Group = tuple[int, ...]
 Groups = tuple[Group, ...]
+OF_GROUP = ("norm", "tilt", "pivot_tev", "covariance", "counts", "acceptance", "flags")
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,8 @@ class FovOptions:
         if not self.min_counts >= 1:
             raise ValueError(f"min_counts: expected at least 1, got {self.min_counts}")
         if not 0 < self.norm_min < self.norm_max:
-            raise ValueError(
-                f"norm_min: expected less than norm_max = {self.norm_max:g} and above 0, got {self.norm_min:g}"
-            )
+            below = f"norm_max = {self.norm_max:g}"
+            raise ValueError(f"norm_min: expected less than {below} and above 0, got {self.norm_min:g}")
 
 
 class Cells(NamedTuple):
@@ -86,7 +86,7 @@ class GroupNorm:
     covariance: FloatArray  # of norm and tilt, shape (2, 2)
     counts: int  # used, as is the acceptance, before normalisation
     acceptance: float
-    flag: NormFlag  # empty for a good norm
+    flags: NormFlag  # empty for a good norm
     reason: str  # why it is unusable; empty if it is usable
 
 
@@ -96,16 +96,16 @@ class NormTable:
 
     energy_min_tev: FloatArray  # outer edges of the group
     energy_max_tev: FloatArray
-    norm: FloatArray  # as found, also where it is unusable; NaN where there is none
     norm_err: FloatArray
-    tilt: FloatArray  # of a power law, acceptance x norm x (E / pivot)^-tilt; 0 and 0 for ``scale``
     tilt_err: FloatArray
+    failed: str | None  # why the run is not normalised in every group, one line; None if it is
+    norm: FloatArray  # as found, also where it is unusable; NaN where there is none
+    tilt: FloatArray  # of a power law, acceptance x norm x (E / pivot)^-tilt; 0, as its error, for ``scale``
     pivot_tev: FloatArray  # energy at which the norm holds, uncorrelated with the tilt; NaN for ``scale``
     covariance: FloatArray  # of norm and tilt, shape (n_groups, 2, 2)
     counts: IntArray  # used, as is the acceptance, before normalisation
     acceptance: FloatArray
     flags: IntArray  # `NormFlag` of each group
-    failed: str | None  # why the run is not normalised in every group, one line; None if it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,31 +132,19 @@ def make_map_fov_background(
     minimise the Cash statistic, pixel by pixel if there is a sky model; the norm is predicted counts over acceptance of
     the group, and holds at the energy that this gives, where it is uncorrelated with the tilt.
 
+    Norms that are missing, too poor or outside their limits are flagged, and ``norms.failed`` says why; their
+    background is NaN. No norm is ever replaced by 1. ValueError if maps, masks or groups do not fit each other.
+
     Parameters
     ----------
-    acceptance : Cube, (energy, lat, lon)
-        Predicted hadron background of the run.
-    counts : Cube, (energy, lat, lon)
-        Counts of the run.
+    acceptance : Cube, (energy, lat, lon), predicted hadron background of the run
+    counts : Cube, (energy, lat, lon), counts of the run
     exclusion : array of bool, shape (ny, nx) or (n_energy, ny, nx), or None
         True where counts must not be used; None for nowhere.
-    options : FovOptions, optional
-        Fit, groups and limits; the default ones if left out.
-    safe : array of bool, shape (n_energy, ny, nx), optional
-        True where the bin is safe; every bin if left out.
+    options : FovOptions, optional: fit, groups and limits; the default ones if left out
+    safe : array of bool, shape (n_energy, ny, nx), optional: where the bin is safe; every bin if left out
     model_counts : Cube, (energy, lat, lon), optional
         Counts which a sky model predicts: taken as given, in place of an exclusion mask.
-
-    Returns
-    -------
-    FovBackground
-        Norms that are missing, too poor or outside their limits are flagged, and ``norms.failed`` says why; their
-        background is NaN. No norm is ever replaced by 1.
-
-    Raises
-    ------
-    ValueError
-        If maps, masks or groups do not fit each other.
     """
     options = options or FovOptions()
     for other in (acceptance, model_counts):
@@ -181,7 +169,7 @@ def make_map_fov_background(
             maps = counts.data[index], acceptance.data[index].astype(float), model_counts.data[index]
             cells = make_pixel_cells(*maps, allowed[index], sums.log_energy)
         norm = _find_norm(sums, bins, cells, options)
-        norms.append(norm if bins in groups else replace(norm, flag=norm.flag | NormFlag.MERGED))
+        norms.append(norm if bins in groups else replace(norm, flags=norm.flags | NormFlag.MERGED))
     factors = np.full(energy.n_bins, np.nan)
     for norm in norms:
         if not norm.reason:
@@ -196,25 +184,13 @@ def make_map_fov_background(
 
 def make_norm_table(energy: Axis, norms: list[GroupNorm]) -> NormTable:
     """Table of the norms of all groups, with one line on those that are unusable."""
-    covariance = np.array([norm.covariance for norm in norms])
-    errors = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
-    first, last = [norm.bins[0] for norm in norms], [norm.bins[-1] + 1 for norm in norms]
-    lower, upper = energy.edges_array[first], energy.edges_array[last]
-    failed = [
-        f"{norm.reason} in {low:.4g}-{high:.4g} TeV"
-        for norm, low, high in zip(norms, lower, upper, strict=True)
-        if norm.reason
-    ]
-    same = ("norm", "tilt", "pivot_tev", "covariance", "counts", "acceptance")
-    return NormTable(
-        energy_min_tev=lower,
-        energy_max_tev=upper,
-        norm_err=errors[:, 0],
-        tilt_err=errors[:, 1],
-        flags=np.array([int(norm.flag) for norm in norms]),
-        failed="; ".join(failed) or None,
-        **{name: np.array([getattr(norm, name) for norm in norms]) for name in same},
-    )
+    ends = np.array([(norm.bins[0], norm.bins[-1] + 1) for norm in norms])
+    found = {name: np.array([getattr(norm, name) for norm in norms]) for name in OF_GROUP}
+    lower, upper = energy.edges_array[ends.T]
+    norm_err, tilt_err = np.sqrt(np.diagonal(found["covariance"], axis1=1, axis2=2)).T
+    reasons = zip((norm.reason for norm in norms), lower, upper, strict=True)
+    failed = "; ".join(f"{reason} in {low:.4g}-{high:.4g} TeV" for reason, low, high in reasons if reason)
+    return NormTable(lower, upper, norm_err, tilt_err, failed or None, **found)
 
 
 def make_energy_groups(energy: Axis, groups: int | Sequence[float]) -> Groups:
