@@ -81,11 +81,16 @@ def make_map_hadron_acceptance(
     disc = offset < (180.0 if offset_max_deg is None else offset_max_deg)
     for part in _bands(disc):
         vectors = geom.center_vectors[part].reshape(-1, 3)
-        if background.alignment == "ALTAZ":
-            rate = _rotating_rate(background, vectors, pointing, energy, rotation)
-        else:
+        if background.alignment != "ALTAZ":
             lon, lat = sphere.sky_offset(vectors, pointing.ra_deg, pointing.dec_deg)
             rate = background.integrate(energy.edges_array, lon, lat)
+        elif rotation is None:
+            raise ValueError("background: FOVALIGN = ALTAZ needs the position of the observatory and the times")
+        else:  # the mean over the rotation of the field
+            origin = sphere.unit_vectors(pointing.ra_deg, pointing.dec_deg)
+            rate = np.zeros((energy.n_bins, len(vectors)))
+            for zenith, share in zip(rotation.zenith, rotation.share, strict=True):
+                rate += share * background.integrate(energy.edges_array, *horizontal_offset(vectors, origin, zenith))
         weight = np.where(disc[part], geom.solid_angle_sr[part] * ontime_s, 0.0)
         np.multiply(rate.reshape(-1, *weight.shape), weight, out=acceptance[:, *part], casting="same_kind")
     return Cube(acceptance, "", geom, (energy,))
@@ -99,16 +104,3 @@ def _bands(disc: BoolArray) -> Iterator[tuple[slice, slice]]:
         columns = np.flatnonzero(disc[rows].any(axis=0))
         if columns.size:
             yield rows, slice(int(columns[0]), int(columns[-1]) + 1)
-
-
-def _rotating_rate(
-    background: BackgroundRate, vectors: FloatArray, pointing: Pointing, energy: Axis, rotation: FieldRotation | None
-) -> FloatArray:
-    """Rate in s-1 sr-1, shape (energy, p), averaged over the rotation of the field, at ICRS vectors (p, 3)."""
-    if rotation is None:
-        raise ValueError("background: FOVALIGN = ALTAZ needs the position of the observatory and the times")
-    origin = sphere.unit_vectors(pointing.ra_deg, pointing.dec_deg)
-    rate = np.zeros((energy.n_bins, len(vectors)))
-    for zenith, share in zip(rotation.zenith, rotation.share, strict=True):
-        rate += share * background.integrate(energy.edges_array, *horizontal_offset(vectors, origin, zenith))
-    return rate
