@@ -152,18 +152,10 @@ def run_facts(observation: Observation) -> RunFacts:
     offset_max_deg = reach_deg(area.offset.values, area.evaluate([1.0], area.offset.values)[0])
     events, pointing = observation.events, observation.pointing
     offset = angular_distance_deg((events.ra_deg, events.dec_deg), (pointing.ra_deg, pointing.dec_deg))
-    return RunFacts(
-        observation.obs_id,
-        area.lo_thres_tev,
-        area.hi_thres_tev,
-        float(threshold),
-        (area.energy_true.lower, area.energy_true.upper),
-        background_range(observation.background),
-        offset_max_deg,
-        events.energy_tev[offset <= offset_max_deg],
-        observation.point_like,
-        observation.quirks,
-    )
+    thresholds = area.lo_thres_tev, area.hi_thres_tev, float(threshold)
+    ranges = (area.energy_true.lower, area.energy_true.upper), background_range(observation.background)
+    used = offset_max_deg, events.energy_tev[offset <= offset_max_deg]
+    return RunFacts(observation.obs_id, *thresholds, *ranges, *used, observation.point_like, observation.quirks)
 
 
 def reach_deg(offset_deg: NDArray[np.float64], area_m2: NDArray[np.float64]) -> float:
@@ -271,11 +263,6 @@ class Found:
         return all(fact.lo_thres_tev for fact in self.facts)
 
     @property
-    def has_background(self) -> bool:
-        """Whether all of the sample have a background response."""
-        return all(fact.background_tev and not fact.point_like for fact in self.facts)
-
-    @property
     def energy_tev(self) -> tuple[float, float]:
         """Limits of the reconstructed energy: from the lowest threshold to where hardly an event is left."""
         thresholds = [fact.lo_thres_tev if self.has_thresholds else fact.area_threshold_tev for fact in self.facts]
@@ -360,8 +347,7 @@ def config_text(found: Found, path: str, exclusion: str | None) -> str:
         *textwrap.wrap(runs, WRAP, initial_indent="  # today: ", subsequent_indent="  #   ", break_on_hyphens=False),
         "  # ids: [...]             # only these runs",
         '  # where: "ZEN_PNT < 60"  # only such runs',
-        "targets:",
-        f"  {replace(place, name=Path(path).stem).slug}:",
+        f"targets:\n  {replace(place, name=Path(path).stem).slug}:",
         f"    position: {{frame: {at.frame}, lon: {at.lon_deg:.9g} deg, lat: {at.lat_deg:.9g} deg}}",
         f"    geometry: {{frame: {at.frame}, projection: TAN, {size}}}  # holds the fields of all runs",
         f"energy: {{min: {energy[0]:g} TeV, max: {energy[1]:g} TeV, bins_per_decade: 8}}",
@@ -371,9 +357,8 @@ def config_text(found: Found, path: str, exclusion: str | None) -> str:
         *([f"exclusion: {quoted(exclusion)}  # what is not background: DS9 regions"] if exclusion else []),
     ]
     is_modelled = not any(fact.background_tev for fact in found.facts) and len(found.offsets) > 1
-    if is_modelled:
-        lines += [OWN_MODEL]
-    if found.has_background or is_modelled:
+    lines += [OWN_MODEL] if is_modelled else []
+    if is_modelled or all(fact.background_tev and not fact.point_like for fact in found.facts):
         ring = f"{{method: ring, r_in: {max(0.5, round(place.radius_deg + 0.15, 2)):g} deg, width: 0.3 deg}}"
         # One norm for all energies passes errors of the templates near the threshold on to spectra.
         fov = "{method: fov, fit: scale, energy_groups: 4}  # a norm for each of 4 groups of energy bins"

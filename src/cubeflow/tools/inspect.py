@@ -91,7 +91,6 @@ def describe_table(path: Path) -> Plain:
     except (ValueError, TypeError, KeyError) as error:
         raise MistakeError(f"{path}: no table that can be read ({error})") from error
     status = Counter(str(value) for value in table["status"]) if "status" in table.colnames else {}
-    columns = {
-        each.name: {"unit": str(each.unit or ""), "description": each.description or ""} for each in table.itercols()
-    }
+    about = ((each.name, str(each.unit or ""), each.description or "") for each in table.itercols())
+    columns = {name: {"unit": unit, "description": description} for name, unit, description in about}
     return {"rows": len(table), "status": dict(status), "columns": columns, "key": table.meta.get("key", "")}

@@ -75,10 +75,8 @@ def load(path: str | Path, obs_id: int | None = None, label: str = "*") -> Loade
 
     Raises
     ------
-    StorageError, ArtifactDamaged, ArtifactMismatch, ArtifactNewer
-        If it cannot be read, is damaged, or was written by an older or newer version.
-    MistakeError
-        If there is no cube of the run.
+    StorageError, ArtifactDamaged, ArtifactMismatch, ArtifactNewer, MistakeError
+        If it cannot be read, is damaged, was written by an older or newer version, or there is no cube of the run.
     """
     key = None
     if obs_id is not None:

@@ -83,10 +83,8 @@ def parse_position(text: str) -> Position | None:
         if abs(lon_deg) > 360:
             raise ValueError(f"{lon_deg:g} deg")
     except ValueError as error:
-        raise MistakeError(
-            f"--target: {text!r:.80}: expected a longitude up to 360 deg, a latitude of -90 to 90 deg, "
-            f"and minutes and seconds below 60 ({error!s:.80})"
-        ) from error
+        expected = "a longitude up to 360 deg, a latitude of -90 to 90 deg, and minutes and seconds below 60"
+        raise MistakeError(f"--target: {text!r:.80}: expected {expected} ({error!s:.80})") from error
     return Position(frame=frame, lon_deg=round(lon_deg % 360.0, 6), lat_deg=round(lat_deg, 6))
 
 
