@@ -146,16 +146,13 @@ def _say_lost(target: Target, rows: Sequence[Row], say: Callable[[str], None]) -
     beyond = max((row["beyond_energy_true"] or 0.0 for row in rows), default=0.0)
     if beyond > MUCH:
         lower, *_, upper = target.reduce.energy_true.edges
-        say(
-            f"targets.{target.name}.energy_true: up to {100 * beyond:.3g} % of the counts of an energy bin come from "
-            f"true energies outside {lower:g} to {upper:g} TeV: exposures are too small by as much; expected wider"
-        )
+        lost = f"up to {100 * beyond:.3g} % of the counts of an energy bin come from true energies outside {lower:g} to"
+        lost += f" {upper:g} TeV: exposures are too small by as much; expected wider"
+        say(f"targets.{target.name}.energy_true: {lost}")
     cut, safe = (sum(row[name] for row in rows) for name in ("counts_cut", "counts_safe"))
     if cut > MUCH * safe:
-        say(
-            f"targets.{target.name}.energy: {cut} counts lie within the thresholds of their runs, in bins that are not "
-            f"wholly within, and are not used, beside {safe} that are; finer bins would keep more"
-        )
+        lost = f"{cut} counts lie within the thresholds of their runs, in bins that are not wholly within, and are"
+        say(f"targets.{target.name}.energy: {lost} not used, beside {safe} that are; finer bins would keep more")
 
 
 def make_table(rows: Sequence[dict[str, Cell]], labels: Sequence[str], key: str) -> Table:
@@ -216,10 +213,7 @@ def _split_unit(name: str) -> tuple[str, str | None]:
 
 
 def _place(column: str, labels: Sequence[str]) -> tuple[tuple[int, int, str], str, str]:
-    """Place of a column, its name without its label, and what it holds, if that is known.
-
-    First come those of the run that everyone looks for, then headers, then label by label.
-    """
+    """Place of a column (of the run, then headers, then label by label), name without label, and what it holds."""
     labelled = [label for label in labels if column.startswith(f"{label}_")]
     stem = column.rstrip("0123456789").rstrip("_")  # without the number of a group
     if stem in _COMMON or not labelled:

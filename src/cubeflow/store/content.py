@@ -272,9 +272,8 @@ def _read_wcs(text: str) -> Geometry:
 
 def _check_shape(name: str, shape: tuple[int, ...] | None) -> None:
     if shape is None or not 1 <= len(shape) <= MAX_DIMENSIONS or math.prod(shape) > MAX_VALUES:
-        raise ValueError(
-            f"{name}: shape {shape}; expected 1 to {MAX_DIMENSIONS} dimensions, at most {MAX_VALUES} values"
-        )
+        expected = f"1 to {MAX_DIMENSIONS} dimensions, at most {MAX_VALUES} values"
+        raise ValueError(f"{name}: shape {shape}; expected {expected}")
 
 
 def _write_array(content: h5py.File, name: str, data: Array, filters: Mapping[str, Any]) -> h5py.Dataset:
