@@ -1,4 +1,4 @@
-"""Types of arrays."""
+"""Types of arrays and positions."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,3 +6,4 @@ from numpy.typing import NDArray
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+Place = tuple[float, float]  # right ascension and declination, ICRS, deg

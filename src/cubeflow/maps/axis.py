@@ -20,13 +20,8 @@ class Axis:
     """A contiguous binned axis, held as plain numbers.
 
     Edges are a part of keys, and the last digit of a logarithm or of a conversion of units depends on the processor:
-    they are rounded to 12 significant digits here, whatever they were made from.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two edges, not finite and strictly increasing to 12 digits, or logarithmic and not
-        above zero.
+    they are rounded to 12 significant digits here, whatever they were made from. ValueError if there are fewer than
+    two edges, not finite and strictly increasing to 12 digits, or logarithmic and not above zero.
     """
 
     name: str  #: ``energy`` (reconstructed), ``energy_true`` or ``rad``

@@ -21,13 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Cube:
-    """Values on (axes..., lat, lon).
-
-    Raises
-    ------
-    ValueError
-        If the shape of `data` is not that of the axes and the geometry.
-    """
+    """Values on (axes..., lat, lon); ValueError if the shape of `data` is not that of the axes and the geometry."""
 
     data: NDArray[Any]
     """Shape (axes..., ny, nx): for most maps (energy, lat, lon), (energy_true, rad, lat, lon) for PSF maps and
@@ -50,9 +44,8 @@ class Cube:
 
     def axis(self, name: str) -> Axis:
         """Axis of that name; KeyError where the cube has none."""
-        for axis in self.axes:
-            if axis.name == name:
-                return axis
+        if found := [axis for axis in self.axes if axis.name == name]:
+            return found[0]
         raise KeyError(f"no axis {name!r}; the cube has {[axis.name for axis in self.axes]}")
 
     @property
@@ -91,10 +84,8 @@ class Cube:
         from gammapy.maps import MapAxis, WcsGeom, WcsNDMap
 
         # gammapy has the fastest axis first.
-        axes = [
-            MapAxis.from_edges(axis.edges_array, unit=axis.unit, name=axis.name, interp=axis.interp)
-            for axis in reversed(self.axes)
-        ]
+        make, own = MapAxis.from_edges, reversed(self.axes)
+        axes = [make(axis.edges_array, unit=axis.unit, name=axis.name, interp=axis.interp) for axis in own]
         pixel = self.geom.pixel_deg
         geom = WcsGeom(self.geom.wcs(), (self.geom.nx, self.geom.ny), cdelt=(pixel, pixel), axes=axes)
         data = self.data.astype(float) if self.data.dtype.kind in "iu" else self.data
@@ -112,6 +103,9 @@ class Cube:
         if shared is None or self.data[(..., *shared[1])].shape[-2:] != geom.shape:
             raise ValueError(f"{geom} does not lie inside {self.geom}")
         return Cube(self.data[(..., *shared[1])], self.unit, geom, self.axes)
+
+
+Maps = Mapping[str, Cube]  # by name
 
 
 def zeros(unit: str, geom: Geometry, *axes: Axis, dtype: str = "f8") -> Cube:

@@ -37,7 +37,6 @@ FOLDS = 5  # parts of the runs that are held out in turn
 BEYOND, UNMATCHED = "beyond-model-zenith", "no-matching-off-run"  # noted with the quirks of a run
 BESIDE = 0.05  # of the cosine of the zenith angle: half a bin, of a model without bins
 
-
 Parts = Sequence[tuple[FloatArray, FloatArray]]  # counts and exposure at each node, shape (run, energy, cell)
 HeldOut = tuple[float | None, FloatArray, FloatArray]
 
@@ -176,9 +175,8 @@ def fit_acceptance_model(key: str, runs: Sequence[OffRun], off: OffOptions, fit:
             found = f"run {facts[k].obs_id} at {angle}"
             raise FailedError(f"{key}.fit.zenith: {found}; expected bins for every run, or fewer runs by observations")
     if fit.azimuth != "none" and (blind := [run.obs_id for run in facts if run.is_west is None]):
-        raise FailedError(
-            f"{key}.fit.azimuth: run {blind[0]} at an unknown azimuth; expected none, or other observations"
-        )
+        found = f"run {blind[0]} at an unknown azimuth"
+        raise FailedError(f"{key}.fit.azimuth: {found}; expected none, or other observations")
     place = np.searchsorted(edges[1:-1], cosine, side="right")
     counts, exposure = np.array([run.counts for run in used]), np.array([run.exposure for run in used])
     n, t = (each.reshape(*each.shape[:2], -1).astype(float) for each in (counts, exposure))

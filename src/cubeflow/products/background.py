@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from cubeflow.maps import BoolArray, Cube, sphere
+from cubeflow.maps import BoolArray, Cube, Maps, Place, sphere
 from cubeflow.products import ring_background
 from cubeflow.products.exclusion import usable_bins
 from cubeflow.products.fov_background import FovOptions, NormTable, make_map_fov_background
@@ -43,7 +43,7 @@ BackgroundOptions = FovOptions | RingOptions | AdaptiveRingOptions | NoBackgroun
 class Background:
     """Background of one run and label, as it is kept."""
 
-    maps: Mapping[str, Cube]
+    maps: Maps
     """``background`` (energy, lat, lon); for rings also ``counts_off`` and ``acceptance_off`` (one bin over all
     energies, or one per energy). Empty without a background."""
     usable: BoolArray
@@ -61,7 +61,7 @@ def make_background(
     reduced: Reduced,
     options: BackgroundOptions,
     exclusion: BoolArray,
-    target_deg: tuple[float, float],
+    target_deg: Place,
     radius_deg: float,
     sources: Sequence[Modelled] = (),
 ) -> Background:
@@ -133,11 +133,8 @@ def _ring(reduced: Reduced, options: RingOptions | AdaptiveRingOptions, exclusio
             return _left_out("no acceptance in safe pixels: are the energies those of the background response?")
         return _left_out("no pixel has any OFF acceptance: is the ring too large?")
     background = np.where(made.mask, made.background.data, 0.0).astype(np.float32)
-    maps = {
-        "background": Cube(background, "", counts.geom, counts.axes),
-        "counts_off": made.counts_off,
-        "acceptance_off": made.acceptance_off.to_float32(),
-    }
+    maps = {"background": Cube(background, "", counts.geom, counts.axes), "counts_off": made.counts_off}
+    maps["acceptance_off"] = made.acceptance_off.to_float32()
     row: dict[str, Cell] = {"pixels_without_off": int(np.count_nonzero(usable.any(axis=0) & ~made.mask.any(axis=0)))}
     if isinstance(options, AdaptiveRingOptions):
         n_small, n_usable = (np.count_nonzero(mask.any(axis=0)) for mask in (usable & made.too_small, usable))

@@ -28,10 +28,9 @@ def cash(counts: ArrayLike, predicted: ArrayLike) -> FloatArray:
     ----------
     Cash 1979, ApJ 228, 939.
     """
-    n, mu = np.asarray(counts, float), np.asarray(predicted, float)
+    n, mu = np.broadcast_arrays(np.asarray(counts, float), np.asarray(predicted, float))
     with np.errstate(divide="ignore"):
-        log = np.log(mu, out=np.zeros(np.broadcast(n, mu).shape), where=n > 0)
-    return 2.0 * (mu - n * log)
+        return np.asarray(2.0 * (mu - _times_log(n, mu)))
 
 
 def _times_log(x: FloatArray, ratio: FloatArray) -> FloatArray:

@@ -46,11 +46,8 @@ def dataset_maps(maps: Mapping[str, Cube]) -> dict[str, Cube]:
     for k, (on, alpha, unknown) in enumerate(planes):  # without alpha, the OFF acceptance itself
         known = alpha > 0
         acceptance_off[k] = np.where(known, np.divide(on, alpha, out=np.zeros_like(on), where=known), unknown)
-    return chosen | {
-        "counts_off": off,
-        "acceptance": acceptance,
-        "acceptance_off": Cube(acceptance_off, "", off.geom, off.axes),
-    }
+    chosen |= {"counts_off": off, "acceptance": acceptance}
+    return chosen | {"acceptance_off": Cube(acceptance_off, "", off.geom, off.axes)}
 
 
 def _in_one_bin(cube: Cube) -> Cube:

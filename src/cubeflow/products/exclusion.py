@@ -6,7 +6,7 @@ excluded; outside an exclusion image nothing is. What is left for the background
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cubeflow.errors import MistakeError
-from cubeflow.maps import Axis, BoolArray, Cube, FloatArray, Geometry, release, sphere
+from cubeflow.maps import Axis, BoolArray, FloatArray, Geometry, Maps, release, sphere
 from cubeflow.products.cash import make_significance_cash, make_significance_li_ma
 
 if TYPE_CHECKING:
@@ -299,16 +299,13 @@ class Rim:
     @property
     def text(self) -> str:
         """What there is, and what would do."""
-        wider = (
-            f"{'a radius of' if self.radius_deg else 'more by'} {(self.radius_deg or 0) + (self.grow_deg or 0):.3g} deg"
-        )
+        size_deg = (self.radius_deg or 0) + (self.grow_deg or 0)
+        wider = f"{'a radius of' if self.radius_deg else 'more by'} {size_deg:.3g} deg"
         where = f"just outside what is excluded about {self.ra_deg:.3f} {self.dec_deg:+.3f} deg"
         return f"{self.significance:.1f} sigma {where}: {wider if self.grow_deg else 'nothing wider'} would do"
 
 
-def find_rims(
-    maps: Mapping[str, Cube], exclusions: Sequence[Exclusion], excluded: BoolArray, disc_deg: float
-) -> list[Rim]:
+def find_rims(maps: Maps, exclusions: Sequence[Exclusion], excluded: BoolArray, disc_deg: float) -> list[Rim]:
     """Excesses above 3 sigma up to `disc_deg` outside excluded areas: circles, and what is connected of all else.
 
     Each area is a trial: of n, a rim must be as improbable as 3 sigma are, divided by n. `maps` are ``counts``,

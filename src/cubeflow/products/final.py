@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cubeflow.maps import Axis, BoolArray, Cube, Geometry, GeometryError, release, scratch_zeros
+from cubeflow.maps import Axis, BoolArray, Cube, Geometry, GeometryError, Maps, Place, release, scratch_zeros
 from cubeflow.products import significance as discs
 from cubeflow.products.profiles import band_edges_tev
 from cubeflow.products.reduced import Cell
 from cubeflow.products.significance import SignificanceMaps, SignificanceOptions
 from cubeflow.products.spectrum import Spectrum
 from cubeflow.products.stack import Stack, mean_response
-
-FOUND = ("counts", "background", "excess", "significance")
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Disc:
 class Final:
     """Final products of a target and label."""
 
-    maps: Mapping[str, Cube]
+    maps: Maps
     """``counts``, ``background``, ``acceptance``, ``mask_safe`` (energy, lat, lon), ``exposure`` (energy_true, lat,
     lon) on the final geometry; for rings ``counts_off``, ``acceptance_off``, ``alpha``; ``disc_flux`` (1, lat, lon);
     ``psf``, ``edisp``, ``irf_exposure`` on the IRF grid, the first two averaged with the exposure as weight. Responses
@@ -66,7 +64,7 @@ def make_final(
     geometry: Geometry,
     irf_geometry: Geometry,
     significance: SignificanceOptions,
-    target_deg: tuple[float, float],
+    target_deg: Place,
     spectrum: Spectrum,
     excluded: BoolArray,
     systematic: Sequence[float] = (0.0,),
@@ -103,17 +101,10 @@ def make_final(
         maps["disc_flux"] = flux
     elsewhere = np.where(excluded, np.nan, images.significance.data)
     off = vars(discs.describe_off_source(elsewhere, discs.make_disc(disc.radius_deg, geometry.pixel_deg))).items()
-    summary = Summary(
-        total.n_runs,
-        total.ontime_s,
-        total.livetime_s,
-        int(inside["counts"].data.sum()),
-        float(inside["background"].data.sum()) if "background" in inside else None,
-        *target_deg,
-        disc.radius_deg,
-        disc.source,
-        {name: value.tolist() if isinstance(value, np.ndarray) else discs.number_or_none(value) for name, value in off},
-    )
+    plain = {name: x.tolist() if isinstance(x, np.ndarray) else discs.number_or_none(x) for name, x in off}
+    background = float(inside["background"].data.sum()) if "background" in inside else None
+    totals = total.n_runs, total.ontime_s, total.livetime_s, int(inside["counts"].data.sum()), background
+    summary = Summary(*totals, *target_deg, disc.radius_deg, disc.source, plain)
     for cube in total.layers.values():
         release(cube.data)
     return Final(maps, images, summary, [(disc, images) for images, _, disc in others])
@@ -121,10 +112,10 @@ def make_final(
 
 def _find(
     total: Stack,
-    inside: Mapping[str, Cube],
-    responses: Mapping[str, Cube],
+    inside: Maps,
+    responses: Maps,
     geometry: Geometry,
-    target_deg: tuple[float, float],
+    target_deg: Place,
     spectrum: Spectrum,
     disc: Disc,
     systematic: float,
@@ -148,7 +139,7 @@ def _find(
         at_target |= discs.find_flux(at_target, seen, systematic)
         true = spectrum.integral(responses["psf"].axes[0].edges)
         at_target["containment"] = discs.find_containment(responses, true, target_deg, radius_deg, in_band)
-    images = {name: _placed(getattr(found, name), geometry, fill=np.nan, dtype="f8") for name in FOUND}
+    images = {name: _placed(cube, geometry, fill=np.nan, dtype="f8") for name, cube in vars(found).items()}
     source = None if at_target["on"] is None else {"counts": at_target.pop("on"), **at_target}
     return SignificanceMaps(**images), flux, replace(disc, source=source)
 
@@ -189,7 +180,7 @@ def _placed(
     return whole
 
 
-def _alpha(maps: Mapping[str, Cube]) -> Cube:
+def _alpha(maps: Maps) -> Cube:
     """Ratio of background to OFF counts; one for all energies if OFF counts are summed over them."""
     off = maps["counts_off"]
     alpha = scratch_zeros(off.data.shape, "f8")
@@ -201,9 +192,7 @@ def _alpha(maps: Mapping[str, Cube]) -> Cube:
     return Cube(alpha, "", off.geom, off.axes)
 
 
-def make_map_significance(
-    maps: Mapping[str, Cube], mask: BoolArray, radius_deg: float, systematic: float
-) -> SignificanceMaps:
+def make_map_significance(maps: Maps, mask: BoolArray, radius_deg: float, systematic: float) -> SignificanceMaps:
     """Cash over a normalised acceptance, Li & Ma over rings; summed over energy. NaN without a background."""
     counts = maps["counts"]
     if "alpha" in maps:

@@ -51,13 +51,8 @@ def split_gti(gti: Gti, split: Split, site: Site | None = None) -> list[Gti]:
 
     They are every interval by itself (``gti``); what lies between local mean noons (``night``; UTC noons where the site
     is not known); or pieces of a duration in s, counted from the start of the first interval.
-
-    Raises
-    ------
-    ValueError
-        If the duration is not above zero.
-    RunRefused
-        If there would be more than `MAX_PIECES`: the times are absurd, or the duration is.
+    ValueError if the duration is not above zero, RunRefused if there would be more than `MAX_PIECES`: the times are
+    absurd, or the duration is.
     """
     if split == "gti":
         return [Gti(gti.start_s[k : k + 1], gti.stop_s[k : k + 1]) for k in range(len(gti.start_s))]
@@ -71,9 +66,8 @@ def split_gti(gti: Gti, split: Split, site: Site | None = None) -> list[Gti]:
     last = int(np.ceil((gti.stop_s[-1] - phase_s) / period_s))
     if last - first > MAX_PIECES:
         span_s = gti.stop_s[-1] - gti.start_s[0]
-        raise RunRefused(
-            f"split: good time from first to last {span_s:g} s, expected at most {MAX_PIECES} pieces of it"
-        )
+        found = f"good time from first to last {span_s:g} s"
+        raise RunRefused(f"split: {found}, expected at most {MAX_PIECES} pieces of it")
     pieces = []
     for lower, upper in itertools.pairwise(phase_s + period_s * np.arange(first, last + 1)):
         start, stop = np.maximum(gti.start_s, lower), np.minimum(gti.stop_s, upper)
@@ -132,7 +126,5 @@ def cut_pieces(observation: Observation, split_s: Split) -> list[Observation]:
     contained = [gti.contains(observation.events.time_s) for gti in pieces]
     for index in range(1, len(pieces)):  # an event on a border belongs to the earlier piece
         contained[index] &= ~contained[index - 1]
-    return [
-        replace(observation, gti=gti, events=observation.events.select(inside))
-        for gti, inside in zip(pieces, contained, strict=True)
-    ]
+    events = [observation.events.select(inside) for inside in contained]
+    return [replace(observation, gti=gti, events=part) for gti, part in zip(pieces, events, strict=True)]

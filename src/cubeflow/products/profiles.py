@@ -66,9 +66,8 @@ def make_profiles(counts: Cube, background: Cube, allowed: BoolArray, pointing: 
         images = [np.sum(data, axis=0, where=allowed[band], dtype=float) for data in cubes]
         images.append(np.where(allowed[band].any(axis=0), deg2, 0.0))
         # Sums per sector and ring, shape (N_SECTORS, n_rings); the cells of later rings do not enter.
-        *cells, area = (
-            np.bincount(cell, image.ravel(), n_cells)[:n_cells].reshape(-1, N_SECTORS).T for image in images
-        )
+        flat = (np.bincount(cell, image.ravel(), n_cells)[:n_cells] for image in images)
+        *cells, area = (values.reshape(-1, N_SECTORS).T for values in flat)
         sums.append([*cells, area.sum(axis=0)])
     return Profiles(*(np.array(parts) for parts in zip(*sums, strict=True)))
 

@@ -65,10 +65,8 @@ class AdaptiveRingOptions:
             if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{name}: expected a number above 0, got {getattr(self, name)}")
         if not self.r_in_deg + self.width_deg <= self.r_out_max_deg * (1 + 1e-9) < np.inf:
-            raise ValueError(
-                f"r_out_max_deg: expected at least r_in + width = {self.r_in_deg + self.width_deg:g} deg, "
-                f"got {self.r_out_max_deg:g} deg"
-            )
+            least = f"r_in + width = {self.r_in_deg + self.width_deg:g} deg"
+            raise ValueError(f"r_out_max_deg: expected at least {least}, got {self.r_out_max_deg:g} deg")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,11 +95,7 @@ def make_map_ring_background(
     on the pixel grid; of them what is safe, has acceptance and is not excluded. Beyond the map there is nothing: maps
     must reach the outer radius beyond what is used. The arguments are those of `make_map_fov_background`; the scale of
     the acceptance does not matter. Pixels without acceptance in their ring have NaN and ``mask`` False.
-
-    Raises
-    ------
-    ValueError
-        If maps and masks do not fit each other, or the ring is impossible or holds no pixel.
+    ValueError if maps and masks do not fit each other, or the ring is impossible or holds no pixel.
 
     References
     ----------
@@ -187,14 +181,8 @@ def _from_rings(
         np.multiply(acceptance_on, inverse, out=alpha[k])
         np.multiply(acceptance.data[bins], off * inverse, out=background[bins])
         np.logical_and(usable[bins], known, out=mask[bins])
-    return RingBackground(
-        Cube(counts_off, "", geom, (axis,)),
-        Cube(acceptance_off, "", geom, (axis,)),
-        Cube(alpha, "", geom, (axis,)),
-        Cube(background, "", geom, acceptance.axes),
-        mask,
-        too_small,
-    )
+    counted, held, ratio = (Cube(values, "", geom, (axis,)) for values in (counts_off, acceptance_off, alpha))
+    return RingBackground(counted, held, ratio, Cube(background, "", geom, acceptance.axes), mask, too_small)
 
 
 def _off_sums(
@@ -206,9 +194,8 @@ def _off_sums(
     where none does. `reached` says of each ring about which pixels it holds any.
     """
     *_, last = reached
-    pair = convolve.transform_pair(
-        counts, acceptance, convolve.fft_shape(counts.shape, max(ring.r_out for ring in reached))
-    )
+    padded = convolve.fft_shape(counts.shape, max(ring.r_out for ring in reached))
+    pair = convolve.transform_pair(counts, acceptance, padded)
     counts_off, acceptance_off = np.zeros(counts.shape, np.int64), np.zeros(counts.shape)
     open_pixels = np.ones(counts.shape, bool)
     for ring, is_reached in reached.items():

@@ -62,14 +62,8 @@ def make_mask_safe(
     """Safe mask of a run, (energy, lat, lon), bool: True where all conditions hold.
 
     The largest offset is that of ``offset-max`` (pixel centres below it) and ``bkg-peak``; `target_deg`, the ICRS
-    position of the target, is needed for ``position: target``.
-
-    Raises
-    ------
-    RunRefused
-        If a condition needs a response that the run does not have.
-    ValueError
-        If the target is needed and not given.
+    position of the target, is needed for ``position: target``. RunRefused if a condition needs a response that the run
+    does not have, ValueError if the target is needed and not given.
     """
     pointing = observation.pointing
     offset = geom.offset_deg(pointing.ra_deg, pointing.dec_deg)

@@ -1,6 +1,6 @@
 """Excess, significance and flux in discs about each pixel and about the target, and how they scatter off sources."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps import BoolArray, Cube, FloatArray, Geometry, IntArray, NoOverlap, make_cutout, sphere
+from cubeflow.maps import BoolArray, Cube, FloatArray, Geometry, IntArray, Maps, NoOverlap, Place, make_cutout, sphere
 from cubeflow.products.cash import excess_above, fit_log_linear, make_significance_cash, make_significance_li_ma
 from cubeflow.products.convolve import Annulus, count_around, sum_both_around, without_noise
 from cubeflow.products.setting import Setting
@@ -98,10 +98,15 @@ def make_map_significance_li_ma(
     if counts_off.axes != alpha.axes or len(counts_off.data) not in (1, len(counts.data)):
         raise ValueError(f"counts_off and alpha: expected both on {counts.axes}, got {counts_off.axes} {alpha.axes}")
     n, a = _sum(counts, mask), _sum(acceptance, mask)
-    if counts_off.axes == counts.axes:
-        n_off, ratio = _off_in_sum(acceptance, counts_off, alpha, mask)
-    else:
-        n_off, ratio = counts_off.data[0], alpha.data[0]
+    n_off, ratio = counts_off.data[0], alpha.data[0]
+    if counts_off.axes == counts.axes:  # sums over energy, and what turns them into background
+        sums = np.zeros((4, *mask.shape[1:]))
+        for on, accepted, off, known in zip(mask, acceptance.data, counts_off.data, alpha.data, strict=True):
+            good = on & (known > 0)
+            scale = np.where(good, known, 1.0)
+            for total, values in zip(sums, (scale * off, off, accepted, accepted / scale), strict=True):
+                np.add(total, values, out=total, where=good)
+        n_off, ratio = sums[1], ratio_of_sums(*sums)
     n_on, accepted = sum_in_disc(n, a, disc)
     factor = np.divide(accepted * ratio, a, out=np.full(a.shape, np.nan), where=a > 0)
     return _maps(n_on, factor * n_off, make_significance_li_ma(n_on, n_off, factor), counts, mask)
@@ -118,17 +123,6 @@ def ratio_of_sums(
     known = acceptance_off > 0
     alpha = np.divide(acceptance, acceptance_off, out=np.full(counts_off.shape, np.nan), where=known)
     return np.divide(background, counts_off, out=alpha, where=known & (counts_off > 0))
-
-
-def _off_in_sum(acceptance: Cube, counts_off: Cube, alpha: Cube, mask: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """OFF counts summed over energy, (ny, nx), and what turns them into background."""
-    sums = background, n_off, accepted, accepted_off = np.zeros((4, *mask.shape[1:]))
-    for on, a, n, ratio in zip(mask, acceptance.data, counts_off.data, alpha.data, strict=True):
-        good = on & (ratio > 0)
-        scale = np.where(good, ratio, 1.0)
-        for total, values in zip(sums, (scale * n, n, a, a / scale), strict=True):
-            np.add(total, values, out=total, where=good)
-    return n_off, ratio_of_sums(background, n_off, accepted, accepted_off)
 
 
 def mean_exposure(
@@ -250,9 +244,7 @@ def _fit_gaussian(x: FloatArray, counts: IntArray, inflation: float) -> tuple[fl
 
 
 @lru_cache(maxsize=4)
-def disc_pixels(
-    geom: Geometry, target_deg: tuple[float, float], radius_deg: float
-) -> tuple[IntArray, IntArray, FloatArray]:
+def disc_pixels(geom: Geometry, target_deg: Place, radius_deg: float) -> tuple[IntArray, IntArray, FloatArray]:
     """Rows and columns of the pixels in and about a disc, and the part of each that lies in it, all of shape (n,)."""
     try:
         part = make_cutout(geom, *target_deg, radius_deg + geom.pixel_deg)
@@ -270,13 +262,7 @@ def disc_pixels(
     return rows + y0, columns + x0, share
 
 
-def find_at_target(
-    maps: Mapping[str, Cube],
-    used: BoolArray,
-    target_deg: tuple[float, float],
-    radius_deg: float,
-    systematic: float = 0.0,
-) -> Found:
+def find_at_target(maps: Maps, used: BoolArray, target_deg: Place, radius_deg: float, systematic: float = 0.0) -> Found:
     """What is found in the disc about the target: ``on``, ``background``, ``excess``, ``significance``.
 
     Pixels on the rim are shared out by area, and runs add up to their stack. `maps` are ``counts`` and ``background``
@@ -309,9 +295,7 @@ def find_at_target(
     return {**found, "off": off, "alpha": alpha, "significance": significance}
 
 
-def disc_exposure(
-    exposure: Cube, used: BoolArray, photons: FloatArray, target_deg: tuple[float, float], radius_deg: float
-) -> float:
+def disc_exposure(exposure: Cube, used: BoolArray, photons: FloatArray, target_deg: Place, radius_deg: float) -> float:
     """Mean exposure in the usable part of the disc at the target, m2 s; 0 if there is none.
 
     As of `mean_exposure`: of the bins of energy with weights `photons`, shape (n_energy,), those that are not `used`,
@@ -341,11 +325,7 @@ def find_flux(found: Found, exposure_m2_s: float, systematic: float = 0.0) -> Fo
 
 
 def find_containment(
-    maps: Mapping[str, Cube],
-    photons: FloatArray,
-    target_deg: tuple[float, float],
-    radius_deg: float,
-    band: BoolArray | slice = slice(None),
+    maps: Maps, photons: FloatArray, target_deg: Place, radius_deg: float, band: BoolArray | slice = slice(None)
 ) -> float | None:
     """Part of the PSF at the target within the disc, for the counts of a spectrum; None if it is not known.
 

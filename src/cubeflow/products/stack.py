@@ -91,8 +91,7 @@ class StackSum:
     def __init__(self) -> None:
         self._sums: dict[str, Cube] = {}
         self._gti_s: list[FloatArray] = []
-        self._ontime_s = self._livetime_s = 0.0
-        self._n_runs = 0
+        self._totals = np.zeros(3)  # ontime and livetime in s, number of runs
         self._profiles: Profiles | None = None
 
     def add(self, part: Stack) -> None:
@@ -102,9 +101,7 @@ class StackSum:
         for name, layer in part.layers.items():
             self._sums[name] = _added(self._sums.get(name), layer, part.factors.get(name, np.True_), name)
         self._gti_s.append(part.gti_s)
-        self._ontime_s += part.ontime_s
-        self._livetime_s += part.livetime_s
-        self._n_runs += part.n_runs
+        self._totals += part.ontime_s, part.livetime_s, part.n_runs
         self._profiles = add_profiles(self._profiles, part.profiles)
 
     def result(self) -> Stack:
@@ -117,7 +114,8 @@ class StackSum:
             release(layer.data)
         intervals = np.concatenate(self._gti_s)
         intervals = intervals[np.lexsort((intervals[:, 1], intervals[:, 0]))]
-        return Stack(self._sums, intervals, self._ontime_s, self._livetime_s, self._n_runs, self._profiles)
+        ontime_s, livetime_s, n_runs = self._totals.tolist()
+        return Stack(self._sums, intervals, ontime_s, livetime_s, int(n_runs), self._profiles)
 
 
 def empty_stack() -> Stack:
@@ -127,14 +125,11 @@ def empty_stack() -> Stack:
 
 def blank_stack(geometry: Geometry, energy: Axis, energy_true: Axis) -> Stack:
     """Stack of no runs on a geometry: no counts, no exposure, nowhere safe, and no background."""
-    layers = {
-        name: Cube(_zeros((axis.n_bins, *geometry.shape), SUM_TYPES[kind]), unit, geometry, (axis,))
-        for name, kind, unit, axis in (
-            ("counts", "i", "", energy),
-            ("mask_safe", "b", "", energy),
-            ("exposure", "f", "m2 s", energy_true),
-        )
-    }
+    about = ("counts", "i", "", energy), ("mask_safe", "b", "", energy), ("exposure", "f", "m2 s", energy_true)
+    layers = {}
+    for name, kind, unit, axis in about:
+        data = _zeros((axis.n_bins, *geometry.shape), SUM_TYPES[kind])
+        layers[name] = Cube(data, unit, geometry, (axis,))
     return replace(empty_stack(), layers=layers)
 
 

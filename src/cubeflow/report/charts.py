@@ -1,14 +1,13 @@
 """Charts of a label: what is at the target, by angle, energy and run; and whether its background is right."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps import Cube, sphere
-from cubeflow.maps.arrays import BoolArray, FloatArray
+from cubeflow.maps import BoolArray, Cube, FloatArray, Maps, Place, sphere
 from cubeflow.maps.scratch import release
 from cubeflow.products.cash import make_significance_cash, make_significance_li_ma
 from cubeflow.products.profiles import N_SECTORS, OFFSET_WIDTH_DEG, Profiles
@@ -17,7 +16,6 @@ from cubeflow.report.drawing import ALERT, MODEL, SERIES, SOFT, Panel, Series, d
 from cubeflow.report.runs import Runs, is_used, numbers, run_names
 
 Bands = Sequence[tuple[float, float]]
-Place = tuple[float, float]  # right ascension and declination, ICRS, deg
 THETA2_BINS = 25  # of the profile, each as wide as the square of the radius
 OUTLIER_SIGMAS = 5.0
 FLAT = 0.1  # distance of mean from 0 and width from 1 that is taken as none, beside three times the error
@@ -51,7 +49,7 @@ class Evolution:
     flux_err: FloatArray
 
 
-def collect_source(maps: Mapping[str, Cube], target_deg: Place, radius_deg: float, excluded: BoolArray) -> Source:
+def collect_source(maps: Maps, target_deg: Place, radius_deg: float, excluded: BoolArray) -> Source:
     """Sums of the maps ``counts``, ``background`` and ``mask_safe`` of a final cube, plane by plane."""
     energy, geom = maps["counts"].axes[0], maps["counts"].geom
     rows, columns, share = disc_pixels(geom, target_deg, radius_deg)
@@ -178,12 +176,10 @@ def draw_exposure(exposure: Cube, target_deg: Place, alt: str) -> str:
     energy_tev, shown = exposure.axes[0].centers, largest[largest > 0]
     words = [f"{energy:.3g} TeV" for energy in energy_tev]
     y_range = float(max(shown.min(), shown.max() / 1e5)) / 1.5, 1.5 * float(shown.max())
-    series = [
-        Series(energy_tev, largest, "line", SOFT, "largest of the map"),
-        Series(energy_tev, at_target, "points", ALERT, "at the target", words=words),
-    ]
+    line = Series(energy_tev, largest, "line", SOFT, "largest of the map")
+    points = Series(energy_tev, at_target, "points", ALERT, "at the target", words=words)
     unit = f"exposure (10{superscript(power)} m² s)"
-    panel = Panel(series, "true energy (TeV)", unit, x_log=True, y_log=True, y_range=y_range)
+    panel = Panel([line, points], "true energy (TeV)", unit, x_log=True, y_log=True, y_range=y_range)
     return draw_panels([panel], alt, height=240)
 
 

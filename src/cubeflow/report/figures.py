@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cubeflow.errors import FailedError
-from cubeflow.maps import Axis, Cube
+from cubeflow.maps import Axis, Cube, Maps
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.maps.scratch import release
 from cubeflow.pipeline.certificate import certified, read_certificate
@@ -25,7 +25,7 @@ from cubeflow.report import charts
 from cubeflow.report.drawing import superscript, svg_file
 from cubeflow.report.ds9 import exclusion_regions, pointing_regions
 from cubeflow.report.runs import Runs, date, is_used, left_out, n_runs, numbers, read_runs, suspicions
-from cubeflow.report.skymap import Field, HotSpot, Maps, SkyImage, draw_map, final_images, find_hot_spots
+from cubeflow.report.skymap import Field, HotSpot, SkyImage, draw_map, final_images, find_hot_spots
 from cubeflow.store.atomic import write_atomic
 from cubeflow.store.keys import from_plain, to_plain
 

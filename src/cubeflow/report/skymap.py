@@ -6,20 +6,19 @@ An image is a PNG whose 255 colours are as many values: the script of the page r
 import base64
 import html
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps import Cube, Geometry, sphere
+from cubeflow.maps import Geometry, Maps, sphere
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.report import drawing
 from cubeflow.report.drawing import INK, Scale, line_d, path, round_step, text, tick_name
 from cubeflow.report.ds9 import contours
 
-Maps = Mapping[str, Cube]
 Size = tuple[float, float]  # width and height
 LIMITS = 5.0, 15.0  # sigma; to the first colours are even on either side of zero, from the last on all are one
 AXES = {"icrs": ("right ascension", "declination"), "galactic": ("galactic longitude", "galactic latitude")}
@@ -106,10 +105,8 @@ def final_images(maps: Maps, radius_deg: float) -> list[SkyImage]:
     """
     significance, counts = (maps[f"disc_{name}"].data[0] for name in ("significance", "counts"))
     top = float(np.clip(np.max(significance, initial=0.0, where=np.isfinite(significance)), *LIMITS))
-    found = [
-        SkyImage("significance", f"significance within {radius_deg:g}°", "σ", significance, top),
-        SkyImage("counts", f"counts within {radius_deg:g}°", "events", counts),
-    ]
+    found = [SkyImage("significance", f"significance within {radius_deg:g}°", "σ", significance, top)]
+    found += [SkyImage("counts", f"counts within {radius_deg:g}°", "events", counts)]
     if "exposure" not in maps:
         return [*found, SkyImage("exposure", "exposure", "m² s", np.full(counts.shape, np.nan))]
     energy_true, edges = maps["exposure"].axes[0].centers, maps["disc_counts"].axes[0].edges
