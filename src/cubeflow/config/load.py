@@ -22,19 +22,10 @@ _WAYS |= {"bins": ("bins_per_decade", "edges"), "bins_per_decade": ("bins", "edg
 
 
 def load_config(path: Path | str | Sequence[Path | str], overrides: Mapping[str, Any] | None = None) -> Config:
-    """Read and check a configuration.
+    """Read and check the configuration of a file, or of several, of which the later override the earlier ones.
 
-    Parameters
-    ----------
-    path : path, or sequence of paths
-        The file; of several, the later ones override the earlier ones.
-    overrides : mapping, optional
-        Sections that override those of the files, key by key, as on the command line.
-
-    Raises
-    ------
-    ConfigError
-        One line per mistake, at most ten and a word on the rest.
+    `overrides` override sections of the files, key by key, as on the command line. ConfigError has a line for each
+    mistake, at most ten and a word on the rest.
     """
     root = Node({}, OVERRIDES)
     for each in [path] if isinstance(path, (str, Path)) else path:

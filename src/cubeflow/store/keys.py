@@ -20,16 +20,11 @@ T = TypeVar("T")
 
 
 def make_key(kind: str, version: int, options: object, inputs: Mapping[str, str] | Sequence[str]) -> str:
-    """Key of an artifact: sha256, in 64 hexadecimal digits.
+    """Key of an artifact of a `kind` (``reduced``, ``background``, ``stack``, ...): sha256, in 64 hexadecimal digits.
 
-    Raises ValueError if the version is not an integer, an input not a string, or the options have no plain form.
-
-    Parameters
-    ----------
-    kind : str, what it is: ``reduced``, ``background``, ``stack``, ...
-    version : int, of the algorithm, bumped by hand when results change
-    options : object, those of the step and no more, as for `to_plain`; or the key of options which many artifacts share
-    inputs : mapping of str to str, or sequence of str, keys or digests of what goes in, by name or in a fixed order
+    `version` is that of the algorithm, bumped by hand when results change; `options` those of the step and no more, as
+    for `to_plain`, or the key of options which many artifacts share; `inputs` keys or digests of what goes in, by name
+    or in a fixed order. ValueError if the version is no integer, an input no string, or the options have no plain form.
     """
     if type(version) is not int:
         raise ValueError(f"{kind}: the algorithm version must be an integer, got {version!r}")

@@ -27,15 +27,11 @@ def compare(first: Path, second: Path, rtol: float = 0.0) -> Plain:
 
     Values that differ by at most the fraction `rtol` of the larger one are equal. Raises MistakeError if one is a file
     and the other a folder, or there is nothing to compare; FailedError if an artifact cannot be read.
-
-    Returns
-    -------
-    dict
-        ``same``: whether nothing differs; ``same_values``: whether all values are equal, whatever they were made of;
-        ``only``: files of one side, by side; ``equal``: number of files without a difference; ``files``: those
-        that differ, as from `compare_artifacts`; ``causes``: what differs in their provenance, with the
-        number of files; ``products``: other final products and run tables of folders whose bytes differ, which
-        without a tolerance are not the same; ``not_compared``: what else there is in folders.
+    Gives ``same``: whether nothing differs; ``same_values``: whether all values are equal, whatever they were made of;
+    ``only``: files of one side, by side; ``equal``: number of files without a difference; ``files``: those that differ,
+    as from `compare_artifacts`; ``causes``: what differs in their provenance, with the number of files; ``products``:
+    other final products and run tables of folders whose bytes differ, which without a tolerance are not the same;
+    ``not_compared``: what else there is in folders.
     """
     if first.is_dir() != second.is_dir():
         raise MistakeError(f"{first}, {second}: expected two artifacts or two folders, got one of each")
