@@ -21,7 +21,7 @@ for _job in PLAN.jobs("export") + PLAN.jobs("series"):
             runtime=PLAN.minutes(_job),
         params:
             plan=PLAN.file,
-            results=PLAN.folder,
+            results=lambda wildcards: PLAN.folder,
             job=_job.name,
         message:
             _job.message

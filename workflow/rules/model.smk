@@ -21,7 +21,7 @@ for _job in [*PLAN.jobs("off"), *PLAN.jobs("model")]:
             runtime=PLAN.minutes(_job),
         params:
             plan=PLAN.file,
-            results=PLAN.folder,
+            results=lambda wildcards: PLAN.folder,
             verb=_job.kind,
             job=_job.name,
         message:

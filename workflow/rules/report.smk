@@ -20,7 +20,7 @@ for _job in PLAN.jobs("figures"):
             runtime=PLAN.minutes(_job),
         params:
             plan=PLAN.file,
-            results=PLAN.folder,
+            results=lambda wildcards: PLAN.folder,
             job=_job.name,
         message:
             _job.message
@@ -46,7 +46,7 @@ for _job in PLAN.jobs("report"):
             runtime=PLAN.minutes(_job),
         params:
             plan=PLAN.file,
-            results=PLAN.folder,
+            results=lambda wildcards: PLAN.folder,
             job=_job.name,
         message:
             _job.message

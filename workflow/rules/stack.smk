@@ -20,7 +20,7 @@ if PLAN.nodes:
             runtime=lambda wildcards, attempt: PLAN.minutes(PLAN.node(wildcards))(wildcards, attempt),
         params:
             plan=PLAN.file,
-            results=PLAN.folder,
+            results=lambda wildcards: PLAN.folder,
             job=lambda wildcards: PLAN.node(wildcards).name,
         message:
             "{wildcards.target}: {wildcards.label}: stack {wildcards.node}"
