@@ -282,6 +282,24 @@ def test_runs_that_match_are_in_the_run_table_and_in_the_keys(folder):
     assert said
 
 
+def test_a_limit_that_cannot_hold_is_said_once_and_asks_nothing_of_targets_without_the_model(folder):
+    """Also where a model has the name of none."""
+    text = CONFIG.format(folder=folder, model="off", models=NAMED.format(folder=folder, observations="", fit=""))
+    text = text.replace("  off:\n", "  None:\n").replace("model: off", "model: null")
+    text = text.replace("    offset_max: 1.5 deg\n", "    offset_max: 1.5 deg\n    match: {time: null}\n")
+    head, tail = text.split("energy:", 1)
+    geometry = "position: {lon: 83.6 deg, lat: 22 deg}\n    geometry: {width: 3 deg, pixel: 0.1 deg}"
+    more = "".join(f"  {name}:\n    {geometry}\n    acceptance: {{model: 'None'}}\n" for name in ("a", "b"))
+    said: list[str] = []
+    plan = make_plan(parse_config(f"{head}{more}energy:{tail}"), said.append)
+    assert [line for line in said if "NSBLEVEL" in line] == [
+        "models.None.match.nsb: not compared: no NSBLEVEL in the observation index"
+    ]
+    near = {name: [keys.off_runs for task in found.reduce for keys in task.units] for name, found in plan.tasks.items()}
+    assert near["source"] == [None] * 4
+    assert all(isinstance(each, tuple) for each in near["a"] + near["b"])
+
+
 def test_runs_that_match_have_no_nodes(folder):
     text = CONFIG.format(folder=folder, model="off", models=NAMED.format(folder=folder, observations="", fit=""))
     text = text.replace("form: gradient", "form: gradient, azimuth: auto}\n    match: {livetime: 1 h")

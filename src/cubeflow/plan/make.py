@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 from pathlib import Path
 
@@ -176,6 +176,7 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
     needs: dict[str, Estimate] = {}
     # By name: tasks and OFF runs; each is made once, whoever uses it.
     models: dict[str, tuple[tuple[OffTask | ModelTask, ...], Sequence[RunEntry]]] = {}
+    say_once = lru_cache(None)(say)
     for name, target in targets.items():
         section = config.targets[name]
         with _placing(config, f"targets.{name}."):
@@ -186,8 +187,8 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
             off_runs = _select_off_runs(config, target.model.name, store, say) if is_named else entries
             models[target.model.name] = maker.model_tasks(off_runs, say), off_runs
         found, used = models[target.model.name] if target.model is not None else ((), ())
-        if (named := config.models.get(str(section.acceptance.model))) is not None and named.match is not None:
-            maker.off_runs = match_runs(entries, used, named.match, say)
+        if target.model is not None and (named := config.models.get(target.model.name)) and named.match is not None:
+            maker.off_runs = match_runs(f"models.{target.model.name}.match", entries, used, named.match, say_once)
         with _placing(config, f"targets.{name}."):
             tasks[name] = maker.make(entries, refused, unselected, found)
         refusals = {refusal.obs_id for refusal in tasks[name].refused}

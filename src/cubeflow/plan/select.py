@@ -15,12 +15,12 @@ from cubeflow.maps.arrays import FloatArray
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.pipeline.tasks import Refusal
 
+# Limits of `Match`: the column of the observation index, and after what its values repeat.
 COMPARED = {
-    "ALT_PNT": "airmass",
-    "AZ_PNT": "azimuth_deg",
-    "NSBLEVEL": "nsb",
-    "TSTART": "time_s",
-    "TELLIST": "telescopes",
+    "airmass": ("ALT_PNT", np.inf),
+    "azimuth_deg": ("AZ_PNT", 360.0),
+    "nsb": ("NSBLEVEL", np.inf),
+    "time_s": ("TSTART", np.inf),
 }
 
 
@@ -49,35 +49,39 @@ def select_runs(
 
 
 def match_runs(
-    entries: Sequence[RunEntry], off_runs: Sequence[RunEntry], wanted: Match, say: Callable[[str], None]
+    key: str, entries: Sequence[RunEntry], off_runs: Sequence[RunEntry], wanted: Match, say: Callable[[str], None]
 ) -> dict[int, tuple[int, ...]]:
     """OFF runs that are like each run, by run; the nearest first, in differences over their limits.
 
-    What no run has in the index is not compared, which is said; a run without what others have is like none.
+    What no run has in the index is not compared, which is said by `key`; a run without what others have is like none.
     """
 
-    def column(name: str, runs: Sequence[RunEntry]) -> FloatArray:
-        found = [each.obs_info.get(name) for each in runs]
-        known = [each if isinstance(each, int | float) else np.nan for each in found]
-        return np.array([telescopes.index(each) if each else np.nan for each in found] if name == "TELLIST" else known)
+    def numbers(column: str, runs: Sequence[RunEntry]) -> FloatArray:
+        found = (run.obs_info.get(column) for run in runs)
+        known = np.array([each if isinstance(each, int | float) else np.nan for each in found], dtype=float)
+        return 1 / np.sin(np.deg2rad(np.where(known > 0, known, np.nan))) if column == "ALT_PNT" else known
 
-    telescopes = [each.obs_info.get("TELLIST") for each in (*entries, *off_runs)]
-    distance = np.zeros((len(entries), len(off_runs)))
-    for name, key in COMPARED.items():
-        own, others = column(name, entries)[:, None], column(name, off_runs)
-        limit = float(getattr(wanted, key) or np.inf)
-        if np.isnan(own).all() or np.isnan(others).all():
-            say(f"match.{key.partition('_')[0]}: not compared: no {name} in the observation index")
-            continue
-        if name == "ALT_PNT":
-            own, others = (1 / np.sin(np.deg2rad(np.where(each > 0, each, np.nan))) for each in (own, others))
-        apart = np.abs(own - others)
-        apart = np.minimum(apart, 360 - apart) if name == "AZ_PNT" else apart * (1e9 if name == "TELLIST" else 1)
-        distance += 0.0 if limit == np.inf else np.where(apart <= limit, (apart / limit) ** 2, np.inf)
-    return {
-        entry.obs_id: tuple(off_runs[k].obs_id for k in np.argsort(row, kind="stable") if np.isfinite(row[k]))
-        for entry, row in zip(entries, distance, strict=True)
-    }
+    compared = []
+    for name, (column, period) in COMPARED.items():
+        limit, (own, others) = getattr(wanted, name), (numbers(column, runs) for runs in (entries, off_runs))
+        if limit is not None and (np.isnan(own).all() or np.isnan(others).all()):
+            say(f"{key}.{name.partition('_')[0]}: not compared: no {column} in the observation index")
+        elif limit is not None:
+            compared.append((own, others, limit, period))
+    arrays, teams = (np.array([run.obs_info.get("TELLIST") or "" for run in runs]) for runs in (entries, off_runs))
+    by_array = wanted.telescopes and (arrays != "").any() and (teams != "").any()
+    if wanted.telescopes and not by_array:
+        say(f"{key}.telescopes: not compared: no TELLIST in the observation index")
+    ids, matches = np.array([run.obs_id for run in off_runs], dtype=object), {}
+    for k, entry in enumerate(entries):  # one by one: all pairs of thousands of runs need a gigabyte
+        distance = np.where((teams == arrays[k]) & (arrays[k] != "") | (not by_array), 0.0, np.inf)
+        for own, others, limit, period in compared:
+            apart = np.abs(own[k] - others) % period
+            apart = np.minimum(apart, period - apart)
+            distance += np.where(apart <= limit, (apart / (limit or 1.0)) ** 2, np.inf)
+        near = np.flatnonzero(distance < np.inf)
+        matches[entry.obs_id] = tuple(ids[near[np.argsort(distance[near], kind="stable")]])
+    return matches
 
 
 def _choose(named: Sequence[RunEntry], is_wanted: Callable[[Header], bool]) -> tuple[list[RunEntry], list[Refusal]]:
