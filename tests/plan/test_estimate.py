@@ -14,6 +14,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from cubeflow.config import load_config
+from cubeflow.dl3.files import content_bytes
 from cubeflow.dl3.index import open_store
 from cubeflow.errors import MistakeError
 from cubeflow.plan.digests import DigestCache
@@ -322,3 +323,19 @@ def test_the_memory_of_a_model_of_many_runs_is_held_against_the_limit(store, tmp
         MistakeError, match=r"model: needs about \d+ MB in the step off for any OFF runs, .* larger cells"
     ):
         make_plan(load_config([written]), lambda line: None)
+
+
+@pytest.mark.parametrize("model", [None, "off"])
+def test_large_files_of_events_are_held_against_the_limit_and_not_laid_to_off_runs(store, tmp_path, monkeypatch, model):
+    """Also without a model; where one run is too large to be read, fewer OFF runs would not help."""
+    models = {"off": {"energy": {"min": "1 TeV", "max": "10 TeV", "bins": 2}, "observations": {"ids": [100002]}}}
+    more = {"models": models, "acceptance": {"model": model}, "observations": {"ids": [100001]}, "memory": "400 MB"}
+    config = load_config([config_of(tmp_path, store, **more)])
+    make_plan(config, lambda line: None)
+    usual = content_bytes
+    monkeypatch.setattr(
+        "cubeflow.plan.estimate.content_bytes",
+        lambda path: 2**30 if path.name == "obs_100001.fits.gz" else usual(path),
+    )
+    with pytest.raises(MistakeError, match=r"t\.geometry: .* MB in the step reduce, .* 400 MB; .* smaller files"):
+        make_plan(config, lambda line: None)

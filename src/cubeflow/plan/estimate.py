@@ -119,8 +119,8 @@ def check_memory(name: str, need: Estimate, target: Target, limit_mb: float | No
         geom = target.reduce.geometry
         raise MistakeError(
             f"targets.{name}.geometry: a map of {geom.nx} x {geom.ny} pixels needs about {need.memory_mb[kind]} MB in "
-            f"the step {kind}, the limit is {limit} MB; expected a smaller width, a larger pixel or fewer bins of "
-            "energy and energy_true (or more memory: the key memory)"
+            f"the step {kind}, the limit is {limit} MB; expected a smaller width, a larger pixel, fewer bins of energy "
+            "and energy_true or smaller files of events (or more memory: the key memory)"
         )
 
 

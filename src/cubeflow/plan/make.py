@@ -192,10 +192,11 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
         with _placing(config, f"targets.{name}."):
             tasks[name] = maker.make(entries, refused, unselected, found)
         refusals = {refusal.obs_id for refusal in tasks[name].refused}
-        needs[name] = estimate(target, [entry for entry in entries if entry.obs_id not in refusals], used)
-        if used:
-            with _placing(config):
-                check_memory(name, needs[name], target, config.memory_mb, len(used))
+        kept = [entry for entry in entries if entry.obs_id not in refusals]
+        with _placing(config):
+            for others in [(), used] if used else [()]:  # what fits without OFF runs is too much for their sake
+                needs[name] = estimate(target, kept, others)
+                check_memory(name, needs[name], target, config.memory_mb, len(others))
     for joint in joint_tasks(targets, tasks):
         last = tasks[joint.target]
         tasks[joint.target] = replace(last, series=(*last.series, joint))
