@@ -79,7 +79,7 @@ def test_all_that_was_made_is_read(made):
 
 
 def test_pages_that_are_no_longer_made_are_stale(made):
-    """The page of a target that was the only one; not those of others, and no pictures of others."""
+    """The page of a target that was the only one, or of several; not those of others, and no pictures of others."""
     config, plan = made
     assert stale_files(plan) == []
     content = json.loads(config.read_text())
@@ -97,7 +97,15 @@ def test_pages_that_are_no_longer_made_are_stale(made):
     for path in (picture, others):
         path.write_bytes(b"PNG")
     try:
-        assert stale_files(alone) == []
+        (shared,) = plan.results.glob("made-*.json")
+        assert stale_files(alone) == [shared, plan.results / "report.html"]
+        content["targets"] = {"other": content["targets"]["t"]}
+        (config.parent / "other.json").write_text(json.dumps(content))
+        assert stale_files(make_plan(load_config([config.parent / "other.json"]), print)) == []
+        kept = (plan.results / "report.html").read_bytes()
+        (plan.results / "report.html").write_text("mine")
+        assert stale_files(alone) == [shared]
+        (plan.results / "report.html").write_bytes(kept)
         assert stale_files(plan) == [certificate, page]
         page.write_text("<!doctype html><title>mine</title>")
         assert stale_files(plan) == [certificate]

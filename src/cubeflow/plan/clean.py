@@ -11,7 +11,9 @@ from pathlib import Path
 from cubeflow.dl3.files import FileRefused
 from cubeflow.dl3.hdus import read_hdus
 from cubeflow.errors import MistakeError
+from cubeflow.pipeline.certificate import read_certificate
 from cubeflow.pipeline.tasks import (
+    COVERAGE,
     FOUND,
     JOINT,
     LIGHT_CURVE,
@@ -27,7 +29,7 @@ from cubeflow.plan.lock import Lock
 from cubeflow.plan.make import Plan
 from cubeflow.regular import open_regular, read_regular
 from cubeflow.store.artifact import MAGIC
-from cubeflow.store.atomic import TEMPORARY, is_abandoned
+from cubeflow.store.atomic import TEMPORARY, file_sha256, is_abandoned
 from cubeflow.store.keys import parse_json
 
 _KEY = r"[0-9a-f]{16}"
@@ -44,9 +46,9 @@ def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
     """Each file in the folders of the targets that the plan does not name, and whether cubeflow wrote it.
 
     Name and content must both say so: the header of an artifact, the key in a certificate or a section of the report,
-    and of the products of a label that is gone the certificate or section beside them. No link is followed. Left out
-    are folders of targets that the configuration does not have, and those of targets without any run: their position
-    may be a mistake.
+    and of the products of a label that is gone, or the page of several targets, the certificate or section beside them.
+    No link is followed. Left out are folders of targets that the configuration does not have, and those of targets
+    without any run: their position may be a mistake.
     """
     needed = {file for task in plan.all_tasks for file in plan.files(task)}
     needed |= {f"{root}/{file}" for root in _places(plan) for file in FOUND}
@@ -73,6 +75,8 @@ def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
                 is_product |= path.name in (LIGHT_CURVE, *JOINT)
                 is_ours = is_near and (is_product or CLAIM.fullmatch(path.name) is not None)
                 yield path, is_ours and path.name in claimed(path.parent)
+    for page in plan.results.glob("made-*.json"):
+        yield from ((path, True) for path in _of_page(page, plan) if path.name not in needed)
     idle = {f"self-{name}" for name, found in plan.tasks.items() if not found.reduce}
     models = (plan.results / "models" / name for name in plan.models if name not in idle)
     for path in chain.from_iterable(map(files_below, models)):
@@ -83,6 +87,16 @@ def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
         else:
             is_model = _MODELS.fullmatch(SET_ASIDE.sub("", path.name)) and stat.S_ISREG(path.lstat().st_mode)
             yield path, bool(is_model) and _is_artifact(path)
+
+
+def _of_page(certificate: Path, plan: Plan) -> Iterator[Path]:
+    """A certificate of a page of several targets, if the plan has runs of those that it shares, and what is its."""
+    content = read_certificate(certificate) or {"files": {}, "options": {"targets": []}}
+    shared = {each["name"] for each in content["options"]["targets"]} & plan.targets.keys()
+    if shared and all(plan.tasks[name].reduce for name in shared):
+        yield certificate
+        about = [(certificate.parent / name, content["files"].get(name)) for name in (PAGE, COVERAGE)]
+        yield from (path for path, made in about if made and path.is_file() and file_sha256(path) == made["sha256"])
 
 
 def _places(plan: Plan) -> dict[str, str]:
