@@ -332,6 +332,15 @@ def test_what_is_known_of_a_run():
     assert sides == {True, False}
     assert RunFacts.of(observe(meta={**observe().meta, "azimuth_deg": 190.0})).is_west is True
     assert RunFacts.of(observe(site=None, meta={})).is_west is None
+    # Each of both is taken from the header, and only what is missing from the site.
+    sky = RunFacts.of(observation)
+    high = replace(observation, meta={**observation.meta, "zenith_deg": 40.0})
+    assert RunFacts.of(high).is_west is sky.is_west
+    assert RunFacts.of(high).cos_zenith == pytest.approx(np.cos(np.deg2rad(40.0)))
+    other = replace(observation, meta={**observation.meta, "azimuth_deg": 90.0 if sky.is_west else 270.0})
+    assert RunFacts.of(other).is_west is not sky.is_west
+    assert RunFacts.of(other).cos_zenith == sky.cos_zenith
+    assert RunFacts.of(replace(observation, pointing=Pointing(340.0, 10.0))).is_west is None
 
 
 # The background of a run
@@ -487,6 +496,14 @@ def test_a_run_that_is_like_no_off_run(policy, outcome):
         return
     with pytest.raises(outcome, match=r"^run 2: acceptance model sim: no OFF run is like it, expected more of them"):
         with_model("sim", model, run, (2,))
+
+
+@pytest.mark.parametrize("policy", ["drop", "error", "keep"])
+def test_a_run_whose_kin_are_all_the_off_runs_is_told_so(policy):
+    runs, _ = simulate(32, n_runs=3)
+    model = fit_acceptance_model("sim", runs, OFF, FitOptions("radial", leave_out="target", on_failure=policy))
+    with pytest.raises(RunRefused, match=r"^run 99: .* no other run may model it, .* a run never models itself$"):
+        with_model("sim", model, looking(90.0), (0, 1, 2))
 
 
 def test_the_error_of_a_model_is_that_of_its_rings_and_bands():

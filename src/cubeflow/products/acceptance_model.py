@@ -62,11 +62,12 @@ class RunFacts:
         cosine, is_west = None, None if (azimuth_deg := meta.get("azimuth_deg")) is None else azimuth_deg % 360 >= 180
         if meta.get("zenith_deg") is not None:
             cosine = float(np.cos(np.deg2rad(meta["zenith_deg"])))
-        elif site is not None:
+        if site is not None and (cosine is None or is_west is None):
             rotation = make_field_rotation(observation.gti, site, pointing)
             zenith, target = rotation.share @ rotation.zenith, unit_vectors(pointing.ra_deg, pointing.dec_deg)
-            mean, is_west = float(zenith @ target), bool(np.cross(zenith, target)[2] < 0)
-            cosine = mean if mean > 0 else None  # below the horizon: the times of a simulation are made up
+            if (mean := float(zenith @ target)) > 0:  # below the horizon: the times of a simulation are made up
+                cosine = mean if cosine is None else cosine
+                is_west = bool(np.cross(zenith, target)[2] < 0) if is_west is None else is_west
         instrument = " ".join(str(meta.get(key) or "") for key in ("telescope", "instrument"))
         named = str(meta.get("object") or ""), instrument
         return cls(observation.obs_id, night, *named, cosine, is_west, observation.livetime_s)
@@ -283,6 +284,8 @@ def with_model(
         if run.is_west is None:
             raise RunRefused(f"{prefix}: expected AZ_PNT, or GEOLON and GEOLAT, for the azimuth")
         out |= [each.is_west != run.is_west for each in model.runs]
+    if out.all():
+        raise RunRefused(f"{prefix}: no other run may model it, expected more: a run never models itself")
     quirks, cosine, weights, meta = observation.quirks, run.cos_zenith, np.ones(1), dict(observation.meta)
     if near is not None:
         number = {model.runs[k].obs_id: k for k in np.flatnonzero(~out)}
@@ -292,7 +295,7 @@ def with_model(
             _refuse(model, f"{prefix}: no OFF run is like it, expected more of them, or wider limits in match")
             found, before_s, quirks = list(number.values()), np.zeros(len(number)), (*quirks, UNMATCHED)
         out[:] = True
-        out[np.array(found)[before_s < livetime_s]] = False
+        out[[k for k, before in zip(found, before_s, strict=True) if before < livetime_s]] = False
         meta["off_runs"] = " ".join(str(model.runs[k].obs_id) for k in np.flatnonzero(~out))
     if np.isfinite(model.limits).all():
         if cosine is None:
