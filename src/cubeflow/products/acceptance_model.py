@@ -277,9 +277,7 @@ def with_model(
     prefix = f"run {run.obs_id}: acceptance model {name}"
     if run.instrument != model.runs[0].instrument:
         raise RunRefused(f"{prefix}: of {model.runs[0].instrument!r}, expected one of {run.instrument!r}")
-    kin = {"run": "obs_id", "night": "night", "target": "object"}[model.fit.leave_out]
-    own = getattr(run, kin)  # an empty name of an object is that of none
-    out = np.array([run.obs_id == each.obs_id or own == getattr(each, kin) != "" for each in model.runs])
+    out = np.array([_is_kin(run, each, model.fit) for each in model.runs])
     if model.fit.azimuth == "east-west":
         if run.is_west is None:
             raise RunRefused(f"{prefix}: expected AZ_PNT, or GEOLON and GEOLAT, for the azimuth")
@@ -325,6 +323,12 @@ def with_model(
     rate = np.where(known, np.exp(np.tensordot(weights, np.log(np.where(rate > 0, rate, 1.0)), 1)), 0.0)
     meta |= {f"acceptance_systematic_{k}": error for k, error in _errors(model, rate) if np.isfinite(error)}
     return replace(observation, background=model_background(model.off, rate), quirks=quirks, meta=meta)
+
+
+def _is_kin(run: RunFacts, other: RunFacts, fit: FitOptions) -> bool:
+    """Whether one must not model the other; an empty name of an object is that of none."""
+    name = {"run": "obs_id", "night": "night", "target": "object"}[fit.leave_out]
+    return run.obs_id == other.obs_id or getattr(run, name) == getattr(other, name) != ""
 
 
 def _errors(model: AcceptanceModel, rate: FloatArray) -> Iterator[tuple[int, float]]:
