@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from astropy.io import fits
+from astropy.table import Table
 from click.testing import CliRunner
 
 from cubeflow.cli import main
@@ -44,6 +46,38 @@ def test_json(store):
     assert (found[100001]["reason"], found[100001]["ontime_s"]) == ("", 300.0)
     assert found[100001]["livetime_s"] == pytest.approx(300.0 * 0.938)
     assert "truncated" in found[100002]["reason"]
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_types_of_events_that_share_a_list_or_have_their_own(tmp_path, is_shared):
+    """All events count once, and so do those outside the good time: here the last of each list."""
+    simulate_store(tmp_path, SimulationOptions(tiny=True, n_runs=1, duration_s=300.0))
+    path, rows = tmp_path / "obs_100001.fits.gz", []
+    with fits.open(path, memmap=False) as hdus:
+        hdus["EVENTS"].data["TIME"][-1] += 1e5
+        n_all = len(hdus["EVENTS"].data)
+        if not is_shared:
+            new = hdus["EVENTS"].copy()
+            new.data, new.name = new.data[-n_all // 3 :], "EVENTS 2"
+            n_all += len(new.data)
+            hdus.append(new)
+        for hdu in hdus:
+            for key in ("CHECKSUM", "DATASUM"):
+                hdu.header.pop(key, None)
+        hdus.writeto(path, overwrite=True)
+    for row in Table.read(tmp_path / "hdu-index.fits.gz"):
+        row = {key: str(value) if isinstance(value, str) else int(value) for key, value in dict(row).items()}
+        row = {key: value for key, value in row.items() if key not in ("SIZE", "MD5")}
+        of_types = {"1": "EVENTS", "2": "EVENTS" if is_shared else "EVENTS 2"} if row["HDU_TYPE"] == "events" else {}
+        rows += [{**row, "EVENT_TYPE": kind, "HDU_NAME": name} for kind, name in of_types.items()]
+        rows += [] if of_types else [{**row, "EVENT_TYPE": ""}]
+    Table(rows).write(tmp_path / "hdu-index.fits.gz", overwrite=True)
+    status, text, _ = check(tmp_path, "--json")
+    (run,) = json.loads(text)["runs"]
+    n_lists = 1 if is_shared else 2
+    assert (status, run["reason"], run["repairs"]) == (0, "", {"events_outside_gti": n_lists})
+    assert run["n_events"] == n_all
+    assert run["livetime_s"] == pytest.approx(300.0 * 0.938)
 
 
 def test_some_runs(store):

@@ -1,7 +1,9 @@
 """Read every run of a store as a reduction would, and say what is wrong with it; nothing is reduced."""
 
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from cubeflow.config import load_config
 from cubeflow.dl3.index import Store, open_store
@@ -48,13 +50,17 @@ def check_runs(store: Store, options: ReadOptions, obs_ids: Collection[int] = ()
             yield CheckedRun(obs_id, store.refused[obs_id])
             continue
         entry = entries[obs_id]
+        kinds: Sequence[str | None] = entry.event_types or [None]
         try:
-            ways = [replace(options, event_type=kind) for kind in entry.event_types] or [options]
-            found = [read_observation(entry, way) for way in ways]
+            found = {kind: read_observation(entry, replace(options, event_type=kind)) for kind in kinds}
         except RunRefused as error:
             yield CheckedRun(obs_id, str(error), entry.quirks)
             continue
-        run, quirks = found[0], tuple(sorted({name for each in found for name in each.quirks}))
-        repairs = {name: count for each in found for name, count in each.repairs.items()}
-        name = str(run.meta["object"])
-        yield CheckedRun(obs_id, "", quirks, repairs, name, len(run.events), run.ontime_s, run.livetime_s)
+        quirks = tuple(sorted({name for each in found.values() for name in each.quirks}))
+        lists: dict[tuple[Path, str], Counter[str]] = defaultdict(Counter)  # of events: types may share one
+        for kind, run in found.items():
+            at = next((ref.path, ref.hdu_name) for ref in entry.of_event_type(kind).hdus if ref.hdu_type == "events")
+            lists[at] |= Counter({**run.repairs, "events": len(run.events)})
+        repairs, name = dict(sum(lists.values(), Counter())), str(run.meta["object"])
+        n_events = repairs.pop("events", 0)
+        yield CheckedRun(obs_id, "", quirks, repairs, name, n_events, run.ontime_s, run.livetime_s)
