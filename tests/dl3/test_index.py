@@ -148,6 +148,16 @@ def test_base_dir(stores, tmp_path, rows):
     assert len(open_store(index, roots=[tmp_path / "data"]).runs) == 2
 
 
+def test_file_that_is_at_neither_place_is_missing_where_the_index_says(stores, tmp_path, rows):
+    for row in rows:
+        row["FILE_DIR"] = "."
+    index = stores.write_index(tmp_path, rows, header={"BASE_DIR": "data"})
+    (tmp_path / "data" / "run_9.fits.gz").unlink()
+    store = open_store(index)
+    assert [run.quirks for run in store.runs] == [()]
+    assert f"{tmp_path / 'data' / 'run_9.fits.gz'}: No such file" in store.refused[9]
+
+
 def test_same_rows_twice_are_one(stores, tmp_path, rows):
     store = open_store(stores.write_index(tmp_path, rows + rows[6:]))
     assert [run.quirks for run in store.runs] == [("index-rows-repeated",), ()]
@@ -239,6 +249,15 @@ def test_types_of_events_may_be_numbers_and_masked_ones_are_all(stores, tmp_path
     (entry,) = open_store(tmp_path).runs
     assert entry.event_types == ["1", "2"]
     assert len(read_observation(entry, ReadOptions(event_type="2")).events) > 0
+
+
+def test_type_of_events_that_is_no_whole_number_is_not_taken_for_all(stores, tmp_path):
+    store = open_store(stores.write_index(tmp_path, typed_rows(stores, tmp_path, (1.5, 2.0), np.nan)))
+    assert store.runs == ()
+    assert "EVENT_TYPE = 1.5, expected a whole number, a word or nothing" in store.refused[7]
+    rows = typed_rows(stores, tmp_path / "good", (1.0, 2.0), np.nan)
+    (entry,) = open_store(stores.write_index(tmp_path / "good", rows)).runs
+    assert entry.event_types == ["1", "2"]
 
 
 def test_rows_of_one_list_of_events_for_each_type_are_that_list(stores, tmp_path):

@@ -211,7 +211,8 @@ def _group_rows(
     @cache
     def path_of(file_dir: bytes, file_name: bytes, is_read: bool) -> tuple[Path, str, bool]:
         folder, name = os.fsdecode(file_dir).strip(), os.fsdecode(file_name).strip()
-        is_elsewhere = len(resolvers) > 1 and not os.path.lexists(base / folder / name)
+        is_there = (os.path.lexists(each / folder / name) for each in resolvers)
+        is_elsewhere = len(resolvers) > 1 and [*is_there] == [False, True]
         start, reason = index.parent.resolve() if is_elsewhere else base, ""
         try:
             if is_read:
@@ -237,11 +238,14 @@ def _group_rows(
             group.quirks["index-file-dir-masked"] = None
         if is_elsewhere:
             group.quirks["index-base-dir-elsewhere"] = None
-        ref = HduRef(kind, known_class, path, word(name), size, word(md5).lower() or None, row, None, event_type)
-        known = group.refs.setdefault((kind, known_class, event_type), ref)
+        ref = HduRef(kind, known_class, path, word(name), size, word(md5).lower() or None, row, None, event_type or "")
+        known = group.refs.setdefault((kind, known_class, ref.event_type), ref)
         if known is not ref:
             group.quirks["index-rows-repeated"] = None
             reason = reason or _difference(known, ref)
+        if event_type is None:
+            value = columns["EVENT_TYPE"][row]
+            reason = f"HDU index: row {row}: EVENT_TYPE = {value}, expected a whole number, a word or nothing"
         if reason:
             group.reasons.setdefault(known, reason)
     return dict(sorted(groups.items()))
@@ -288,10 +292,11 @@ def make_resolver(base: Path, index_folder: Path, roots: Iterable[str | Path]) -
     return resolve
 
 
-def _event_type(value: object) -> str:
-    """Type of events of a row, which is a number or a word; empty if it is blank or masked."""
-    number = whole_number(value)
-    return str(number) if number is not None else text_of(value) if isinstance(value, bytes) else ""
+def _event_type(value: object) -> str | None:
+    """Type of events of a row, a whole number or a word; empty if it is blank or masked, None if it is another."""
+    if (number := whole_number(value)) is not None:
+        return str(number)
+    return text_of(value) if isinstance(value, bytes) else "" if value != value else None
 
 
 def _difference(first: HduRef, second: HduRef) -> str:
