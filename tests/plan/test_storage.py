@@ -6,12 +6,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ruamel.yaml import YAML
 
 from cubeflow.config import parse_config
 from cubeflow.pipeline.tasks import ExportTask, ReduceTask
+from cubeflow.plan.lock import Lock, LockedError
 from cubeflow.plan.make import Plan, make_plan
 from cubeflow.plan.storage import damaged_copies, look, place, remove
-from cubeflow.plan.workflow import WorkflowPlan
+from cubeflow.plan.workflow import PLAN_VARIABLE, WorkflowPlan, plan_workflow
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 
 CONFIG = """
@@ -181,3 +183,30 @@ def test_dl3_files_are_inputs_where_jobs_see_the_same_files(plan: Plan) -> None:
     assert job.sources
     workflow.storage_settings.shared_fs_usage = []
     assert of_rules.sources(job) == []
+
+
+def test_what_was_damaged_is_removed_under_the_lock_and_only_as_far_as_it_is_planned(plan: Plan, tmp_path, monkeypatch):
+    """While another is at work nothing goes; of a file that this plan does not name the copy stays."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(PLAN_VARIABLE, "")
+    monkeypatch.setattr("sys.argv", ["snakemake", "--verbose"])
+    text = CONFIG.format(folder=Path(plan.store.path).parent).replace(str(plan.results), "results")
+    own = make_plan(parse_config(text), lambda line: None)
+    workflow = Workflow(Object, {f"results/{file}": time for file, time in stored(own).items()})
+    workflow.times |= {"results/t/ring/other.h5": 1.0}
+    workflow.storage_settings.default_storage_prefix = "far"
+    workflow.modifier.namespace, workflow.is_main_process = "module", True
+    workflow.config_settings = SimpleNamespace(configfiles=[], config={})
+    (leaf,) = (file for task in own.all_tasks for file in own.files(task) if file.endswith("t/fov/cube.h5"))
+    copies = [tmp_path / "copies/results" / f"{file}.corrupt" for file in (leaf, "t/ring/other.h5")]
+    for copy in copies:
+        copy.parent.mkdir(parents=True)
+        copy.touch()
+    before, config = dict(workflow.times), YAML(typ="safe").load(text)
+    with Lock(Path("results"), own.config).held(), pytest.raises(LockedError):
+        plan_workflow(workflow, config, lambda line: None)
+    assert (workflow.times, [copy.exists() for copy in copies]) == (before, [True, True])
+    plan_workflow(workflow, config, lambda line: None).end(is_done=False)
+    assert f"results/{leaf}" not in workflow.times
+    assert "results/t/ring/other.h5" in workflow.times
+    assert [copy.exists() for copy in copies] == [False, True]

@@ -162,20 +162,24 @@ def plan_workflow(workflow: Any, config: Mapping[str, Any], say: Say) -> Workflo
     only_looks, plan = _has_option(sys.argv, *READS), make_plan(loaded, say)
     say_planned(plan, say)
     require_runs(plan)
-    stored = look(workflow, results, (file for task in plan.all_tasks for file in plan.files(task)))
-    if stored is not None:
+    named = {file: task for task in plan.all_tasks for file in plan.files(task)}
+    damaged: dict[Path, str] = {}  # of what this plan does not name the copy stays, for a plan that does
+    if (stored := look(workflow, results, named)) is not None:
         say(f"results: in the storage {workflow.storage_settings.default_storage_prefix}; copies in {folder}")
-        for copy, file in damaged_copies(Path(folder)).items() if not only_looks else ():
-            if stored.pop(file, None) is not None:
-                say(f"{file}: was damaged; removed from the storage")
-                remove(workflow, f"{results}/{file}")
-            copy.unlink()
+        if not only_looks:
+            damaged = {copy: file for copy, file in damaged_copies(Path(folder)).items() if file in named}
+    lost = [file for file in dict.fromkeys(damaged.values()) if stored and stored.pop(file, None) is not None]
     plan = replace(plan, results=Path(folder), stored={} if _has_option(sys.argv, *WHOLE) else stored)
     os.environ[PLAN_VARIABLE] = str(plan.path.absolute())
     made = WorkflowPlan(results, folder, str(plan.path), plan.jobs, plan, say, workflow)
     # Snakemake sees that a file is there, and not that a product has another size than its certificate says.
-    if plan.untrue_certificates() and not only_looks:
-        made.hold()  # who is at work may be about to write what such a certificate is about
+    if (damaged or plan.untrue_certificates()) and not only_looks:
+        made.hold()  # who is at work may be about to write what is removed here
+    for file in lost:
+        say(f"{file}: was damaged; removed from the storage")
+        remove(workflow, f"{results}/{file}")
+    for copy in damaged:
+        copy.unlink()
     for file in plan.untrue_certificates():
         say(f"{plan.results / file}: not true of the files that it names; they are made again")
         if not only_looks:
