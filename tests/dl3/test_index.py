@@ -254,7 +254,7 @@ def test_types_of_events_may_be_numbers_and_masked_ones_are_all(stores, tmp_path
 def test_type_of_events_that_is_no_whole_number_is_not_taken_for_all(stores, tmp_path):
     store = open_store(stores.write_index(tmp_path, typed_rows(stores, tmp_path, (1.5, 2.0), np.nan)))
     assert store.runs == ()
-    assert "EVENT_TYPE = 1.5, expected a whole number, a word or nothing" in store.refused[7]
+    assert "EVENT_TYPE = 1.5, expected an integer or a word" in store.refused[7]
     rows = typed_rows(stores, tmp_path / "good", (1.0, 2.0), np.nan)
     (entry,) = open_store(stores.write_index(tmp_path / "good", rows)).runs
     assert entry.event_types == ["1", "2"]

@@ -211,8 +211,7 @@ def _group_rows(
     @cache
     def path_of(file_dir: bytes, file_name: bytes, is_read: bool) -> tuple[Path, str, bool]:
         folder, name = os.fsdecode(file_dir).strip(), os.fsdecode(file_name).strip()
-        is_there = (os.path.lexists(each / folder / name) for each in resolvers)
-        is_elsewhere = len(resolvers) > 1 and [*is_there] == [False, True]
+        is_elsewhere = len(resolvers) > 1 and [os.path.lexists(at / folder / name) for at in resolvers] == [False, True]
         start, reason = index.parent.resolve() if is_elsewhere else base, ""
         try:
             if is_read:
@@ -244,8 +243,7 @@ def _group_rows(
             group.quirks["index-rows-repeated"] = None
             reason = reason or _difference(known, ref)
         if event_type is None:
-            value = columns["EVENT_TYPE"][row]
-            reason = f"HDU index: row {row}: EVENT_TYPE = {value}, expected a whole number, a word or nothing"
+            reason = f"HDU index: row {row}: EVENT_TYPE = {columns['EVENT_TYPE'][row]}, expected an integer or a word"
         if reason:
             group.reasons.setdefault(known, reason)
     return dict(sorted(groups.items()))
