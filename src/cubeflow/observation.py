@@ -4,8 +4,6 @@ Readers build these; products take their parts. Times are seconds on the TT scal
 reference `TIME_REFERENCE_MJD`, whatever the file used, so that observations can be stacked.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -69,12 +67,12 @@ class EventList:
     def __len__(self) -> int:
         return len(self.energy_tev)
 
-    def blocks(self) -> Iterator[EventList]:
+    def blocks(self) -> "Iterator[EventList]":
         """Some events at a time, as views; one block without events if there are none."""
         for start in range(0, max(len(self), 1), BLOCK):
             yield self.select(slice(start, start + BLOCK))
 
-    def select(self, keep: BoolArray | slice) -> EventList:
+    def select(self, keep: BoolArray | slice) -> "EventList":
         """Events where `keep`, shape (n_events,), is true."""
         mc_id = None if self.mc_id is None else self.mc_id[keep]
         return EventList(self.energy_tev[keep], self.ra_deg[keep], self.dec_deg[keep], self.time_s[keep], mc_id)
@@ -116,7 +114,7 @@ class Pointing:
     dec_deg: float
 
     @classmethod
-    def of(cls, position: SkyCoord) -> Pointing:
+    def of(cls, position: "SkyCoord") -> "Pointing":
         """Pointing at a position in any frame."""
         return cls(float(position.icrs.ra.deg), float(position.icrs.dec.deg))
 

@@ -302,7 +302,7 @@ def test_a_limit_that_cannot_hold_is_said_once_and_asks_nothing_of_targets_witho
 
 def test_runs_that_match_have_no_nodes(folder):
     text = CONFIG.format(folder=folder, model="off", models=NAMED.format(folder=folder, observations="", fit=""))
-    text = text.replace("form: gradient", "form: gradient, azimuth: auto}\n    match: {livetime: 1 h")
+    text = text.replace("form: gradient", "form: gradient, azimuth: east-west}\n    match: {livetime: 1 h")
     with pytest.raises(ConfigError, match=r"models\.off\.match: expected null beside fit\.zenith or fit\.azimuth"):
         parse_config(text)
 

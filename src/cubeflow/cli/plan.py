@@ -1,7 +1,5 @@
 """Verbs about a configuration: a first one and its schema; what would be done, doing it, what is not needed."""
 
-from __future__ import annotations
-
 import json
 import sys
 from dataclasses import replace
@@ -59,7 +57,7 @@ def schema() -> None:
 @takes_configuration
 @click.option("--verify", is_flag=True, help="Read all inputs, also those that seem to be as they were.")
 @JSON
-def plan(config: Config, verify: bool, as_json: bool) -> None:
+def plan(config: "Config", verify: bool, as_json: bool) -> None:
     """Say what would be done, and write the plan from which jobs take what they do. Computes nothing.
 
     Exit status 3 if runs are known to be refused and ``on_refused`` is ``fail``.
@@ -82,7 +80,7 @@ def plan(config: Config, verify: bool, as_json: bool) -> None:
         sys.exit(RunsLeftOut.status)
 
 
-def show_summary(summary: Summary) -> None:
+def show_summary(summary: "Summary") -> None:
     """Print what a plan means, refused runs first."""
     from cubeflow.plan.make import refusal_lines
 
@@ -102,7 +100,7 @@ def show_summary(summary: Summary) -> None:
         click.echo(f"largest job: {largest.kind}, {largest.message}, {largest.memory_mb} MB")
 
 
-def _make(config: Config, reads_all: bool = False, says_all: bool = True) -> Plan:
+def _make(config: "Config", reads_all: bool = False, says_all: bool = True) -> "Plan":
     """Plan of a configuration; MistakeError if no target has any run."""
     from cubeflow.plan.make import make_plan, require_runs, say_planned
 
@@ -115,7 +113,7 @@ def _make(config: Config, reads_all: bool = False, says_all: bool = True) -> Pla
 
 @click.command()
 @takes_configuration
-def run(config: Config) -> None:
+def run(config: "Config") -> None:
     """Do everything in this process: reduce, stack, export, run table. Makes what is missing, on one core.
 
     For a few runs on a workstation, where starting processes is most of the work; Snakemake does the same on
@@ -139,7 +137,7 @@ def run(config: Config) -> None:
 @click.option("--significance", type=click.FloatRange(1), default=4, show_default=True, help="Sigma of what is added.")
 @click.option("--radius", default="0.3 deg", show_default=True, help="What is excluded about each such pixel.")
 @click.option("--target", "-t", help="Only of this target.  [default: all]")
-def exclude(config: Config, significance: float, radius: str, target: str | None) -> None:
+def exclude(config: "Config", significance: float, radius: str, target: str | None) -> None:
     """Find what is not background: exclude what is significant, too, and again until that does not change.
 
     Each round, of at most five, does what cubeflow run does; runs are reduced once, for only their backgrounds depend
@@ -181,11 +179,11 @@ def exclude(config: Config, significance: float, radius: str, target: str | None
 @takes_configuration
 @click.option("--output", "-o", type=NEW_FOLDER, required=True, help="Folder to write to.")
 @click.option("--target", "-t", help="Runs of this target.  [default: the first with a model]")
-def index(config: Config, output: Path, target: str | None) -> None:
+def index(config: "Config", output: Path, target: str | None) -> None:
     """Write an index by which gammapy takes the background of runs from an acceptance model.
 
     The model is the one that the workflow has made; the files of the runs stay where they are. A run that is in the
-    model is modelled by itself, too, in other programs.
+    model is modelled by itself, too, in other programs. Models with match or azimuth cannot be written so.
 
     Example: cubeflow index config/magic.yaml -o results/magic-index
     """
@@ -197,6 +195,9 @@ def index(config: Config, output: Path, target: str | None) -> None:
     names = [name for name, each in made.targets.items() if each.model is not None and target in (None, name)]
     if not names or (model := made.targets[names[0]].model) is None:
         raise FailedError(f"{target or 'targets'}: expected acceptance.model, got null")
+    if model.livetime_s or model.fit.azimuth != "none":
+        found = f"models.{model.name}: by match or fit.azimuth each run has a background of its own"
+        raise FailedError(f"{found}; expected neither, as an index names one for all at a zenith angle")
     key = next(task.key for task in made.all_tasks if isinstance(task, ModelTask) and task.model == model.name)
     if not (gadf := made.results / gadf_file(model.name, key)).is_file():
         raise FailedError(f"{gadf}: expected the model; make it first, as by cubeflow run")
@@ -211,7 +212,7 @@ def index(config: Config, output: Path, target: str | None) -> None:
 @takes_configuration
 @click.option("--yes", is_flag=True, help="Remove them.")
 @JSON
-def clean(config: Config, yes: bool, as_json: bool) -> None:
+def clean(config: "Config", yes: bool, as_json: bool) -> None:
     """List what the plan does not need any more: artifacts of runs that are gone, stacks of earlier plans.
 
     Only what cubeflow wrote for the targets of the configuration, by name and content, is removed, and without --yes
@@ -237,7 +238,7 @@ def clean(config: Config, yes: bool, as_json: bool) -> None:
 @partial(takes_configuration, or_folder=True)
 @click.option("--set-aside", "sets_aside", is_flag=True, help="Rename what is damaged, so that it is made again.")
 @JSON
-def verify(config: Config | Path, sets_aside: bool, as_json: bool) -> None:
+def verify(config: "Config | Path", sets_aside: bool, as_json: bool) -> None:
     """Read all inputs, artifacts, products and pictures, and say which are not what the plan takes them for.
 
     The plan trusts names, sizes and times; after a disk or a copy has failed, this looks at every byte. Keys are formed

@@ -1,7 +1,5 @@
 """Tables for people, from the plain content that a program would read as JSON."""
 
-from __future__ import annotations
-
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,7 +38,7 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
         click.echo(f"... and {len(cells) - MAX_ROWS} more; all with --json")
 
 
-def show_check(runs: Sequence[CheckedRun], problems: Sequence[str]) -> None:
+def show_check(runs: "Sequence[CheckedRun]", problems: Sequence[str]) -> None:
     """Print tables of runs, of quirks and of refusals."""
     from cubeflow.dl3.quirks import QUIRKS
 

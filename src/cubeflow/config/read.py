@@ -5,8 +5,6 @@ than one document, deep nesting, large files, NaN and infinity. ``yes``, ``on``,
 stay the strings they look like; ``1e3`` is a number and ``023523`` the whole number 23523.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -46,7 +44,7 @@ class Node:
     line: int | None = None
     path: KeyPath = ()
 
-    def child(self, *keys: str | int) -> Node:
+    def child(self, *keys: str | int) -> "Node":
         """Value below some keys, one below the other."""
         node = self
         for key in keys:

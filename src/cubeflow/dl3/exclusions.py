@@ -1,7 +1,5 @@
 """Exclusion files: DS9 regions, FITS images (1 = keep, 0 = excluded), tables with a disc for each row."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,7 +101,7 @@ def _plain_area(region: Any) -> exclusion.Area:
     return exclusion.Shape(shape, *position, _halves(*size), float(center.position_angle(tip.icrs).deg), hole)
 
 
-def _halves(width: Quantity, height: Quantity) -> tuple[float, float]:
+def _halves(width: "Quantity", height: "Quantity") -> tuple[float, float]:
     """Half of two sizes, deg."""
     found = float(width.to_value("deg")) / 2, float(height.to_value("deg")) / 2
     if not all(0.0 < size <= 180.0 for size in found):
@@ -140,7 +138,7 @@ def _read_fits(hdus: Sequence[Hdu]) -> exclusion.Areas | exclusion.Image:
     return exclusion.Image(data.reshape(len(ranges), *data.shape[-2:]) == 0, wcs, ranges)
 
 
-def _read_energies(hdus: HDUList, header: Header, n_planes: int) -> tuple[exclusion.EnergyRange, ...]:
+def _read_energies(hdus: "HDUList", header: "Header", n_planes: int) -> tuple[exclusion.EnergyRange, ...]:
     """Energies of the planes of a cube, TeV: of the table that BANDSHDU names, else EBOUNDS; columns have a unit."""
     name = header.get("BANDSHDU", "EBOUNDS")
     if name not in hdus:
@@ -158,7 +156,7 @@ def _read_energies(hdus: HDUList, header: Header, n_planes: int) -> tuple[exclus
     return tuple(zip(edges[0].tolist(), edges[1].tolist(), strict=True))
 
 
-def _discs(table: Table) -> exclusion.Areas:
+def _discs(table: "Table") -> exclusion.Areas:
     """Discs of a catalogue, of sources or bright stars: positions without unit are in deg, a radius must have one."""
     columns = {name.upper(): table[name] for name in table.colnames}
     pair = next((pair for pair in POSITIONS if set(pair) <= set(columns)), None)
@@ -182,7 +180,7 @@ def _discs(table: Table) -> exclusion.Areas:
     return exclusion.Areas(tuple(exclusion.Disc(*disc) for disc in discs))
 
 
-def _degrees(column: Column) -> FloatArray:
+def _degrees(column: "Column") -> FloatArray:
     """Values of a column in deg; NaN where they are masked."""
     if column.dtype.kind not in "iuf":
         raise ValueError(f"column {column.name}: expected numbers, got {column.dtype}")

@@ -39,15 +39,11 @@ Infos = Mapping[int, Header]
 def open_store(source: str | Path | Sequence[str | Path], roots: Iterable[str | Path] = ()) -> Store:
     """List the runs of a store, in order of their ids, and of those that cannot be used the reason.
 
-    Raises StoreError if there is no such store, it is empty, or its index cannot be used.
-
-    Parameters
-    ----------
-    source : str, Path or sequence of them
-        Folder with `hdu-index.fits.gz` (and optionally `obs-index.fits.gz`), an HDU index file, a folder of DL3
-        files, a pattern of such files, or a list of them. Without an index every file is opened, whatever its name,
-        and a run is what one file holds. Links are followed; names that begin with a dot are hidden.
-    roots : iterable of str or Path, folders outside that of the index in which indexed files may lie
+    `source` is a folder with `hdu-index.fits.gz` (and optionally `obs-index.fits.gz`), an HDU index file, a folder of
+    DL3 files, a pattern of such files, or a list of them. Without an index every file is opened, whatever its name, and
+    a run is what one file holds. Links are followed; names that begin with a dot are hidden. `roots` are folders
+    outside that of the index in which indexed files may lie. StoreError if there is no such store, it is empty, or its
+    index cannot be used.
     """
     if not isinstance(source, str | Path):
         return _from_files(", ".join(str(path) for path in source), [Path(path) for path in source])

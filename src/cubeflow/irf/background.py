@@ -7,8 +7,6 @@ table. Along energy it is a chain of power laws, which is integrated exactly.
 https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/full_enclosure/bkg/
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +23,7 @@ Interpolation = Literal["auto", "log", "linear"]
 STEEP = 2.0  # factor between neighbouring nodes beyond which the bins of a table are wide
 
 
-def _is_linear(background: BackgroundRate) -> bool:
+def _is_linear(background: "BackgroundRate") -> bool:
     """Whether it is the rate that is linear between positions; ``auto`` looks at its steps."""
     if background.interpolation != "auto":
         return background.interpolation == "linear"

@@ -1,7 +1,5 @@
 """Binned axes: energy, true energy and the radial axis of the PSF."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -40,7 +38,7 @@ class Axis:
         object.__setattr__(self, "edges", tuple(edges.tolist()))
 
     @classmethod
-    def of(cls, edges: Quantity, name: str = "energy") -> Axis:
+    def of(cls, edges: "Quantity", name: str = "energy") -> "Axis":
         """Axis from its edges, shape (n_bins + 1,): ``energy`` and ``energy_true`` logarithmic, ``rad`` linear."""
         unit, interp = ("deg", "lin") if name == "rad" else ("TeV", "log")
         return cls(name, tuple(edges.to_value(unit).tolist()), unit, interp)  # type: ignore[arg-type]
@@ -84,7 +82,7 @@ class Axis:
             raise ValueError(f"{edge:g} {self.unit} is no edge of the {self.name} axis; {nearest} is")
         return index
 
-    def in_one_bin(self) -> Axis:
+    def in_one_bin(self) -> "Axis":
         """Axis of one bin over the whole range."""
         return Axis(self.name, (self.edges[0], self.edges[-1]), self.unit, self.interp)
 

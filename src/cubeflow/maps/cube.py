@@ -1,7 +1,5 @@
 """A map with its geometry, axes and unit."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -49,13 +47,13 @@ class Cube:
         raise KeyError(f"no axis {name!r}; the cube has {[axis.name for axis in self.axes]}")
 
     @property
-    def quantity(self) -> Quantity:
+    def quantity(self) -> "Quantity":
         """Values with their unit, shape (axes..., ny, nx)."""
         from astropy.units import Quantity
 
         return Quantity(self.data, self.unit)
 
-    def at(self, position: SkyCoord) -> Quantity:
+    def at(self, position: "SkyCoord") -> "Quantity":
         """Value in the pixel that holds a position, with the shape of the axes; ValueError outside the map."""
         icrs = position.icrs
         ix, iy = (int(index) for index in self.geom.pixel_index(icrs.ra.deg, icrs.dec.deg))
@@ -63,11 +61,11 @@ class Cube:
             raise ValueError(f"position ({icrs.ra.deg:.4f}, {icrs.dec.deg:.4f}) deg lies outside the map")
         return self.quantity[..., iy, ix]
 
-    def sum_over_energy(self) -> Cube:
+    def sum_over_energy(self) -> "Cube":
         """Sum over the first axis, which is left with one bin over its whole range."""
         return Cube(self.data.sum(axis=0)[None], self.unit, self.geom, (self.axes[0].in_one_bin(), *self.axes[1:]))
 
-    def plot(self, axes: Axes | None = None) -> Axes:
+    def plot(self, axes: "Axes | None" = None) -> "Axes":
         """Draw the sum over all axes but those of the sky, on celestial axes of its own unless some are given."""
         from matplotlib import pyplot
 
@@ -76,7 +74,7 @@ class Cube:
         axes.figure.colorbar(shown, ax=axes, label=self.unit)
         return axes
 
-    def to_gammapy(self, meta: Mapping[str, Any] | None = None) -> WcsNDMap:
+    def to_gammapy(self, meta: Mapping[str, Any] | None = None) -> "WcsNDMap":
         """Give the same map to gammapy, which must be installed; integers become float64, truth values stay so.
 
         Of an exposure gammapy looks for ``livetime`` (a Quantity) and ``is_pointlike`` in `meta`.
@@ -91,13 +89,13 @@ class Cube:
         data = self.data.astype(float) if self.data.dtype.kind in "iu" else self.data
         return WcsNDMap(geom, data=data, unit=self.unit, meta=dict(meta or {}))
 
-    def to_float32(self) -> Cube:
+    def to_float32(self) -> "Cube":
         """Round floating-point values to float32, in which maps are kept; others stay as they are."""
         if self.data.dtype.kind != "f":
             return self
         return Cube(self.data.astype(np.float32), self.unit, self.geom, self.axes)
 
-    def cutout(self, geom: Geometry) -> Cube:
+    def cutout(self, geom: Geometry) -> "Cube":
         """Return the part on `geom`, which must lie inside this cube's geometry on the same grid, as a view."""
         shared = geom.overlap(self.geom)
         if shared is None or self.data[(..., *shared[1])].shape[-2:] != geom.shape:

@@ -4,8 +4,6 @@ A cutout is its parent with a shifted reference pixel: where it lies in the pare
 from the two reference pixels, and two geometries are aligned when their grids are equal.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -61,7 +59,7 @@ class Geometry:
             raise GeometryError(f"width: expected at least one pixel, got {self.nx} x {self.ny}")
 
     @classmethod
-    def of(cls, center: SkyCoord, width: Quantity, pixel: Quantity, projection: str = "TAN") -> Geometry:
+    def of(cls, center: "SkyCoord", width: "Quantity", pixel: "Quantity", projection: str = "TAN") -> "Geometry":
         """Geometry about a position, in the frame of that: ``galactic``, or ``icrs`` for any other.
 
         `width` is one size, or two along longitude and latitude; `pixel` the size of a pixel.
@@ -86,7 +84,7 @@ class Geometry:
         """What two geometries on the same (unbounded) pixel grid share, up to whole-pixel shifts."""
         return *self.projected, self.pixel_deg
 
-    def wcs(self) -> WCS:
+    def wcs(self) -> "WCS":
         """Celestial WCS of the grid, two axes."""
         from astropy.wcs import WCS
 
@@ -211,18 +209,18 @@ class Geometry:
             inside = (ix >= 0) & (ix < self.nx) & (iy >= 0) & (iy < self.ny)
         return np.where(inside, ix, -1).astype(np.int64), np.where(inside, iy, -1).astype(np.int64)
 
-    def cutout(self, x0: int, y0: int, nx: int, ny: int) -> Geometry:
+    def cutout(self, x0: int, y0: int, nx: int, ny: int) -> "Geometry":
         """Return the `nx` x `ny` pixels from pixel (x0, y0) on, on the same grid; may reach outside."""
         return replace(self, nx=nx, ny=ny, crpix_x=self.crpix_x - x0, crpix_y=self.crpix_y - y0)
 
-    def origin_in(self, parent: Geometry) -> tuple[int, int]:
+    def origin_in(self, parent: "Geometry") -> tuple[int, int]:
         """Pixel (x, y) of `parent` on which the first pixel of this one lies; GeometryError if the grids differ."""
         shift_x, shift_y = parent.crpix_x - self.crpix_x, parent.crpix_y - self.crpix_y
         if self.grid != parent.grid or not (shift_x.is_integer() and shift_y.is_integer()):
             raise GeometryError(f"geometries are not aligned: {self} and {parent}")
         return int(shift_x), int(shift_y)
 
-    def overlap(self, parent: Geometry) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
+    def overlap(self, parent: "Geometry") -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
         """Slices (lat, lon) of the shared pixels in `self` and in `parent`; None where nothing is shared."""
         x0, y0 = self.origin_in(parent)
         lo_x, hi_x = max(0, x0), min(parent.nx, x0 + self.nx)
@@ -232,14 +230,14 @@ class Geometry:
         own = slice(lo_y - y0, hi_y - y0), slice(lo_x - x0, hi_x - x0)
         return own, (slice(lo_y, hi_y), slice(lo_x, hi_x))
 
-    def union(self, other: Geometry) -> Geometry:
+    def union(self, other: "Geometry") -> "Geometry":
         """Smallest geometry on the same grid that holds both."""
         x0, y0 = other.origin_in(self)
         lo_x, hi_x = min(0, x0), max(self.nx, x0 + other.nx)
         lo_y, hi_y = min(0, y0), max(self.ny, y0 + other.ny)
         return self.cutout(lo_x, lo_y, hi_x - lo_x, hi_y - lo_y)
 
-    def coarse(self, pixel_deg: float) -> Geometry:
+    def coarse(self, pixel_deg: float) -> "Geometry":
         """Grid of about `pixel_deg` with the same reference position that covers this one, for IRF maps."""
         nx, ny = (max(1, int(np.ceil(n * self.pixel_deg / pixel_deg - 1e-9))) for n in (self.nx, self.ny))
         scale = self.pixel_deg / pixel_deg

@@ -1,7 +1,5 @@
 """The task ``series``: the light curve of a label, and the list of its datasets for a joint fit."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Callable, Sequence
@@ -106,7 +104,7 @@ def make_point(opened: OpenArtifact, target: Target) -> Point:
     }
 
 
-def make_light_curve(points: Sequence[Point]) -> Table:
+def make_light_curve(points: Sequence[Point]) -> "Table":
     """Points in order of time, as ``gammapy.estimators.FluxPoints.read(..., format="lightcurve")`` takes them."""
     from astropy.table import Column, Table
 

@@ -1,7 +1,5 @@
 """The task ``table``: every selected run of a target, also the refused, with the reason."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -151,11 +149,11 @@ def _say_lost(target: Target, rows: Sequence[Row], say: Callable[[str], None]) -
         say(f"targets.{target.name}.energy_true: {lost}")
     cut, safe = (sum(row[name] for row in rows) for name in ("counts_cut", "counts_safe"))
     if cut > MUCH * safe:
-        lost = f"{cut} counts lie within the thresholds of their runs, in bins that are not wholly within, and are"
-        say(f"targets.{target.name}.energy: {lost} not used, beside {safe} that are; finer bins would keep more")
+        lost = f"{cut} counts lie within the thresholds of their runs, in bins that are not wholly within, and are not"
+        say(f"targets.{target.name}.energy: {lost} " + f"used, beside {safe} that are; finer bins would keep more")
 
 
-def make_table(rows: Sequence[dict[str, Cell]], labels: Sequence[str], key: str) -> Table:
+def make_table(rows: Sequence[dict[str, Cell]], labels: Sequence[str], key: str) -> "Table":
     """Rows as a table with units and descriptions, columns of the run first, then label by label.
 
     Cells that a row does not have are masked. A column holds truth values, whole numbers, numbers or text.

@@ -1,7 +1,5 @@
 """Digests of input files, known while a file's status is the same; and what was found in contents."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -53,7 +51,7 @@ class DigestCache:
     _is_changed: bool = False
 
     @classmethod
-    def load(cls, path: Path, reads_all: bool = False) -> DigestCache:
+    def load(cls, path: Path, reads_all: bool = False) -> "DigestCache":
         """Read what is remembered, if there is anything."""
         try:
             checksum, _, text = read_regular(path).partition(b"\n")

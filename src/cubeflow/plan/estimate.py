@@ -80,7 +80,8 @@ def estimate(target: Target, entries: Sequence[RunEntry] = (), off_runs: Sequenc
         "figures": (140, 8 * REPORT_PLANES * n.plane + min(BYTES_SHOWN * n_shown, FITS_BYTES) + rows),
         "report": (100, rows),
     }
-    memory = {kind: int(base_mb + n_bytes / 2**20) for kind, (base_mb, n_bytes) in needs.items()}
+    kinds = needs if target.model else needs.keys() - {"off", "model"}
+    memory = {kind: int(base_mb + n_bytes / 2**20) for kind, (base_mb, n_bytes) in needs.items() if kind in kinds}
     run_mb = (BYTES_KEPT * n.run * (1 + 0.4 * labels) + BYTES_PER_FILE * (1 + labels)) / 2**20
     stack_mb = (2 * BYTES_KEPT * n.total + BYTES_PER_FILE) / 2**20
     return Estimate(memory, 0.15 + 8e-8 * n.run, 0.3 + 1e-7 * n.total, run_mb, stack_mb)

@@ -6,8 +6,6 @@ of its last run, until one is left. A run that comes or goes moves at most the b
 groups, so that O(log N) nodes change; no history, no counter and no clock enters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -21,7 +19,7 @@ class Branch:
 
     last: int  # number with which it speaks: that of its last leaf
     key: str = ""
-    children: tuple[Branch, ...] = ()
+    children: "tuple[Branch, ...]" = ()
 
 
 def cut(obs_ids: Sequence[int], size: int, level: int) -> list[slice]:

@@ -1,7 +1,5 @@
 """Rate of background events from counts and exposure in the cells of the field of view: options, forms and fit."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Literal, NamedTuple
@@ -55,9 +53,8 @@ class FitOptions:
     one shape and rate."""
     min_counts: Annotated[int, Setting(least=1)] = 1000
     """Energies with fewer counts share one shape with their neighbours."""
-    azimuth: Literal["none", "east-west", "auto"] = "none"
-    """Whether a run is described by those on its side of the meridian alone; auto is what describes runs best that it
-    was not fitted to."""
+    azimuth: Literal["none", "east-west"] = "none"
+    """Whether a run is described by those on its side of the meridian alone."""
     leave_out: Literal["run", "night", "target"] = "run"
     """What is taken out of the model for a run: itself, its night, or all runs on its object."""
     on_failure: Literal["drop", "keep", "error"] = "drop"
@@ -81,11 +78,8 @@ class _Basis(NamedTuple):
 def _basis(form: str, options: OffOptions) -> _Basis:
     """Cubic B-splines with a penalty on differences of their coefficients, which leaves a Gaussian acceptance free.
 
-    They are functions of the squared offset, or, for ``smooth``, products of those of longitude and latitude.
-
-    References
-    ----------
-    Eilers & Marx 1996, Stat. Sci. 11, 89.
+    They are functions of the squared offset, or, for ``smooth``, products of those of longitude and latitude (Eilers &
+    Marx 1996, Stat. Sci. 11, 89).
     """
     centers = options.edges_deg[:-1] + 0.5 * options.cell_deg
     lon, lat = (axis.ravel() for axis in np.meshgrid(centers, centers, indexing="ij"))
@@ -113,9 +107,7 @@ def _splines(x: FloatArray, first: float, step: float, order: int) -> tuple[Floa
 def _fit_surface(counts: FloatArray, exposure: FloatArray, basis: _Basis) -> tuple[FloatArray, FloatArray]:
     """Most likely rate of cells, shape (cells,), and the variance of its logarithm, with the most likely penalty.
 
-    References
-    ----------
-    Wood & Fasiolo 2017, Biometrics 73, 1071 (update of the strength of the penalty).
+    Its strength is updated as in Wood & Fasiolo 2017, Biometrics 73, 1071.
     """
     used = exposure > 0
     if (n_used := np.count_nonzero(used)) < len(basis.start):

@@ -8,8 +8,6 @@ excluded) of the cells of its field of view. The model is fitted to their sums, 
 A run never models itself: what it gave is subtracted from the sums, and the shape is fitted again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -54,7 +52,7 @@ class RunFacts:
     livetime_s: float
 
     @classmethod
-    def of(cls, observation: Observation) -> RunFacts:
+    def of(cls, observation: Observation) -> "RunFacts":
         """Those of an observation."""
         meta, site, pointing = observation.meta, observation.site, observation.pointing
         noon = 0.5 if site is None else 0.5 - site.lon_deg / 360.0
@@ -161,7 +159,7 @@ def fit_acceptance_model(key: str, runs: Sequence[OffRun], off: OffOptions, fit:
         if runs and not any(run.exposure.any() for run in runs):
             what = "all of the fields of the OFF runs is excluded or not safe"
         raise FailedError(f"{key}: {what}; expected other observations, energy, exclusion or safe_mask")
-    if len(used) < 2 and "auto" in (fit.form, fit.azimuth):
+    if len(used) < 2 and fit.form == "auto":
         raise FailedError(f"{key}: run {facts[0].obs_id} alone is left; expected two, or a named model with a fit.form")
     if other := [run for run in facts if run.instrument != facts[0].instrument]:
         both = " and ".join(f"{run.obs_id} of {run.instrument!r}" for run in (facts[0], other[0]))
@@ -201,21 +199,15 @@ def fit_acceptance_model(key: str, runs: Sequence[OffRun], off: OffOptions, fit:
 def _choose(
     parts: Parts, sides: Parts, off: OffOptions, fit: FitOptions
 ) -> tuple[FitOptions, dict[str, float | None], FloatArray, FloatArray]:
-    """Form, and then whether sides of the meridian go apart, with the largest ln L of runs that were held out.
-
-    With all ln L (None for what cannot be fitted), and the rest of `_held_out`.
-    """
+    """Form with the largest ln L of runs that were held out, all of these (None: cannot be fitted), and the scatter."""
     forms = FORMS if fit.form == "auto" else ()
     tried: dict[str, HeldOut] = {form: _held_out(parts, off, replace(fit, form=form)) for form in forms}
     held_out = {form: likelihood for form, (likelihood, _, _) in tried.items()}
     if fit.form == "auto":
-        fit = replace(fit, form=max(FORMS, key=lambda form: held_out[form] or -np.inf))
-    of_all = tried.get(fit.form) or _held_out(parts, off, fit)
-    of_sides = of_all if fit.azimuth == "none" else _held_out(sides, off, fit)
-    if fit.azimuth == "auto":
-        held_out |= {"none": of_all[0], "east-west": of_sides[0]}
-        fit = replace(fit, azimuth="east-west" if (of_sides[0] or -np.inf) > (of_all[0] or -np.inf) else "none")
-    return fit, held_out, *(of_all if fit.azimuth == "none" else of_sides)[1:]
+        known = {form: likelihood for form, likelihood in held_out.items() if likelihood is not None}
+        fit = replace(fit, form=max(FORMS, key=lambda form: known.get(form, -np.inf)))
+    found = _held_out(sides, off, fit) if fit.azimuth != "none" else tried.get(fit.form) or _held_out(parts, off, fit)
+    return fit, held_out, *found[1:]
 
 
 def _held_out(parts: Parts, off: OffOptions, fit: FitOptions) -> HeldOut:

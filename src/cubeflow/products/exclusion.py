@@ -4,8 +4,6 @@ An exclusion is a set of areas on the sky, or an image or a cube with an energy 
 excluded; outside an exclusion image nothing is. What is left for the background of a run is in `allowed_bins`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,7 +151,7 @@ class Image:
     """Mask on a pixel grid of its own."""
 
     excluded: BoolArray  # one plane, or one for each range of energy, shape (n, ny, nx)
-    wcs: WCS  # celestial, in any frame and projection
+    wcs: "WCS"  # celestial, in any frame and projection
     energy_tev: tuple[EnergyRange, ...] = (EVERY_ENERGY,)  # reconstructed energies of each plane
 
 

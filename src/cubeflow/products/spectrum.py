@@ -5,8 +5,6 @@ it. Within wider ones the effective area rises and the dispersion moves on: ther
 counts that the assumed spectrum gives.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -140,7 +138,7 @@ class TrueEnergies:
     starts: IntArray  # first part of each bin, shape (n_bins,)
 
     @classmethod
-    def of(cls, energy_true: Axis, spectrum: Spectrum, part: float = PART) -> TrueEnergies:
+    def of(cls, energy_true: Axis, spectrum: Spectrum, part: float = PART) -> "TrueEnergies":
         """Cut the bins that are wide into parts of at most `part` in ln E."""
         edges = energy_true.edges_array
         widths = np.diff(np.log(edges))

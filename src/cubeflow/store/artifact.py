@@ -5,8 +5,6 @@ line that names the format and its version, a line of JSON (kind, key, size and 
 checksum of the block itself. So a key is read without HDF5, and no flipped bit anywhere in the file goes unseen.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re
@@ -78,16 +76,9 @@ class _Block(NamedTuple):
 class Artifact:
     """What a step made; raises ValueError if kind or key have another form.
 
-    Parameters
-    ----------
-    kind : str, such as ``reduced``, ``background``, ``stack``
-    key : str, sha256 of everything it was made of, see `cubeflow.store.keys.make_key`
-    algorithm : int, its version
-    datasets : mapping of str to Cube or array
-        Maps and tables; arrays of numbers or truth values with at least one dimension. They may lie in a file.
-    attributes : mapping, results that are no arrays, as JSON holds them; None for a number that there is not
-    provenance : mapping
-        What it was made of: inputs with sha256, options, versions. No times, hosts or absolute paths.
+    `datasets` are maps and tables, arrays of numbers or truth values with at least one dimension, which may lie in a
+    file; `attributes` results that are no arrays, as JSON holds them, None for a number that there is not; `provenance`
+    what it was made of: inputs with sha256, options, versions, but no times, hosts or absolute paths.
     """
 
     kind: str
@@ -114,7 +105,7 @@ class OpenArtifact:
 
     path: PathLike
     artifact: Artifact
-    _content: h5py.File = field(repr=False)
+    _content: "h5py.File" = field(repr=False)
     _described: Mapping[str, Description] = field(repr=False)
 
     @property
@@ -247,7 +238,7 @@ def _digest(file: BufferedReader | BufferedRandom) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _open_hdf5(path: PathLike, file: BufferedReader) -> h5py.File:
+def _open_hdf5(path: PathLike, file: BufferedReader) -> "h5py.File":
     import h5py
 
     try:

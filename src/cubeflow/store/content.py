@@ -9,8 +9,6 @@
 Of two different axes of one name the second is ``axes/energy-2``.
 """
 
-from __future__ import annotations
-
 import errno
 import math
 import os
@@ -153,7 +151,7 @@ def write_content(
     patient.check()
 
 
-def describe(content: h5py.File, size: int) -> dict[str, Description]:
+def describe(content: "h5py.File", size: int) -> dict[str, Description]:
     """Check what a file of `size` bytes declares, before a value is read, and describe its datasets by name.
 
     ValueError or KeyError for a link, a group, values in other files, a type that is no number, more values than the
@@ -161,7 +159,7 @@ def describe(content: h5py.File, size: int) -> dict[str, Description]:
     """
     import h5py
 
-    def open_plain(group: h5py.Group, name: str, kind: Any = h5py.Dataset) -> Any:
+    def open_plain(group: "h5py.Group", name: str, kind: Any = h5py.Dataset) -> Any:
         """From the outside in: link, object, storage, type, shape."""
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise ValueError(f"{name}: is a link, links are not followed")
@@ -211,7 +209,7 @@ def describe(content: h5py.File, size: int) -> dict[str, Description]:
     return found
 
 
-def read_values(dataset: h5py.Dataset, out: Array) -> None:
+def read_values(dataset: "h5py.Dataset", out: Array) -> None:
     """Read a checked dataset into an array of its shape and type; of one in a scratch file, some rows at a time."""
     if dataset.chunks and "hdf5plugin" not in sys.modules:
         import hdf5plugin
@@ -276,7 +274,7 @@ def _check_shape(name: str, shape: tuple[int, ...] | None) -> None:
         raise ValueError(f"{name}: shape {shape}; expected {expected}")
 
 
-def _write_array(content: h5py.File, name: str, data: Array, filters: Mapping[str, Any]) -> h5py.Dataset:
+def _write_array(content: "h5py.File", name: str, data: Array, filters: Mapping[str, Any]) -> "h5py.Dataset":
     """Write an array, some chunks along its first dimension at a time.
 
     Whole numbers are stored in the smallest type without a sign that holds them, truth values as bytes.

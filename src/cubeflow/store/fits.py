@@ -4,8 +4,6 @@ An image HDU ``X`` with non-spatial axes is followed by ``X_BANDS``: one row per
 (the first of the FITS axes after the sky) running fastest.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -157,10 +155,7 @@ def write_background_fits(
     """Write background responses, each with its errors, if any, and keywords, as GADF tables.
 
     BKG_3D are named BACKGROUND_1, ..., BKG_2D (whose bins of offset are equal) RADIAL_1, ... `path` ends in
-    ``.fits.gz``; StorageError if the disk does not take it.
-
-    References
-    ----------
+    ``.fits.gz``; StorageError if the disk does not take it. See
     https://gamma-astro-data-formats.readthedocs.io/en/latest/irfs/full_enclosure/bkg/
     """
     from astropy.io import fits
@@ -190,7 +185,7 @@ def write_background_fits(
     _write(path, hdus)
 
 
-def write_tables_fits(path: PathLike, tables: Mapping[str, Table]) -> None:
+def write_tables_fits(path: PathLike, tables: "Mapping[str, Table]") -> None:
     """Write tables by their names; `path` ends in ``.fits.gz``. StorageError if the disk does not take it."""
     from astropy.io import fits
 
@@ -207,7 +202,7 @@ def write_coverage_fits(path: PathLike, ranges: NDArray[np.int64], order: int) -
     write_atomic(path, content.getvalue())
 
 
-def with_checksums(hdus: Sequence[Any]) -> fits.HDUList:
+def with_checksums(hdus: Sequence[Any]) -> "fits.HDUList":
     """Give HDUs CHECKSUM and DATASUM, without dates; they must not be changed after that."""
     from astropy.io import fits
 

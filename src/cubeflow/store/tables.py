@@ -1,7 +1,5 @@
 """Tables for people: ECSV, CSV and FITS of one astropy table."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +18,7 @@ LINE_ENDS = str.maketrans("\t\r\n", "   ")
 MAX_FITS_COLUMNS = 999  # numbers in keywords have three digits
 
 
-def write_table(path: PathLike, table: Table) -> None:
+def write_table(path: PathLike, table: "Table") -> None:
     """Write ``<path>.csv``, ``<path>.fits`` and, last, ``<path>.ecsv``, each whole or not at all.
 
     Columns hold truth values, numbers or text, with units and descriptions; cells without a value are masked. ECSV has
@@ -44,7 +42,7 @@ def write_table(path: PathLike, table: Table) -> None:
         write_atomic(path.with_name(f"{path.name}.{suffix}"), content)
 
 
-def _for_csv(table: Table) -> Table:
+def _for_csv(table: "Table") -> "Table":
     """Copy a table so that a spreadsheet can open it: none of its text is a formula."""
     from astropy.table import MaskedColumn
 
@@ -56,7 +54,7 @@ def _for_csv(table: Table) -> Table:
     return out
 
 
-def _for_fits(table: Table) -> Table:
+def _for_fits(table: "Table") -> "Table":
     """Copy a table so that FITS can hold it: with masked text empty, masked truth values as numbers."""
     from astropy.table import MaskedColumn
 

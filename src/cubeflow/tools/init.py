@@ -1,7 +1,5 @@
 """``cubeflow init``: look at a store and write a configuration that runs as it is."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -125,7 +123,7 @@ def offsets_of(store: Store, place: Place) -> dict[int, float]:
     return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
-def sample_runs(entries: Sequence[RunEntry]) -> tuple[list[RunFacts], dict[int, str]]:
+def sample_runs(entries: Sequence[RunEntry]) -> "tuple[list[RunFacts], dict[int, str]]":
     """Facts of some runs, evenly spread, and why others cannot be read; StoreError, with a reason, if none can."""
     chosen = [entries[k] for k in sorted({round(k) for k in np.linspace(0, len(entries) - 1, SAMPLE)})]
     facts: list[RunFacts] = []
@@ -142,7 +140,7 @@ def sample_runs(entries: Sequence[RunEntry]) -> tuple[list[RunFacts], dict[int, 
     return facts, refused
 
 
-def run_facts(observation: Observation) -> RunFacts:
+def run_facts(observation: Observation) -> "RunFacts":
     """Facts of one run that has been read."""
     area = observation.aeff
     if area is None:
@@ -173,7 +171,7 @@ def background_range(background: object) -> tuple[float, float] | None:
     return (float(edges[filled[0]]), float(edges[filled[-1] + 1])) if filled.size else None
 
 
-def look_at(store: Store, store_path: str, roots: tuple[str, ...], place: Place) -> Found:
+def look_at(store: Store, store_path: str, roots: tuple[str, ...], place: Place) -> "Found":
     """What is known of a store and a target; MistakeError if no run sees it."""
     offsets = offsets_of(store, place)
     if not offsets:

@@ -1,7 +1,5 @@
 """Artifacts for people: what a file holds as plain objects, and as objects of gammapy."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,13 +41,10 @@ class Loaded:
         lines = [f"<{self.kind} {self.key[:16]}: maps, arrays, attributes and provenance>"]
         return "\n".join([*lines, *(f"  {name}: {text}" for name, text in held.items())])
 
-    def to_gammapy(self) -> MapDataset | dict[str, WcsNDMap]:
+    def to_gammapy(self) -> "MapDataset | dict[str, WcsNDMap]":
         """Objects of gammapy, which must be installed for this and for nothing else.
 
-        Returns
-        -------
-        MapDataset, MapDatasetOnOff or dict of WcsNDMap
-            A dataset for a final cube, as of the FITS file beside it; maps by name for any other artifact.
+        A dataset for a final cube, as of the FITS file beside it; maps by name for any other artifact.
         """
         from astropy.units import Quantity
 
@@ -95,7 +90,7 @@ def _cube_of_run(folder: Path, obs_id: int, label: str) -> tuple[Path, str]:
     raise MistakeError(f"{folder}: no cube of run {obs_id}, expected one as export: {{per: run}} makes it")
 
 
-def to_dataset(maps: Mapping[str, Cube], gti_s: FloatArray, of_exposure: Mapping[str, Any], name: str) -> MapDataset:
+def to_dataset(maps: Mapping[str, Cube], gti_s: FloatArray, of_exposure: Mapping[str, Any], name: str) -> "MapDataset":
     """Dataset of gammapy from `dataset_maps` and intervals of shape (n, 2), TT s since the time reference.
 
     A ``MapDatasetOnOff`` if there are OFF counts. gammapy looks for `of_exposure` beside the exposure.
