@@ -141,7 +141,7 @@ class Plan:
         """Remove what killed writers left beside products, stacks and plans; a batch does so beside its artifacts."""
         places = {file.rpartition("/")[0] for task in self.all_tasks for file in self.files(task)}
         folders = {self.results / place for place in places if "/obs/" not in place}
-        for folder in (*folders, self.cache.path.parent, progress_folder(self.results)):
+        for folder in (*folders, self.results, self.cache.path.parent, progress_folder(self.results)):
             if folder.is_dir():
                 sweep_temporaries(folder)
 
