@@ -279,7 +279,7 @@ echo '{{"conda_prefix": "/nowhere", "conda_version": "25.1.0", "platform": "linu
 
 
 def test_products_are_made_without_the_report(built):
-    page = built.results / "report.html"
+    page = built.results / "one/report.html"
     for path in (page, built.results / "one/fov/cube.h5"):
         path.unlink()
     assert jobs(built.snakemake("--", "products")) == {"export": 1, "products": 1}
