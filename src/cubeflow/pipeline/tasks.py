@@ -418,12 +418,14 @@ def inputs_of(task: Task) -> list[str]:
         case ExportTask():
             return [stack_file(task.target, task.label, task.root)]
         case SeriesTask():
-            return [f"{task.part_folder(part)}/cube.h5" for part in task.parts]
+            places = {task.part_folder(part): key for part, key in task.parts.items()}
+            return [file for at, key in places.items() for file in (f"{at}/cube.h5", certificate_file(at, key))]
         case TableTask():
             return [stack_file(task.target, label, root) for label, root in task.roots.items()]
         case FiguresTask():
             table = [f"{task.target}/runs.fits", certificate_file(task.target, task.table_key)]
-            return [f"{task.target}/{task.label}/cube.h5", *table]
+            cube = f"{task.target}/{task.label}"
+            return [f"{cube}/cube.h5", certificate_file(cube, task.cube_key), *table]
         case ReportTask():
             labels = [(each.name, *item) for each in task.targets for item in each.labels.items()]
             sections = [certificate_file(f"{name}/{label}", key, "figures") for name, label, key in labels]
