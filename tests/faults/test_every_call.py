@@ -237,7 +237,7 @@ class Workflow:
         return said[-1][0], "".join(text for _, text in said)
 
     def build(self):
-        return self.verbs("run", "plan", "report")
+        return self.verbs("run", "plan", "figures", "report")
 
     def wrong(self, tree, setting):
         """What is wrong with what was left, for the plan of a setting and after another build: lines."""
