@@ -4,6 +4,7 @@ A child is a fork of this process, in which everything is imported already: a ki
 milliseconds, not the seconds of a new Python.
 """
 
+import fcntl
 import json
 import os
 import random
@@ -12,8 +13,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
+import traceback
+from array import array
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +49,8 @@ def fork(work) -> int:
         status = 0
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(status)
 
@@ -183,6 +189,25 @@ def ending(work):
     """Handle signals from the start, as the command line does once it runs."""
     with ending_in_order():
         work()
+
+
+def test_fault_41_a_signal_while_a_reader_of_the_log_sleeps():
+    """What is half written takes no second text before it: the signal is told all the same, and ends the process."""
+    code = (
+        "import sys\n"
+        "from cubeflow.cli.group import ending_in_order\n"
+        "with ending_in_order():\n"
+        "    sys.stderr.write('x' * (1 << 22))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": ""}
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, env=environment) as process:
+        pipe, size = process.stderr.fileno(), array("i", [0])
+        while size[0] < fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ):
+            time.sleep(0.01)
+            fcntl.ioctl(pipe, termios.FIONREAD, size)
+        process.terminate()
+        text = process.stderr.read().replace(b"x", b"")
+    assert (process.returncode, text) == (143, b"cubeflow: stopped by SIGTERM\n")
 
 
 def test_fault_42_two_runs_in_one_folder(bench):

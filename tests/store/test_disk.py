@@ -2,6 +2,8 @@
 
 import ctypes
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +94,62 @@ def test_fault_39_a_process_ends_in_order_whatever_call_failed(tmp_path):
     count, line = done.stderr.split(" ", 1)
     assert int(count) > 20
     assert line == f"errors, the last: {tmp_path}/a.h5: Input/output error [EIO]\n"
+
+
+SIGNALLED = """
+import io, os, signal, sys
+from pathlib import Path
+import h5py, hdf5plugin, numpy as np
+from cubeflow.store import artifact as a
+path, number, is_read = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "read"
+made = a.Artifact("stack", "00" * 32, 1, {"x": np.random.default_rng(1).random((30, 5000))})
+opened, kind = Path.open, io.BufferedReader if is_read else io.BufferedRandom
+count = last = 0
+
+class Signalled(kind):
+    pass
+
+def signalled(name):
+    def call(file, *arguments):
+        global count
+        count += 1
+        if count == last:
+            signal.raise_signal(number)
+        return getattr(kind, name)(file, *arguments)
+    return call
+
+for name in ("seek", "tell", "write", "read", "readinto", "truncate", "flush"):
+    setattr(Signalled, name, signalled(name))
+if is_read:
+    a.write_artifact(path, made)
+    a.open_regular = lambda path: Signalled(io.FileIO(path))
+else:
+    Path.open = lambda path, mode="r": Signalled(io.FileIO(path, "x+")) if mode == "x+b" else opened(path, mode)
+if number == signal.SIGTERM:
+    signal.signal(number, lambda *_: sys.exit(143))
+while True:
+    last += 1
+    child = os.fork()
+    if not child:
+        a.read_artifact(path) if is_read else a.write_artifact(path, made)
+        print("whole", last)
+        break
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status == 0:
+        break
+    assert (status, os.listdir(path.parent)) == (int(sys.argv[4]), [path.name] * is_read), (last, status)
+"""
+
+
+@pytest.mark.parametrize("work", ["write", "read"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+def test_fault_41_a_signal_in_whatever_call_of_hdf5_ends_the_process_in_order(tmp_path, work, number, status):
+    """With a handler that raises SystemExit, and with that of Python, KeyboardInterrupt; each in an own process."""
+    done = run(SIGNALLED, tmp_path / "a.h5", number, work, status)
+    text = done.stderr.replace("KeyboardInterrupt\n", "")
+    assert done.returncode == 0, text
+    assert not re.search("Error|ignored", text), text
+    assert int(done.stdout.removeprefix("whole")) > 20
 
 
 def test_fault_37_disk_full_at_every_size(small_disk):

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from inspect import cleandoc
 from pathlib import Path
@@ -76,7 +76,8 @@ def _stop(number: int, _: FrameType | None) -> None:
     """End once: what comes after the first signal does not disturb the clearing up."""
     for each in STOPS:
         signal.signal(each, signal.SIG_IGN)
-    click.echo(f"cubeflow: stopped by {signal.Signals(number).name}", err=True)
+    with suppress(OSError):  # nobody listens; and a buffer that is being written takes no second text
+        os.write(2, f"cubeflow: stopped by {signal.Signals(number).name}\n".encode())
     sys.exit(128 + number)
 
 

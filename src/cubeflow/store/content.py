@@ -13,11 +13,15 @@ import errno
 import math
 import os
 import re
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BufferedRandom, RawIOBase
+from threading import current_thread, main_thread
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +63,37 @@ class Description:
     unit: str = ""
     geom: Geometry | None = None
     axes: tuple[Axis, ...] = ()
+
+
+@contextmanager
+def _holding_signals() -> Iterator[None]:
+    """Let SIGINT and SIGTERM act after the block: what their handlers raise in a file that HDF5 writes to is lost.
+
+    Handlers that are not Python's are left alone; in other threads than the main one none acts anyway.
+    """
+    stops: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ()
+    before = {number: handler for number in stops if callable(handler := signal.getsignal(number))}
+    came: list[int] = []
+    is_held = True
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        """Note a signal; afterwards, until its handler is back, pass it on."""
+        if is_held:
+            came.append(number)
+        else:
+            before[number](number, frame)
+
+    try:
+        for number in before:
+            signal.signal(number, hold)
+        yield
+    finally:
+        is_held = False
+        for number, handler in before.items():
+            if signal.getsignal(number) is hold:
+                signal.signal(number, handler)
+        for each in came:
+            signal.raise_signal(each)
 
 
 class _PatientFile(RawIOBase):
@@ -132,7 +167,8 @@ def write_content(
     patient = _PatientFile(file)
     scales: dict[Axis, h5py.Dataset] = {}
     # Without a chunk cache each block is written when it is given: in order, and in no memory but ours.
-    with h5py.File(patient, "w", libver=LIBRARY, userblock_size=USER_BLOCK, rdcc_nbytes=0) as content:
+    options = {"libver": LIBRARY, "userblock_size": USER_BLOCK, "rdcc_nbytes": 0}
+    with _holding_signals(), h5py.File(patient, "w", **options) as content:
         content.attrs.update(root)
         for name, data in arrays.items():
             stored, cube = _write_array(content, name, data, filters), datasets[name]
