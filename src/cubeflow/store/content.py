@@ -67,9 +67,9 @@ class Description:
 
 @contextmanager
 def _holding_signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM act after the block: what their handlers raise in a file that HDF5 writes to is lost.
+    """Let SIGINT and SIGTERM act afterwards: what their handlers raise in a file that HDF5 writes to is lost.
 
-    Handlers that are not Python's are left alone; in other threads than the main one none acts anyway.
+    So it is where hdf5plugin is imported. Handlers that are not Python's are left alone; other threads have none.
     """
     stops: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ()
     before = {number: handler for number in stops if callable(handler := signal.getsignal(number))}
@@ -147,6 +147,7 @@ class _PatientFile(RawIOBase):
         return 0
 
 
+@_holding_signals()
 def write_content(
     file: BufferedRandom, root: Attributes, datasets: Mapping[str, Cube | Array], compression: str
 ) -> None:
@@ -167,8 +168,7 @@ def write_content(
     patient = _PatientFile(file)
     scales: dict[Axis, h5py.Dataset] = {}
     # Without a chunk cache each block is written when it is given: in order, and in no memory but ours.
-    options = {"libver": LIBRARY, "userblock_size": USER_BLOCK, "rdcc_nbytes": 0}
-    with _holding_signals(), h5py.File(patient, "w", **options) as content:
+    with h5py.File(patient, "w", libver=LIBRARY, userblock_size=USER_BLOCK, rdcc_nbytes=0) as content:
         content.attrs.update(root)
         for name, data in arrays.items():
             stored, cube = _write_array(content, name, data, filters), datasets[name]
@@ -245,6 +245,7 @@ def describe(content: "h5py.File", size: int) -> dict[str, Description]:
     return found
 
 
+@_holding_signals()
 def read_values(dataset: "h5py.Dataset", out: Array) -> None:
     """Read a checked dataset into an array of its shape and type; of one in a scratch file, some rows at a time."""
     if dataset.chunks and "hdf5plugin" not in sys.modules:
