@@ -374,15 +374,10 @@ Task = ArtifactTask | ExportTask | SeriesTask | TableTask | FiguresTask | Report
 
 
 def files_of(task: Task, target: Target | None = None) -> list[str]:
-    """Files that a task makes, below the results; a certificate comes last.
-
-    `target` is the one of a `ReduceTask`, which keeps artifacts of observations or not.
-    """
+    """Files that a task makes, below the results, a certificate last; a `target` may keep no artifacts of units."""
     match task:
-        case ReduceTask():
+        case OffTask() | ReduceTask() | StackTask():
             return list(artifact_keys(task, target is None or target.keep == "all"))
-        case OffTask() | StackTask():
-            return list(artifact_keys(task))
         case ModelTask():
             return [*artifact_keys(task), gadf_file(task.model, task.key)]
         case ExportTask():
@@ -431,6 +426,25 @@ def inputs_of(task: Task) -> list[str]:
             sections = [certificate_file(f"{name}/{label}", key, "figures") for name, label, key in labels]
             tables = [certificate_file(each.name, each.table) for each in task.targets]
             return sections + tables + [f"{each.name}/runs.fits" for each in task.targets]
+
+
+def describe(task: Task) -> str:
+    """What a task is about, in words."""
+    match task:
+        case ModelTask():
+            return f"{task.model}: acceptance model of {len(task.runs)} runs"
+        case ReduceTask() | OffTask():
+            first, last = task.units[0].unit.name, task.units[-1].unit.name
+            name = task.model if isinstance(task, OffTask) else task.target
+            return f"{name}: " + (f"run {first}" if first == last else f"runs {first}-{last}")
+        case StackTask():
+            return f"{task.target}: {task.label}: {len(task.children)} stacks"
+        case ExportTask() | SeriesTask() | FiguresTask():
+            return f"{task.target}: {task.label}"
+        case TableTask():
+            return f"{task.target}: run table"
+        case ReportTask():
+            return f"{len(task.targets)} targets"
 
 
 def artifact_keys(task: ArtifactTask, keeps_units: bool = True) -> dict[str, tuple[str, str]]:

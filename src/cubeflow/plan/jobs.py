@@ -17,21 +17,7 @@ from textwrap import shorten
 from typing import Any, Literal, NamedTuple
 
 from cubeflow.errors import MistakeError
-from cubeflow.pipeline.tasks import (
-    ExportTask,
-    FiguresTask,
-    ModelTask,
-    OffTask,
-    ReduceTask,
-    ReportTask,
-    SeriesTask,
-    StackTask,
-    TableTask,
-    Target,
-    Task,
-    files_of,
-    inputs_of,
-)
+from cubeflow.pipeline.tasks import OffTask, ReduceTask, Target, Task, describe, files_of, inputs_of
 from cubeflow.plan.estimate import Estimate
 from cubeflow.regular import open_regular
 from cubeflow.store.atomic import make_folder, naming, replacing
@@ -87,8 +73,8 @@ def make_jobs(
     """
     parts: dict[tuple[Kind, bool], list[_Part]] = {}  # by kind, and whether it is made
     for task in tasks:
-        kind: Kind = "export" if isinstance(task, TableTask) else task.kind
-        target, of = (None, needs.values()) if isinstance(task, ReportTask) else (task.target, [needs[task.target]])
+        kind: Kind = "export" if task.kind == "table" else task.kind
+        target, of = (None, needs.values()) if task.kind == "report" else (task.target, [needs[task.target]])
         need = max(of, key=lambda each: each.memory_mb[kind])
         files = files_of(task, None if target is None else targets[target])
         split: dict[bool, list[str]] = {True: [], False: []}
@@ -113,24 +99,28 @@ def make_jobs(
             packed = [found]
         for number, group in enumerate(packed, start=1):
             name = kind if kind == "report" else f"{kind}{'_made' * made}_{number}"
-            own = tuple(part.task for part in group)
-            read = [keys.inputs for task in own if isinstance(task, ReduceTask | OffTask) for keys in task.units]
-            outputs = dict.fromkeys(file for part in group for file in part.files)
-            needed = dict.fromkeys(file for part in group for file in part.reads if file not in outputs)
-            job = Job(
-                name=name,
-                kind=kind,
-                tasks=own,
-                sources=tuple(path for path in sorted(set(chain(*read))) if "{" not in path),
-                inputs=tuple(file for file in needed if fetches or file in pending),
-                outputs=tuple(outputs),
-                message=shorten("; ".join(dict.fromkeys(map(describe, own))), MAX_SAID, placeholder=" ..."),
-                memory_mb=max(part.memory_mb for part in group),
-                seconds=sum(part.seconds for part in group),
-                is_made=made,
-            )
-            jobs.append(job)
+            jobs.append(_job(name, kind, group, made, None if fetches else pending))
     return tuple(jobs)
+
+
+def _job(name: str, kind: Kind, parts: Sequence[_Part], is_made: bool, pending: Collection[str] | None) -> Job:
+    """Make the job of some parts; its inputs are those files that are `pending`, if that is said."""
+    tasks = tuple(part.task for part in parts)
+    read = [keys.inputs for task in tasks if isinstance(task, ReduceTask | OffTask) for keys in task.units]
+    outputs = dict.fromkeys(file for part in parts for file in part.files)
+    needed = dict.fromkeys(file for part in parts for file in part.reads if file not in outputs)
+    return Job(
+        name=name,
+        kind=kind,
+        tasks=tasks,
+        sources=tuple(path for path in sorted(set(chain(*read))) if "{" not in path),
+        inputs=tuple(file for file in needed if pending is None or file in pending),
+        outputs=tuple(outputs),
+        message=shorten("; ".join(dict.fromkeys(map(describe, tasks))), MAX_SAID, placeholder=" ..."),
+        memory_mb=max(part.memory_mb for part in parts),
+        seconds=sum(part.seconds for part in parts),
+        is_made=is_made,
+    )
 
 
 def _packed(parts: Sequence[_Part]) -> list[list[_Part]]:
@@ -145,25 +135,6 @@ def _packed(parts: Sequence[_Part]) -> list[list[_Part]]:
         packed[-1].append(part)
         done += part.seconds
     return packed
-
-
-def describe(task: Task) -> str:
-    """What a task is about, in words."""
-    match task:
-        case ModelTask():
-            return f"{task.model}: acceptance model of {len(task.runs)} runs"
-        case ReduceTask() | OffTask():
-            first, last = task.units[0].unit.name, task.units[-1].unit.name
-            name = task.model if isinstance(task, OffTask) else task.target
-            return f"{name}: " + (f"run {first}" if first == last else f"runs {first}-{last}")
-        case StackTask():
-            return f"{task.target}: {task.label}: {len(task.children)} stacks"
-        case ExportTask() | SeriesTask() | FiguresTask():
-            return f"{task.target}: {task.label}"
-        case TableTask():
-            return f"{task.target}: run table"
-        case ReportTask():
-            return f"{len(task.targets)} targets"
 
 
 def write_plan_file(path: Path, targets: Mapping[str, Target], jobs: Sequence[Job], command: Sequence[str]) -> None:

@@ -16,12 +16,11 @@ import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BufferedRandom, RawIOBase
 from threading import current_thread, main_thread
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,29 +70,12 @@ def _holding_signals() -> Iterator[None]:
 
     So it is where hdf5plugin is imported. Handlers that are not Python's are left alone; other threads have none.
     """
-    stops: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ()
-    before = {number: handler for number in stops if callable(handler := signal.getsignal(number))}
-    came: list[int] = []
-    is_held = True
-
-    def hold(number: int, frame: FrameType | None) -> None:
-        """Note a signal; afterwards, until its handler is back, pass it on."""
-        if is_held:
-            came.append(number)
-        else:
-            before[number](number, frame)
-
-    try:
-        for number in before:
-            signal.signal(number, hold)
+    with ExitStack() as acts, ExitStack() as handlers:  # the second is left first
+        for number in (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ():
+            if callable(handler := signal.getsignal(number)):
+                handlers.callback(signal.signal, number, handler)
+                signal.signal(number, lambda number, _: acts.callback(signal.raise_signal, number))
         yield
-    finally:
-        is_held = False
-        for number, handler in before.items():
-            if signal.getsignal(number) is hold:
-                signal.signal(number, handler)
-        for each in came:
-            signal.raise_signal(each)
 
 
 class _PatientFile(RawIOBase):
