@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cubeflow.maps import sphere
-from cubeflow.products.background import NoBackground, make_background, run_stack
+from cubeflow.products.background import NoBackground, make_background, run_part
 from cubeflow.products.final import make_final
 from cubeflow.products.fov_background import FovOptions, make_map_fov_background
 from cubeflow.products.pieces import cut_pieces
@@ -130,7 +130,7 @@ def test_everything_excluded_has_no_background(reduced):
 def test_no_background_wanted(reduced, exclusion):
     made = make(reduced, NoBackground(), exclusion)
     assert (made.maps, made.row, made.failed, made.profiles) == ({}, {}, None, None)
-    layers = run_stack(reduced, made).layers
+    layers = run_part(reduced, made).maps
     assert {"counts", "exposure", "exposure_reco", "mask_safe", "irf_edisp"} <= set(layers)
     assert not {"acceptance", "background", "irf_psf"} & set(layers)
 
@@ -142,7 +142,7 @@ def test_point_like_data_have_counts_and_exposure_only(observation):
     nowhere = np.zeros(reduced.maps["counts"].geom.shape, bool)
     assert "no background response" in make(reduced, FovOptions(), nowhere).failed
     assert "method: none" in make(reduced, RING, nowhere).failed
-    total = stack([run_stack(reduced, make(reduced, NoBackground(), nowhere))])
+    total = stack([run_part(reduced, make(reduced, NoBackground(), nowhere))])
     geoms, disc = (OPTIONS.geometry, OPTIONS.irf_geometry), SignificanceOptions((0.1,))
     excluded = np.zeros(OPTIONS.geometry.shape, bool)
     final = make_final(total, *geoms, disc, TARGET_DEG, OPTIONS.spectrum, excluded)
@@ -156,8 +156,8 @@ def test_pieces_add_up_to_the_run(observation, reduced, split, n_pieces):
     assert len(pieces) == n_pieces
     nowhere = np.zeros(reduced.maps["counts"].geom.shape, bool)
     parts = [reduce_observation(piece, OPTIONS) for piece in pieces]
-    total = stack([run_stack(part, make(part, RING, nowhere)) for part in parts])
-    whole = stack([run_stack(reduced, make(reduced, RING, nowhere))])
+    total = stack([run_part(part, make(part, RING, nowhere)) for part in parts])
+    whole = stack([run_part(reduced, make(reduced, RING, nowhere))])
     np.testing.assert_array_equal(total.layers["counts"].data, whole.layers["counts"].data)
     for name in ("exposure", "acceptance"):
         np.testing.assert_allclose(total.layers[name].data, whole.layers[name].data, rtol=1e-5)

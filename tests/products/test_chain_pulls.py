@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cubeflow.maps import Position, sphere
-from cubeflow.products.background import make_background, run_stack
+from cubeflow.products.background import make_background, run_part
 from cubeflow.products.final import make_final
 from cubeflow.products.fov_background import FovOptions
 from cubeflow.products.reduced import reduce_observation
@@ -45,7 +45,7 @@ def make_one(reduced, label):
     nowhere = np.zeros(reduced.maps["counts"].geom.shape, bool)
     background = make_background(reduced, BACKGROUNDS[label], nowhere, TARGET_DEG, RADIUS)
     assert background.failed is None
-    stacked = stack([run_stack(reduced, background)])
+    stacked = stack([run_part(reduced, background)])
     geoms, disc = (OPTIONS.geometry, OPTIONS.irf_geometry), SignificanceOptions((RADIUS,))
     excluded = np.zeros(OPTIONS.geometry.shape, bool)
     return make_final(stacked, *geoms, disc, TARGET_DEG, OPTIONS.spectrum, excluded)

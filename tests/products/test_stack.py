@@ -8,9 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cubeflow.maps import Cube, GeometryError, energy_axis, make_geometry, release
+from cubeflow.pipeline.stack import write_stack
 from cubeflow.products import stack as stack_module
+from cubeflow.products.final import make_final
 from cubeflow.products.profiles import Profiles
-from cubeflow.products.stack import Stack, StackSum, empty_stack, make_run_stack, mean_response, stack
+from cubeflow.products.significance import SignificanceOptions
+from cubeflow.products.spectrum import PowerLaw
+from cubeflow.products.stack import Stack, StackSum, empty_stack, make_run_part, mean_response, stack
+from cubeflow.store.keys import Recipe
 
 PARENT = make_geometry("icrs", "TAN", 10.0, 20.0, (0.9, 0.7), 0.1)
 COARSE = make_geometry("icrs", "TAN", 10.0, 20.0, (0.8, 0.6), 0.2)
@@ -33,7 +38,7 @@ def make_run(seed: int) -> Stack:
     }
     weight = Cube(rng.random((3, *COARSE.shape)) * 1e10, "m2 s", COARSE, (ENERGY_TRUE,))
     start = float(seed) * 2000
-    return stack([make_run_stack(maps, mask, weight, np.array([[start, start + 1000.0]]), 900.0)])
+    return stack([make_run_part(maps, mask, weight, np.array([[start, start + 1000.0]]), 900.0)])
 
 
 def on_parent(stacked: Stack, name: str) -> np.ndarray:
@@ -100,7 +105,7 @@ def test_exposure_is_kept_where_any_energy_is_safe():
         "exposure": Cube(np.ones((3, 1, 2)), "m2 s", geom, (ENERGY_TRUE,)),
     }
     weight = Cube(np.ones((3, *COARSE.shape)), "m2 s", COARSE, (ENERGY_TRUE,))
-    run = stack([make_run_stack(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)])
+    run = stack([make_run_part(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)])
     np.testing.assert_array_equal(run.layers["exposure"].data, [[[1, 0]], [[1, 0]], [[1, 0]]])
     np.testing.assert_array_equal(run.layers["counts"].data, [[[5, 0]], [[0, 0]]])
 
@@ -130,7 +135,7 @@ def test_stacked_responses_predict_the_counts_that_were_kept():
             "edisp": Cube(np.tile(edisp[..., None, None], (1, 1, *coarse.shape)), "", coarse, (ENERGY_TRUE, ENERGY)),
         }
         weight = Cube(np.tile(exposure[:, None, None], (1, *coarse.shape)), "m2 s", coarse, (ENERGY_TRUE,))
-        runs.append(make_run_stack(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0))
+        runs.append(make_run_part(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0))
         expected += np.array(safe) * np.einsum("j,j,jk", flux, exposure, edisp)
     stacked = stack(runs)
     mean = mean_edisp(stacked)
@@ -146,6 +151,23 @@ def test_a_nan_is_refused():
     layers = {**run.layers, "background": Cube(spoiled, "", run.layers["background"].geom, (ENERGY,))}
     with pytest.raises(ValueError, match="'background' holds values that are not finite"):
         stack([Stack(layers, run.gti_s, 1.0, 1.0, 1)])
+
+
+def test_the_maps_of_one_run_are_no_sum(tmp_path):
+    """They have no weights yet: where a sum is expected they are not taken."""
+    geom = PARENT.cutout(0, 0, 3, 2)
+    maps = {"counts": Cube(np.ones((2, *geom.shape), int), "", geom, (ENERGY,))}
+    weight = Cube(np.ones((3, *COARSE.shape)), "m2 s", COARSE, (ENERGY_TRUE,))
+    mask = np.zeros((2, *geom.shape), bool)
+    part = make_run_part(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)
+    assert part.maps["counts"].data.all()
+    assert not stack([part]).layers["counts"].data.any()
+    place = PARENT, COARSE, SignificanceOptions(), (10.0, 20.0), PowerLaw(), np.zeros(PARENT.shape, bool)
+    with pytest.raises(AttributeError, match="'RunPart' object has no attribute 'layers'"):
+        make_final(part, *place)
+    with pytest.raises(AttributeError, match="'RunPart' object has no attribute 'layers'"):
+        write_stack(tmp_path / "stack.h5", part, "00" * 32, (), Recipe("stack", 1, {}, ()))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_parts_stay_as_they_were():
@@ -179,7 +201,7 @@ def test_values_that_do_not_count_may_be_nan():
         "counts": Cube(np.arange(12).reshape(2, 2, 3), "", geom, (ENERGY,)),
     }
     weight = Cube(np.ones((3, *COARSE.shape)), "m2 s", COARSE, (ENERGY_TRUE,))
-    run = make_run_stack(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)
+    run = make_run_part(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)
     expected = np.where(mask, np.arange(12.0).reshape(2, 2, 3), 0)
     for part in (stack([run]), stack([run, run])):
         scale = part.n_runs
@@ -191,7 +213,7 @@ def test_values_that_do_not_count_may_be_nan():
     spoiled = np.where(mask, np.inf, 0.0)
     maps["background"] = Cube(spoiled, "", geom, (ENERGY,))
     with pytest.raises(ValueError, match=r"background.*not finite"):
-        stack([make_run_stack(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)])
+        stack([make_run_part(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)])
 
 
 @pytest.mark.parametrize("n_parts", [1, 2, 3, 10])

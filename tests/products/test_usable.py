@@ -7,7 +7,7 @@ import pytest
 
 from cubeflow.irf.background import Background3D
 from cubeflow.maps import make_geometry, sphere
-from cubeflow.products.background import NoBackground, make_background, run_stack
+from cubeflow.products.background import NoBackground, make_background, run_part
 from cubeflow.products.fov_background import FovOptions, make_map_fov_background
 from cubeflow.products.profiles import OFFSET_WIDTH_DEG
 from cubeflow.products.reduced import reduce_observation
@@ -83,7 +83,7 @@ def test_what_is_not_known_is_not_used(reduced, known, nowhere, name):
         np.testing.assert_array_equal(made.maps[each].data, other.maps[each].data)
     np.testing.assert_array_equal(made.profiles.counts, other.profiles.counts)
     assert made.profiles.counts.shape[2] <= np.ceil(np.sqrt(2) * REACH / OFFSET_WIDTH_DEG)
-    total = stack([run_stack(reduced, made)])
+    total = stack([run_part(reduced, made)])
     layers = total.layers
     np.testing.assert_array_equal(layers["mask_safe"].data, made.usable)
     assert layers["counts"].data.sum() == counts.data[made.usable].sum()

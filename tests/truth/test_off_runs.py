@@ -8,7 +8,7 @@ from cubeflow.dl3.reader import read_observation
 from cubeflow.maps import energy_axis, log_edges, make_geometry, rad_axis
 from cubeflow.observation import Observation
 from cubeflow.products.acceptance import AcceptanceOptions
-from cubeflow.products.background import BackgroundOptions, make_background, run_stack
+from cubeflow.products.background import BackgroundOptions, make_background, run_part
 from cubeflow.products.final import make_final
 from cubeflow.products.fov_background import FovOptions
 from cubeflow.products.reduced import ReduceOptions, reduce_observation
@@ -53,7 +53,7 @@ def disc_values(observation: Observation, method: BackgroundOptions) -> np.ndarr
     nowhere = np.zeros(reduced.maps["counts"].geom.shape, bool)
     background = make_background(reduced, method, nowhere, center, RADIUS)
     assert background.failed is None
-    stacked = stack([run_stack(reduced, background)])
+    stacked = stack([run_part(reduced, background)])
     excluded = np.zeros(geometry.shape, bool)
     final = make_final(
         stacked,

@@ -23,13 +23,13 @@ from cubeflow.pipeline.stack import Row, open_made, plain_profiles, read_profile
 from cubeflow.pipeline.tasks import ReduceTask, Target, UnitKeys, background_file, model_file, reduced_file, stack_file
 from cubeflow.products.acceptance_fit import FitOptions
 from cubeflow.products.acceptance_model import AcceptanceModel, RunFacts, with_model
-from cubeflow.products.background import Background, BackgroundOptions, make_background, run_stack
+from cubeflow.products.background import Background, BackgroundOptions, make_background, run_part
 from cubeflow.products.exclusion import ExclusionMasks
 from cubeflow.products.pieces import cut_pieces, in_selected_time
 from cubeflow.products.reduced import Reduced, reduce_observation
 from cubeflow.products.significance import Found, disc_exposure, find_flux
 from cubeflow.products.sky_model import GammapySource
-from cubeflow.products.stack import Stack, StackSum, empty_stack
+from cubeflow.products.stack import RunPart, Stack, StackSum, empty_stack
 from cubeflow.store.artifact import UNSOUND, Artifact, read_artifact, set_aside, write_artifact
 from cubeflow.store.atomic import make_folder, sweep_temporaries
 from cubeflow.store.keys import from_plain
@@ -130,7 +130,7 @@ def reduce_batch(results: Path, target: Target, task: ReduceTask, say: Say, prog
         write_stack(leaves[label], total.result(), task.leaves[label], rows[label], recipe)
 
 
-def _parts(batch: Batch, keys: UnitKeys, labels: tuple[str, ...]) -> Iterator[tuple[str, Stack, Row]]:
+def _parts(batch: Batch, keys: UnitKeys, labels: tuple[str, ...]) -> Iterator[tuple[str, Stack | RunPart, Row]]:
     """What a unit gives to the sum of each label, with its row; makes the artifacts that are missing."""
     target, folder = batch.target, batch.results
     paths = {label: folder / background_file(target.name, keys, label) for label in keys.backgrounds}
@@ -154,7 +154,7 @@ def _parts(batch: Batch, keys: UnitKeys, labels: tuple[str, ...]) -> Iterator[tu
         elif isinstance(reduced, Reduced):
             said = {"status": status_of(target.backgrounds[label], made), "reason": made.failed or ""}
             row = {**place, **said, "run": reduced.row, "background": made.row}
-            yield label, empty_stack() if made.failed else run_stack(reduced, made), row
+            yield label, empty_stack() if made.failed else run_part(reduced, made), row
 
 
 def _reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:

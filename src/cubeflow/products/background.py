@@ -19,7 +19,7 @@ from cubeflow.products.reduced import Cell, Reduced
 from cubeflow.products.ring_background import AdaptiveRingOptions, RingOptions
 from cubeflow.products.significance import find_at_target
 from cubeflow.products.sky_model import Modelled, make_model_counts
-from cubeflow.products.stack import Stack, make_run_stack
+from cubeflow.products.stack import RunPart, make_run_part
 
 TOLD_SHARE = 0.02  # of usable pixels with too small a ring: above it a note says so
 NORM_VALUES = ("norm", "norm_err", "tilt", "tilt_err", "pivot_tev")
@@ -89,14 +89,14 @@ def make_background(
     return replace(made, row=row, profiles=profiles)
 
 
-def run_stack(reduced: Reduced, background: Background) -> Stack:
+def run_part(reduced: Reduced, background: Background) -> RunPart:
     """Contribution of one run to the stack of a label."""
     maps = {name: cube for name, cube in reduced.maps.items() if name not in ("mask_safe", "irf_exposure")}
     if not background.maps:  # counts and exposure only: what not every run has is left out of all
         maps = {name: cube for name, cube in maps.items() if name not in ("acceptance", "psf")}
     maps |= background.maps
     times = reduced.gti_s, reduced.livetime_s
-    return make_run_stack(maps, background.usable, reduced.maps["irf_exposure"], *times, background.profiles)
+    return make_run_part(maps, background.usable, reduced.maps["irf_exposure"], *times, background.profiles)
 
 
 def _left_out(reason: str, row: Mapping[str, Cell] | None = None) -> Background:

@@ -6,7 +6,7 @@ stacked again. Ratios, such as the mean PSF, are formed at the very end.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ HELD_BYTES = 1 << 25  # of a sum that stays in memory
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Summed maps of some runs, or what one run gives to a sum: its maps, and factors that `stack` applies."""
+    """Summed maps of some runs."""
 
     layers: Mapping[str, Cube]
     """Sums on the map grid and, named ``irf_...``, on the coarse grid of the responses. Layers of one grid share their
@@ -31,18 +31,29 @@ class Stack:
     livetime_s: float
     n_runs: int
     profiles: Profiles | None = None  #: None if no run has any
-    #: Of layers of one run: where values count, whatever they are elsewhere, or weights. They broadcast to the layer.
-    factors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
-def make_run_stack(
+@dataclass(frozen=True, eq=False)
+class RunPart:
+    """What one run gives to a sum: maps as they are, by the names of their layers, and what of them counts."""
+
+    maps: Mapping[str, Cube]
+    factors: Mapping[str, NDArray[Any]]
+    """By layer: where values count, whatever they are elsewhere, or weights. They broadcast to the layer."""
+    gti_s: FloatArray  #: as of a stack, and so all that follows
+    ontime_s: float
+    livetime_s: float
+    profiles: Profiles | None = None
+
+
+def make_run_part(
     maps: Mapping[str, Cube],
     mask: BoolArray,
     irf_weight: Cube,
     gti_s: FloatArray,
     livetime_s: float,
     profiles: Profiles | None = None,
-) -> Stack:
+) -> RunPart:
     """Contribution of one run: its maps where they are safe, its responses weighted with its exposure.
 
     Maps with a reconstructed-energy axis are kept where `mask`, shape (energy, lat, lon), holds, those with a single
@@ -69,11 +80,11 @@ def make_run_stack(
             layers[name], factors[name] = cube, mask if cube.axes == counts.axes else image
     layers |= {"mask_safe": Cube(mask, "", counts.geom, counts.axes), "irf_exposure": irf_weight}
     ontime_s = float(np.sum(gti_s[:, 1] - gti_s[:, 0]))
-    return Stack(layers, gti_s, ontime_s, livetime_s, 1, profiles, factors)
+    return RunPart(layers, factors, gti_s, ontime_s, livetime_s, profiles)
 
 
-def stack(parts: Iterable[Stack]) -> Stack:
-    """Add stacks in the order given.
+def stack(parts: Iterable[Stack | RunPart]) -> Stack:
+    """Add runs and stacks in the order given.
 
     They have the same layers, axes and pixel grids, their geometries may differ, and they are consumed one by one; the
     sum is on the smallest geometry that holds all parts. ValueError if there is no part, layers differ, or a part holds
@@ -94,14 +105,18 @@ class StackSum:
         self._totals = np.zeros(3)  # ontime and livetime in s, number of runs
         self._profiles: Profiles | None = None
 
-    def add(self, part: Stack) -> None:
+    def add(self, part: Stack | RunPart) -> None:
         """Add a part, which stays as it was; errors as in `stack`, after which the sum cannot be used."""
-        if part.layers and self._sums and self._sums.keys() != part.layers.keys():
-            raise ValueError(f"layers differ: {sorted(self._sums)} and {sorted(part.layers)}")
-        for name, layer in part.layers.items():
-            self._sums[name] = _added(self._sums.get(name), layer, part.factors.get(name, np.True_), name)
+        if isinstance(part, RunPart):
+            layers, factors, n_runs = part.maps, part.factors, 1
+        else:
+            layers, factors, n_runs = part.layers, {}, part.n_runs
+        if layers and self._sums and self._sums.keys() != layers.keys():
+            raise ValueError(f"layers differ: {sorted(self._sums)} and {sorted(layers)}")
+        for name, layer in layers.items():
+            self._sums[name] = _added(self._sums.get(name), layer, factors.get(name, np.True_), name)
         self._gti_s.append(part.gti_s)
-        self._totals += part.ontime_s, part.livetime_s, part.n_runs
+        self._totals += part.ontime_s, part.livetime_s, n_runs
         self._profiles = add_profiles(self._profiles, part.profiles)
 
     def result(self) -> Stack:
