@@ -158,7 +158,7 @@ ONLY = {"airmass": None, "azimuth_deg": None, "nsb": None, "time_s": None, "tele
 def matched(here: dict, others: list[dict], **limits) -> tuple[tuple[int, ...], list[str]]:
     said: list[str] = []
     runs = [RunEntry(number, (), info) for number, info in enumerate(others, 1)]
-    found = match_runs("models.off.match", [RunEntry(9, (), here)], runs, Match(**limits), said.append)
+    found = match_runs("models.off.match", [RunEntry(9, (), here)], runs, Match(**limits), "run", said.append)
     return found[9], said
 
 
@@ -185,18 +185,63 @@ def test_the_distance_is_that_of_all_columns():
     assert matched(HERE, others) == ((4, 2, 1), [])
     assert matched(HERE, others, telescopes=False)[0] == (3, 4, 2, 1)
     some = [RunEntry(number, (), info) for number, info in enumerate((HERE, HERE | {"AZ_PNT": None}))]
-    assert match_runs("", some, some[:1], Match(), print) == {0: (0,), 1: ()}  # it lacks what others have
+    assert match_runs("", some, some[:1], Match(), "run", print) == {0: (0,), 1: ()}  # it lacks what others have
 
 
 def test_what_the_index_lacks_is_not_compared_and_said():
-    here = {key: HERE[key] for key in ("ALT_PNT", "AZ_PNT")}
-    ids, said = matched(here, [HERE, HERE | {"AZ_PNT": 90.0}])
+    here = {key: HERE[key] for key in ("ALT_PNT", "AZ_PNT", "TSTART")}
+    others = [HERE | {"TSTART": None}, HERE | {"AZ_PNT": 90.0, "TSTART": None}]
+    ids, said = matched(here, others)
     assert ids == (1,)
     assert said == [
-        "models.off.match.nsb: not compared: no NSBLEVEL in the observation index",
-        "models.off.match.time: not compared: no TSTART in the observation index",
-        "models.off.match.telescopes: not compared: no TELLIST in the observation index",
+        "models.off.match.nsb: not compared: no NSBLEVEL in the observation index of runs",
+        "models.off.match.time: not compared: no TSTART in the observation index of OFF runs",
+        "models.off.match.telescopes: not compared: no TELLIST in the observation index of runs",
     ]
+    said = matched(here, [here])[1]
+    assert said[0] == "models.off.match.nsb: not compared: no NSBLEVEL in the observation index"
+    assert match_runs("", [], [RunEntry(1, (), {})], Match(), "run", said.append) == {}
+    assert len(said) == 2, "of no run nothing is said"
+
+
+def enough(run: RunEntry, near: list[RunEntry], leave_out: str, livetime_s: float) -> list[int]:
+    """What a job takes of OFF runs, the nearest first: those that may model the run, until they have the livetime."""
+    taken, sum_s = [], 0.0
+    for other in near:
+        is_kin = {
+            "run": other.obs_id == run.obs_id,
+            "night": other.obs_id == run.obs_id or int(other.obs_info["NIGHT"]) == int(run.obs_info["NIGHT"]),
+            "target": other.obs_id == run.obs_id or other.obs_info["OBJECT"] == run.obs_info["OBJECT"],
+        }
+        if sum_s < livetime_s and not is_kin[leave_out]:
+            taken.append(other.obs_id)
+            sum_s += other.obs_info["LIVETIME"] or 0.0
+    return taken
+
+
+@pytest.mark.parametrize("leave_out", ["run", "night", "target"])
+def test_no_more_runs_are_listed_than_may_be_of_use(leave_out):
+    """A job takes of them what it takes of all, also where some turn out to be of no use; and most are not listed."""
+    rng, livetime_s, runs = np.random.default_rng(3), 5000.0, []
+    for number in range(400):
+        night = 50 * rng.random()
+        info = {"AZ_PNT": 360 * rng.random(), "TSTART": 86_400 * night, "NIGHT": night, "OBJECT": f"{number % 5}"}
+        runs.append(RunEntry(number, (), info | {"LIVETIME": rng.choice([600.0, 1700.0, 0.0])}))
+    limits = {**ONLY, "azimuth_deg": 170.0}
+    whole, cut = (
+        match_runs("", runs, runs, Match(**limits, livetime_s=limit_s), leave_out, print)
+        for limit_s in (np.inf, livetime_s)
+    )
+    useless = set(rng.choice(400, 60, replace=False).tolist())
+    for run in runs:
+        assert cut[run.obs_id] == whole[run.obs_id][: len(cut[run.obs_id])]
+        found = ([runs[k] for k in each[run.obs_id] if k not in useless] for each in (whole, cut))
+        expected, listed = (enough(run, near, leave_out, livetime_s) for near in found)
+        assert listed == expected
+    n_listed = sum(map(len, cut.values()))
+    assert n_listed < 0.1 * sum(map(len, whole.values()))
+    unknown = [RunEntry(run.obs_id, (), {"AZ_PNT": run.obs_info["AZ_PNT"]}) for run in runs]
+    assert match_runs("", runs, unknown, Match(**limits, livetime_s=1.0), leave_out, print) == whole
 
 
 def test_a_limit_of_0_asks_for_the_same():
@@ -207,7 +252,7 @@ def test_an_array_is_compared_by_its_list_of_telescopes():
     others = [HERE, HERE | {"TELLIST": None}, HERE | {"TELLIST": "1,2,3"}, HERE | {"TELLIST": ""}]
     assert matched(HERE, others)[0] == (1,)
     runs = [RunEntry(number, (), info) for number, info in enumerate(others, 1)]
-    assert match_runs("", runs, runs, Match(), print) == {1: (1,), 2: (), 3: (3,), 4: ()}
+    assert match_runs("", runs, runs, Match(), "run", print) == {1: (1,), 2: (), 3: (3,), 4: ()}
 
 
 def test_pairs_of_many_runs_are_not_in_memory_at_once():
@@ -216,7 +261,7 @@ def test_pairs_of_many_runs_are_not_in_memory_at_once():
     runs = [RunEntry(number, (), HERE | {"TSTART": 1e9 * number}) for number in range(n_runs)]
     tracemalloc.start()
     try:
-        found = match_runs("", runs, runs, Match(), print)
+        found = match_runs("", runs, runs, Match(), "run", print)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

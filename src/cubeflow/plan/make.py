@@ -188,7 +188,8 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
             models[target.model.name] = maker.model_tasks(off_runs, say), off_runs
         found, used = models[target.model.name] if target.model is not None else ((), ())
         if target.model is not None and (named := config.models.get(target.model.name)) and named.match is not None:
-            maker.off_runs = match_runs(f"models.{target.model.name}.match", entries, used, named.match, say_once)
+            key, left_out = f"models.{target.model.name}.match", named.fit.leave_out
+            maker.off_runs = match_runs(key, entries, used, named.match, left_out, say_once)
         with _placing(config, f"targets.{name}."):
             tasks[name] = maker.make(entries, refused, unselected, found)
         refusals = {refusal.obs_id for refusal in tasks[name].refused}

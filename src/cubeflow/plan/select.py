@@ -13,6 +13,7 @@ from cubeflow.dl3.tables import NoColumn, parse_where
 from cubeflow.errors import MistakeError
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.maps.sphere import angular_distance_deg
+from cubeflow.observation import DAY_S
 from cubeflow.pipeline.tasks import Refusal
 
 # Limits of `Match`: the column of the observation index, and after what its values repeat.
@@ -21,7 +22,10 @@ COMPARED = {
     "azimuth_deg": ("AZ_PNT", 360.0),
     "nsb": ("NSBLEVEL", np.inf),
     "time_s": ("TSTART", np.inf),
+    "telescopes": ("TELLIST", np.inf),
 }
+# By what a model leaves out for a run: the column, and the least difference of what it surely does not.
+LEFT_OUT = {"run": ("OBS_ID", 1.0), "night": ("TSTART", DAY_S), "target": ("OBJECT", 1.0)}
 
 
 def select_runs(
@@ -49,38 +53,54 @@ def select_runs(
 
 
 def match_runs(
-    key: str, entries: Sequence[RunEntry], off_runs: Sequence[RunEntry], wanted: Match, say: Callable[[str], None]
+    key: str,
+    entries: Sequence[RunEntry],
+    off_runs: Sequence[RunEntry],
+    wanted: Match,
+    leave_out: str,
+    say: Callable[[str], None],
 ) -> dict[int, tuple[int, ...]]:
     """OFF runs that are like each run, by run; the nearest first, in differences over their limits.
 
-    What no run has in the index is not compared, which is said by `key`; a run without what others have is like none.
+    They end where they have twice the livetime that is enough, as the index tells it of those that `leave_out` lets
+    model the run: some may turn out to be of no use. What no run, or no OFF run, has in the index is not compared,
+    which is said by `key`; a run without what others have is like none.
     """
+    words: dict[object, int] = {}
 
     def numbers(column: str, runs: Sequence[RunEntry]) -> FloatArray:
-        found = (run.obs_info.get(column) for run in runs)
+        """Values of a column, or numbers that stand for its texts; NaN where there is none."""
+        found = [run.obs_id if column == "OBS_ID" else run.obs_info.get(column) for run in runs]
+        if column in ("TELLIST", "OBJECT"):
+            found = [words.setdefault(each, len(words)) if each else None for each in found]
         known = np.array([each if isinstance(each, int | float) else np.nan for each in found], dtype=float)
         return 1 / np.sin(np.deg2rad(np.where(known > 0, known, np.nan))) if column == "ALT_PNT" else known
 
-    compared = []
-    for name, (column, period) in COMPARED.items():
-        limit, (own, others) = getattr(wanted, name), (numbers(column, runs) for runs in (entries, off_runs))
-        if limit is not None and (np.isnan(own).all() or np.isnan(others).all()):
-            say(f"{key}.{name.partition('_')[0]}: not compared: no {column} in the observation index")
-        elif limit is not None:
+    compared, limits = [], {**vars(wanted), "telescopes": 0.0 if wanted.telescopes else None}
+    for name, (column, period) in COMPARED.items() if entries else ():
+        if (limit := limits[name]) is None:
+            continue
+        pair = [numbers(column, runs) for runs in (entries, off_runs)]
+        lack = [whose for whose, each in zip((" of runs", " of OFF runs"), pair, strict=True) if np.isnan(each).all()]
+        if lack:
+            where = f"the observation index{lack[0] if len(lack) == 1 else ''}"
+            say(f"{key}.{name.partition('_')[0]}: not compared: no {column} in {where}")
+        else:
+            own, others = pair if period == np.inf else (each % period for each in pair)
             compared.append((own, others, limit, period))
-    arrays, teams = (np.array([run.obs_info.get("TELLIST") or "" for run in runs]) for runs in (entries, off_runs))
-    by_array = wanted.telescopes and (arrays != "").any() and (teams != "").any()
-    if wanted.telescopes and not by_array:
-        say(f"{key}.telescopes: not compared: no TELLIST in the observation index")
     ids, matches = np.array([run.obs_id for run in off_runs], dtype=object), {}
+    (column, least), livetime_s = LEFT_OUT[leave_out], np.fmax(numbers("LIVETIME", off_runs), 0.0)
+    here, there = numbers(column, entries), numbers(column, off_runs)
     for k, entry in enumerate(entries):  # one by one: all pairs of thousands of runs need a gigabyte
-        distance = np.where((teams == arrays[k]) & (arrays[k] != "") | (not by_array), 0.0, np.inf)
+        distance = np.zeros(len(ids))
         for own, others, limit, period in compared:
-            apart = np.abs(own[k] - others) % period
+            apart = np.abs(own[k] - others)
             apart = np.minimum(apart, period - apart)
             distance += np.where(apart <= limit, (apart / (limit or 1.0)) ** 2, np.inf)
         near = np.flatnonzero(distance < np.inf)
-        matches[entry.obs_id] = tuple(ids[near[np.argsort(distance[near], kind="stable")]])
+        near = near[np.argsort(distance[near], kind="stable")]
+        may_s = np.where(np.abs(here[k] - there[near]) >= least, livetime_s[near], 0.0)
+        matches[entry.obs_id] = tuple(ids[near[np.cumsum(may_s) - may_s < 2 * wanted.livetime_s]])
     return matches
 
 
