@@ -30,7 +30,7 @@ from astropy.io import fits
 from click.testing import CliRunner
 
 from cubeflow.cli import main
-from cubeflow.pipeline.tasks import ReduceTask, StackTask, artifact_keys
+from cubeflow.pipeline.tasks import ReduceTask, StackTask, files_of
 from cubeflow.plan.make import Plan
 from cubeflow.simulate.store import write_gzip, write_index
 from cubeflow.store.atomic import TEMPORARY
@@ -435,7 +435,7 @@ class Soak:
         there, artifacts = set(), set()
         for (task, files, is_made), (*_, is_made_there) in zip(made, made_there, strict=True):
             if isinstance(task, ReduceTask | StackTask):
-                artifacts |= artifact_keys(task).keys()
+                artifacts |= set(files_of(task))
             else:
                 assert is_made == is_made_there or task.kind in ("figures", "report"), task
                 there |= set(files) if is_made else set()

@@ -376,10 +376,18 @@ Task = ArtifactTask | ExportTask | SeriesTask | TableTask | FiguresTask | Report
 def files_of(task: Task, target: Target | None = None) -> list[str]:
     """Files that a task makes, below the results, a certificate last; a `target` may keep no artifacts of units."""
     match task:
-        case OffTask() | ReduceTask() | StackTask():
-            return list(artifact_keys(task, target is None or target.keep == "all"))
+        case OffTask():
+            return [off_file(task.model, keys.unit.name, keys.reduced) for keys in task.units]
         case ModelTask():
-            return [*artifact_keys(task), gadf_file(task.model, task.key)]
+            return [model_file(task.model, task.key), gadf_file(task.model, task.key)]
+        case ReduceTask():
+            files = []
+            for keys in task.units if target is None or target.keep == "all" else ():
+                files += [reduced_file(task.target, keys)]
+                files += [background_file(task.target, keys, label) for label in keys.backgrounds]
+            return files + [stack_file(task.target, *leaf) for leaf in task.leaves.items()]
+        case StackTask():
+            return [stack_file(task.target, task.label, task.key)]
         case ExportTask():
             return [*(f"{task.folder}/{name}" for name in PRODUCTS), certificate_file(task.folder, task.key)]
         case SeriesTask():
@@ -445,22 +453,6 @@ def describe(task: Task) -> str:
             return f"{task.target}: run table"
         case ReportTask():
             return f"{len(task.targets)} targets"
-
-
-def artifact_keys(task: ArtifactTask, keeps_units: bool = True) -> dict[str, tuple[str, str]]:
-    """Kind and key of the artifacts of a task, by file below the results: of each unit its maps and backgrounds."""
-    if isinstance(task, OffTask):
-        return {off_file(task.model, each.unit.name, each.reduced): ("off", each.reduced) for each in task.units}
-    if isinstance(task, ModelTask):
-        return {model_file(task.model, task.key): ("model", task.key)}
-    if isinstance(task, StackTask):
-        return {stack_file(task.target, task.label, task.key): ("stack", task.key)}
-    found = {}
-    for unit in task.units if keeps_units else ():
-        found[reduced_file(task.target, unit)] = "reduced", unit.reduced
-        for label, key in unit.backgrounds.items():
-            found[background_file(task.target, unit, label)] = "background", key
-    return found | {stack_file(task.target, label, key): ("stack", key) for label, key in task.leaves.items()}
 
 
 def off_file(model: str, unit: str, key: str) -> str:

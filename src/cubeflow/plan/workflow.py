@@ -99,8 +99,7 @@ class WorkflowPlan:
         path, name = f"{self.results}/{file}", Path(file).name
         if name not in PICTURES:
             return path
-        target, label = file.split("/")[:2]
-        kind = Path(file).stem
+        (target, label, _), kind = file.split("/"), Path(file).stem
         about = {"target": target, "background": label, "map": kind}
         return report(path, caption=f"../report/{kind}.rst", category=target, subcategory=label, labels=about)
 
