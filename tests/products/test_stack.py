@@ -10,17 +10,26 @@ from hypothesis import strategies as st
 from cubeflow.maps import Cube, GeometryError, energy_axis, make_geometry, release
 from cubeflow.pipeline.stack import write_stack
 from cubeflow.products import stack as stack_module
+from cubeflow.products.background import Background, run_part
 from cubeflow.products.final import make_final
 from cubeflow.products.profiles import Profiles
+from cubeflow.products.reduced import Reduced
 from cubeflow.products.significance import SignificanceOptions
 from cubeflow.products.spectrum import PowerLaw
-from cubeflow.products.stack import Stack, StackSum, empty_stack, make_run_part, mean_response, stack
+from cubeflow.products.stack import RunPart, Stack, StackSum, empty_stack, mean_response, stack
 from cubeflow.store.keys import Recipe
 
 PARENT = make_geometry("icrs", "TAN", 10.0, 20.0, (0.9, 0.7), 0.1)
 COARSE = make_geometry("icrs", "TAN", 10.0, 20.0, (0.8, 0.6), 0.2)
 ENERGY = energy_axis([1.0, 2.0, 5.0])
 ENERGY_TRUE = energy_axis([0.5, 1.0, 3.0, 9.0], "energy_true")
+
+
+def part_of(maps, mask, weight, gti_s, livetime_s) -> RunPart:
+    """Contribution of a run with these maps and the exposure `weight` on the grid of its responses."""
+    of_run = {name: cube for name, cube in maps.items() if name != "background"} | {"irf_exposure": weight}
+    background = {name: cube for name, cube in maps.items() if name == "background"}
+    return run_part(Reduced(of_run, gti_s, {"livetime_s": livetime_s}), Background(background, mask, {}))
 
 
 def make_run(seed: int) -> Stack:
@@ -38,7 +47,7 @@ def make_run(seed: int) -> Stack:
     }
     weight = Cube(rng.random((3, *COARSE.shape)) * 1e10, "m2 s", COARSE, (ENERGY_TRUE,))
     start = float(seed) * 2000
-    return stack([make_run_part(maps, mask, weight, np.array([[start, start + 1000.0]]), 900.0)])
+    return stack([part_of(maps, mask, weight, np.array([[start, start + 1000.0]]), 900.0)])
 
 
 def on_parent(stacked: Stack, name: str) -> np.ndarray:
@@ -105,7 +114,7 @@ def test_exposure_is_kept_where_any_energy_is_safe():
         "exposure": Cube(np.ones((3, 1, 2)), "m2 s", geom, (ENERGY_TRUE,)),
     }
     weight = Cube(np.ones((3, *COARSE.shape)), "m2 s", COARSE, (ENERGY_TRUE,))
-    run = stack([make_run_part(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)])
+    run = stack([part_of(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)])
     np.testing.assert_array_equal(run.layers["exposure"].data, [[[1, 0]], [[1, 0]], [[1, 0]]])
     np.testing.assert_array_equal(run.layers["counts"].data, [[[5, 0]], [[0, 0]]])
 
@@ -135,7 +144,7 @@ def test_stacked_responses_predict_the_counts_that_were_kept():
             "edisp": Cube(np.tile(edisp[..., None, None], (1, 1, *coarse.shape)), "", coarse, (ENERGY_TRUE, ENERGY)),
         }
         weight = Cube(np.tile(exposure[:, None, None], (1, *coarse.shape)), "m2 s", coarse, (ENERGY_TRUE,))
-        runs.append(make_run_part(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0))
+        runs.append(part_of(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0))
         expected += np.array(safe) * np.einsum("j,j,jk", flux, exposure, edisp)
     stacked = stack(runs)
     mean = mean_edisp(stacked)
@@ -159,7 +168,7 @@ def test_the_maps_of_one_run_are_no_sum(tmp_path):
     maps = {"counts": Cube(np.ones((2, *geom.shape), int), "", geom, (ENERGY,))}
     weight = Cube(np.ones((3, *COARSE.shape)), "m2 s", COARSE, (ENERGY_TRUE,))
     mask = np.zeros((2, *geom.shape), bool)
-    part = make_run_part(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)
+    part = part_of(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)
     assert part.maps["counts"].data.all()
     assert not stack([part]).layers["counts"].data.any()
     place = PARENT, COARSE, SignificanceOptions(), (10.0, 20.0), PowerLaw(), np.zeros(PARENT.shape, bool)
@@ -201,7 +210,7 @@ def test_values_that_do_not_count_may_be_nan():
         "counts": Cube(np.arange(12).reshape(2, 2, 3), "", geom, (ENERGY,)),
     }
     weight = Cube(np.ones((3, *COARSE.shape)), "m2 s", COARSE, (ENERGY_TRUE,))
-    run = make_run_part(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)
+    run = part_of(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)
     expected = np.where(mask, np.arange(12.0).reshape(2, 2, 3), 0)
     for part in (stack([run]), stack([run, run])):
         scale = part.n_runs
@@ -213,7 +222,7 @@ def test_values_that_do_not_count_may_be_nan():
     spoiled = np.where(mask, np.inf, 0.0)
     maps["background"] = Cube(spoiled, "", geom, (ENERGY,))
     with pytest.raises(ValueError, match=r"background.*not finite"):
-        stack([make_run_part(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)])
+        stack([part_of(maps, mask, weight, np.array([[0.0, 1.0]]), 1.0)])
 
 
 @pytest.mark.parametrize("n_parts", [1, 2, 3, 10])

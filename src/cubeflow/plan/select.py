@@ -16,6 +16,7 @@ from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.observation import DAY_S
 from cubeflow.pipeline.tasks import Refusal
 
+Runs = Sequence[RunEntry]
 # Limits of `Match`: the column of the observation index, and after what its values repeat.
 COMPARED = {
     "airmass": ("ALT_PNT", np.inf),
@@ -53,12 +54,7 @@ def select_runs(
 
 
 def match_runs(
-    key: str,
-    entries: Sequence[RunEntry],
-    off_runs: Sequence[RunEntry],
-    wanted: Match,
-    leave_out: str,
-    say: Callable[[str], None],
+    key: str, entries: Runs, off_runs: Runs, wanted: Match, leave_out: str, say: Callable[[str], None]
 ) -> dict[int, tuple[int, ...]]:
     """OFF runs that are like each run, by run; the nearest first, in differences over their limits.
 
@@ -68,7 +64,7 @@ def match_runs(
     """
     words: dict[object, int] = {}
 
-    def numbers(column: str, runs: Sequence[RunEntry]) -> FloatArray:
+    def numbers(column: str, runs: Runs) -> FloatArray:
         """Values of a column, or numbers that stand for its texts; NaN where there is none."""
         found = [run.obs_id if column == "OBS_ID" else run.obs_info.get(column) for run in runs]
         if column in ("TELLIST", "OBJECT"):
@@ -81,10 +77,9 @@ def match_runs(
         if (limit := limits[name]) is None:
             continue
         pair = [numbers(column, runs) for runs in (entries, off_runs)]
-        lack = [whose for whose, each in zip((" of runs", " of OFF runs"), pair, strict=True) if np.isnan(each).all()]
-        if lack:
-            where = f"the observation index{lack[0] if len(lack) == 1 else ''}"
-            say(f"{key}.{name.partition('_')[0]}: not compared: no {column} in {where}")
+        if any(lack := [bool(np.isnan(each).all()) for each in pair]):
+            whose = "" if all(lack) else " of runs" if lack[0] else " of OFF runs"
+            say(f"{key}.{name.partition('_')[0]}: not compared: no {column} in the observation index{whose}")
         else:
             own, others = pair if period == np.inf else (each % period for each in pair)
             compared.append((own, others, limit, period))
@@ -104,7 +99,7 @@ def match_runs(
     return matches
 
 
-def _choose(named: Sequence[RunEntry], is_wanted: Callable[[Header], bool]) -> tuple[list[RunEntry], list[Refusal]]:
+def _choose(named: Runs, is_wanted: Callable[[Header], bool]) -> tuple[list[RunEntry], list[Refusal]]:
     """Runs that are wanted, and those of which it cannot be said: what the index lacks is looked for in EVENTS.
 
     Raises MistakeError if it can be said of none.

@@ -6,9 +6,10 @@ A new method is one new module with its options, a name in `BackgroundOptions` a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cubeflow.maps import BoolArray, Cube, Maps, Place, sphere
 from cubeflow.products import ring_background
@@ -19,7 +20,7 @@ from cubeflow.products.reduced import Cell, Reduced
 from cubeflow.products.ring_background import AdaptiveRingOptions, RingOptions
 from cubeflow.products.significance import find_at_target
 from cubeflow.products.sky_model import Modelled, make_model_counts
-from cubeflow.products.stack import RunPart, make_run_part
+from cubeflow.products.stack import RunPart, safe_fraction
 
 TOLD_SHARE = 0.02  # of usable pixels with too small a ring: above it a note says so
 NORM_VALUES = ("norm", "norm_err", "tilt", "tilt_err", "pivot_tev")
@@ -90,13 +91,30 @@ def make_background(
 
 
 def run_part(reduced: Reduced, background: Background) -> RunPart:
-    """Contribution of one run to the stack of a label."""
-    maps = {name: cube for name, cube in reduced.maps.items() if name not in ("mask_safe", "irf_exposure")}
-    if not background.maps:  # counts and exposure only: what not every run has is left out of all
-        maps = {name: cube for name, cube in maps.items() if name not in ("acceptance", "psf")}
-    maps |= background.maps
-    times = reduced.gti_s, reduced.livetime_s
-    return make_run_part(maps, background.usable, reduced.maps["irf_exposure"], *times, background.profiles)
+    """Contribution of one run to the stack of a label: its maps where they are usable, its responses weighted.
+
+    Maps with a reconstructed-energy axis are kept where bins are `Background.usable`, those with a single bin over all
+    energies (OFF counts of a ring) and ``exposure`` (true energy) where one is at any; NaN elsewhere does not count.
+    ``psf`` and ``edisp``, in layers ``irf_...``, are weighted by ``irf_exposure``, and ``edisp`` by the safe fraction
+    at each reconstructed energy: a run must not predict counts where its own are masked. Without a background what not
+    every run has, acceptance and PSF, is left out of all.
+    """
+    maps, mask = {**reduced.maps, **background.maps}, background.usable
+    counts, exposure, image = maps["counts"], maps["irf_exposure"], np.any(mask, axis=0)
+    layers = {"mask_safe": Cube(mask, "", counts.geom, counts.axes), "irf_exposure": exposure}
+    factors: dict[str, NDArray[Any]] = {"mask_safe": mask}
+    left_out = [*layers] if background.maps else [*layers, "acceptance", "psf"]
+    for name, cube in ((name, cube) for name, cube in maps.items() if name not in left_out):
+        if name in ("psf", "edisp"):
+            weight = exposure.data[:, None].astype(np.float64)  # (energy_true, rad or energy, lat, lon)
+            if name == "edisp":
+                weight = weight * safe_fraction(mask, counts.geom, cube.geom)
+            layers[f"irf_{name}"] = replace(cube, unit=f"{cube.unit} m2 s".strip())
+            factors[f"irf_{name}"] = weight
+        else:
+            layers[name], factors[name] = cube, mask if cube.axes == counts.axes else image
+    ontime_s = float(np.sum(reduced.gti_s[:, 1] - reduced.gti_s[:, 0]))
+    return RunPart(layers, factors, reduced.gti_s, ontime_s, reduced.livetime_s, background.profiles)
 
 
 def _left_out(reason: str, row: Mapping[str, Cell] | None = None) -> Background:

@@ -179,18 +179,13 @@ def make_map_fov_background(
     for plane, accepted, factor in zip(background, acceptance.data, factors, strict=True):
         np.multiply(accepted, factor, out=plane, dtype=np.float64, casting="same_kind")
     mask = usable & np.isfinite(factors)[:, None, None]
-    return FovBackground(Cube(background, "", counts.geom, counts.axes), make_norm_table(energy, norms), mask)
-
-
-def make_norm_table(energy: Axis, norms: list[GroupNorm]) -> NormTable:
-    """Table of the norms of all groups, with one line on those that are unusable."""
-    ends = np.array([(norm.bins[0], norm.bins[-1] + 1) for norm in norms])
     found = {name: np.array([getattr(norm, name) for norm in norms]) for name in OF_GROUP}
-    lower, upper = energy.edges_array[ends.T]
+    lower, upper = energy.edges_array[np.array([(norm.bins[0], norm.bins[-1] + 1) for norm in norms]).T]
     norm_err, tilt_err = np.sqrt(np.diagonal(found["covariance"], axis1=1, axis2=2)).T
     reasons = zip((norm.reason for norm in norms), lower, upper, strict=True)
     failed = "; ".join(f"{reason} in {low:.4g}-{high:.4g} TeV" for reason, low, high in reasons if reason)
-    return NormTable(lower, upper, norm_err, tilt_err, failed or None, **found)
+    table = NormTable(lower, upper, norm_err, tilt_err, failed or None, **found)
+    return FovBackground(Cube(background, "", counts.geom, counts.axes), table, mask)
 
 
 def make_energy_groups(energy: Axis, groups: int | Sequence[float]) -> Groups:
@@ -310,8 +305,6 @@ def fit_tilt(cells: Cells) -> CashFit:
         return CashFit(np.full(2, np.nan), np.full((2, 2), np.nan), False)
     start = np.array([np.log(background / acceptance), 0.0])
     fit = fit_log_linear(cells.counts, cells.acceptance, cells.model, design, start)
-    # The fit is in the logarithm of the norm.
-    norm = np.exp(fit.parameters[0])
-    jacobian = np.array([norm, 1.0])
-    parameters = np.array([norm, fit.parameters[1]])
+    jacobian = np.array([np.exp(fit.parameters[0]), 1.0])  # the fit is in the logarithm of the norm
+    parameters = np.array([jacobian[0], fit.parameters[1]])
     return CashFit(parameters, fit.covariance * np.outer(jacobian, jacobian), fit.converged)

@@ -38,49 +38,11 @@ class RunPart:
     """What one run gives to a sum: maps as they are, by the names of their layers, and what of them counts."""
 
     maps: Mapping[str, Cube]
-    factors: Mapping[str, NDArray[Any]]
-    """By layer: where values count, whatever they are elsewhere, or weights. They broadcast to the layer."""
+    factors: Mapping[str, NDArray[Any]]  #: by layer, to which they broadcast: where values count, or weights
     gti_s: FloatArray  #: as of a stack, and so all that follows
     ontime_s: float
     livetime_s: float
     profiles: Profiles | None = None
-
-
-def make_run_part(
-    maps: Mapping[str, Cube],
-    mask: BoolArray,
-    irf_weight: Cube,
-    gti_s: FloatArray,
-    livetime_s: float,
-    profiles: Profiles | None = None,
-) -> RunPart:
-    """Contribution of one run: its maps where they are safe, its responses weighted with its exposure.
-
-    Maps with a reconstructed-energy axis are kept where `mask`, shape (energy, lat, lon), holds, those with a single
-    bin over all energies (OFF counts of a ring) and ``exposure`` (true energy) where it holds at any. ``psf`` and
-    ``edisp`` are weighted by `irf_weight`, the exposure on the IRF grid, m2 s, zero where the run does not contribute,
-    and ``edisp`` by the safe fraction at each reconstructed energy: a run must not predict counts where its own are
-    masked. Values that are no answer (NaN) outside the mask do not count. `gti_s` has shape (n, 2).
-
-    Layers are those of `maps` by their names, ``mask_safe``, and for the responses ``irf_psf``, ``irf_edisp`` (to be
-    weighted) and ``irf_exposure``.
-    """
-    counts = maps["counts"]
-    image: BoolArray = np.any(mask, axis=0)
-    layers: dict[str, Cube] = {}
-    factors: dict[str, NDArray[Any]] = {"mask_safe": mask}
-    for name, cube in maps.items():
-        if name in ("psf", "edisp"):
-            weight = irf_weight.data[:, None].astype(np.float64)  # (energy_true, rad or energy, lat, lon)
-            if name == "edisp":
-                weight = weight * safe_fraction(mask, counts.geom, cube.geom)
-            layers[f"irf_{name}"] = replace(cube, unit=f"{cube.unit} m2 s".strip())
-            factors[f"irf_{name}"] = weight
-        else:
-            layers[name], factors[name] = cube, mask if cube.axes == counts.axes else image
-    layers |= {"mask_safe": Cube(mask, "", counts.geom, counts.axes), "irf_exposure": irf_weight}
-    ontime_s = float(np.sum(gti_s[:, 1] - gti_s[:, 0]))
-    return RunPart(layers, factors, gti_s, ontime_s, livetime_s, profiles)
 
 
 def stack(parts: Iterable[Stack | RunPart]) -> Stack:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     import h5py
 
 Array = NDArray[Any]
-Attributes = Mapping[str, str | int]
 USER_BLOCK = 512
 DTYPES = ("b1", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8")
 MAX_DIMENSIONS = 5
@@ -131,7 +130,7 @@ class _PatientFile(RawIOBase):
 
 @_holding_signals()
 def write_content(
-    file: BufferedRandom, root: Attributes, datasets: Mapping[str, Cube | Array], compression: str
+    file: BufferedRandom, root: Mapping[str, str | int], datasets: Mapping[str, Cube | Array], compression: str
 ) -> None:
     """Write attributes and datasets into an empty file, reproducible to the byte, after room for the first block.
 
