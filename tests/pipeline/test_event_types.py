@@ -247,6 +247,37 @@ def test_all_types_fitted_together_say_more_than_each(results):
     assert joint == pytest.approx(np.average([value for value, _ in found], weights=weights), abs=0.2 * error)
 
 
+def test_tiles_hold_each_type_by_itself_and_list_them_together(configure):
+    """Types of a tile add up to the tile without types; the list of each tile names its own datasets."""
+    pytest.importorskip("hpgeom")
+    sky = {"sky": {"tiles": {"nside": 32, "overlap": "0.2 deg"}, "geometry": {"pixel": "0.1 deg"}}}
+    options = {"targets": sky, "offset_max": "0.8 deg", "backgrounds": {"fov": {"method": "fov"}}}
+    whole, typed = configure("all", **options), configure("typed", **options, event_types=TYPES)
+    for config in (whole, typed):
+        run_whole(config, lambda line: None)
+    tiles = sorted(path.name for path in whole.results.glob("sky-*"))
+    assert len(tiles) > 1
+    ends = ("", *(f"-{kind}" for kind in SHARES))
+    assert sorted(path.name for path in typed.results.glob("sky-*")) == sorted(
+        f"{name}{end}" for name in tiles for end in ends
+    )
+    n_counts = 0
+    for name in tiles:
+        expected = maps_of(whole.results, name)
+        of_types = [maps_of(typed.results, f"{name}-{kind}") for kind in SHARES]
+        np.testing.assert_array_equal(sum(maps["counts"].data for maps in of_types), expected["counts"].data)
+        for maps in of_types:
+            np.testing.assert_array_equal(maps["mask_own"].data, expected["mask_own"].data)
+        tables = [Table.read(typed.results / f"{name}-{kind}" / "runs.ecsv") for kind in SHARES]
+        own = sum(int(table["counts_own"].sum()) for table in tables)
+        assert own == int(Table.read(whole.results / name / "runs.ecsv")["counts_own"].sum())
+        n_counts += own
+        listed = re.findall(r"filename: (.*)", (typed.results / name / "fov" / "joint.yaml").read_text())
+        assert listed == [f"../../{name}-{kind}/fov/dataset.fits.gz" for kind in SHARES]
+    assert n_counts > 100
+    assert not stale_files(make_plan(typed, lambda line: None))
+
+
 def test_a_type_more_remakes_nothing_else(configure, tmp_path):
     first = configure("typed", tmp_path / "results", event_types={"2": TYPES["2"]})
     run_whole(first, lambda line: None)
