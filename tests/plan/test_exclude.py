@@ -22,17 +22,14 @@ from cubeflow.products.exclusion import make_mask_exclusion
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 from cubeflow.store.artifact import read_artifact
 
+from .conftest import small_config
+
 KNOWN, UNKNOWN = (83.633, 22.014), (84.8, 22.4)  # 1.15 deg apart
-CONFIG = {
-    "data": {"store": "store"},
-    "targets": {
-        "one": {
-            "position": {"lon": f"{KNOWN[0]} deg", "lat": f"{KNOWN[1]} deg"},
-            "geometry": {"width": ["4.4 deg", "4 deg"], "pixel": "0.04 deg"},
-        }
-    },
-    "energy": {"min": "1 TeV", "max": "10 TeV", "bins": 3},
-    "energy_true": {"min": "0.5 TeV", "max": "20 TeV", "bins": 4},
+PLACE = {
+    "position": {"lon": f"{KNOWN[0]} deg", "lat": f"{KNOWN[1]} deg"},
+    "geometry": {"width": ["4.4 deg", "4 deg"], "pixel": "0.04 deg"},
+}
+CONFIG = small_config(".", targets={"one": PLACE}) | {
     "offset_max": "2 deg",
     "irf_grid": {"pixel": "1 deg", "rad_bins": 6},
     "exclusion": "known.reg",
@@ -42,7 +39,6 @@ CONFIG = {
         "counts": {"method": "none"},
     },
     "significance": {"radius": "0.1 deg"},
-    "results": "results",
 }
 MASK, REGIONS = (Path("results", "one", name) for name in FOUND)
 

@@ -1,12 +1,12 @@
 """What a plan asks of a storage, by a small one that is written here; tests/workflow/test_storage.py has real ones."""
 
 import asyncio
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ruamel.yaml import YAML
 
 from cubeflow.config import parse_config
 from cubeflow.pipeline.tasks import ExportTask, ReduceTask
@@ -16,15 +16,10 @@ from cubeflow.plan.storage import damaged_copies, look, place, remove
 from cubeflow.plan.workflow import PLAN_VARIABLE, WorkflowPlan, plan_workflow
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 
-CONFIG = """
-data: {{store: "{folder}/store"}}
-results: "{folder}/results"
-targets: {{t: {{position: {{lon: 83.633 deg, lat: 22.014 deg}}, geometry: {{width: 4 deg, pixel: 0.1 deg}}}}}}
-energy: {{min: 1 TeV, max: 10 TeV, bins: 3}}
-energy_true: {{min: 0.5 TeV, max: 20 TeV, bins: 4}}
-stack: {{batch: 2, fanout: 2}}
-backgrounds: {{fov: {{method: fov}}, ring: {{method: ring, r_in: 0.5 deg, width: 0.4 deg}}}}
-"""
+from .conftest import small_config
+
+RING = {"method": "ring", "r_in": "0.5 deg", "width": "0.4 deg"}
+OPTIONS = {"stack": {"batch": 2, "fanout": 2}, "backgrounds": {"fov": {"method": "fov"}, "ring": RING}}
 
 
 @dataclass
@@ -133,7 +128,7 @@ def test_copies_that_were_set_aside(tmp_path: Path) -> None:
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     folder = tmp_path_factory.mktemp("plan")
     simulate_store(folder / "store", SimulationOptions(tiny=True, n_runs=4, duration_s=300.0))
-    return make_plan(parse_config(CONFIG.format(folder=folder)), lambda line: None)
+    return make_plan(parse_config(json.dumps(small_config(folder, **OPTIONS))), lambda line: None)
 
 
 def stored(plan: Plan) -> dict[str, float]:
@@ -192,8 +187,8 @@ def test_what_was_damaged_is_removed_under_the_lock_and_only_as_far_as_it_is_pla
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(PLAN_VARIABLE, "")
     monkeypatch.setattr("sys.argv", ["snakemake", "--verbose"])
-    text = CONFIG.format(folder=Path(plan.store.path).parent).replace(str(plan.results), "results")
-    own = make_plan(parse_config(text), lambda line: None)
+    config = small_config(plan.results.parent, **OPTIONS) | {"results": "results"}
+    own = make_plan(parse_config(json.dumps(config)), lambda line: None)
     workflow = Workflow(Object, {f"results/{file}": time for file, time in stored(own).items()})
     workflow.times |= {"results/t/ring/other.h5": 1.0}
     workflow.storage_settings.default_storage_prefix = "far"
@@ -204,7 +199,7 @@ def test_what_was_damaged_is_removed_under_the_lock_and_only_as_far_as_it_is_pla
     for copy in copies:
         copy.parent.mkdir(parents=True)
         copy.touch()
-    before, config = dict(workflow.times), YAML(typ="safe").load(text)
+    before = dict(workflow.times)
     with Lock(Path("results"), own.config).held(), pytest.raises(LockedError):
         plan_workflow(workflow, config, lambda line: None)
     assert (workflow.times, [copy.exists() for copy in copies]) == (before, [True, True])

@@ -12,12 +12,13 @@ from cubeflow.dl3.entries import direction_of
 from cubeflow.errors import MistakeError
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.plan.make import make_plan
-from cubeflow.plan.run import find_exclusion, run_plan
+from cubeflow.plan.run import find_exclusion
 from cubeflow.plan.tiles import expand_tiles
 from cubeflow.products.tiles import Tile
-from cubeflow.report.page import do_job
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 from cubeflow.store.artifact import read_artifact
+
+from .conftest import do_all
 
 CONFIG = """
 data: {store: STORE}
@@ -45,11 +46,7 @@ def made(tmp_path_factory):
     text = CONFIG.replace("STORE", str(folder / "store")).replace("RESULTS", str(folder / "results"))
     config = parse_config(text.replace("EXCLUDED", str(folder / "crab.reg")))
     plan = make_plan(config, print)
-    run_plan(plan, print)
-    plan.write()
-    for job in plan.jobs:
-        if job.kind in ("figures", "report"):
-            do_job(plan.path, job.name, print, plan.results)
+    do_all(plan)
     return config, plan
 
 
