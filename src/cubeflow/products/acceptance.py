@@ -42,7 +42,7 @@ def make_field_rotation(gti: Gti, site: Site, pointing: Pointing) -> FieldRotati
 
     Times between the intervals are left out, so that a gap turns nothing.
     """
-    zeniths, durations, starts = [], [], []
+    parts = []
     for start, stop in zip(gti.start_s, gti.stop_s, strict=True):
         sample = np.linspace(start, stop, max(3, int(np.ceil((stop - start) / SAMPLE_S)) + 1))
         _, east, north = sphere.local_basis(pointing.ra_deg, pointing.dec_deg)
@@ -53,11 +53,10 @@ def make_field_rotation(gti: Gti, site: Site, pointing: Pointing) -> FieldRotati
         # Equal parts of the rotation; times in between are shared out evenly where nothing turns.
         edges = np.interp(np.linspace(0.0, turned[-1], n_steps + 1), turned, sample)
         edges[0], edges[-1] = start, stop
-        zeniths.append(zenith_vectors(to_mjd(0.5 * (edges[1:] + edges[:-1])), site.lon_deg, site.lat_deg))
-        durations.append(np.diff(edges))
-        starts.append(edges[:-1])
-    share = np.concatenate(durations)
-    return FieldRotation(np.concatenate(zeniths), share / share.sum(), np.concatenate(starts))
+        middle = zenith_vectors(to_mjd(0.5 * (edges[1:] + edges[:-1])), site.lon_deg, site.lat_deg)
+        parts.append((middle, np.diff(edges), edges[:-1]))
+    zenith, share, start_s = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return FieldRotation(zenith, share / share.sum(), start_s)
 
 
 def make_map_hadron_acceptance(

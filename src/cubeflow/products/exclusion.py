@@ -319,6 +319,7 @@ def find_rims(maps: Maps, exclusions: Sequence[Exclusion], excluded: BoolArray, 
         release(cube.data)
 
     def significance(edge_deg: FloatArray, grow_deg: float) -> float:
+        """Of the rim that begins so far outside an edge."""
         rim = usable & (edge_deg >= grow_deg) & (edge_deg < grow_deg + disc_deg)
         counts, background, *counts_off = sums[:, rim].sum(axis=1)
         if n_off := sum(counts_off) / max(np.count_nonzero(rim), 1):

@@ -122,6 +122,7 @@ def make_map_adaptive_ring_background(
     disc = Annulus(0.0, options.theta_deg / counts.geom.pixel_deg)
 
     def needed(acceptance_on: FloatArray) -> FloatArray:
+        """Acceptance that a ring must hold: that of the disc about each pixel over the threshold."""
         return convolve.sum_around(acceptance_on, disc) / options.threshold * (1 - EQUAL)
 
     return _from_rings(acceptance, counts, exclusion, safe, rings, options.per_energy, needed)
