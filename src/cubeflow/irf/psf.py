@@ -63,9 +63,9 @@ class Psf3Gauss:
         interpolate = _among_cells(self, energy_tev, offset_deg)
         valid = (self.scale > 0) & (self.sigma_1 > 0)
         ampl_1 = np.ones_like(self.scale)
-        rad2 = np.square(np.atleast_1d(np.asarray(rad_deg, dtype=float)))
+        rad2 = np.square(np.atleast_1d(np.asarray(rad_deg, dtype=float)))[:, None]
         norm = np.zeros((np.size(energy_tev), np.size(offset_deg)))
-        density = np.zeros((*norm.shape, rad2.size))
+        density = np.zeros((len(norm), rad2.size, norm.shape[1]))
         for ampl, sigma in ((ampl_1, self.sigma_1), (self.ampl_2, self.sigma_2), (self.ampl_3, self.sigma_3)):
             width2 = np.square(interpolate(sigma, valid & (sigma > 0)))
             height = np.where(width2 > 0, np.maximum(interpolate(ampl, valid), 0.0), 0.0)
@@ -74,7 +74,7 @@ class Psf3Gauss:
             norm += height * 2.0 * np.pi * width2
             width2 = np.where(width2 > 0, width2, 1.0)
             for out, high, wide in zip(density, height, width2, strict=True):  # one energy stays in the cache
-                out += high[:, None] * np.exp(-0.5 * rad2 / wide[:, None])
+                out += high * np.exp(-0.5 * rad2 / wide)
         return _per_sr(density, norm)
 
 
@@ -100,9 +100,9 @@ class PsfKing:
         has_psf = (gamma > 1) & (sigma2 > 0)
         norm = np.where(has_psf, 2.0 * np.pi * sigma2, 0.0)
         gamma, sigma2 = np.where(has_psf, gamma, 2.0), np.where(has_psf, sigma2, 1.0)
-        rad2 = np.square(np.atleast_1d(np.asarray(rad_deg, dtype=float)))
-        profile = (1.0 + rad2 / (2.0 * gamma * sigma2)[..., None]) ** -gamma[..., None]
-        return _per_sr((1.0 - 1.0 / gamma)[..., None] * profile, norm)
+        rad2 = np.square(np.atleast_1d(np.asarray(rad_deg, dtype=float)))[:, None]
+        profile = (1.0 + rad2 / (2.0 * gamma * sigma2)[:, None]) ** -gamma[:, None]
+        return _per_sr((1.0 - 1.0 / gamma)[:, None] * profile, norm)
 
 
 Interpolate = Callable[[FloatArray, BoolArray], FloatArray]  # of a table and which of its cells are valid
@@ -124,7 +124,9 @@ def _among_cells(psf: Psf3Gauss | PsfKing, energy_tev: ArrayLike, offset_deg: Ar
 
 
 def _per_sr(density: FloatArray, norm: FloatArray) -> FloatArray:
-    """Divide a density by its integral, in place, from deg-2 to sr-1; zero where there is no integral."""
-    density[~(norm > 0)] = 0.0
-    norm = norm[..., None] * SR_PER_DEG2
-    return np.divide(density, norm, out=density, where=norm > 0)
+    """Divide a density, (k, r, o) as maps are in memory, by its integral (k, o), from deg-2 to sr-1; shape (k, o, r).
+
+    Zero where there is no integral.
+    """
+    scale = np.where(norm > 0, norm * SR_PER_DEG2, np.inf)
+    return np.divide(density, scale[:, None], out=density).swapaxes(1, 2)
