@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from cubeflow.pipeline.tasks import PRODUCTS
-from cubeflow.products import stack
 
 pytestmark = pytest.mark.faults
 GOOD = 100001
@@ -250,7 +249,7 @@ def test_fault_37_no_scratch_space(bench, undisturbed, monkeypatch, n):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return allocate(*args)
 
-    monkeypatch.setattr(stack, "HELD_BYTES", 0)
+    monkeypatch.setattr("cubeflow.maps.scratch.HELD_VALUES", 0)
     monkeypatch.setenv("CUBEFLOW_SCRATCH", str(bench.folder))
     monkeypatch.setattr(os, "posix_fallocate", full)
     status, text = bench.reduce()

@@ -1,4 +1,4 @@
-"""Arrays in scratch files: zeros, values that stay, and an error where the disk does not take them."""
+"""Arrays in scratch files if large: zeros, values that stay, and an error where the disk does not take them."""
 
 import errno
 import os
@@ -13,7 +13,17 @@ from cubeflow.maps import release, scratch_zeros
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("CUBEFLOW_SCRATCH", str(tmp_path))
+    monkeypatch.setattr("cubeflow.maps.scratch.HELD_VALUES", 0)
     return tmp_path
+
+
+def test_a_small_array_is_in_memory_and_a_large_one_is_not(folder, monkeypatch):
+    monkeypatch.setattr("cubeflow.maps.scratch.HELD_VALUES", 20)
+    small, large = scratch_zeros((4, 5), "f8"), scratch_zeros((3, 7), "u1")
+    assert not small.any()
+    assert not large.any()
+    assert (small.shape, large.shape) == ((4, 5), (3, 7))
+    assert [release(array) for array in (small, large)] == [False, True]
 
 
 @pytest.mark.parametrize("dtype", ["f4", "i8", "?"])
@@ -61,5 +71,6 @@ def test_a_full_disk_is_an_error_when_the_array_is_made(folder, monkeypatch):
 
 def test_a_folder_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("CUBEFLOW_SCRATCH", str(tmp_path / "absent"))
+    monkeypatch.setattr("cubeflow.maps.scratch.HELD_VALUES", 2)
     with pytest.raises(FileNotFoundError, match="absent"):
         scratch_zeros((3,), "f8")

@@ -241,7 +241,7 @@ def test_parts_are_added_in_the_order_they_came(n_parts):
 
 
 def test_large_sums_lie_in_files_and_empty_stacks_add_nothing(monkeypatch):
-    monkeypatch.setattr(stack_module, "HELD_BYTES", 0)
+    monkeypatch.setattr("cubeflow.maps.scratch.HELD_VALUES", 0)
     runs = [make_run(seed) for seed in (3, 4, 5)]
     with_nothing = stack([empty_stack(), runs[0], empty_stack(), runs[1], stack([empty_stack()]), runs[2]])
     for name, cube in stack(runs).layers.items():
@@ -252,10 +252,10 @@ def test_large_sums_lie_in_files_and_empty_stacks_add_nothing(monkeypatch):
 
 def test_large_sums_do_not_stay_in_memory(monkeypatch):
     released = []
-    monkeypatch.setattr(stack_module, "HELD_BYTES", 100)
+    monkeypatch.setattr("cubeflow.maps.scratch.HELD_VALUES", 12)
     monkeypatch.setattr(stack_module, "release", lambda array: released.append(array.nbytes))
     stacked = stack([make_run(1), make_run(2)])
-    large = [cube.data.nbytes for cube in stacked.layers.values() if cube.data.nbytes > 100]
+    large = [cube.data.nbytes for cube in stacked.layers.values() if cube.data.size > 12]
     assert len(large) >= 3
     assert set(large) <= set(released)
 

@@ -257,7 +257,7 @@ def test_failure_while_maps_are_written_leaves_nothing(tmp_path, monkeypatch):
 
 def test_large_maps_are_copied_to_the_disk_with_the_same_bytes(tmp_path, monkeypatch):
     write(tmp_path / "a.fits.gz")
-    monkeypatch.setattr(cubeflow_fits, "SCRATCH_BYTES", 0)
+    monkeypatch.setattr("cubeflow.maps.scratch.HELD_VALUES", 0)
     write(tmp_path / "b.fits.gz")
     assert (tmp_path / "a.fits.gz").read_bytes() == (tmp_path / "b.fits.gz").read_bytes()
 

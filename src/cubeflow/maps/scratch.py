@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 SCRATCH_VARIABLE = "CUBEFLOW_SCRATCH"
+HELD_VALUES = 1 << 22  # of an array that stays in memory; writing to a file takes several times as long
 
 
 def scratch_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Array of zeros that lies in a file without a name, so that none is left behind however the process ends.
+    """Array of zeros: if it is large, in a file without a name, so that none is left behind however the process ends.
 
     The file is in the folder that ``CUBEFLOW_SCRATCH`` names, in which variables are filled in here, on the machine of
     the job (``$SLURM_TMPDIR`` is known to no other), or in the system's folder for temporary files. OSError if the disk
@@ -21,6 +22,8 @@ def scratch_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """
     folder = os.path.expandvars(os.environ.get(SCRATCH_VARIABLE, "")) or tempfile.gettempdir()
     number = math.prod(shape)
+    if number <= HELD_VALUES:
+        return np.zeros(shape, dtype)
     size = max(number * np.dtype(dtype).itemsize, 1)
     try:
         with tempfile.TemporaryFile(dir=folder) as file:

@@ -58,7 +58,7 @@ def open_made(path: Path, kind: str, key: str | None = None) -> Iterator[OpenArt
 
 
 def read_stack(opened: OpenArtifact) -> Stack:
-    """Stack of an open artifact, with maps in scratch files; ArtifactMismatch if it lacks a layer that it had."""
+    """Stack of an open artifact, with large maps in scratch files; ArtifactMismatch if it lacks a layer that it had."""
     about = opened.artifact.attributes
     for name in about["layers"]:
         opened.describe(name)

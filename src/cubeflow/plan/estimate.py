@@ -13,10 +13,10 @@ from cubeflow.dl3.files import FileRefused, content_bytes
 from cubeflow.errors import MistakeError
 from cubeflow.maps import Geometry, sphere
 from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps.scratch import HELD_VALUES
 from cubeflow.pipeline.memory import memory_limit_mb
 from cubeflow.pipeline.tasks import Target
 from cubeflow.products.acceptance_model import SUBCELLS
-from cubeflow.products.stack import HELD_BYTES
 
 LABEL_MAPS = {False: 5, True: 7}  # maps over energy in a stack, without and with rings at each energy
 SNAKEMAKE_MB = 350  # of the two Snakemake that a cluster job consists of, beside the command that they start
@@ -25,8 +25,8 @@ LARGEST = 16  # files on the disk among which that is which is the largest when 
 READ_FACTOR, READ_FREE = 4, 48 * 2**20  # memory for reading a file over its size, and what of it the least need holds
 BYTES_PER_VOXEL = 27  # of one run: its maps, their float32 copies, and what a background needs meanwhile
 EXPORT_PLANES = {False: 27, True: 47}  # in memory, without and with rings at each energy
-FITS_BYTES = 1e8  # of maps of a FITS file that are small, at most
 REPORT_PLANES, BYTES_SHOWN = 26, 25  # of images while they are drawn, and of a voxel of small maps that are shown
+MOST_SHOWN = 1e8  # bytes
 BYTES_PER_ROW = 4_000  # of a run in the run table
 BYTES_PER_FILE = 1e5  # on the disk, whatever is in it
 BYTES_KEPT = 1.5  # on the disk for a voxel of a run in float32, compressed
@@ -40,7 +40,8 @@ class Sizes:
     batch: int  # of the sum of a batch
     total: int  # of the final maps
     plane: int  # of the largest slice along the first axis of a layer
-    held: int  # of layers that a sum of all runs holds in memory
+    held: int  # of layers of the sum of a batch that are small enough to be in memory
+    shown: int  # the same of final maps
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,10 @@ def estimate(target: Target, entries: Sequence[RunEntry] = (), off_runs: Sequenc
             140 + sky[0],
             (BYTES_PER_VOXEL + sky[1]) * n.run + 16 * n.plane + 8 * labels * n.held + held,
         ),
-        "stack": (110, 64 * n.plane + 13 * n.held + rows),
-        "export": (140, 8 * planes + min(8 * n.total, FITS_BYTES) + 4 * rows),
+        "stack": (110, 64 * n.plane + 21 * n.held + rows),
+        "export": (140, 8 * (planes + n.held + n.shown) + 4 * rows),
         "series": (140, 8 * n.plane),
-        "figures": (140, 8 * REPORT_PLANES * n.plane + min(BYTES_SHOWN * n_shown, FITS_BYTES) + rows),
+        "figures": (140, 8 * REPORT_PLANES * n.plane + min(BYTES_SHOWN * n_shown, MOST_SHOWN) + rows),
         "report": (100, rows),
     }
     kinds = needs if target.model else needs.keys() - {"off", "model"}
@@ -92,7 +93,7 @@ def sizes(target: Target, entries: Sequence[RunEntry] = ()) -> Sizes:
     options = target.reduce
     n_energy, n_true, n_rad = (axis.n_bins for axis in (options.energy, options.energy_true, options.rad))
     maps = max(LABEL_MAPS[getattr(each, "per_energy", False)] for each in target.backgrounds.values())
-    per_pixel = maps * n_energy + n_true, n_true * (n_rad + n_energy + 1)
+    bins = [n_energy] * maps + [n_true], [n_true * n for n in (n_rad, n_energy, 1)]  # of each layer on either grid
     found = [direction_of(entry.obs_info) for entry in entries]
     pointings = np.array(found) if found and None not in found else None  # shape (n, 2)
     margins = 0.0, math.sqrt(0.5)  # a coarse pixel counts if any part of it lies within the largest offset
@@ -100,12 +101,11 @@ def sizes(target: Target, entries: Sequence[RunEntry] = ()) -> Sizes:
         _pixels(geom, target, margin, pointings)
         for geom, margin in zip((options.geometry, options.irf_geometry), margins, strict=True)
     ]
-    run, batch, total = (sum(n * grid[k] for n, grid in zip(per_pixel, grids, strict=True)) for k in range(3))
+    layers = [[n * grid[k] for each, grid in zip(bins, grids, strict=True) for n in each] for k in range(3)]
+    run, batch, total = map(sum, layers)
+    held, shown = (sum(size for size in each if size <= HELD_VALUES) for each in layers[1:])
     plane = max(math.prod(options.geometry.shape), math.prod(options.irf_geometry.shape) * max(n_rad, n_energy))
-    boxes = [grid[1] for grid in grids]
-    layers = [n_energy * boxes[0]] * maps + [n_true * boxes[0]]
-    layers += [n_true * n_bins * boxes[1] for n_bins in (n_rad, n_energy, 1)]
-    return Sizes(run, batch, total, plane, sum(size for size in layers if 8 * size <= HELD_BYTES))
+    return Sizes(run, batch, total, plane, held, shown)
 
 
 def check_memory(name: str, need: Estimate, target: Target, limit_mb: float | None, n_off_runs: int = 0) -> None:

@@ -1,7 +1,7 @@
 """The final maps of a label: the last stack on the final geometry, with its ratios formed.
 
-Maps go plane by plane from the stack, whose arrays may be memory maps, to scratch files, so that none is in memory as
-a whole.
+Maps go plane by plane from the stack, whose arrays may be memory maps, to scratch files, so that no large one is in
+memory as a whole.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -4,19 +4,17 @@ Every layer of a `Stack` is a plain sum (or, for masks, a logical or) of what it
 stacked again. Ratios, such as the mean PSF, are formed at the very end.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from cubeflow.maps import Axis, BoolArray, Cube, FloatArray, Geometry, GeometryError, release, scratch_zeros
 from cubeflow.products.profiles import Profiles, add_profiles
 
 SUM_TYPES = {"b": "?", "i": "i8", "u": "i8", "f": "f8"}  # type in which a layer is summed, by kind
-HELD_BYTES = 1 << 25  # of a sum that stays in memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +57,7 @@ def stack(parts: Iterable[Stack | RunPart]) -> Stack:
 
 
 class StackSum:
-    """A stack in the making: its arrays lie in scratch files and are added to in place."""
+    """A stack in the making: its arrays, in scratch files if they are large, are added to in place."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Cube] = {}
@@ -105,7 +103,7 @@ def blank_stack(geometry: Geometry, energy: Axis, energy_true: Axis) -> Stack:
     about = ("counts", "i", "", energy), ("mask_safe", "b", "", energy), ("exposure", "f", "m2 s", energy_true)
     layers = {}
     for name, kind, unit, axis in about:
-        data = _zeros((axis.n_bins, *geometry.shape), SUM_TYPES[kind])
+        data = scratch_zeros((axis.n_bins, *geometry.shape), SUM_TYPES[kind])
         layers[name] = Cube(data, unit, geometry, (axis,))
     return replace(empty_stack(), layers=layers)
 
@@ -113,13 +111,13 @@ def blank_stack(geometry: Geometry, energy: Axis, energy_true: Axis) -> Stack:
 def _added(total: Cube | None, part: Cube, factor: NDArray[Any] | np.bool, name: str) -> Cube:
     """Add a part to a sum, whose array is this module's own and written to; it grows where the part lies beyond it."""
     if total is None:
-        data = _zeros(part.data.shape, SUM_TYPES[part.data.dtype.kind])
+        data = scratch_zeros(part.data.shape, SUM_TYPES[part.data.dtype.kind])
         total = Cube(data, part.unit, part.geom, part.axes)
     if (total.unit, total.axes) != (part.unit, part.axes):
         raise ValueError(f"layer {name!r}: units or axes differ")
     union = total.geom.union(part.geom)
     if union != total.geom:
-        data = _zeros((*total.data.shape[:-2], *union.shape), total.data.dtype)
+        data = scratch_zeros((*total.data.shape[:-2], *union.shape), total.data.dtype)
         grown = Cube(data, total.unit, union, total.axes)
         for sums, before in zip(grown.cutout(total.geom).data, total.data, strict=True):
             sums[...] = before
@@ -133,12 +131,6 @@ def _added(total: Cube | None, part: Cube, factor: NDArray[Any] | np.bool, name:
     release(total.data)
     release(part.data)
     return total
-
-
-def _zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Array of a sum: in memory if it is small."""
-    is_small = math.prod(shape) * np.dtype(dtype).itemsize <= HELD_BYTES
-    return np.zeros(shape, dtype) if is_small else scratch_zeros(shape, dtype)
 
 
 def mean_response(weighted: FloatArray, exposure: FloatArray) -> FloatArray:

@@ -130,7 +130,7 @@ class OpenArtifact:
         return data if about.geom is None else Cube(data, about.unit, about.geom, about.axes)
 
     def maps(self, names: Collection[str] | None = None) -> dict[str, Cube]:
-        """All maps, or those of some names that are there; in scratch files, and not in memory as a whole."""
+        """All maps, or those of some names that are there; in scratch files where they are large."""
         found = {}
         for name, about in self._described.items():
             if about.geom is not None and (names is None or name in names):

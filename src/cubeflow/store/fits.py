@@ -33,7 +33,6 @@ DatasetEntry = tuple[str, str, str, float | None]
 # On exposure, background and PSF cubes ISA-L writes 2 % more than zlib at level 1, in a ninth of the time.
 GZIP_LEVEL = 1
 PIECE_BYTES = 1 << 22
-SCRATCH_BYTES = 1 << 22  # of each map, and all of them are there at once
 _OF_ENERGY = ("counts", "background", "counts_off", "acceptance", "acceptance_off", "mask_safe", "mask_fit")
 _AXES = {
     **dict.fromkeys(_OF_ENERGY, ("energy",)),
@@ -269,7 +268,7 @@ def _image_hdus(
 
 
 def _big_endian(data: NDArray[Any], is_float: bool) -> NDArray[Any]:
-    """Copy values as FITS has them, in a scratch file where there are many: truth values as 0 and 1."""
+    """Copy values as FITS has them: truth values as 0 and 1."""
     dtype = data.dtype
     if is_float:
         largest = max(int(data.max(initial=0)), -int(data.min(initial=0)))
@@ -278,8 +277,7 @@ def _big_endian(data: NDArray[Any], is_float: bool) -> NDArray[Any]:
         dtype = np.dtype("u1")
     elif dtype.kind == "u" and dtype.itemsize > 1:  # FITS has no such integers
         dtype = np.dtype(f"i{min(8, 2 * dtype.itemsize)}")
-    make = scratch_zeros if data.size * dtype.itemsize > SCRATCH_BYTES else np.empty
-    out = make(data.shape, dtype.newbyteorder(">"))
+    out = scratch_zeros(data.shape, dtype.newbyteorder(">"))
     for plane, values in zip(out, data, strict=True):
         plane[...] = values
         release(out)
