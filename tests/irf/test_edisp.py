@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -28,8 +30,15 @@ def slow_kernel(edisp, energy, lower, upper, offset):
     return (above - below) / cumulative[-1] if cumulative[-1] > 0 else 0.0
 
 
-def test_kernel_is_the_cumulated_density():
-    edisp = gaussian(offset_dependence=0.15)
+def narrow():
+    """Dispersion that is empty at most of migra, and beyond its nodes would be negative at some."""
+    edisp = gaussian(offset_dependence=0.3)
+    density = np.where(edisp.density > 0.05, edisp.density, 0.0)
+    return replace(edisp, density=density / (density * np.diff(MIGRA)[:, None]).sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("edisp", [gaussian(offset_dependence=0.15), narrow()])
+def test_kernel_is_the_cumulated_density(edisp):
     energies, offsets = [0.7, 3.0, 12.0], [0.0, 0.4, 1.0, 1.7, 2.2]
     kernel = edisp.kernel(energies, EDGES, offsets)
     for k, energy in enumerate(energies):

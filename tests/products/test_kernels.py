@@ -6,6 +6,7 @@ from cubeflow.irf.psf import Psf3Gauss
 from cubeflow.irf.table import nodes_from_edges
 from cubeflow.maps import Cube, energy_axis, log_edges, make_geometry, rad_axis, sphere
 from cubeflow.observation import Pointing
+from cubeflow.products import kernels
 from cubeflow.products.kernels import make_edisp_kernel, make_edisp_map, make_psf_kernel, make_psf_map
 
 GEOM = make_geometry("icrs", "TAN", 83.6, 22.0, (3.3, 2.4), 0.3)
@@ -41,6 +42,19 @@ def test_psf_map_is_normalised_and_that_of_each_pixel():
     expected = gauss().evaluate(ENERGY_TRUE.centers, [offset[2, 3]], RAD.centers)[:, 0]
     np.testing.assert_allclose(made.data[..., 2, 3], expected / (expected @ measure)[:, None])
     assert made.unit == "sr-1"
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_psf_map_is_the_same_by_parts_and_rounded_when_it_is_kept(chunk, monkeypatch):
+    """Bins of 0.2 decades are averaged: the slow twin has them cut by hand."""
+    monkeypatch.setattr(kernels, "CHUNK", chunk)
+    wide = energy_axis(10.0 ** np.array([0.0, 0.2, 0.4]), "energy_true")
+    made = make_psf_map(POINTING, gauss(), GEOM, wide, RAD, dtype="f4")
+    parts = make_psf_map(POINTING, gauss(), GEOM, energy_axis(log_edges(1.0, 10**0.4, 4), "energy_true"), RAD).data
+    share = 10.0 ** np.array([0.0, -0.1])  # of a flux of index 2 in halves of a bin
+    expected = np.einsum("bskji,s->bkji", parts.reshape(2, 2, *parts.shape[1:]), share / share.sum())
+    np.testing.assert_allclose(made.data, expected, rtol=1e-6)
+    assert made.data.dtype == np.float32
 
 
 def test_edisp_map_is_that_of_each_pixel():

@@ -1,6 +1,7 @@
 """Energy dispersion (EDISP_2D)."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,9 +31,8 @@ class EnergyDispersion:
 
         With offset weights w the kernel between them is ``kernel @ w / (norm @ w)``; arguments as for `kernel`.
         """
-        energy_true = np.atleast_1d(np.asarray(energy_true_tev, dtype=float))
-        density = self._on_nodes(energy_true)
-        return self._overlap(energy_true, energy_edges_tev) @ density, np.diff(self.migra_edges) @ density
+        density, overlap = self._on_nodes(energy_true_tev, energy_edges_tev)
+        return overlap @ density, np.diff(self.migra_edges) @ density
 
     def kernel(self, energy_true_tev: ArrayLike, energy_edges_tev: ArrayLike, offset_deg: ArrayLike) -> FloatArray:
         """Probability, shape (k, r, ...), of energy bins with edges (r + 1,) at true energies (k,) and offsets (...).
@@ -41,26 +41,35 @@ class EnergyDispersion:
         at zero, is normalised over migra and summed over the part of each migra bin that lies in the energy bin. Rows
         sum to the probability of being reconstructed inside the energy range; zero outside the table.
         """
-        energy_true = np.atleast_1d(np.asarray(energy_true_tev, dtype=float))
         weights = self.offset.weights(np.ravel(np.asarray(offset_deg, dtype=float))).T  # (n_offset, p)
-        nodes, overlap = self._on_nodes(energy_true), self._overlap(energy_true, energy_edges_tev)
+        nodes, overlap = self._on_nodes(energy_true_tev, energy_edges_tev)
         widths = np.diff(self.migra_edges)
         kernel, norm = overlap @ nodes @ weights, widths @ nodes @ weights
         beyond = np.flatnonzero(np.any(weights < 0, axis=0))
-        for k in range(len(energy_true)) if beyond.size else ():  # the density at all of them is large
-            density = np.maximum(nodes[k] @ weights[:, beyond], 0.0)
-            kernel[k][:, beyond], norm[k, beyond] = overlap[k] @ density, widths @ density
+        for k in range(len(nodes)) if beyond.size else ():  # the density at all of them is large
+            filled = nodes[k].any(axis=1)  # most of migra is empty
+            density = np.maximum(nodes[k][filled] @ weights[:, beyond], 0.0)
+            kernel[k][:, beyond], norm[k, beyond] = overlap[k][:, filled] @ density, widths[filled] @ density
         norm = norm[:, None, :]
         np.divide(kernel, norm, out=kernel, where=norm > 0)
         return kernel.reshape(*kernel.shape[:2], *np.shape(offset_deg))
 
-    def _on_nodes(self, energy_true: FloatArray) -> FloatArray:
-        """Density at true energies, not negative, shape (k, m, n_offset)."""
-        return np.maximum(np.tensordot(self.energy_true.weights(energy_true), self.density, axes=1), 0.0)
+    def _on_nodes(self, energy_true_tev: ArrayLike, energy_edges_tev: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """As `_at_energies`, which several products of a run, and runs with common responses, ask for."""
+        energies = np.ravel(np.asarray(energy_true_tev, float)), np.asarray(energy_edges_tev, float)
+        return _at_energies(self, *(tuple(each.tolist()) for each in energies))
 
-    def _overlap(self, energy_true: FloatArray, energy_edges_tev: ArrayLike) -> FloatArray:
-        """Length in migra shared by each energy bin and migra bin at each true energy, shape (k, r, m)."""
-        migra = np.asarray(energy_edges_tev, dtype=float) / energy_true[:, None]  # (k, r + 1)
-        upper = np.minimum(migra[:, 1:, None], self.migra_edges[1:])
-        lower = np.maximum(migra[:, :-1, None], self.migra_edges[:-1])
-        return np.maximum(upper - lower, 0.0)
+
+@lru_cache(maxsize=2)
+def _at_energies(
+    edisp: EnergyDispersion, energy_true_tev: tuple[float, ...], energy_edges_tev: tuple[float, ...]
+) -> tuple[FloatArray, FloatArray]:
+    """Density at true energies, not negative, shape (k, m, n_offset), and what bins of energy and migra share.
+
+    That is the length in migra of each energy bin within each migra bin, shape (k, r, m).
+    """
+    density = np.maximum(np.tensordot(edisp.energy_true.weights(energy_true_tev), edisp.density, axes=1), 0.0)
+    migra = np.array(energy_edges_tev) / np.array(energy_true_tev)[:, None]  # (k, r + 1)
+    upper = np.minimum(migra[:, 1:, None], edisp.migra_edges[1:])
+    lower = np.maximum(migra[:, :-1, None], edisp.migra_edges[:-1])
+    return density, np.maximum(upper - lower, 0.0)

@@ -1,6 +1,7 @@
 """Point spread function and energy dispersion: on the coarse grid of a map, and as kernels at a position."""
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from cubeflow.irf.aeff import EffectiveArea
 from cubeflow.irf.edisp import EnergyDispersion
@@ -12,6 +13,7 @@ from cubeflow.products.spectrum import INDEX_2, PSF_PART, Spectrum, TrueEnergies
 
 SUB_PIXELS_PER_RAD_BIN = 4  # the PSF is linear within a radial bin: finer sub-pixels add nothing
 MAX_SUB_PIXELS = 63
+CHUNK = 256  # pixels at a time: their densities stay in the cache
 
 
 def make_psf_map(
@@ -22,18 +24,24 @@ def make_psf_map(
     rad: Axis,
     aeff: EffectiveArea | None = None,
     spectrum: Spectrum = INDEX_2,
+    dtype: DTypeLike = np.float64,
 ) -> Cube:
     """Point spread function at every pixel of the coarse grid, (energy_true, rad, lat, lon), sr-1.
 
     It is taken at the bin centres, or averaged over wide bins with the spectrum and the area (see `TrueEnergies`), and
-    normalised so that the sum over rad of ``psf 2 pi rad d(rad)`` is 1; zero where the responses give no PSF.
+    normalised so that the sum over rad of ``psf 2 pi rad d(rad)`` is 1; zero where the responses give no PSF. Values
+    are computed in float64, whatever their `dtype`.
     """
     offset = geom_irf.offset_deg(pointing.ra_deg, pointing.dec_deg).ravel()
     bins = TrueEnergies.of(energy_true, spectrum, PSF_PART)
-    density = psf.evaluate(bins.energy_tev, offset, rad.centers).swapaxes(1, 2)  # (s, rad, pixel)
-    by_rad = np.ascontiguousarray(bins.mean(density, aeff, offset))
-    norm = (_ring_sr(rad) @ by_rad)[:, None]
-    by_rad *= np.divide(1.0, norm, out=np.ones_like(norm), where=norm > 0)
+    by_rad = np.empty((energy_true.n_bins, rad.n_bins, offset.size), dtype)
+    for start in range(0, offset.size, CHUNK):
+        part = offset[start : start + CHUNK]
+        density = psf.evaluate(bins.energy_tev, part, rad.centers).swapaxes(1, 2)  # (s, rad, pixel)
+        mean = bins.mean(density, aeff, part)
+        norm = (_ring_sr(rad) @ mean)[:, None]
+        scale = np.divide(1.0, norm, out=np.ones_like(norm), where=norm > 0)
+        np.multiply(mean, scale, out=by_rad[..., start : start + CHUNK], casting="same_kind")
     return Cube(by_rad.reshape(energy_true.n_bins, rad.n_bins, *geom_irf.shape), "sr-1", geom_irf, (energy_true, rad))
 
 

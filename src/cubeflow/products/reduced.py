@@ -165,7 +165,7 @@ def _response_maps(observation: Observation, options: ReduceOptions) -> dict[str
             pointing, observation.livetime_s, observation.aeff, geom, energy_true, radius, spectrum=options.spectrum
         )
     if observation.psf is not None:
-        maps["psf"] = make_psf_map(pointing, observation.psf, geom, energy_true, options.rad, *weights)
+        maps["psf"] = make_psf_map(pointing, observation.psf, geom, energy_true, options.rad, *weights, KEPT)
     if observation.edisp is not None:
         maps["edisp"] = make_edisp_map(pointing, observation.edisp, geom, energy_true, options.energy, *weights)
     return {name: cube.to_float32() for name, cube in maps.items()}
