@@ -175,8 +175,10 @@ def _row(
     observation: Observation, events: EventList, maps: Mapping[str, Cube], options: ReduceOptions
 ) -> dict[str, Cell]:
     """What the run table says of a run that was reduced."""
-    counts, mask, offset_max = maps["counts"].data, maps["mask_safe"], options.offset_max_deg
-    unknown = mask.data & (maps["acceptance"].data <= 0) if "acceptance" in maps else np.zeros((), bool)
+    mask, offset_max = maps["mask_safe"], options.offset_max_deg
+    filled = np.flatnonzero(maps["counts"].data)  # few bins
+    counts, is_safe = maps["counts"].data.ravel()[filled], mask.data.ravel()[filled]
+    is_unknown = is_safe & (maps["acceptance"].data.ravel()[filled] <= 0) if "acceptance" in maps else [False]
     safe = np.flatnonzero(mask.data.any(axis=(1, 2)))
     aeff, edisp, beyond = observation.aeff, observation.edisp, None
     if aeff is not None and edisp is not None and safe.size:
@@ -196,8 +198,8 @@ def _row(
         "n_events": len(observation.events),
         "n_events_gti": len(events),
         "counts": int(counts.sum()),
-        "counts_safe": int(counts.sum(where=mask.data)),
-        "counts_without_acceptance": int(counts.sum(where=unknown)),
+        "counts_safe": int(counts.sum(where=is_safe)),
+        "counts_without_acceptance": int(counts.sum(where=is_unknown)),
         "is_pointlike": observation.point_like,
         "limits": "; ".join(limits_of(observation, options)),
         "quirks": list(observation.quirks),

@@ -156,18 +156,12 @@ def safe_fraction(mask: BoolArray, geom: Geometry, coarse: Geometry) -> FloatArr
         raise GeometryError(f"grids of different projections: {geom} and {coarse}")
     scale = geom.pixel_deg / coarse.pixel_deg
     # Coarse pixel of each pixel centre along either axis; the two grids share their reference position.
-    ix = np.floor((np.arange(geom.nx) + 1 - geom.crpix_x) * scale + coarse.crpix_x - 0.5).astype(np.int64)
-    iy = np.floor((np.arange(geom.ny) + 1 - geom.crpix_y) * scale + coarse.crpix_y - 0.5).astype(np.int64)[:, None]
-    used = mask.any(axis=0)
-    n_cells = coarse.ny * coarse.nx
-    # Pixels outside the coarse grid share one more cell, which is dropped.
-    inside = (iy >= 0) & (iy < coarse.ny) & (ix >= 0) & (ix < coarse.nx)
-    cell = np.where(inside, iy * coarse.nx + ix, n_cells).ravel()
-    total = np.bincount(cell, used.ravel(), n_cells + 1)
-    n_used = max(float(total.sum()), 1.0)
-    fraction = np.zeros((len(mask), n_cells))
-    for plane, safe in zip(fraction, mask, strict=True):
-        number = np.bincount(cell, safe.ravel(), n_cells + 1)
-        plane[:] = number.sum() / n_used
-        np.divide(number[:-1], total[:-1], out=plane, where=total[:-1] > 0)
-    return fraction.reshape(len(mask), coarse.ny, coarse.nx)
+    ix = np.floor((np.arange(geom.nx) + 1 - geom.crpix_x) * scale + coarse.crpix_x - 0.5)
+    iy = np.floor((np.arange(geom.ny) + 1 - geom.crpix_y) * scale + coarse.crpix_y - 0.5)
+    rows, columns = np.arange(coarse.ny)[:, None] == iy, ix[:, None] == np.arange(coarse.nx)
+    used = np.logical_or.reduce(mask)
+    # Pixels in each coarse pixel: whole numbers, which are exact in float32 up to 2**24.
+    number, total = (rows.astype("f4") @ each.astype("f4") @ columns.astype("f4") for each in (mask, used))
+    whole = np.array([np.count_nonzero(safe) for safe in mask]) / max(np.count_nonzero(used), 1)
+    fraction = np.broadcast_to(whole[:, None, None], number.shape).copy()
+    return np.divide(number, total, out=fraction, where=total > 0, dtype=float)
