@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -101,12 +102,17 @@ class Artifact:
 
 @dataclass(eq=False)
 class OpenArtifact:
-    """An artifact that has been checked; `artifact` is all of it but the datasets, which are read on demand."""
+    """An artifact whose bytes have been checked; `artifact` is all of it but the datasets, which are read on demand."""
 
     path: PathLike
     artifact: Artifact
     _content: "h5py.File" = field(repr=False)
-    _described: Mapping[str, Description] = field(repr=False)
+    _size: int = field(repr=False)
+
+    @cached_property
+    def _described(self) -> Mapping[str, Description]:
+        with _damage(self.path):
+            return describe(self._content, self._size)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -193,8 +199,7 @@ def open_artifact(path: PathLike, kind: str | None = None, key: str | None = Non
                 raise ValueError(f"the attributes {wrong} do not fit the first block")
             parts = [parse_json(root[name]) for name in ("attributes", "provenance")]
             artifact = Artifact(about.kind, about.key, int(root["algorithm"]), {}, *parts)
-            described = describe(content, about.size)
-        yield OpenArtifact(path, artifact, content, described)
+        yield OpenArtifact(path, artifact, content, about.size)
 
 
 def set_aside(path: PathLike) -> Path:
