@@ -189,10 +189,24 @@ def test_size_when_decompressed(tmp_path):
     packed = bz2.compress(CONTENT)
     path.write_bytes(packed)
     assert content_bytes(path) == 5 * len(packed)
+    path.write_bytes(gzip.compress(bytes(10**7)))  # a thousandth of it
+    assert content_bytes(path) == 10**7
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(FileRefused, match="a FIFO"):
         content_bytes(path)
+
+
+@pytest.mark.parametrize("end", [b"\xff\xff\xff\x7f", b"\0\0\0\x10", b"\0\0\1\0"])
+def test_size_of_a_gzip_file_that_is_cut_is_no_more_than_events_give(tmp_path, end):
+    """Of 2 GiB, 256 MiB and 64 kiB that the last bytes tell of, the last may be; no more is taken for true."""
+    path = tmp_path / "a"
+    path.write_bytes(gzip.compress(random.Random(1).randbytes(20_000))[:9996] + end)
+    if (told := int.from_bytes(end, "little")) <= 16 * 10_000:
+        assert content_bytes(path) == told
+    else:
+        with pytest.raises(FileRefused, match=r"a: (truncated|damaged) gzip file"):
+            content_bytes(path)
 
 
 def test_no_thread_allowed_is_told_of_the_machine_and_not_of_the_file(tmp_path, monkeypatch):

@@ -144,18 +144,25 @@ def test_the_largest_event_list_counts(store, tmp_path):
     """Whatever the number of runs, its size when it is decompressed; a file that cannot be read counts for nothing."""
     plan = make_plan(load_config([config_of(tmp_path, store)]), print)
     target, runs = plan.targets["t"], plan.store.runs
-    usual = estimate(target, runs).memory_mb
-    path = tmp_path / "large.fits.gz"
+    modelled = make_plan(model_config(tmp_path, store, [100001]), print).targets["t"]
+    path, cut = tmp_path / "large.fits.gz", tmp_path / "cut.fits.gz"
     path.write_bytes(gzip.compress(bytes(100 * 2**20), 1))
     assert path.stat().st_size < 2**20
-    large = replace(runs[0], hdus=tuple(ref._replace(path=path) for ref in runs[0].hdus))
-    gone = replace(runs[0], hdus=tuple(ref._replace(path=tmp_path / "gone") for ref in runs[0].hdus))
-    assert estimate(target, [*runs, large], runs).memory_mb["off"] == usual["off"]  # of the OFF runs alone
-    found = estimate(target, [*runs, gone, large], [gone, large]).memory_mb
-    assert found["reduce"] - usual["reduce"] == pytest.approx(4 * 100 - 48, abs=1)
+    cut.write_bytes(path.read_bytes()[:-1000] + b"\0\0\0\x30")  # its last bytes tell of 768 MiB
+    large, lost, gone = (
+        replace(runs[0], hdus=tuple(ref._replace(path=each) for ref in runs[0].hdus))
+        for each in (path, cut, tmp_path / "gone")
+    )
+    usual = estimate(modelled, runs, runs).memory_mb
+    assert estimate(modelled, [*runs, large], runs).memory_mb["off"] == usual["off"]  # of the OFF runs alone
+    found = estimate(modelled, [*runs, gone, large, lost], [gone, large, lost]).memory_mb
     assert found["off"] - usual["off"] == pytest.approx(4 * 100 - 48, abs=1)
-    assert {**found, "reduce": 0, "off": 0} == pytest.approx({**usual, "reduce": 0, "off": 0}, abs=1)
-    assert estimate(target, [gone]).memory_mb["reduce"] == pytest.approx(usual["reduce"], abs=2)
+    usual, found = (estimate(target, each).memory_mb for each in (runs, [*runs, gone, large, lost]))
+    assert found["reduce"] - usual["reduce"] == pytest.approx(4 * 100 - 48, abs=1)
+    assert "off" not in usual  # nor "model": no such job
+    assert {**found, "reduce": 0} == pytest.approx({**usual, "reduce": 0}, abs=1)
+    for each in (gone, lost):
+        assert estimate(target, [each]).memory_mb["reduce"] == pytest.approx(usual["reduce"], abs=2)
 
 
 def check_disk(plan):

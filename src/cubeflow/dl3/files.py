@@ -21,7 +21,7 @@ from cubeflow.regular import open_regular
 MAX_FILE_BYTES = 2**30
 MAX_CONTENT_BYTES = 2**30
 READ_LIMIT_S = 120.0
-BZIP2_RATIO = 5  # by which it makes event lists smaller, at most
+BZIP2_RATIO, GZIP_RATIO = 5, 16  # by which they make event lists smaller, at most
 GZIP_MAGIC, BZIP2_MAGIC = b"\x1f\x8b", b"BZh"
 _GZIP_WBITS = 31
 _GZIP_ERRORS = zlib.error, cast(type[Exception], isal_zlib.error)  # of which the stubs say that it is no class
@@ -79,14 +79,20 @@ def begins_with(path: Path, start: bytes) -> bool:
 
 
 def content_bytes(path: Path) -> int:
-    """Size of a file when it is decompressed, from its last bytes (of bzip2 a guess); errors of `read_content`."""
+    """Size of a file when it is decompressed, from its last bytes (of bzip2 a guess); errors of `read_content`.
 
-    def take(stream: BufferedReader, size: int) -> int:
+    Those of a gzip file that is cut may say anything: where they say more than events give, it is decompressed.
+    """
+
+    def take(stream: BufferedReader, size: int) -> int | None:
         start, _ = stream.read(3), stream.seek(max(0, size - 4))
         end = int.from_bytes(stream.read(), "little")
-        return end if start[:2] == GZIP_MAGIC else BZIP2_RATIO * size if start == BZIP2_MAGIC else size
+        if start[:2] == GZIP_MAGIC:
+            return end if end <= GZIP_RATIO * size else None
+        return BZIP2_RATIO * size if start == BZIP2_MAGIC else size
 
-    return _read_steadily(path, take)
+    size = _read_steadily(path, take)
+    return len(read_content(path)) if size is None else size
 
 
 def _read_steadily(path: Path, take: Callable[[BufferedReader, int], T]) -> T:
