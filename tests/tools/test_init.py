@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.table import Table
 
 from cubeflow.config import load_config
 from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.errors import MistakeError
 from cubeflow.plan.make import ranges_text
+from cubeflow.plan.run import run_whole
 from cubeflow.products.exclusion import ExclusionFile, ExclusionMasks
 from cubeflow.simulate.array import SimulationOptions
 from cubeflow.simulate.store import simulate_store
@@ -36,6 +38,7 @@ def facts(obs_id: int = 1, **changes: object) -> RunFacts:
         "energy_true_tev": (0.01, 100.0),
         "background_tev": (0.2, 70.0),
         "offset_max_deg": 2.0,
+        "has_one_offset": False,
         "energies_tev": np.concatenate([np.full(500, 1.0), np.full(8, 40.0), np.full(30, 18.0)]),
         "point_like": False,
         "quirks": ("theta-nodes",),
@@ -103,9 +106,19 @@ def test_the_map_holds_all_fields():
 
 
 def test_offsets_end_where_the_area_is_a_third():
-    offset = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 2.5])
-    assert reach_deg(offset, np.array([10.0, 9.0, 8.0, 6.0, 3.2, 1.0])) == 2.0
-    assert reach_deg(np.array([0.7]), np.array([1.0])) == 0.5
+    offset, far = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 2.5]), np.full(100, 9.0)
+    assert reach_deg(offset, np.array([10.0, 9.0, 8.0, 6.0, 3.2, 1.0]), far) == 2.0
+    assert reach_deg(offset[:2], np.array([10.0, 1.0]), far) == 0.5
+
+
+def test_of_an_area_at_one_offset_the_events_say_where_offsets_end():
+    events_deg = np.linspace(0.0, 1.7, 171)  # 95 % of them within 1.615 deg
+    one = np.array([0.4]), np.array([1.0])
+    assert reach_deg(*one, events_deg) == 1.5
+    assert reach_deg(*one, 0.9 * events_deg) == 1.0
+    assert reach_deg(*one, 0.1 * events_deg) == reach_deg(*one, events_deg[:0]) == 0.5
+    text = config_text(found(facts(has_one_offset=True, offset_max_deg=1.5)), "c.yaml", None)
+    assert "offset_max: 1.5 deg  # within which 95% of the events lie; the effective area is known at one" in text
 
 
 def test_run_numbers_are_drawn_together():
@@ -218,3 +231,20 @@ def test_every_object_of_the_hess_store_can_be_drafted(hess_store, tmp_path):
         assert target.offset_max_deg == 2.0
         edges_tev = target.reduce_options().energy.edges
         assert 0.2 <= edges_tev[0] < 1.0 < 10.0 < edges_tev[-1]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("offset_max", ["1.5 deg", "0.5 deg"])
+def test_what_is_drafted_of_magic_uses_both_runs(data_root, tmp_path, monkeypatch, offset_max):
+    """Of the narrower field each run has fewer cells than any form but the grid has coefficients."""
+    if not (data_root / "magic").is_dir():
+        pytest.skip(f"no MAGIC data in {data_root}")
+    monkeypatch.chdir(tmp_path)
+    path = init_config(str(data_root / "magic"), "Crab", None, False, True, print)
+    assert load_config([path]).targets["crab"].offset_max_deg == 1.5
+    said: list[str] = []
+    run_whole(load_config([path], {"offset_max": offset_max}), said.append)
+    (model,) = (line for line in said if line.startswith("self-crab: "))
+    told = "; no form can be fitted to a part of the runs: cell by cell"
+    assert (told in model) == model.startswith("self-crab: grid, 2 of 2 runs") == (offset_max == "0.5 deg")
+    assert list(Table.read(tmp_path / "results" / "crab" / "runs.ecsv")["status"]) == ["ok", "ok"]

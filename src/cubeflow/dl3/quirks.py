@@ -151,6 +151,7 @@ _TABLE = (
         "beyond-model-zenith", "outside the zenith angles of the acceptance model: the nearest", BKG, is_suspect=True
     ),
     Quirk("no-matching-off-run", "like no OFF run of the acceptance model: all of them", BKG, is_suspect=True),
+    Quirk("few-model-cells", "other runs are too few for the form of the model: a grid", BKG, is_suspect=True),
     Quirk("thresholds-missing", "no energy thresholds LO_THRES above 0", ("aeff",)),
     Quirk("thresholds-as-text", "LO_THRES or HI_THRES as text", ("aeff",)),
 )

@@ -101,6 +101,8 @@ def make_model(results: Path, target: Target, task: ModelTask, say: Say) -> None
     about_file = {"KEY": task.key, "INSTRUME": model.runs[0].instrument}
     write_background_fits(results / gadf_file(task.model, task.key), nodes, about_file)
     said = f"{task.model}: {model.fit.form}, {len(model.runs)} of {len(task.runs)} runs, {model.counts.sum()} counts"
+    if model.held_out and set(model.held_out.values()) == {None}:
+        said += "; no form can be fitted to a part of the runs: cell by cell"
     n_seen = np.cumsum(model.counts.any(axis=(0, 2, 3)))  # energies with counts up to each
     empty, is_inner = np.diff(n_seen, prepend=0) == 0, (n_seen > 0) & (n_seen < n_seen[-1])
     for what, where in (("none", empty & ~is_inner), ("interpolated", empty & is_inner)):

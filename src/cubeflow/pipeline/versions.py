@@ -5,7 +5,7 @@ each number together with a digest of a reference result, so that it cannot be f
 """
 
 OFF = 3
-MODEL = 5
+MODEL = 6
 REDUCE = 8
 BACKGROUND = 9
 STACK = 5

@@ -32,7 +32,7 @@ from cubeflow.products.safe_mask import make_mask_safe
 
 SUBCELLS = 8  # pixels of the sky along a cell
 FOLDS = 5  # parts of the runs that are held out in turn
-BEYOND, UNMATCHED = "beyond-model-zenith", "no-matching-off-run"  # noted with the quirks of a run
+BEYOND, UNMATCHED, TOO_FEW = "beyond-model-zenith", "no-matching-off-run", "few-model-cells"  # quirks of a run
 BESIDE = 0.05  # of the cosine of the zenith angle: half a bin, of a model without bins
 
 Parts = Sequence[tuple[FloatArray, FloatArray]]  # counts and exposure at each node, shape (run, energy, cell)
@@ -199,13 +199,16 @@ def fit_acceptance_model(key: str, runs: Sequence[OffRun], off: OffOptions, fit:
 def _choose(
     parts: Parts, sides: Parts, off: OffOptions, fit: FitOptions
 ) -> tuple[FitOptions, dict[str, float | None], FloatArray, FloatArray]:
-    """Form with the largest ln L of runs that were held out, all of these (None: cannot be fitted), and the scatter."""
+    """Form with the largest ln L of runs that were held out, all of these (None: cannot be fitted), and the scatter.
+
+    Where none can be fitted to them, the form is the grid, which any number of cells carries.
+    """
     forms = FORMS if fit.form == "auto" else ()
     tried: dict[str, HeldOut] = {form: _held_out(parts, off, replace(fit, form=form)) for form in forms}
     held_out = {form: likelihood for form, (likelihood, _, _) in tried.items()}
+    known = {form: likelihood for form, likelihood in held_out.items() if likelihood is not None}
     if fit.form == "auto":
-        known = {form: likelihood for form, likelihood in held_out.items() if likelihood is not None}
-        fit = replace(fit, form=max(FORMS, key=lambda form: known.get(form, -np.inf)))
+        fit = replace(fit, form=max(FORMS, key=lambda form: known.get(form, -np.inf)) if known else "grid")
     found = _held_out(sides, off, fit) if fit.azimuth != "none" else tried.get(fit.form) or _held_out(parts, off, fit)
     return fit, held_out, *found[1:]
 
@@ -310,7 +313,10 @@ def with_model(
         try:
             rate[z] = fit_shape(n, t, model.off, model.fit)[0].reshape(rate[z].shape)
         except FailedError as error:
-            raise RunRefused(f"{prefix}: of the other runs: {error}") from error
+            if not model.held_out:
+                raise RunRefused(f"{prefix}: of the other runs: {error}") from error
+            rate[z] = fit_shape(n, t, model.off, replace(model.fit, form="grid"))[0].reshape(rate[z].shape)
+            quirks = (*dict.fromkeys((*quirks, TOO_FEW)),)
     known = (rate[weights != 0] > 0).all(axis=0)
     rate = np.where(known, np.exp(np.tensordot(weights, np.log(np.where(rate > 0, rate, 1.0)), 1)), 0.0)
     meta |= {f"acceptance_systematic_{k}": error for k, error in _errors(model, rate) if np.isfinite(error)}

@@ -32,6 +32,7 @@ MAX_ROOTS = 8
 SAMPLE = 8  # runs that are read
 NEAR = 6.0  # deg: no field of view reaches farther
 LEAST_AREA = 0.3  # of the area on axis: where it is less, offsets are not used
+MOST_EVENTS = 0.95  # lie within the offset that is used where the area is known at one only
 SEES = 2.5  # deg: runs that are read rather than those farther off
 ROUND = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)  # ten a decade
 EVENTS_ABOVE = 10  # events of each run that the last edge of the energy axis leaves out
@@ -145,21 +146,27 @@ def run_facts(observation: Observation) -> "RunFacts":
     area = observation.aeff
     if area is None:
         raise RunRefused(f"run {observation.obs_id}: no effective area")
-    on_axis = area.evaluate(area.energy_true.values, [0.0])[:, 0]
+    on_axis = area.evaluate(area.energy_true.values, area.offset.values[:1])[:, 0]
     threshold = area.energy_true.values[np.argmax(on_axis >= 0.1 * on_axis.max())]
-    offset_max_deg = reach_deg(area.offset.values, area.evaluate([1.0], area.offset.values)[0])
     events, pointing = observation.events, observation.pointing
     offset = angular_distance_deg((events.ra_deg, events.dec_deg), (pointing.ra_deg, pointing.dec_deg))
+    offset_max_deg = reach_deg(area.offset.values, area.evaluate([1.0], area.offset.values)[0], offset)
     thresholds = area.lo_thres_tev, area.hi_thres_tev, float(threshold)
     ranges = (area.energy_true.lower, area.energy_true.upper), background_range(observation.background)
-    used = offset_max_deg, events.energy_tev[offset <= offset_max_deg]
-    return RunFacts(observation.obs_id, *thresholds, *ranges, *used, observation.point_like, observation.quirks)
+    used, about = events.energy_tev[offset <= offset_max_deg], (observation.point_like, observation.quirks)
+    is_one = len(area.offset.values) == 1
+    return RunFacts(observation.obs_id, *thresholds, *ranges, offset_max_deg, is_one, used, *about)
 
 
-def reach_deg(offset_deg: NDArray[np.float64], area_m2: NDArray[np.float64]) -> float:
-    """Largest offset whose area is above `LEAST_AREA` of the first, down to half a degree but at least that."""
-    enough = offset_deg[area_m2 >= LEAST_AREA * area_m2[0]]
-    return max(0.5, float(np.floor(enough.max() * 2 + 1e-6) / 2)) if enough.size else 0.5
+def reach_deg(offset_deg: NDArray[np.float64], area_m2: NDArray[np.float64], events_deg: NDArray[np.float64]) -> float:
+    """Largest offset whose area is above `LEAST_AREA` of the first, down to half a degree but at least that.
+
+    An area at one offset says nothing of others: there it is the offset within which `MOST_EVENTS` of the events lie.
+    """
+    farthest = offset_deg[area_m2 >= LEAST_AREA * area_m2[0]].max()
+    if len(offset_deg) == 1 and len(events_deg):
+        farthest = np.quantile(events_deg, MOST_EVENTS)
+    return max(0.5, float(np.floor(farthest * 2 + 1e-6) / 2))
 
 
 def background_range(background: object) -> tuple[float, float] | None:
@@ -231,7 +238,8 @@ class RunFacts:
     area_threshold_tev: float  # from here on the area on axis is above a tenth of its largest
     energy_true_tev: tuple[float, float]  # range of the effective area
     background_tev: tuple[float, float] | None  # range of energies with a background; None without one
-    offset_max_deg: float  # the area at 1 TeV is above `LEAST_AREA` of that on axis
+    offset_max_deg: float  # see `reach_deg`
+    has_one_offset: bool  # the effective area
     energies_tev: NDArray[np.float64]  # of the events within `offset_max_deg`, in no order
     point_like: bool  # the responses hold inside a directional cut
     quirks: tuple[str, ...]  # deviations from the format
@@ -334,6 +342,9 @@ def config_text(found: Found, path: str, exclusion: str | None) -> str:
         note = f"thresholds of the runs: {min(tev):.2g} to {max(tev):.2g} TeV"
         safe_mask = f"safe_mask: {{methods: [offset-max, aeff-default]}}  # {note}"
     used = f"{len(found.offsets)} of the {found.n_runs} runs of a store"
+    why = "up to where the effective area is a third of that on axis"
+    if any(fact.has_one_offset for fact in found.facts):
+        why = f"within which {MOST_EVENTS:.0%} of the events lie; the effective area is known at one offset only"
     lines = [
         f"# {place.name}: {used}. Drafted by `cubeflow init`, and can be used as it is.",
         "# What each key means, and what else there is: config/README.md",
@@ -350,7 +361,7 @@ def config_text(found: Found, path: str, exclusion: str | None) -> str:
         f"    geometry: {{frame: {at.frame}, projection: TAN, {size}}}  # holds the fields of all runs",
         f"energy: {{min: {energy[0]:g} TeV, max: {energy[1]:g} TeV, bins_per_decade: 8}}",
         f"energy_true: {{min: {true[0]:g} TeV, max: {true[1]:g} TeV, bins_per_decade: 12}}  # wider: energies migrate",
-        f"offset_max: {reach}  # up to where the effective area is a third of that on axis",
+        f"offset_max: {reach}  # {why}",
         safe_mask,
         *([f"exclusion: {quoted(exclusion)}  # what is not background: DS9 regions"] if exclusion else []),
     ]
