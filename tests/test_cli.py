@@ -198,7 +198,7 @@ def test_a_refused_run_is_named_and_shows_in_the_exit_status_where_that_is_wante
     config = CONFIG.replace("store: store", f"store: {broken.name}") + f"results: {name}\non_refused: {on_refused}\n"
     (folder / f"{name}.yaml").write_text(config)
     said = cubeflow("run", "-c", f"{name}.yaml", status=status).output
-    assert "run 100001: refused: file: truncated gzip file" in said
+    assert "run 100001: refused: obs_100001.fits.gz: truncated gzip file" in said
     assert ("1 refused" if on_refused == "continue" else "1 of 2 runs refused, and on_refused is fail") in said
     assert (folder / name / "crab" / "fov" / "cube.h5").is_file() == (on_refused == "continue")
     assert "100001,refused,file: truncated gzip file" in (folder / name / "crab" / "runs.csv").read_text()

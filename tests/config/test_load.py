@@ -631,7 +631,8 @@ def test_each_type_of_events_is_a_target_in_the_place_of_its_own() -> None:
     assert list(config.targets) == ["crab-1", "crab-psf0", "other"]
     assert [target.event_type for target in config.targets.values()] == ["1", "psf0", None]
     wheres = [target.reduce_options().events_where for target in config.targets.values()]
-    assert wheres == ["EVENT_TYPE == 1", "EVENT_TYPE >= 2", None]
+    keyed = [("event_types.1.where", "EVENT_TYPE == 1")], [("event_types.psf0.where", "EVENT_TYPE >= 2")]
+    assert wheres == [*map(tuple, keyed), None]
 
 
 def test_a_type_set_to_null_is_taken_out_for_a_target() -> None:
@@ -641,11 +642,8 @@ def test_a_type_set_to_null_is_taken_out_for_a_target() -> None:
 
 def test_both_conditions_on_events_hold() -> None:
     found = parse_config(f"{MINIMAL}{TYPES}events: {{where: GAMMANESS > 0.5 or ENERGY > 2}}\n").targets["crab-1"]
-    assert found.reduce_options().events_where == "(GAMMANESS > 0.5 or ENERGY > 2) and (EVENT_TYPE == 1)"
-
-
-def test_a_condition_alone_stays_as_it_is_written() -> None:
-    assert crab(f"{MINIMAL}events: {{where: ENERGY > 2}}\n").reduce_options().events_where == "ENERGY > 2"
+    both = ("events.where", "GAMMANESS > 0.5 or ENERGY > 2"), ("event_types.1.where", "EVENT_TYPE == 1")
+    assert found.reduce_options().events_where == both
 
 
 def test_types_may_be_numbers_where_another_workflow_gives_them(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ import pytest
 from astropy.io import fits
 
 from cubeflow.dl3.index import open_store
-from cubeflow.dl3.reader import ReadOptions, read_observation
+from cubeflow.dl3.reader import ReadOptions, read_observation, require_columns
+from cubeflow.errors import MistakeError
 from cubeflow.observation import RunRefused
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 
@@ -49,7 +50,7 @@ def run(tmp_path):
 )
 def test_only_events_for_which_it_holds_are_read(run, where, expected):
     entry, events = run
-    found = read_observation(entry, ReadOptions(where=where))
+    found = read_observation(entry, ReadOptions(where=(("events.where", where),)))
     wanted = expected(events)
     assert np.array_equal(found.events.energy_tev, events["ENERGY"][wanted].astype(float))
     assert found.repairs.get("events_not_selected", 0) == np.count_nonzero(~wanted)
@@ -67,10 +68,34 @@ def test_a_list_with_hadrons_and_no_selection_is_refused_with_the_line_to_add(ru
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ("GAMMANES > 0.5", r"events\.where: EVENTS has no column 'GAMMANES' .*did you mean 'GAMMANESS'\?"),
-        ("NOTE > 3", r"events\.where: 'NOTE > 3' cannot be evaluated"),
+        ("GAMMANES > 0.5", r"event_types\.2\.where: EVENTS has no column 'GAMMANES' .*did you mean 'GAMMANESS'\?"),
+        ("NOTE > 3", r"event_types\.2\.where: 'NOTE > 3' cannot be evaluated"),
     ],
 )
 def test_a_condition_that_does_not_fit_the_columns_refuses_the_run(run, where, message):
     with pytest.raises(RunRefused, match=message):
-        read_observation(run[0], ReadOptions(where=where))
+        read_observation(run[0], ReadOptions(where=(("event_types.2.where", where),)))
+
+
+def test_all_conditions_hold_together(run):
+    entry, events = run
+    where = (("events.where", "GAMMANESS > 0.3 or IS_GAMMA"), ("event_types.2.where", "EVENT_TYPE == 2"))
+    wanted = ((events["GAMMANESS"] > 0.3) | events["IS_GAMMA"]) & (events["EVENT_TYPE"] == 2)
+    found = read_observation(entry, ReadOptions(where=where)).events.energy_tev
+    assert np.array_equal(found, events["ENERGY"][wanted].astype(float))
+
+
+def test_conditions_are_mistaken_only_if_they_fit_no_run_that_can_be_read(run, tmp_path):
+    """Of three runs one has the column, and one is damaged."""
+    (tmp_path / "more").mkdir()
+    simulate_store(tmp_path / "more", SimulationOptions(n_runs=2, first_obs_id=200001, duration_s=300.0, tiny=True))
+    plain, damaged = open_store(tmp_path / "more").runs
+    path = damaged.hdus[0].path
+    path.write_bytes(path.read_bytes()[:-200])
+    where = (("events.where", "GAMMANESS > 0.5"),)
+    require_columns([plain, damaged, run[0]], where)
+    require_columns([damaged], where)  # of which nobody can say it
+    with pytest.raises(MistakeError, match=r"^events\.where: EVENTS has no column 'GAMMANESS'"):
+        require_columns([damaged, plain], where)
+    with pytest.raises(MistakeError, match=r"^events\.where: 'NOTE > 3' cannot be evaluated"):
+        require_columns([run[0]], (("events.where", "NOTE > 3"),))

@@ -10,7 +10,7 @@ import pytest
 from cubeflow.dl3 import hdus
 from cubeflow.dl3.files import InputChanged, digest_file, read_content
 from cubeflow.dl3.index import StoreError, open_store
-from cubeflow.dl3.reader import ReadOptions, read_enclosure, read_gti_and_site, read_observation
+from cubeflow.dl3.reader import ReadOptions, name_file, read_enclosure, read_gti_and_site, read_observation
 from cubeflow.observation import RunRefused
 
 HESS = {"CREATOR": "SASH FITS::EventListWriter", "HDUVERS": "0.2"}
@@ -317,8 +317,11 @@ def test_a_file_that_is_damaged_as_planned_is_refused(stores, tmp_path):
     path = stores.write_run(tmp_path, 7)
     entry = open_store(path).runs[0]
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(RunRefused, match=r"^run 7: file: truncated gzip file$"):
+    with pytest.raises(RunRefused, match=r"^run 7: file: truncated gzip file$") as kept:
         read_observation(entry, ReadOptions(digests={str(path): digest_file(path)}))
+    assert name_file(str(kept.value), entry) == "run 7: run_7.fits.gz: truncated gzip file"
+    for other in ("zenith angle 46 deg", "run 7: file system: full", "a file: b"):
+        assert name_file(other, entry) == other
     with pytest.raises(RunRefused, match=r"^run 7: run_7.fits.gz: truncated gzip file$"):
         read_observation(entry)
 
@@ -336,8 +339,9 @@ def test_reasons_that_are_kept_name_what_lies_in_a_file_and_not_its_name(stores,
         path = tmp_path / name
         path.write_bytes(path.read_bytes()[:2879])
         digests = {str(ref.path): digest_file(ref.path) for ref in entry.hdus}
-        with pytest.raises(RunRefused, match=rf"^run 7: {said}: damaged or truncated in HDU 0"):
+        with pytest.raises(RunRefused, match=rf"^run 7: {said}: damaged or truncated in HDU 0") as kept:
             read_observation(entry, ReadOptions(digests=digests))
+        assert name_file(str(kept.value).removeprefix("run 7: "), entry).startswith(f"{name}: damaged or truncated")
 
 
 def test_shared_responses_must_be_what_was_planned(stores, tmp_path):

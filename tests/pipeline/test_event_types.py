@@ -16,7 +16,7 @@ from cubeflow.config import load_config
 from cubeflow.errors import MistakeError
 from cubeflow.plan.clean import clean_results, stale_files
 from cubeflow.plan.make import make_plan
-from cubeflow.plan.run import run_whole
+from cubeflow.plan.run import finish, run_whole
 from cubeflow.plan.verify import verify_plan
 from cubeflow.report.figures import make_figures, read_figures
 from cubeflow.simulate.store import SimulationOptions, simulate_store
@@ -354,6 +354,43 @@ def test_condition_that_cannot_be_read_is_told_with_its_place(configure, where):
         make_plan(config, lambda line: None)
 
 
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"event_types": {"1": TYPES["1"], "2": {"where": "EVNT_TYPE == 2"}}}, "crab-2.event_types.2.where"),
+        ({"event_types": TYPES, "events": {"where": "EVNT_TYPE > 0"}}, "crab-1.events.where"),
+    ],
+)
+def test_column_that_no_run_has_is_a_mistake_told_with_its_key(configure, tmp_path, changes, key):
+    config = configure("typed", tmp_path / "results", **changes)
+    told = rf"types\.json:1:targets\.{key}: EVENTS has no column 'EVNT_TYPE' .*; did you mean 'EVENT_TYPE'\?$"
+    with pytest.raises(MistakeError, match=told):
+        make_plan(config, lambda line: None)
+    path = next(iter(config.written.source.split(":")))
+    for verb in ("run", "plan"):
+        done = CliRunner().invoke(main, [verb, path])
+        assert done.exit_code == 2
+        assert key in done.output
+    assert not (tmp_path / "results" / "crab-1").exists()
+
+
+def test_run_without_the_column_that_others_have_is_refused_with_key_and_file(configure, stores, tmp_path):
+    shutil.copytree(stores["typed"], tmp_path / "store")
+    path = tmp_path / "store" / "obs_100002.fits.gz"
+    with fits.open(path) as hdus:
+        hdus["EVENTS"].columns.change_name("EVENT_TYPE", "KIND")
+        rewrite(path, fits.HDUList([each.copy() for each in hdus]))
+    config = configure("typed", tmp_path / "results", event_types=TYPES, data={"store": str(tmp_path / "store")})
+    said: list[str] = []
+    finish(run_whole(config, said.append), said.append)
+    told = r"run 100002: refused: obs_100002\.fits\.gz\[EVENTS\]: event_types\.2\.where: EVENTS has no column 'EVENT"
+    assert any(re.match(f"crab-2: {told}", line) for line in said)
+    assert any(re.match(told.replace("100002:", "100002-2:", 1), line) for line in said)  # of the job
+    kept = Table.read(tmp_path / "results" / "crab-2" / "runs.ecsv")
+    assert list(kept["status"]) == ["ok", "refused", "ok"]
+    assert kept["reason"][1].startswith("file of events, gti[EVENTS]: event_types.2.where: ")  # whatever its name is
+
+
 def test_check_reads_every_type(stores):
     found = {run.obs_id: run for run in check_runs(*open_source(str(stores["typed"])))}
     assert [run.reason for run in found.values()] == [""] * 3
@@ -398,12 +435,19 @@ def test_clean_leaves_what_the_types_need(configure, tmp_path):
 def test_first_configuration_of_a_store_with_types_chooses_them(stores, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ["init", str(stores["typed"]), "-t", "83.633 22.014", "-o", "mine.yaml", "--no-exclusion"]
-    assert CliRunner().invoke(main, arguments).exit_code == 0
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0
+    (hint,) = re.findall(r"All types are fitted together by Datasets\.read\('(.*)', '(.*)'\)", done.output)
     config = load_config("mine.yaml")
-    assert [target.events_where for target in config.targets.values()] == ["EVENT_TYPE == 1", "EVENT_TYPE == 2"]
+    wheres = [where for target in config.targets.values() for _, where in target.events_where]
+    assert wheres == ["EVENT_TYPE == 1", "EVENT_TYPE == 2"]
     assert "# 3 of the runs were read" in Path("mine.yaml").read_text()
     plan = make_plan(config, lambda line: None)
     assert all(found.reduce and not found.refused for found in plan.tasks.values())
+    joint = [task for found in plan.tasks.values() for task in found.series if task.family]
+    files = {str(plan.results / file) for task in joint for file in plan.files(task)}
+    assert hint[0].endswith("joint.yaml")
+    assert set(hint) <= files
 
 
 def test_clean_knows_the_folder_of_all_types(configure, tmp_path):

@@ -272,7 +272,8 @@ class ModelConfig:
     def off_options(self) -> OffOptions:
         """What decides the counts and exposure of an OFF run."""
         energy, safe = self.energy.axis("energy"), replace(self.safe_mask, position="own")
-        given = self.observations.duplicates, self.observations.time_mjd, self.events.where
+        where = None if self.events.where is None else (("events.where", self.events.where),)
+        given = self.observations.duplicates, self.observations.time_mjd, where
         return OffOptions(energy, self.offset_max_deg, safe, self.cell_deg, self.alignment, *given)
 
 
@@ -392,11 +393,11 @@ class TargetConfig:
         return next(iter(self.event_types or ()), None)
 
     @property
-    def events_where(self) -> str | None:
-        """Condition on the columns of EVENTS; None for all events."""
-        given = [self.events.where, *(each.where for each in (self.event_types or {}).values())]
-        conditions = [each for each in given if each is not None]
-        return " and ".join(f"({each})" for each in conditions) if len(conditions) > 1 else (*conditions, None)[0]
+    def events_where(self) -> tuple[tuple[str, str], ...] | None:
+        """Conditions on the columns of EVENTS, each after its key; None for all events."""
+        types = (self.event_types or {}).items()
+        given = [("events", self.events.where), *((f"event_types.{kind}", each.where) for kind, each in types)]
+        return tuple((f"{key}.where", where) for key, where in given if where is not None) or None
 
     @property
     def icrs_deg(self) -> tuple[float, float]:

@@ -15,7 +15,7 @@ import numpy as np
 from cubeflow.dl3.entries import text, whole_number
 from cubeflow.dl3.hdus import Header, Table, UnitError, factor
 from cubeflow.dl3.quirks import Notes
-from cubeflow.dl3.tables import in_unit, number, parse_where
+from cubeflow.dl3.tables import Conditions, in_unit, number, parse_where
 from cubeflow.errors import MistakeError
 from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
 from cubeflow.maps.sphere import angular_distance_deg
@@ -37,13 +37,13 @@ _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:E[-+]?\d+)?)"
 CIRCLE = re.compile(rf"CIRCLE\({_NUMBER},{_NUMBER},{_NUMBER}\)")
 
 
-def read_events(table: Table, notes: Notes, duplicates: str = "refuse", where: str | None = None) -> EventList:
+def read_events(table: Table, notes: Notes, duplicates: str = "refuse", where: Conditions | None = None) -> EventList:
     """Event list of an EVENTS table, without events whose energy, direction or time is no number; may be empty.
 
     It has columns TIME, RA, DEC, ENERGY and optional EVENT_ID, MC_ID. `duplicates` is to ``refuse`` or ``drop`` events
-    that are there twice (equal time, direction and energy), `where` a condition on the columns of those to keep.
+    that are there twice (equal time, direction and energy), `where` conditions on the columns of those to keep.
     Raises RunRefused if more than 1 % of the events are unusable, if rows are there twice, a unit is of the wrong kind,
-    the condition does not fit the columns, or there is none and not all events are gamma-like (IS_GAMMA).
+    a condition does not fit the columns, or there is none and not all events are gamma-like (IS_GAMMA).
     """
     events = EventList(
         energy_tev=_values(table, "ENERGY", "TeV", notes, text(table.header, "EUNIT")),
@@ -60,7 +60,10 @@ def read_events(table: Table, notes: Notes, duplicates: str = "refuse", where: s
         raise RunRefused(f"{table.hdu}: {found}, expected at most {MAX_BAD_FRACTION:.0%}")
     notes.repair("events_unusable", dropped)
     keep = usable & ~_repeated(events, usable, duplicates, str(table.hdu), notes)
-    selected = _selected(table, where)
+    try:
+        selected = select_events(table, where)
+    except MistakeError as error:
+        raise RunRefused(f"{table.hdu}: {error}") from error
     notes.repair("events_not_selected", int(np.count_nonzero(keep & ~selected)))
     keep &= selected
     if "EVENT_ID" in table.columns:
@@ -76,19 +79,22 @@ def read_events(table: Table, notes: Notes, duplicates: str = "refuse", where: s
     return replace(events, ra_deg=np.where(ra_deg == 360.0, 0.0, ra_deg))
 
 
-def _selected(table: Table, where: str | None) -> BoolArray:
-    """Events for which a condition holds, shape (n_rows,); None for all, which then must be gamma-like."""
+def select_events(table: Table, where: Conditions | None) -> BoolArray:
+    """Events for which conditions hold, shape (n_rows,); None for all, which then must be gamma-like (RunRefused).
+
+    MistakeError if a condition does not fit the columns, FileRefused if a column cannot be read.
+    """
+    selected = np.ones(len(table.rows), bool)
+    for key, condition in where or ():
+        columns = {name: table.column(name) if name in condition else None for name in table.columns}
+        selected &= np.broadcast_to(parse_where(condition, key)(columns), len(selected)).astype(bool)
     if where is not None:
-        columns = {name: table.column(name) if name in where else None for name in table.columns}
-        try:
-            return np.broadcast_to(parse_where(where, "events.where")(columns), len(table.rows)).astype(bool)
-        except MistakeError as error:
-            raise RunRefused(f"{table.hdu}: {error}") from error
+        return selected
     others = int(np.count_nonzero(~table.column("IS_GAMMA").astype(bool))) if "IS_GAMMA" in table.columns else 0
     if others:
         found = f"IS_GAMMA is not true of {others} of {len(table.rows)} events"
         raise RunRefused(f"{table.hdu}: {found}; expected a selection, such as events: {{where: IS_GAMMA}}")
-    return np.ones(len(table.rows), bool)
+    return selected
 
 
 def _values(table: Table, name: str, target: str, notes: Notes, default: str = "") -> FloatArray:

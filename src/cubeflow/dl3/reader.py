@@ -1,6 +1,7 @@
 """Read one run from its DL3 files: everything in it, checked, in plain units and one orientation."""
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -11,11 +12,22 @@ import numpy as np
 
 from cubeflow.dl3.classes import class_by_columns, classify, one_per_type, type_of
 from cubeflow.dl3.entries import HduRef, RunEntry, by_name, find_hdu, require_types, text, whole_number
-from cubeflow.dl3.events import note_odd_events, read_deadc, read_events, read_gti, read_pointing, read_site, run_meta
+from cubeflow.dl3.events import (
+    note_odd_events,
+    read_deadc,
+    read_events,
+    read_gti,
+    read_pointing,
+    read_site,
+    run_meta,
+    select_events,
+)
 from cubeflow.dl3.files import CHANGED, FileRefused, InputChanged
 from cubeflow.dl3.hdus import Hdu, Header, Table, open_table, read_hdus
 from cubeflow.dl3.quirks import RESPONSES, Facts, Notes, header_quirks, is_ctobssim, is_hess_dr1
 from cubeflow.dl3.responses import READERS, rad_max_from_key, read_bkg_3d
+from cubeflow.dl3.tables import Conditions
+from cubeflow.errors import MistakeError
 from cubeflow.irf.rad_max import RadMax
 from cubeflow.observation import Gti, Observation, RunRefused, Site
 
@@ -31,7 +43,7 @@ class ReadOptions:
     require: tuple[str, ...] = ("edisp", "psf", "bkg")
     duplicates: str = "refuse"  #: ``refuse`` a run with events that are there twice, or ``drop`` the second of each
     digests: Mapping[str, str] | None = None  #: of all files of the run by path, as it was planned (`digest_file`)
-    where: str | None = None  #: condition on the columns of EVENTS: only events for which it holds
+    where: Conditions | None = None  #: on the columns of EVENTS: only events for which they hold
     event_type: str | None = None  #: type of events whose HDUs are read, where the index has some for types
 
 
@@ -108,6 +120,24 @@ def read_observation(entry: RunEntry, options: ReadOptions | None = None) -> Obs
         return Observation(entry.obs_id, events, gti, pointing, deadc, *found, site, *noted, meta)
 
 
+def require_columns(entries: Iterable[RunEntry], where: Conditions) -> None:
+    """MistakeError if conditions on events fit no run, as far as runs can be read; the first that they fit ends it."""
+    mistake: MistakeError | None = None
+    for entry in entries:
+        try:
+            with _refusing(entry, is_planned=False):
+                refs = {ref.hdu_type: ref for ref in entry.hdus}
+                require_types(refs, ("events",))
+                select_events(_open_table(refs["events"], _source(refs["events"].path, None), Notes()), where)
+            return
+        except MistakeError as error:
+            mistake = mistake or error
+        except RunRefused:
+            continue
+    if mistake is not None:
+        raise mistake
+
+
 def read_gti_and_site(entry: RunEntry, digests: Mapping[str, str]) -> tuple[Gti, Site | None]:
     """Good time intervals of a run and where its telescopes stand; raises as `read_observation`."""
     with _refusing(entry, is_planned=True):
@@ -148,14 +178,25 @@ def _refusing(entry: RunEntry, is_planned: bool) -> Iterator[None]:
     except InputChanged as error:
         raise InputChanged(f"run {entry.obs_id}: {error}") from error
     except (FileRefused, RunRefused) as error:
-        reason, files = str(error), {ref.path for ref in entry.hdus}
-        for path in sorted(files, key=lambda path: len(str(path)), reverse=True):  # one may begin as another
-            held = ", ".join(sorted({ref.hdu_type for ref in entry.hdus if ref.path == path}))
-            role = "file" if len(files) == 1 else f"file of {held}"
-            reason = reason.replace(str(path), role if is_planned else path.name)
+        reason, roles = str(error), _roles(entry)
+        for path in sorted(roles, key=lambda path: len(str(path)), reverse=True):  # one may begin as another
+            reason = reason.replace(str(path), roles[path] if is_planned else path.name)
         raise RunRefused(f"run {entry.obs_id}: {reason}") from error
     finally:
         _keep_files(lambda _, file: file.is_shared)
+
+
+def _roles(entry: RunEntry) -> dict[Path, str]:
+    """What each file of a run is called where its name is not to count."""
+    files = {ref.path for ref in entry.hdus}
+    held = {path: ", ".join(sorted({ref.hdu_type for ref in entry.hdus if ref.path == path})) for path in files}
+    return {path: "file" if len(files) == 1 else f"file of {types}" for path, types in held.items()}
+
+
+def name_file(reason: str, entry: RunEntry) -> str:
+    """Reason that a run is refused for, as it is kept, with the name of the file that it calls by its content."""
+    names = {role: path.name for path, role in _roles(entry).items()}
+    return re.sub(r"^(run \d+: )?(file[^:\[]*)(?=[:\[])", lambda m: (m[1] or "") + names.get(m[2], m[2]), reason)
 
 
 def _source(path: Path, digests: Mapping[str, str] | None) -> _Source:

@@ -97,6 +97,7 @@ class TableAxis:
         return np.append(lo, hi[-1])
 
 
+Conditions = tuple[tuple[str, str], ...]  # on the columns of EVENTS, each after its key in the configuration
 Axes = dict[str, TableAxis]  # by name, in the order wanted
 
 
@@ -238,7 +239,7 @@ def parse_where(expression: str, key: str = "observations.where") -> Callable[[M
         try:
             found = _evaluate(tree, columns)
         except KeyError as error:
-            name, holder = str(error.args[0]), "EVENTS" if key.startswith("events") else "the observation index"
+            name, holder = str(error.args[0]), "EVENTS" if key.startswith("event") else "the observation index"
             alike = difflib.get_close_matches(name, list(columns), n=1, cutoff=0.4)
             hint = f"did you mean {alike[0]!r}?" if alike else f"it has {', '.join(sorted(columns)[:MAX_NAMED])}"
             raise NoColumn(f"{key}: {holder} has no column {name!r:.40} (of {expression!r:.80}); {hint}") from error

@@ -8,7 +8,7 @@ import numpy as np
 
 from cubeflow.dl3.entries import RunEntry
 from cubeflow.dl3.hdus import Header
-from cubeflow.dl3.reader import ReadOptions, read_observation
+from cubeflow.dl3.reader import ReadOptions, name_file, read_observation
 from cubeflow.errors import FailedError, MistakeError
 from cubeflow.irf.background import BackgroundRate, mean_by_offset
 from cubeflow.maps import FloatArray
@@ -66,7 +66,7 @@ def _off_artifact(target: Target, keys: UnitKeys, exclusions: ExclusionMasks, sa
     except (RunRefused, RunSkipped) as error:
         if is_of_the_disk(error):
             raise FailedError(str(error)) from error
-        say(f"{target.model.name}: left out: {error}")
+        say(f"{target.model.name}: left out: {name_file(str(error), keys.entry)}")
         about, datasets = {"status": "refused", "reason": str(error)}, {}
     made_from = {**recipe.record, "software": software()}
     return Artifact("off", keys.reduced, versions.OFF, datasets, about, made_from)

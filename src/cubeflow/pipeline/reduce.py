@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.dl3.reader import ReadOptions, read_observation
+from cubeflow.dl3.reader import ReadOptions, name_file, read_observation
 from cubeflow.errors import FailedError, MistakeError
 from cubeflow.maps import Cube, NoOverlap
 from cubeflow.observation import Observation, RunRefused, RunSkipped
@@ -117,7 +117,8 @@ def reduce_batch(results: Path, target: Target, task: ReduceTask, say: Say, prog
             for label, part, row in _parts(batch, keys, tuple(sums)):
                 sums[label].add(part)
                 rows[label].append(row)
-                refusals += [f"run {keys.unit.name}: {row['reason']}"] if row["status"] == "refused" else []
+                if row["status"] == "refused":
+                    refusals.append(f"run {keys.unit.name}: {name_file(str(row['reason']), keys.entry)}")
         except FailedError as error:
             failed.append(str(error))
         except MemoryError:
@@ -185,7 +186,7 @@ def _reduced(batch: Batch, keys: UnitKeys) -> Reduced | Verdict:
     about: dict[str, object]
     datasets: dict[str, Cube | NDArray[Any]] = {}
     if isinstance(made, Verdict):
-        batch.say(f"run {keys.unit.name}: {made.status}: {made.reason}")
+        batch.say(f"run {keys.unit.name}: {made.status}: {name_file(made.reason, keys.entry)}")
         about = dict(vars(made))
     else:
         if keys.unit.piece is not None:

@@ -10,10 +10,11 @@ from itertools import groupby
 from pathlib import Path
 
 from cubeflow.config import Config
-from cubeflow.config.sections import Events, ModelConfig, Observations
+from cubeflow.config.sections import ModelConfig, Observations
 from cubeflow.dl3.entries import RunEntry, Store, direction_of
 from cubeflow.dl3.index import open_store
-from cubeflow.dl3.tables import parse_where
+from cubeflow.dl3.reader import require_columns
+from cubeflow.dl3.tables import Conditions, parse_where
 from cubeflow.errors import MistakeError
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.pipeline.certificate import holds
@@ -176,11 +177,14 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
     needs: dict[str, Estimate] = {}
     # By name: tasks and OFF runs; each is made once, whoever uses it.
     models: dict[str, tuple[tuple[OffTask | ModelTask, ...], Sequence[RunEntry]]] = {}
-    say_once = lru_cache(None)(say)
+    say_once, fitting = lru_cache(None)(say), set[Conditions]()  # those that fit some run need not be looked at again
     for name, target in targets.items():
         section = config.targets[name]
         with _placing(config, f"targets.{name}."):
             entries, refused, unselected = select_runs(store, section.observations, target.position_deg)
+            if (where := target.reduce.events_where) is not None and where not in fitting:
+                require_columns(entries, where)
+                fitting.add(where)
         maker = TaskMaker(target, cache, section.stack)
         if target.model is not None and target.model.name not in models:
             is_named = target.model.name in config.models
@@ -223,10 +227,8 @@ def make_target(config: Config, name: str, cache: DigestCache) -> Target:
     """Options of a target; MistakeError if an exclusion file cannot be used."""
     section = config.targets[name]
     exclusions = plan_exclusions(f"targets.{name}", section.exclusion, cache)
-    keys = {f"event_types.{kind}": each.where for kind, each in (section.event_types or {}).items()}
-    for key, where in ({"events": section.events.where} | keys).items():
-        if where is not None:
-            parse_where(where, f"targets.{name}.{key}.where")
+    for key, where in section.events_where or ():
+        parse_where(where, f"targets.{name}.{key}")
     backgrounds, sky_models = dict(section.backgrounds), {}
     for label, options in section.backgrounds.items():
         if isinstance(options, FovOptions) and isinstance(options.sky_model, Path):
@@ -250,9 +252,9 @@ def _planned_model(
         return None
     if (found := config.models.get(section.acceptance.model)) is None:
         given = replace(section.observations, within_deg=None, split_s=None)
-        events = Events(section.events_where)
-        found = ModelConfig(section.energy, given, events, section.offset_max_deg, section.safe_mask)
-        return PlannedModel(f"self-{target}", found.off_options(), found.fit, exclusions)
+        found = ModelConfig(section.energy, given, section.events, section.offset_max_deg, section.safe_mask)
+        off = replace(found.off_options(), events_where=section.events_where)
+        return PlannedModel(f"self-{target}", off, found.fit, exclusions)
     files = plan_exclusions(f"models.{section.acceptance.model}", found.exclusion, cache)
     livetime_s = found.match.livetime_s if found.match else 0.0
     return PlannedModel(section.acceptance.model, found.off_options(), found.fit, files, livetime_s)

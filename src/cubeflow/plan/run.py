@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cubeflow.config import Config
+from cubeflow.dl3.reader import name_file
 from cubeflow.errors import FailedError, MistakeError, RunsLeftOut
 from cubeflow.maps import Cube
 from cubeflow.pipeline.export import export_label, significance_text
@@ -34,6 +35,7 @@ from cubeflow.pipeline.tasks import (
 )
 from cubeflow.plan.jobs import read_jobs, read_targets
 from cubeflow.plan.make import Plan, make_plan, require_runs
+from cubeflow.plan.tasks import TargetTasks
 from cubeflow.products.convolve import Annulus, count_around
 from cubeflow.products.exclusion import ExclusionFile, Rim
 from cubeflow.store.fits import write_image_fits
@@ -164,7 +166,7 @@ def target_lines(plan: Plan, name: str, after_s: float | None = None) -> Iterato
     labels, used, said, hours = [task.label for task in found.export], "", [], 0.0
     table = folder / "runs.csv"
     if found.table is not None and table.is_file():
-        *lines, used = table_lines(table, labels, {refusal.obs_id for refusal in found.refused})
+        *lines, used = table_lines(table, labels, found)
         yield from (f"{name}: {line}" for line in lines)
     for cube in (folder / label / "cube.h5" for label in labels):
         if cube.is_file():
@@ -178,11 +180,13 @@ def target_lines(plan: Plan, name: str, after_s: float | None = None) -> Iterato
         yield f"{name}: {'; '.join(map(str, parts))}" + ("" if after_s is None else f" (after {duration(after_s)})")
 
 
-def table_lines(table: Path, labels: Sequence[str], named: Set[int] = frozenset()) -> Iterator[str]:
-    """What is said of a run table (CSV): runs left out, but those that the plan has `named`; what is lost; how many.
+def table_lines(table: Path, labels: Sequence[str], planned: TargetTasks) -> Iterator[str]:
+    """What is said of a run table (CSV): runs left out, but those that the plan has named; what is lost; how many.
 
     FailedError if it is no run table.
     """
+    entries = {keys.unit.obs_id: keys.entry for task in planned.reduce for keys in task.units}
+    named = {refusal.obs_id for refusal in planned.refused}
     runs: dict[int, tuple[str, str]] = {}  # status and reason: a run is used if any of its pieces is
     unknown, noted = 0, Counter[str]()
     first: dict[tuple[str, ...], int] = {}
@@ -198,7 +202,11 @@ def table_lines(table: Path, labels: Sequence[str], named: Set[int] = frozenset(
                 noted.update(label for label in labels if row.get(f"{label}_note"))
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise FailedError(f"{table}: no run table ({error}); remove it, and it is made again") from error
-    left_out = [f"run {key}: {': '.join(said)}" for key, said in runs.items() if said[0] != "ok" and key not in named]
+    left_out = [
+        f"run {key}: {status}: {name_file(reason, entries[key]) if key in entries else reason}"
+        for key, (status, reason) in runs.items()
+        if status != "ok" and key not in named
+    ]
     yield from left_out[:MAX_NAMED]
     if len(left_out) > MAX_NAMED:
         yield f"and {len(left_out) - MAX_NAMED} more runs that are left out; see {table}"

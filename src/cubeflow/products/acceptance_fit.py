@@ -32,7 +32,7 @@ class OffOptions:
     alignment: Literal["RADEC", "ALTAZ"]
     duplicates: Literal["refuse", "drop"] = "refuse"
     time_mjd: tuple[tuple[float, float], ...] | None = None
-    events_where: str | None = None  # condition on the columns of EVENTS
+    events_where: tuple[tuple[str, str], ...] | None = None  # conditions on the columns of EVENTS, after their keys
 
     @property
     def edges_deg(self) -> FloatArray:

@@ -39,7 +39,7 @@ class ReduceOptions:
     acceptance: AcceptanceOptions
     safe_mask: SafeMaskOptions
     spectrum: Spectrum  # assumed for the exposure in reconstructed energy
-    events_where: str | None = None  # condition on the columns of EVENTS
+    events_where: tuple[tuple[str, str], ...] | None = None  # conditions on the columns of EVENTS, after their keys
     tile: Tile | None = None  # of which the map is; None for a target with a position
 
 

@@ -73,13 +73,17 @@ def init_config(store_path: str, target: str | None, output: Path | None, force:
     path.parent.mkdir(parents=True, exist_ok=True)
     regions = str(_write_regions(path, regions_text(found).encode())) if exclude else None
     write_atomic(path, config_text(found, str(path), regions).encode())
-    load_config([path])
+    config = load_config([path])
     lower, upper = found.energy_tev
     runs = f"{len(found.offsets)} of {found.n_runs} runs within {found.offset_max_deg:g} deg"
     beside = f", exclusion in {regions}" if regions else ""
     say(f"{path}: {place.name}: {runs}, {lower:g} to {upper:g} TeV{beside}")
     say(f"Next: cubeflow plan -c {path}")
     say(f"then: {snakemake_command(path)}")
+    first = next(iter(config.targets.values()))
+    if first.event_type is not None:  # what they have in common lies in the folder of the target that they replace
+        folder = config.results / replace(place, name=path.stem).slug / next(iter(first.backgrounds))
+        say(f"All types are fitted together by Datasets.read('{folder}/joint.yaml', '{folder}/joint-models.yaml')")
     say(f"The exclusion is a first guess; from what is significant it is made by: cubeflow exclude {path}")
     return path
 
