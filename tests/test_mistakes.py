@@ -76,7 +76,7 @@ MISTAKES = {
         "pixel: expected a quantity with a unit such as '0.5 deg'",
     ),
     "unknown key": ("energy.bims", 8, "energy.bims: unknown key; did you mean 'bins'?"),
-    "unknown method": ("backgrounds.ring.method", "rings", "backgrounds.ring.method: expected one of 'fov', 'ring'"),
+    "unknown method": ("backgrounds.ring.method", "rings", "backgrounds.ring.method: expected 'fov', 'ring'"),
     "inverted energies": ("energy.min", "20 TeV", "energy.min: expected less than max = 10 TeV, got 20 TeV"),
     "ring larger than the field": ("backgrounds.ring.r_in", "5 deg", "ring.r_in: expected less than twice offset_max"),
     "ring thinner than a pixel": ("backgrounds.ring.width", "0.05 deg", "ring.width: expected at least one pixel"),

@@ -152,8 +152,8 @@ def test_the_off_source_distribution_leaves_out_what_any_energy_does(results):
     [
         ("{path: a.reg, energy_min: 3 TeV, energy_max: 2 TeV}", "energy_min: expected less than energy_max = 2 TeV"),
         ("[{path: a.reg, energy: 3 TeV}]", r"exclusion\[0\].energy: unknown key; did you mean 'energy_m"),
-        ("[{energy_min: 3 TeV}]", r"exclusion\[0\].path: expected a value, got nothing"),
-        ("[a.reg, 5]", r"exclusion\[1\]: expected keys and values, got 5"),
+        ("[{energy_min: 3 TeV}]", r"exclusion\[0\].path: expected a path, got nothing"),
+        ("[a.reg, 5]", r"exclusion\[1\]: expected keys \(path, energy_min, energy_max\) and values, got 5"),
         ("[{path: a.reg, energy_min: 3}]", r"energy_min: expected a quantity with a unit"),
     ],
 )

@@ -159,7 +159,7 @@ def test_it_is_said_how_to_use_it(found, monkeypatch):
     monkeypatch.chdir(found)
     answer, meanwhile = json.loads(Path("said.json").read_text())
     first, line = answer.splitlines()
-    assert first == f"one: {MASK} and {REGIONS}; in the configuration:"
+    assert first == f"one: {MASK} and {REGIONS}, with which the products are made now; in the configuration:"
     assert parse_yaml(line.encode(), "line").plain() == {"exclusion": ["known.reg", str(MASK)]}
     rounds = [each for each in meanwhile.splitlines() if each.startswith("one: round ")]
     assert 2 <= len(rounds) <= 5
@@ -183,6 +183,21 @@ def test_a_second_call_changes_nothing(found, tmp_path, monkeypatch):
     assert "exclusion-found" not in said
     assert MASK.read_bytes() == after[MASK]
     assert REGIONS.read_bytes() == after[REGIONS]
+
+
+def test_without_the_line_the_products_are_made_as_before_and_clean_knows_the_rest(found, tmp_path, monkeypatch):
+    shutil.copytree(found, tmp_path / "copy", symlinks=True)
+    monkeypatch.chdir(tmp_path / "copy")
+    products = ("one/*/*", "one/runs.*", "one/made-*.json", "one/obs/*/*", "one/stack/*/*")
+    before = {path: path.read_bytes() for each in products for path in Path("before").glob(each) if path.is_file()}
+    reduced = {path: path.stat().st_mtime_ns for path in Path("results").glob("one/obs/*/reduced-*")}
+    call("run", "config.yaml")
+    call("clean", "config.yaml", "--yes")
+    now = {Path("before", *path.parts[1:]): content for each in products for path, content in files(each).items()}
+    assert now == before
+    assert {path: path.stat().st_mtime_ns for path in reduced} == reduced
+    assert MASK.exists()
+    assert REGIONS.exists()
 
 
 def test_entries_of_the_configuration_stay_as_they_were_written(folder):

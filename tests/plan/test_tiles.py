@@ -175,7 +175,7 @@ def test_no_run_no_tile(made):
     [
         ("nside: 16", "nside: 12", r"^c.yaml:11:targets.survey.tiles.nside: expected a power of two, got 12$"),
         ("nside: 16", "nside: 0", r"^c.yaml:11:targets.survey.tiles.nside: expected at least 1, got 0$"),
-        ("nside: 16, ", "", r"^c.yaml:11:targets.survey.tiles.nside: expected a value, got nothing$"),
+        ("nside: 16, ", "", r"^c.yaml:11:targets.survey.tiles.nside: expected a whole number, got nothing$"),
         (
             "overlap: 0.5 deg",
             "overlap: -1 deg",

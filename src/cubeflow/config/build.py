@@ -29,11 +29,12 @@ ENDINGS = {
     "_mjd": Setting("MJD"),
     "_s": Setting("s", above=0.0),
 }
+MAX_NAMED = 6  # keys of a section that has more
 _NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]{0,63}")
-NOTHING = "expected a value, got nothing"
 FORMER = {
     "form": "no longer a key; expected keep: all, or keep: none to leave the sums of a batch only",
     "auto": "no key: cubeflow exclude finds a mask, round by round, and prints the line that uses it",
+    **dict.fromkeys(("position", "tiles", "geometry"), "expected below targets.<name>: each target has its own"),
 }
 _QUANTITY = re.compile(
     r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-zµ][A-Za-z0-9µ ^*/.()-]{0,39})", re.ASCII
@@ -110,7 +111,7 @@ class WrongKind(ValueError):
 
     def __init__(self, got: object, *expected: str) -> None:
         words = " or ".join(filter(None, (", ".join(expected[:-1]), expected[-1])))
-        super().__init__(f"expected {words}, got {got!r:.60}")
+        super().__init__(f"expected {words}, got {'nothing' if got in (None, ABSENT) else f'{got!r:.60}'}")
         self.expected = expected
 
 
@@ -222,8 +223,6 @@ class Builder:
     def value(self, kind: Any, setting: Setting, node: Node) -> Any:
         """Value of any type."""
         kinds = alternatives(kind, setting)
-        if node.value is ABSENT:
-            return self.refuse(node, NOTHING)
         if node.value is None and any(each is NoneType for each, _ in kinds):
             return None
         if sections := [each for each, _ in kinds if dataclasses.is_dataclass(each)]:
@@ -242,16 +241,14 @@ class Builder:
         """Section, whose first key tells which one it is if there are several."""
         if setting.alone and isinstance(node.value, str):
             node = Node({next(iter(keys_of(kinds[0]))): node}, node.source, node.line, node.path)
+        chosen, first = kinds[0], list(keys_of(kinds[0]))[:MAX_NAMED]
         if not isinstance(node.value, dict):
-            return self.refuse(node, f"expected keys and values, got {node.plain()!r:.60}")
-        chosen = kinds[0]
+            return self.refuse(node, WrongKind(node.plain(), f"keys ({', '.join(first)}) and values"))
         if len(kinds) > 1:
             tags = {_tag_of(kind): kind for kind in kinds}
-            tag = node.child(next(iter(keys_of(chosen))))
-            if tag.value is ABSENT:
-                return self.refuse(tag, NOTHING)
+            tag = node.child(first[0])
             if tag.plain() not in list(tags):
-                return self.refuse(tag, f"expected one of {', '.join(map(repr, tags))}, got {tag.plain()!r:.60}")
+                return self.refuse(tag, WrongKind(tag.plain(), *map(repr, tags)))
             chosen = tags[tag.value]
         keys, before = keys_of(chosen), len(self.mistakes)
         if unknown := [node.child(name).says(unknown_key(name, keys)) for name in node.value if name not in keys]:

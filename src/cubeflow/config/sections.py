@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
-from cubeflow.config.build import NOTHING, KeyMistake
+from cubeflow.config.build import KeyMistake
 from cubeflow.config.read import Node
 from cubeflow.maps import Axis, energy_axis, log_edges, make_geometry, rad_axis
 from cubeflow.maps.sphere import Position
@@ -328,8 +328,10 @@ class TargetConfig:
             for value, path in zip(given, ("position", "geometry.width", "observations.within"), strict=True):
                 if value is not None:
                     raise KeyMistake(tuple(path.split(".")), "expected none beside tiles, which have their own")
-        elif self.position is None or self.geometry.width_deg is None:
-            raise KeyMistake(("position",) if self.position is None else ("geometry", "width"), NOTHING)
+        elif self.position is None:
+            raise KeyMistake(("position",), "expected it, such as {lon: 83.633 deg, lat: 22.014 deg}, or tiles")
+        elif self.geometry.width_deg is None:
+            raise KeyMistake(("geometry", "width"), "expected a quantity with a unit such as '6 deg', got nothing")
         if self.export.per == "interval" and self.stack.by_s is None:
             raise KeyMistake(("export", "per"), "expected stack.by, which says what the intervals are; it is null")
         if (radius_deg := self.export.fit_radius_deg) is not None and radius_deg < self.geometry.pixel_deg:
