@@ -54,7 +54,7 @@ def test_bit_flips_are_refused_or_change_nothing(tmp_path):
 def test_garbage_after_gzip(tmp_path):
     path = tmp_path / "a.gz"
     path.write_bytes(gzip.compress(CONTENT) + b"garbage")
-    with pytest.raises(FileRefused, match="damaged gzip file"):
+    with pytest.raises(FileRefused, match=r"(damaged|truncated) gzip file"):
         read_content(path)
 
 
@@ -162,7 +162,7 @@ def test_damaged_and_too_large_bzip2(tmp_path, monkeypatch):
     path, packed = tmp_path / "a", bz2.compress(CONTENT)
     for damaged in (packed[:-3], packed[:30] + b"\0\0" + packed[32:]):
         path.write_bytes(damaged)
-        with pytest.raises(FileRefused, match="damaged bzip2 file"):
+        with pytest.raises(FileRefused, match=r"(truncated|damaged) bzip2 file"):
             read_content(path)
     path.write_bytes(packed)
     monkeypatch.setattr(files, "MAX_CONTENT_BYTES", len(CONTENT) - 1)

@@ -429,7 +429,7 @@ def test_what_a_folder_holds_and_nobody_reads_is_named(stores, tmp_path, monkeyp
     assert said["gone.fits"] == "No such file or directory"
     assert "a FIFO" in said["pipe"]
     assert "truncated" in said["cut.fits.gz"]
-    assert "damaged bzip2 file" in said["cut.fits.bz2"]
+    assert "truncated bzip2 file" in said["cut.fits.bz2"]
     assert "7zXZ" in said["run.fits.xz"]
     assert len(store.left_out) == len(store.problems) - 1  # nobody misses the notes
 

@@ -8,7 +8,7 @@ import pytest
 from cubeflow.dl3 import quirks
 from cubeflow.dl3.quirks import QUIRKS, REPAIRS, Facts, Notes, header_quirks
 from cubeflow.products import acceptance_model
-from cubeflow.products.acceptance_model import BEYOND, TOO_FEW, UNMATCHED
+from cubeflow.products.acceptance_model import BEYOND, UNMATCHED
 
 SOURCE = Path(quirks.__file__).parent
 MODEL = Path(acceptance_model.__file__)  # which notes a quirk beside the readers
@@ -20,7 +20,7 @@ def test_every_name_that_the_readers_note_is_registered():
         noted |= set(re.findall(r"(?:notes\.quirk\(|quirks\.append\(|quirks\[)\"([\w-]+)\"", path.read_text()))
         noted |= set(re.findall(r"notes\.repair\(\"\w+\", .*, \"([\w-]+)\"\)", path.read_text()))
     assert len(noted) > 17
-    noted |= {BEYOND, TOO_FEW, UNMATCHED}
+    noted |= {BEYOND, UNMATCHED}
     assert noted <= QUIRKS.keys()
     assert QUIRKS[BEYOND].is_suspect
     assert not REPAIRS["events_not_selected"][1]

@@ -159,7 +159,7 @@ def test_it_is_said_how_to_use_it(found, monkeypatch):
     monkeypatch.chdir(found)
     answer, meanwhile = json.loads(Path("said.json").read_text())
     first, line = answer.splitlines()
-    assert first == f"one: {MASK} and {REGIONS}, with which the products are made now; in the configuration:"
+    assert first == f"one: made with {MASK} and {REGIONS}; in the configuration:"
     assert parse_yaml(line.encode(), "line").plain() == {"exclusion": ["known.reg", str(MASK)]}
     rounds = [each for each in meanwhile.splitlines() if each.startswith("one: round ")]
     assert 2 <= len(rounds) <= 5

@@ -21,7 +21,6 @@ from cubeflow.products.acceptance import make_map_hadron_acceptance
 from cubeflow.products.acceptance_fit import FitOptions, OffOptions
 from cubeflow.products.acceptance_model import (
     BEYOND,
-    TOO_FEW,
     UNMATCHED,
     OffRun,
     RunFacts,
@@ -676,30 +675,10 @@ def test_where_no_form_predicts_others_auto_takes_the_grid_and_refuses_no_run():
     assert model.fit.form == "grid"
     for run, other in (runs, runs[::-1]):
         found = with_model("sim", model, looking(90.0, obs_id=run.facts.obs_id))
-        assert TOO_FEW not in found.quirks
         seen = (other.exposure[0] > 0) & (np.hypot(LON - LON[11, 11], LAT - LAT[11, 11]) > 0.1)
         expected = other.counts.sum(axis=0)[seen] / other.exposure[0][seen]
         rates = found.background.integrate(EDGES, LON[seen], LAT[seen]).sum(axis=0)
         assert rates / rates.mean() == pytest.approx(expected / expected.mean(), abs=0.02)
-
-
-def test_where_the_others_are_too_few_for_the_form_that_auto_has_chosen_they_are_a_grid():
-    """All but two runs are on the object, and these see one cell; a form that was asked for is not replaced."""
-    runs, _ = simulate(22, level=100.0, n_runs=8)
-    poor = small(runs[:2], np.hypot(LON - 0.1, LAT - 0.1) < 0.1)
-    rich = [replace(run, facts=replace(run.facts, object="crab")) for run in runs[2:]]
-    auto, named = (
-        fit_acceptance_model("models.sim", [*poor, *rich], OFF, FitOptions(form, leave_out="target"))
-        for form in ("auto", "gradient")
-    )
-    assert auto.fit.form in ("radial", "gradient", "smooth")
-    run = at(observe(obs_id=99), float(np.rad2deg(np.arccos(0.9))), object="crab")
-    found = with_model("sim", auto, run)
-    assert found.quirks[-1] == TOO_FEW
-    flat = found.background.integrate(EDGES, LON[8:14, 8:14], LAT[8:14, 8:14]).sum(axis=0)
-    assert flat == pytest.approx(np.full((6, 6), flat.mean()), rel=1e-6)  # all like the nearest cell with exposure
-    with pytest.raises(RunRefused, match=r"of the other runs: 1 cells with exposure"):
-        with_model("sim", named, run)
 
 
 def test_zenith_bins_must_increase():

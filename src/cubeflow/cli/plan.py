@@ -172,8 +172,7 @@ def exclude(config: "Config", significance: float, radius: str, target: str | No
             written = config.written.child(*places).plain() if config.written else None
             given = written if isinstance(written, list) else [written] * isinstance(written, str | dict)
             entries = json.dumps([*given, *[str(mask)] * (str(mask) not in given)])
-            click.echo(f"{name}: {mask} and {regions}, with which the products are made now; in the configuration:")
-            click.echo(f"exclusion: {entries}")
+            click.echo(f"{name}: made with {mask} and {regions}; in the configuration:\nexclusion: {entries}")
 
 
 @click.command()

@@ -29,7 +29,6 @@ ENDINGS = {
     "_mjd": Setting("MJD"),
     "_s": Setting("s", above=0.0),
 }
-MAX_NAMED = 6  # keys of a section that has more
 _NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]{0,63}")
 FORMER = {
     "form": "no longer a key; expected keep: all, or keep: none to leave the sums of a batch only",
@@ -241,7 +240,7 @@ class Builder:
         """Section, whose first key tells which one it is if there are several."""
         if setting.alone and isinstance(node.value, str):
             node = Node({next(iter(keys_of(kinds[0]))): node}, node.source, node.line, node.path)
-        chosen, first = kinds[0], list(keys_of(kinds[0]))[:MAX_NAMED]
+        chosen, first = kinds[0], list(keys_of(kinds[0]))[:6]  # there may be many
         if not isinstance(node.value, dict):
             return self.refuse(node, WrongKind(node.plain(), f"keys ({', '.join(first)}) and values"))
         if len(kinds) > 1:

@@ -15,7 +15,7 @@ import numpy as np
 from cubeflow.dl3.entries import text, whole_number
 from cubeflow.dl3.hdus import Header, Table, UnitError, factor
 from cubeflow.dl3.quirks import Notes
-from cubeflow.dl3.tables import Conditions, in_unit, number, parse_where
+from cubeflow.dl3.tables import Conditions, in_unit, number, select_rows
 from cubeflow.errors import MistakeError
 from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
 from cubeflow.maps.sphere import angular_distance_deg
@@ -29,6 +29,9 @@ TT_MINUS_TAI_S = 32.184
 # TT minus each scale in s; that of UTC grows with its leap seconds.
 SCALES = dict.fromkeys(("TT", "TDT", "ET", "TDB"), 0.0) | dict.fromkeys(("TAI", "IAT"), TT_MINUS_TAI_S)
 SCALES |= {"GPS": TT_MINUS_TAI_S + 19.0, "UTC": np.nan}
+WORDS = {"object": "OBJECT", "telescope": "TELESCOP", "instrument": "INSTRUME", "obs_mode": "OBS_MODE"}
+WORDS |= {"timesys": "TIMESYS"}
+NUMBERS = {"azimuth_deg": "AZ_PNT", "ra_object_deg": "RA_OBJ", "dec_object_deg": "DEC_OBJ"}
 ONTIME_TOLERANCE_S = 1.0
 DEADC_TOLERANCE = 0.01
 TIME_STEP_MAX_S = 0.1  # single precision has steps of 8 s ten years after its zero
@@ -60,10 +63,7 @@ def read_events(table: Table, notes: Notes, duplicates: str = "refuse", where: C
         raise RunRefused(f"{table.hdu}: {found}, expected at most {MAX_BAD_FRACTION:.0%}")
     notes.repair("events_unusable", dropped)
     keep = usable & ~_repeated(events, usable, duplicates, str(table.hdu), notes)
-    try:
-        selected = select_events(table, where)
-    except MistakeError as error:
-        raise RunRefused(f"{table.hdu}: {error}") from error
+    selected = _selected(table, where)
     notes.repair("events_not_selected", int(np.count_nonzero(keep & ~selected)))
     keep &= selected
     if "EVENT_ID" in table.columns:
@@ -79,22 +79,18 @@ def read_events(table: Table, notes: Notes, duplicates: str = "refuse", where: C
     return replace(events, ra_deg=np.where(ra_deg == 360.0, 0.0, ra_deg))
 
 
-def select_events(table: Table, where: Conditions | None) -> BoolArray:
-    """Events for which conditions hold, shape (n_rows,); None for all, which then must be gamma-like (RunRefused).
-
-    MistakeError if a condition does not fit the columns, FileRefused if a column cannot be read.
-    """
-    selected = np.ones(len(table.rows), bool)
-    for key, condition in where or ():
-        columns = {name: table.column(name) if name in condition else None for name in table.columns}
-        selected &= np.broadcast_to(parse_where(condition, key)(columns), len(selected)).astype(bool)
+def _selected(table: Table, where: Conditions | None) -> BoolArray:
+    """Events for which conditions hold, shape (n_rows,); None for all, which then must be gamma-like."""
     if where is not None:
-        return selected
+        try:
+            return select_rows(table, where)
+        except MistakeError as error:
+            raise RunRefused(f"{table.hdu}: {error}") from error
     others = int(np.count_nonzero(~table.column("IS_GAMMA").astype(bool))) if "IS_GAMMA" in table.columns else 0
     if others:
         found = f"IS_GAMMA is not true of {others} of {len(table.rows)} events"
         raise RunRefused(f"{table.hdu}: {found}; expected a selection, such as events: {{where: IS_GAMMA}}")
-    return selected
+    return np.ones(len(table.rows), bool)
 
 
 def _values(table: Table, name: str, target: str, notes: Notes, default: str = "") -> FloatArray:
@@ -258,16 +254,10 @@ def run_meta(header: Header, where: str, gti: Gti, pointing: Pointing, notes: No
     altitude = optional(header, "ALT_PNT", where)
     return {
         "events_offset_max_deg": read_reach(header, pointing, notes),
-        "object": text(header, "OBJECT"),
-        "telescope": text(header, "TELESCOP"),
-        "instrument": text(header, "INSTRUME"),
-        "obs_mode": text(header, "OBS_MODE"),
-        "timesys": text(header, "TIMESYS"),
+        **{name: text(header, key) for name, key in WORDS.items()},
         # 0 and exactly 90 are placeholders
         "zenith_deg": None if altitude is None or not 0 < altitude < 90 else 90.0 - altitude,
-        "azimuth_deg": optional(header, "AZ_PNT", where),
-        "ra_object_deg": optional(header, "RA_OBJ", where),
-        "dec_object_deg": optional(header, "DEC_OBJ", where),
+        **{name: optional(header, key, where) for name, key in NUMBERS.items()},
         "header_ontime_s": ontime_s,
         "header_livetime_s": livetime_s,
         "n_tels": whole_number(header.get("N_TELS")),

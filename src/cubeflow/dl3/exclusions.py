@@ -44,10 +44,9 @@ def read_exclusion(path: str | Path, sha256: str | None = None) -> exclusion.Exc
             found = _discs(Table.read(content.decode(), format="ascii.ecsv"))
         else:
             found = _read_regions(content.decode())
-    except FileRefused as error:
-        raise exclusion.ExclusionError(f"exclusion {error}") from error
     except (OSError, EOFError, ValueError, TypeError) as error:
-        raise exclusion.ExclusionError(f"exclusion {path}: {error}") from error
+        where = "" if isinstance(error, FileRefused) else f"{path}: "
+        raise exclusion.ExclusionError(f"exclusion {where}{error}") from error
     return exclusion.Exclusion(str(path), found)
 
 
@@ -110,10 +109,7 @@ def _halves(width: "Quantity", height: "Quantity") -> tuple[float, float]:
 
 
 def _read_fits(hdus: Sequence[Hdu]) -> exclusion.Areas | exclusion.Image:
-    """Read the first image of a FITS file, or its first table if it holds none.
-
-    An image has two celestial axes, and may have one of energy, the third; with one plane it holds at every energy.
-    """
+    """Read the first image, which holds at every energy or is a cube with a plane for each, else the first table."""
     from astropy.io import fits
     from astropy.table import Table
     from astropy.wcs import WCS

@@ -15,7 +15,7 @@ from cubeflow.dl3.hdus import Header
 
 RESPONSES = ("aeff", "edisp", "psf", "bkg", "rad_max")
 TABLES = ("events", "gti")
-EVENTS, BKG = ("events",), ("bkg",)
+EVENTS, GTI, BKG = ("events",), ("gti",), ("bkg",)
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,8 @@ def _is_odd(facts: Facts, *keys: str) -> bool:
     return any(isinstance(facts.header.get(key), float | str) for key in keys)
 
 
-def _is_lower(facts: Facts, key: str) -> bool:
-    return facts.text(key) != facts.text(key).upper()
-
-
 def _is_fk5(facts: Facts) -> bool:
     return (facts.text("RADESYS") or facts.text("RADECSYS")).upper() == "FK5"
-
-
-def _has_odd_unit(facts: Facts) -> bool:
-    return any(map(ODD_UNIT.search, facts.columns.values()))
 
 
 def _has_altitude_in_km(facts: Facts) -> bool:
@@ -113,22 +105,14 @@ _TABLE = (
     Quirk("index-base-dir-elsewhere", "BASE_DIR leads to no file; FILE_DIR is taken from the folder of the index", ANY),
     Quirk("tdb-as-tt", "TIMESYS TDB read as TT (differs by 2 ms at most)", TABLES),
     Quirk("float-mjdrefi", "MJDREFI as float or text", TABLES, lambda f: _is_odd(f, "MJDREFI")),
-    Quirk("timesys-lower-case", "TIMESYS in lower case", TABLES, lambda f: _is_lower(f, "TIMESYS")),
-    Quirk("timeref-lower-case", "TIMEREF in lower case", TABLES, lambda f: _is_lower(f, "TIMEREF")),
+    Quirk("timesys-lower-case", "TIMESYS in lower case", TABLES, lambda f: any(map(str.islower, f.text("TIMESYS")))),
+    Quirk("timeref-lower-case", "TIMEREF in lower case", TABLES, lambda f: any(map(str.islower, f.text("TIMEREF")))),
     Quirk(
-        "gti-without-unit",
-        "START and STOP without unit: TIMEUNIT, else seconds",
-        ("gti",),
-        lambda f: not (f.columns.get("START") and f.columns.get("STOP")),
+        "gti-without-unit", "no unit: TIMEUNIT, else s", GTI, lambda f: not all(map(f.columns.get, ("START", "STOP")))
     ),
     Quirk("telapse-zero", "TELAPSE = 0", EVENTS, lambda f: f.header.get("TELAPSE") == 0),
     Quirk("radecsys-key", "RADECSYS instead of RADESYS", EVENTS, lambda f: "RADECSYS" in f.header),
-    Quirk(
-        "ctobssim-background-per-livetime",
-        "ctobssim draws the background for the livetime: the rate is multiplied by DEADC",
-        EVENTS,
-        is_ctobssim,
-    ),
+    Quirk("ctobssim-background-per-livetime", "a rate of the livetime: multiplied by DEADC", EVENTS, is_ctobssim),
     Quirk("fk5-as-icrs", "FK5 J2000 read as ICRS (0.02 arcsec)", EVENTS, _is_fk5),
     Quirk("obs-mode-wobble", "OBS_MODE is WOBBLE", EVENTS, lambda f: f.text("OBS_MODE").upper() == "WOBBLE"),
     Quirk("altitude-in-km", "ALTITUDE in km", EVENTS, _has_altitude_in_km),
@@ -137,7 +121,9 @@ _TABLE = (
     Quirk("hduclass-missing", "no HDUCLASS keys", ANY, lambda f: not f.text("HDUCLAS1")),
     Quirk("ogip-hduclass", "HDUCLASS is OGIP", RESPONSES, lambda f: f.text("HDUCLASS") == "OGIP"),
     Quirk("hduclas4-cut", "HDUCLAS4 is 2D, 3D or 3GAUSS", RESPONSES, lambda f: f.text("HDUCLAS4") in CUT_CLASSES),
-    Quirk("unit-not-fits", "unit not as the FITS standard writes it", RESPONSES, _has_odd_unit),
+    Quirk(
+        "unit-not-fits", "unit not as FITS has it", RESPONSES, lambda f: any(map(ODD_UNIT.search, f.columns.values()))
+    ),
     Quirk("bkg-column-bgd", "background column is BGD", BKG, lambda f: "BGD" in f.columns),
     Quirk("edisp-etrue-columns", "energy axis is ETRUE_LO, ETRUE_HI", RESPONSES, lambda f: "ETRUE_LO" in f.columns),
     Quirk("fovalign-missing", "no FOVALIGN: RADEC", BKG, lambda f: "DETX_LO" in f.columns and not f.text("FOVALIGN")),
@@ -147,11 +133,8 @@ _TABLE = (
         BKG,
         lambda f: f.text("FOVALIGN").upper() == "REVERSE_LON_RADEC",
     ),
-    Quirk(
-        "beyond-model-zenith", "outside the zenith angles of the acceptance model: the nearest", BKG, is_suspect=True
-    ),
+    Quirk("beyond-model-zenith", "outside the zenith angles of the model: the nearest", BKG, is_suspect=True),
     Quirk("no-matching-off-run", "like no OFF run of the acceptance model: all of them", BKG, is_suspect=True),
-    Quirk("few-model-cells", "other runs are too few for the form of the model: a grid", BKG, is_suspect=True),
     Quirk("thresholds-missing", "no energy thresholds LO_THRES above 0", ("aeff",)),
     Quirk("thresholds-as-text", "LO_THRES or HI_THRES as text", ("aeff",)),
 )

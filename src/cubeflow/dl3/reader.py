@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,21 +12,12 @@ import numpy as np
 
 from cubeflow.dl3.classes import class_by_columns, classify, one_per_type, type_of
 from cubeflow.dl3.entries import HduRef, RunEntry, by_name, find_hdu, require_types, text, whole_number
-from cubeflow.dl3.events import (
-    note_odd_events,
-    read_deadc,
-    read_events,
-    read_gti,
-    read_pointing,
-    read_site,
-    run_meta,
-    select_events,
-)
+from cubeflow.dl3.events import note_odd_events, read_deadc, read_events, read_gti, read_pointing, read_site, run_meta
 from cubeflow.dl3.files import CHANGED, FileRefused, InputChanged
 from cubeflow.dl3.hdus import Hdu, Header, Table, open_table, read_hdus
 from cubeflow.dl3.quirks import RESPONSES, Facts, Notes, header_quirks, is_ctobssim, is_hess_dr1
 from cubeflow.dl3.responses import READERS, rad_max_from_key, read_bkg_3d
-from cubeflow.dl3.tables import Conditions
+from cubeflow.dl3.tables import Conditions, select_rows
 from cubeflow.errors import MistakeError
 from cubeflow.irf.rad_max import RadMax
 from cubeflow.observation import Gti, Observation, RunRefused, Site
@@ -120,22 +111,21 @@ def read_observation(entry: RunEntry, options: ReadOptions | None = None) -> Obs
         return Observation(entry.obs_id, events, gti, pointing, deadc, *found, site, *noted, meta)
 
 
-def require_columns(entries: Iterable[RunEntry], where: Conditions) -> None:
+def require_columns(entries: Iterable[RunEntry], where: Conditions, event_type: str | None = None) -> None:
     """MistakeError if conditions on events fit no run, as far as runs can be read; the first that they fit ends it."""
-    mistake: MistakeError | None = None
+    mistakes: list[MistakeError] = []
     for entry in entries:
-        try:
-            with _refusing(entry, is_planned=False):
-                refs = {ref.hdu_type: ref for ref in entry.hdus}
-                require_types(refs, ("events",))
-                select_events(_open_table(refs["events"], _source(refs["events"].path, None), Notes()), where)
-            return
-        except MistakeError as error:
-            mistake = mistake or error
-        except RunRefused:
-            continue
-    if mistake is not None:
-        raise mistake
+        with suppress(RunRefused), _refusing(entry, is_planned=False):
+            refs = {ref.hdu_type: ref for ref in entry.of_event_type(event_type).hdus}
+            require_types(refs, ("events",))
+            table = _open_table(refs["events"], _source(refs["events"].path, None), Notes())
+            try:
+                select_rows(table, where)
+                return
+            except MistakeError as error:
+                mistakes.append(error)
+    if mistakes:
+        raise mistakes[0]
 
 
 def read_gti_and_site(entry: RunEntry, digests: Mapping[str, str]) -> tuple[Gti, Site | None]:
@@ -167,10 +157,8 @@ def is_pointlike(aeff: Header, hdu_types: Container[str]) -> bool:
 
 @contextmanager
 def _refusing(entry: RunEntry, is_planned: bool) -> Iterator[None]:
-    """Name the run in what refuses it, and no folder; of a planned run no file, but what lies in it.
-
-    Of the files that it reads, one that holds several runs stays in memory while runs are read from it.
-    """
+    """Name the run in what refuses it, and no folder; of a planned run no file, but what lies in it."""
+    # Of the files that it reads, one that holds several runs stays in memory while runs are read from it.
     _keep_files(lambda source, _: any(ref.path == source.path for ref in entry.hdus))
     try:
         with np.errstate(all="ignore"):  # damaged numbers are found by the checks

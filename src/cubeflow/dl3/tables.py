@@ -17,7 +17,7 @@ from cubeflow.dl3.hdus import Header, Table, UnitError, factor
 from cubeflow.dl3.quirks import Notes
 from cubeflow.errors import MistakeError
 from cubeflow.irf.table import Nodes, nodes_from_edges
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps.arrays import BoolArray, FloatArray
 from cubeflow.observation import RunRefused
 
 # axis: (prefixes of its LO and HI columns, plain unit)
@@ -250,6 +250,15 @@ def parse_where(expression: str, key: str = "observations.where") -> Callable[[M
     return test
 
 
+def select_rows(table: Table, where: Conditions) -> BoolArray:
+    """Rows for which conditions hold, shape (n_rows,); MistakeError if one does not fit the columns, FileRefused."""
+    selected = np.ones(len(table.rows), bool)
+    for key, condition in where:
+        columns = {name: table.column(name) if name in condition else None for name in table.columns}
+        selected &= np.broadcast_to(parse_where(condition, key)(columns), len(selected)).astype(bool)
+    return selected
+
+
 def _check(node: ast.AST, expression: str, key: str, depth: int = 0) -> None:
     """Refuse every kind of syntax that `_evaluate` does not know, and expressions too deep for it."""
     known = (ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.Compare, ast.BinOp, ast.Name, ast.Load)
@@ -300,10 +309,7 @@ def _joined(conditions: Iterable[Any], is_all: bool) -> Any:
 
 
 def _compared(compare: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
-    """Outcome of a comparison, as numbers if one is a number; ValueError for text that is none, and for a single NaN.
-
-    Of rows with NaN it is false.
-    """
+    """Outcome of a comparison, as numbers if one is; false for rows of NaN, ValueError for one NaN or for odd text."""
     if isinstance(left, np.ndarray) or isinstance(right, np.ndarray):
         known = ~np.isnan(np.asarray(left, float)) & ~np.isnan(np.asarray(right, float))
         return compare(left, right) & known

@@ -117,8 +117,8 @@ def reduce_batch(results: Path, target: Target, task: ReduceTask, say: Say, prog
             for label, part, row in _parts(batch, keys, tuple(sums)):
                 sums[label].add(part)
                 rows[label].append(row)
-                if row["status"] == "refused":
-                    refusals.append(f"run {keys.unit.name}: {name_file(str(row['reason']), keys.entry)}")
+                told = f"run {keys.unit.name}: {name_file(str(row['reason']), keys.entry)}"
+                refusals += [told] if row["status"] == "refused" else []
         except FailedError as error:
             failed.append(str(error))
         except MemoryError:

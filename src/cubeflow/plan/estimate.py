@@ -71,10 +71,7 @@ def estimate(target: Target, entries: Sequence[RunEntry] = (), off_runs: Sequenc
     needs = {
         "off": (150, BYTES_PER_VOXEL * SUBCELLS**2 * cells + _reading_bytes(off_runs)),
         "model": (150, 95 * cells * len(off_runs)),
-        "reduce": (
-            140 + sky[0],
-            (BYTES_PER_VOXEL + sky[1]) * n.run + 16 * n.plane + 8 * labels * n.held + held,
-        ),
+        "reduce": (140 + sky[0], (BYTES_PER_VOXEL + sky[1]) * n.run + 16 * n.plane + 8 * labels * n.held + held),
         "stack": (110, 64 * n.plane + 21 * n.held + rows),
         "export": (140, 8 * (planes + n.held + n.shown) + 4 * rows),
         "series": (140, 8 * n.plane),
@@ -96,11 +93,8 @@ def sizes(target: Target, entries: Sequence[RunEntry] = ()) -> Sizes:
     bins = [n_energy] * maps + [n_true], [n_true * n for n in (n_rad, n_energy, 1)]  # of each layer on either grid
     found = [direction_of(entry.obs_info) for entry in entries]
     pointings = np.array(found) if found and None not in found else None  # shape (n, 2)
-    margins = 0.0, math.sqrt(0.5)  # a coarse pixel counts if any part of it lies within the largest offset
-    grids = [
-        _pixels(geom, target, margin, pointings)
-        for geom, margin in zip((options.geometry, options.irf_geometry), margins, strict=True)
-    ]
+    grids = [_pixels(options.geometry, target, 0.0, pointings)]
+    grids.append(_pixels(options.irf_geometry, target, math.sqrt(0.5), pointings))  # any part of a coarse pixel counts
     layers = [[n * grid[k] for each, grid in zip(bins, grids, strict=True) for n in each] for k in range(3)]
     run, batch, total = map(sum, layers)
     held, shown = (sum(size for size in each if size <= HELD_VALUES) for each in layers[1:])
@@ -149,10 +143,7 @@ def _reading_bytes(entries: Sequence[RunEntry]) -> int:
 
 
 def _pixels(geom: Geometry, target: Target, margin: float, pointings_deg: FloatArray | None) -> tuple[int, int, int]:
-    """Pixels of one grid: of the largest cutout of a run, of the box that holds all cutouts, and of the grid.
-
-    A cutout reaches `margin` pixels farther than the largest offset.
-    """
+    """Pixels of the largest cutout (`margin` pixels beyond the largest offset), of the box of all, and of the grid."""
     total = geom.nx * geom.ny
     radius_deg = target.reduce.offset_max_deg + margin * geom.pixel_deg
     if pointings_deg is None:

@@ -177,13 +177,13 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
     needs: dict[str, Estimate] = {}
     # By name: tasks and OFF runs; each is made once, whoever uses it.
     models: dict[str, tuple[tuple[OffTask | ModelTask, ...], Sequence[RunEntry]]] = {}
-    say_once, fitting = lru_cache(None)(say), set[Conditions]()  # those that fit some run need not be looked at again
+    say_once, fitting = lru_cache(None)(say), set[Conditions]()  # one that fits a run is not looked at again
     for name, target in targets.items():
         section = config.targets[name]
         with _placing(config, f"targets.{name}."):
             entries, refused, unselected = select_runs(store, section.observations, target.position_deg)
             if (where := target.reduce.events_where) is not None and where not in fitting:
-                require_columns(entries, where)
+                require_columns(entries, where, target.event_type)
                 fitting.add(where)
         maker = TaskMaker(target, cache, section.stack)
         if target.model is not None and target.model.name not in models:

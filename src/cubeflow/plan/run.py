@@ -194,7 +194,8 @@ def table_lines(table: Path, labels: Sequence[str], planned: TargetTasks) -> Ite
     try:
         with table.open(newline="") as lines:
             for row in csv.DictReader(lines):
-                found, obs_id = (row["status"], row["reason"]), int(row["obs_id"])
+                obs_id, reason = int(row["obs_id"]), row["reason"]
+                found = row["status"], name_file(reason, entries[obs_id]) if obs_id in entries else reason
                 runs[obs_id] = min(found, runs.get(obs_id, found), key=lambda each: SEVERITY.index(each[0]))
                 if found[0] == "ok" and first.setdefault(tuple(row[name] for name in OWN), obs_id) != obs_id:
                     twins[obs_id] = first[tuple(row[name] for name in OWN)]
@@ -202,11 +203,7 @@ def table_lines(table: Path, labels: Sequence[str], planned: TargetTasks) -> Ite
                 noted.update(label for label in labels if row.get(f"{label}_note"))
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise FailedError(f"{table}: no run table ({error}); remove it, and it is made again") from error
-    left_out = [
-        f"run {key}: {status}: {name_file(reason, entries[key]) if key in entries else reason}"
-        for key, (status, reason) in runs.items()
-        if status != "ok" and key not in named
-    ]
+    left_out = [f"run {key}: {': '.join(said)}" for key, said in runs.items() if said[0] != "ok" and key not in named]
     yield from left_out[:MAX_NAMED]
     if len(left_out) > MAX_NAMED:
         yield f"and {len(left_out) - MAX_NAMED} more runs that are left out; see {table}"

@@ -32,10 +32,11 @@ from cubeflow.products.safe_mask import make_mask_safe
 
 SUBCELLS = 8  # pixels of the sky along a cell
 FOLDS = 5  # parts of the runs that are held out in turn
-BEYOND, UNMATCHED, TOO_FEW = "beyond-model-zenith", "no-matching-off-run", "few-model-cells"  # quirks of a run
+BEYOND, UNMATCHED = "beyond-model-zenith", "no-matching-off-run"  # noted with the quirks of a run
 BESIDE = 0.05  # of the cosine of the zenith angle: half a bin, of a model without bins
 
 Parts = Sequence[tuple[FloatArray, FloatArray]]  # counts and exposure at each node, shape (run, energy, cell)
+# ln L up to a constant, scatter, and counts and prediction, shape (2, n_band, n_ring); None and NaN without a fit.
 HeldOut = tuple[float | None, FloatArray, FloatArray]
 
 
@@ -199,10 +200,7 @@ def fit_acceptance_model(key: str, runs: Sequence[OffRun], off: OffOptions, fit:
 def _choose(
     parts: Parts, sides: Parts, off: OffOptions, fit: FitOptions
 ) -> tuple[FitOptions, dict[str, float | None], FloatArray, FloatArray]:
-    """Form with the largest ln L of runs that were held out, all of these (None: cannot be fitted), and the scatter.
-
-    Where none can be fitted to them, the form is the grid, which any number of cells carries.
-    """
+    """Form with the largest ln L of held-out runs (the grid if none can be fitted: None), all of these, the scatter."""
     forms = FORMS if fit.form == "auto" else ()
     tried: dict[str, HeldOut] = {form: _held_out(parts, off, replace(fit, form=form)) for form in forms}
     held_out = {form: likelihood for form, (likelihood, _, _) in tried.items()}
@@ -214,10 +212,7 @@ def _choose(
 
 
 def _held_out(parts: Parts, off: OffOptions, fit: FitOptions) -> HeldOut:
-    """Of runs about a fit to others: ln L up to a constant, scatter, and counts and prediction, (2, n_band, n_ring).
-
-    None and NaN if a fit does not succeed; the first also for counts where none are predicted.
-    """
+    """What is found of runs about a fit to others; no ln L where a count is and none is predicted, either."""
     bands, is_in = energy_bands(off.energy), _rings(off)
     total, value = np.zeros((2, len(bands), is_in.shape[1])), 0.0
     likelihood = np.zeros((*total.shape[1:], len(SCATTERS)))
@@ -313,10 +308,7 @@ def with_model(
         try:
             rate[z] = fit_shape(n, t, model.off, model.fit)[0].reshape(rate[z].shape)
         except FailedError as error:
-            if not model.held_out:
-                raise RunRefused(f"{prefix}: of the other runs: {error}") from error
-            rate[z] = fit_shape(n, t, model.off, replace(model.fit, form="grid"))[0].reshape(rate[z].shape)
-            quirks = (*dict.fromkeys((*quirks, TOO_FEW)),)
+            raise RunRefused(f"{prefix}: of the other runs: {error}") from error
     known = (rate[weights != 0] > 0).all(axis=0)
     rate = np.where(known, np.exp(np.tensordot(weights, np.log(np.where(rate > 0, rate, 1.0)), 1)), 0.0)
     meta |= {f"acceptance_systematic_{k}": error for k, error in _errors(model, rate) if np.isfinite(error)}

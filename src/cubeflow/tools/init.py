@@ -96,20 +96,16 @@ def snakemake_command(path: Path | str) -> str:
 
 def open_with_roots(path: str) -> tuple[Store, tuple[str, ...]]:
     """Open a store, and allow the folders that its index takes files from: the roots that a configuration must name."""
-    roots: list[str] = []
-    store = open_store(path)
-    for _ in range(MAX_ROOTS):
-        named = [root for reason in store.refused.values() for root in _ROOT.findall(reason) if root not in roots]
-        if not named:
-            break
-        roots.append(named[0])
+    store, roots = open_store(path), list[str]()
+    while len(roots) < MAX_ROOTS and (named := {*_ROOT.findall(" ".join(store.refused.values()))} - {*roots}):
+        roots.append(min(named))
         store = open_store(path, roots)
     return store, tuple(roots)
 
 
 def objects_of(store: Store) -> list[tuple[Place, int]]:
     """Objects that the store names, with their position and number of runs, the most observed first."""
-    found: Counter[Place] = Counter()
+    found = Counter[Place]()
     for entry in store.runs:
         name, position = entry.obs_info.get("OBJECT"), direction_of(entry.obs_info, "OBJ")
         if name and position:
@@ -131,8 +127,7 @@ def offsets_of(store: Store, place: Place) -> dict[int, float]:
 def sample_runs(entries: Sequence[RunEntry]) -> "tuple[list[RunFacts], dict[int, str]]":
     """Facts of some runs, evenly spread, and why others cannot be read; StoreError, with a reason, if none can."""
     chosen = [entries[k] for k in sorted({round(k) for k in np.linspace(0, len(entries) - 1, SAMPLE)})]
-    facts: list[RunFacts] = []
-    refused: dict[int, str] = {}
+    facts, refused = list[RunFacts](), dict[int, str]()
     for entry in chosen:
         try:
             for kind in entry.event_types or [""]:
@@ -202,10 +197,7 @@ def look_at(store: Store, store_path: str, roots: tuple[str, ...], place: Place)
 
 
 def _write_regions(config: Path, content: bytes) -> Path:
-    """Write the regions beside a configuration, under its name; numbered where that is taken by other content.
-
-    Regions may serve other configurations, too, and may have been edited: none is replaced.
-    """
+    """Write regions beside a configuration, under its name, numbered where that is taken: none is replaced."""
     path, number = config.with_name(f"{config.stem}.reg"), 1
     while path == config or (os.path.lexists(path) and not (path.is_file() and path.read_bytes() == content)):
         number += 1
@@ -223,12 +215,10 @@ def _first_refusal(store: Store) -> str:
 def _targets_of(store: Store, store_path: str) -> str:
     """Say what can be a target: objects of the store, then well-known sources."""
     lines = [f"--target: expected a position or a name; {store_path} has {len(store.runs)} runs{_first_refusal(store)}"]
-    objects = objects_of(store)
-    for place, count in objects[:MAX_OBJECTS]:
+    for place, count in (objects := objects_of(store))[:MAX_OBJECTS]:
         position = f"{place.position.lon_deg:g} {place.position.lat_deg:g}"
         lines.append(f'  --target "{place.name}"  or  --target "{position}"  # named by {count} runs')
-    if len(objects) > MAX_OBJECTS:
-        lines.append(f"  and {len(objects) - MAX_OBJECTS} more")
+    lines += [f"  and {len(objects) - MAX_OBJECTS} more"] if len(objects) > MAX_OBJECTS else []
     return "\n".join([*lines, f"Known without a store: {', '.join(place.name for place in KNOWN)}"])
 
 
@@ -306,8 +296,7 @@ class Found:
     @property
     def excluded(self) -> list[Place]:
         """The target, and the known sources in the map."""
-        reach = self.width_deg / math.sqrt(2.0)
-        at = self.place.position.icrs_deg
+        reach, at = self.width_deg / math.sqrt(2.0), self.place.position.icrs_deg
         apart = {place: angular_distance_deg(place.position.icrs_deg, at) for place in KNOWN}
         return [self.place, *(each for each, deg in apart.items() if SAME < deg < reach + each.radius_deg)]
 
@@ -340,9 +329,8 @@ def config_text(found: Found, path: str, exclusion: str | None) -> str:
     roots = ", ".join(json.dumps(root) for root in found.roots)
     runs = f"runs {', '.join(ranges_text(found.offsets))}"
     size = f"width: {found.width_deg:g} deg, pixel: {found.pixel_deg:g} deg"
-    safe_mask = NO_THRESHOLDS
+    safe_mask, tev = NO_THRESHOLDS, [fact.lo_thres_tev for fact in found.facts if fact.lo_thres_tev]
     if found.has_thresholds:
-        tev = [fact.lo_thres_tev for fact in found.facts if fact.lo_thres_tev]
         note = f"thresholds of the runs: {min(tev):.2g} to {max(tev):.2g} TeV"
         safe_mask = f"safe_mask: {{methods: [offset-max, aeff-default]}}  # {note}"
     used = f"{len(found.offsets)} of the {found.n_runs} runs of a store"

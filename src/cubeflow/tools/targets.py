@@ -97,5 +97,4 @@ def _named(position: Position) -> Place:
         return Place(f"g{position.lon_deg:.2f}{position.lat_deg:+.2f}", position)
     hour, minute = divmod(int(position.lon_deg * 4), 60)
     degree, arcminute = divmod(round(abs(position.lat_deg) * 60), 60)
-    sign = "-" if position.lat_deg < 0 else "+"
-    return Place(f"j{hour:02d}{minute:02d}{sign}{degree:02d}{arcminute:02d}", position)
+    return Place(f"j{hour:02d}{minute:02d}{'-' if position.lat_deg < 0 else '+'}{degree:02d}{arcminute:02d}", position)
