@@ -195,7 +195,7 @@ def test_no_run_no_tile(made):
         (
             "tiles: {nside: 16, overlap: 0.5 deg}",
             "stack: {batch: 3}",
-            r"targets.survey.position: expected a value, got noth",
+            r"targets.survey.position: expected it, such as",
         ),
     ],
 )
