@@ -38,7 +38,7 @@ def main(plan: Path, repeats: int) -> None:
     excluded = target.exclusion_masks().mask(counts.geom, counts.axis("energy"))
 
     def background_of(each: Reduced) -> Background:
-        return make_background(each, method, excluded, target.position_deg, target.significance.radius_deg)
+        return make_background(each, method, excluded, target.position_deg, target.significance.first_deg)
 
     background, total = background_of(reduced), StackSum()
     stages = {"read": read, **product_stages(observation, options)}
