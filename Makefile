@@ -72,8 +72,8 @@ validation: $(VENV)/.installed-test  ## docs/validation.md, from the tests on re
 	VALIDATION_RECORD=$(CURDIR)/benchmarks/validation.json python -m pytest -m real_data tests/oracle tests/truth
 	python benchmarks/validation.py
 
-COVERAGE ?= 1000
-coverage: $(VENV)/.installed-test  ## docs/coverage.md: do errors, limits and significances cover the truth, on COVERAGE simulated surveys; about 4 minutes
+COVERAGE ?= 4000
+coverage: $(VENV)/.installed-test  ## docs/coverage.md: do errors, limits and significances cover the truth, on COVERAGE simulated surveys; about 10 minutes
 	python benchmarks/coverage.py --surveys $(COVERAGE)
 
 docs: $(VENV)/.installed-docs  ## the documentation in build/docs/index.html; any warning is an error

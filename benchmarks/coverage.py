@@ -1,6 +1,6 @@
 """Do errors, limits and significances cover the truth? docs/coverage.md, from simulated surveys.
 
-    make coverage                             1 000 surveys, into benchmarks/coverage.json, and the page
+    make coverage                             4 000 surveys, into benchmarks/coverage.json, and the page
     make coverage COVERAGE=100                fewer, for a trial
     python benchmarks/coverage.py --render    write the page again from what was found
 
@@ -349,7 +349,7 @@ def render(found: Mapping[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, unless the page alone is asked for, and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--surveys", type=int, default=1000, help="to be simulated, a quarter for each flux")
+    parser.add_argument("--surveys", type=int, default=4000, help="to be simulated, a quarter for each flux")
     parser.add_argument("--render", action="store_true", help="only write the page again")
     parser.add_argument("--figures", type=Path, default=FIGURES, help="where to keep the figures")
     parser.add_argument("--page", type=Path, default=PAGE, help="where to write the page")
