@@ -164,9 +164,11 @@ def test_an_error_of_the_background_reaches_every_product(tmp_path, setting):
     assert np.all(np.abs(measured.band[0] - 0.07) < 4 * measured.band[1])
     used = found["used"][0]
     assert used == {"measured": measured.total[0], 0.04: 0.04, None: 0.0}[setting]
+    taken = f"include {used:.1%} of it" if used else "do not include it (significance.background_systematic)"
     assert said[0] == (
-        f"crab: label: background off source wrong by {measured.total[0]:.1%} (+{measured.total[1]:.1%}) beyond its "
-        f"counts; significance and flux take {used:.1%}"
+        f"crab: label: systematic error of the background {measured.total[0]:.1%} (at most {measured.total.sum():.1%}),"
+        f" by which counts outside the exclusions scatter about it beyond chance, by offset and direction; "
+        f"significance and flux {taken}"
     )
     on, off, sigma = (cube.datasets[f"disc_{name}"].data for name in ("counts", "background", "significance"))
     known = np.isfinite(sigma)

@@ -94,7 +94,7 @@ def page(rows) -> Page:
     facts |= {"livetime": "1 h", "runs": "9900"}
     label = LabelSection("fov", "fov", 29.0, facts, figures=(sky, norms), **about)
     target = TargetSection("crab", runs, [label])
-    return Page("ab12", [target], [("cubeflow", "1.0")], f"snakemake --config a={EVIL}")
+    return Page("ab12", [target], {"command": f"snakemake --config a={EVIL}"})
 
 
 @pytest.fixture(scope="session")

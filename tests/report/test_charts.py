@@ -135,10 +135,11 @@ def test_without_runs_that_have_a_background_there_is_no_evolution(table_of):
 def test_chi_square_about_the_weighted_mean():
     values, errors = np.array([1.0, 2.0, 4.0, np.nan, 7.0]), np.array([1.0, 1.0, 2.0, 1.0, 0.0])
     mean = (1.0 + 2.0 + 4.0 / 4) / 2.25
-    chi2, dof = chi2_constant(values, errors)
+    chi2, dof, error = chi2_constant(values, errors)
     assert chi2 == pytest.approx((1 - mean) ** 2 + (2 - mean) ** 2 + (4 - mean) ** 2 / 4)
     assert dof == 2
-    assert chi2_constant(values[:1], errors[:1]) == (0.0, 0)
+    assert error == pytest.approx(1.0 / mean)
+    assert chi2_constant(values[:1], errors[:1]) == (0.0, 0, np.inf)
 
 
 def test_residual():

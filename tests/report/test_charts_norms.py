@@ -35,9 +35,10 @@ def test_values_come_from_the_rows(table_of):
 
 
 def test_chi_square_is_that_of_all_groups(table_of):
-    chi2, dof = collect_norms(table_of(ROWS), "fov").chi2
+    chi2, dof, error = collect_norms(table_of(ROWS), "fov").chi2
     assert chi2 == pytest.approx(2 * (0.05 / 0.1) ** 2)
     assert dof == 1
+    assert error == pytest.approx(0.1 / 1.05)
 
 
 def test_outliers_are_far_from_the_median():

@@ -5,6 +5,7 @@ import json
 from astropy.io import fits
 
 from cubeflow.config import load_config
+from cubeflow.plan.jobs import read_made
 from cubeflow.plan.run import run_whole
 from cubeflow.report.figures import make_figures
 from cubeflow.report.page import write_report
@@ -31,12 +32,17 @@ def test_report_of_all_targets_says_why_one_is_empty(tmp_path):
             name: place | {"observations": {"ids": [obs_id]}} for name, obs_id in (("a", 100001), ("b", 100002))
         },
     }
+    content["targets"]["c"] = place | {"observations": {"within": "0.01 deg", "exclude": [100001]}}
     (tmp_path / "config.yaml").write_text(json.dumps(content))
     plan = run_whole(load_config(tmp_path / "config.yaml"), lambda line: None)
     for name, found in plan.tasks.items():
         for task in found.figures:
             make_figures(plan.results, plan.targets[name], task)
-    page = write_report(plan.results, plan.report).read_text()
+    page = write_report(plan.results, plan.report, read_made(plan.write())).read_text()
     assert page.count('<section class="target"') == 2
+    assert f'<th scope="row">store</th><td><code>{tmp_path / "store"}</code></td>' in page
+    assert '<th scope="row">runs of a</th><td><code>ids 100001</code></td>' in page
     assert "<td>refused</td><td>file[EVENTS]: DEADC = 1.7, expected above 0 and at most 1</td>" in page
+    why = "No run: none of the 2 runs is selected; observations asks for exclude 100001; within 0.01 deg. The run"
+    assert f'<th scope="row">c</th><td colspan="10">{why} closest to the target, 10000' in page
     assert all(plan.is_made(task) for task in plan.all_tasks)

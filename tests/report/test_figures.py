@@ -35,10 +35,10 @@ from cubeflow.products.reduced import ReduceOptions
 from cubeflow.products.safe_mask import SafeMaskOptions
 from cubeflow.products.significance import SignificanceOptions
 from cubeflow.products.spectrum import PowerLaw
+from cubeflow.report.charts import chance, chi2_text
 from cubeflow.report.figures import (
     LabelSection,
     _band_images,
-    chi2_text,
     flux_text,
     label_facts,
     make_figures,
@@ -69,6 +69,11 @@ RUNS = [
         "energy_threshold": 0.7,
         "zenith": 20.0,
         "quirks": "no_deadc time_in_days",
+        "telescope": "SST",
+        "counts": 500,
+        "counts_safe": 420,
+        "counts_cut": 20,
+        "counts_without_acceptance": 7,
         "repairs": "nan_energy=12",
         "tstart": 53067.407407,
         "livetime": 3600.0,
@@ -87,6 +92,9 @@ RUNS = [
         "ra_pnt": 83.6,
         "dec_pnt": 21.5,
         "quirks": "no_deadc event-ids-repeated",
+        "telescope": "SST",
+        "counts": 400,
+        "counts_safe": 380,
         "tstart": 53068.0,
         "livetime": 3600.0,
         "fov_norm_0": 0.9,
@@ -116,6 +124,7 @@ def write_cube(folder, label):
         values = (lambda shape: np.full(shape, np.nan)) if name in nothing else (lambda shape: rng.normal(0, 1, shape))
         maps[f"disc_{name}"] = cube(values, "", WHOLE)
     about = {"target": "crab", "label": label, "radius_deg": 0.1, "livetime_s": 7200.0, "n_runs": 2}
+    about["is_pointlike"] = label == "bare"
     about |= {"source": {**SOURCE, "excess": None, "significance": None} if label == "bare" else SOURCE}
     further = {"radius_deg": 0.25, "energy_tev": [1.0, 3.16], "source": {"significance": 4.44, "flux": None}}
     about |= {"off_source": None, "profiles": None, "rims": [], "further": [further] if label == "fov" else []}
@@ -194,7 +203,7 @@ def make_report(folder):
     tasks = [task_of(label) for label in KEYS]
     for task in tasks:
         assert make_figures(folder, target_of(folder), task) == folder / files_of(task)[-1]
-    return write_report(folder, report_task({task.label: task.key for task in tasks}))
+    return write_report(folder, report_task({task.label: task.key for task in tasks}), {})
 
 
 @pytest.fixture
@@ -220,14 +229,18 @@ def answers(results):
 def test_answers_are_those_of_cube_and_table(results, text):
     found = answers(results)["fov"]
     assert found["Is there a source?"] == "Detected: 29.0 σ at the target"
+    assert found["Flux, 1 to 20 TeV"] == "no answer: no exposure, or no significance, at the target"
     assert found["Events at the target"] == "60 ON, 8.5 background, excess 51.5"
     assert found["Brightest"] == "run 100001, 2004-03-03 09:46: (1.75 ± 0.32) × 10⁻¹⁵ cm⁻² s⁻¹ within 0.1°"
     flux, error = np.array([17.5, 8.25]), np.array([3.2, 2.2])
     mean = np.average(flux, weights=error**-2)
-    assert found["Steady?"].startswith(f"χ² / dof = {np.sum(((flux - mean) / error) ** 2):.1f} / 1, p = ")
+    chi2 = np.sum(((flux - mean) / error) ** 2)
+    assert found["Steady?"].startswith(
+        f"steady (errors {np.median(error) / mean:.0%}): χ² / dof = {chi2:.1f} / 1, p = "
+    )
     assert found["Within 0.25°, 1 to 3.16 TeV"] == "4.4 sigma; –"
-    assert found["Is the background flat?"].startswith("flat: off source mean 0.10 ± 0.10")
-    assert found["Norms"] == "median 1; χ² / dof = 2.0 / 1, p = 0.16 for one norm in all runs"
+    assert found["Is the background flat?"].startswith("cannot tell (errors 11%): χ² / dof = 0.0 / 23, p = 1 by")
+    assert found["Norms of the runs"] == "alike (errors 10%): χ² / dof = 2.0 / 1, p = 0.16; median 1"
     assert (
         found["Runs to look at"]
         == "100001: nan_energy; 100001, 100002: no_deadc; 100001: time_in_days; 100002: event-ids-repeated"
@@ -238,7 +251,12 @@ def test_answers_are_those_of_cube_and_table(results, text):
     assert found["Excluded from the background"].endswith(f" of the map; {told}")
     assert "just outside" not in answers(results)["bare"]["Excluded from the background"]
     assert found["Target (ICRS)"] == "RA 83.633°, Dec +22.014°"
-    assert found["Data"] == "2 runs, 2.00 h, 2004-03-03 to 2004-03-04"
+    said = "runs: 2, 2.00 h, 2004-03-03 to 2004-03-04; telescope SST; object </script><b>x"
+    assert found["Data"] == said
+    cut = "20 of them in bins that a threshold cuts (finer bins keep more)"
+    assert (
+        found["Counts not used"] == f"100 of 900: outside the safe energies of their runs, {cut}; 7 without acceptance"
+    )
     assert '<p class="verdict">Detected or No answer: 29.0 σ (fov), – (bare)</p>' in text
     assert KEYS["fov"] in text
 
@@ -256,7 +274,9 @@ def test_without_a_background_there_is_no_answer(results):
     found = answers(results)["bare"]
     assert found["Is there a source?"] == "No answer: – at the target"
     assert (found["Peak of the map"], found["Is the background flat?"]) == ("–", "–")
-    assert "Norms" not in found
+    assert "Norms of the runs" not in found
+    why = "a point-like exposure holds inside the cut on direction, which the disc is not"
+    assert found["Flux, 1 to 20 TeV"] == f"no answer: {why}"
     assert "Brightest" not in found
 
 
@@ -300,23 +320,24 @@ def test_a_source_away_from_the_target_is_in_the_verdict(table_of):
 
 
 @pytest.mark.parametrize(
-    ("chi2", "dof", "text"),
+    ("chi2", "dof", "error", "text"),
     [
-        (3.84, 1, "χ² / dof = 3.8 / 1, p = 0.05"),
-        (900.0, 9, "χ² / dof = 900.0 / 9, p < 1e-09"),
-        (0.0, 0, "χ² / dof = 0.0 / 0, p = 1"),
+        (3.84, 1, 0.2, "steady (errors 20%): χ² / dof = 3.8 / 1, p = 0.05"),
+        (11.8, 2, 0.2, "steady (errors 20%): χ² / dof = 11.8 / 2, p = 0.0027"),
+        (11.9, 2, 0.2, "varies (errors 20%): χ² / dof = 11.9 / 2, p = 0.0026"),
+        (3.84, 1, 0.6, "cannot tell (errors 60%): χ² / dof = 3.8 / 1, p = 0.05"),
+        (900.0, 9, 0.6, "varies (errors 60%): χ² / dof = 900.0 / 9, p < 1e-09"),
+        (0.0, 0, np.inf, "cannot tell"),
     ],
 )
-def test_chance_of_a_chi_square(chi2, dof, text):
-    assert chi2_text(chi2, dof) == text
+def test_verdict_of_a_chi_square(chi2, dof, error, text):
+    assert chi2_text(chi2, dof, error, 0.5, ("steady", "varies")) == text
 
 
 @pytest.mark.parametrize("dof", [1, 2, 3, 4, 19, 20, 3001])
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0, 1.05, 1.6])
 def test_chance_is_the_incomplete_gamma_function(dof, ratio):
-    chance = gammaincc(dof / 2, dof * ratio / 2)
-    said = chi2_text(dof * ratio, dof).rpartition("p ")[2]
-    assert said == (f"= {chance:.2g}" if chance > 1e-9 else "< 1e-09")
+    assert chance(dof * ratio, dof) == pytest.approx(gammaincc(dof / 2, dof * ratio / 2), rel=1e-9)
 
 
 def test_columns_say_what_they_are(text):
@@ -375,8 +396,9 @@ def test_a_band_is_the_significance_of_its_bins(results):
 def test_how_wrong_a_background_is_stands_in_the_answers(results):
     found = answers(results)["fov"]
     assert found["Systematic error of the background"] == (
-        "off source wrong by 2.0% (+0.4%) beyond its counts; significance and flux take 2.0%; "
-        "by energy 1.0% (+0.2%), –, 10.0% (+3.0%)"
+        "2.0% (at most 2.4%), by which counts outside the exclusions scatter about it beyond chance, by offset and "
+        "direction; significance and flux include 2.0% of it. By energy: 1 to 2 TeV 1.0% (at most 1.2%); "
+        "2 to 6 TeV not known; 6 to 20 TeV 10.0% (at most 13.0%)"
     )
     assert "Systematic error of the background" not in answers(results)["bare"]
 
@@ -465,7 +487,7 @@ def test_damaged_figures_are_named(results):
 def test_a_target_without_usable_runs_has_its_table(tmp_path, table_of):
     (tmp_path / "crab").mkdir()
     write_runs(tmp_path, RUNS[2:])
-    text = write_report(tmp_path, report_task({})).read_text(encoding="utf-8")
+    text = write_report(tmp_path, report_task({}), {}).read_text(encoding="utf-8")
     assert "obs_100003.fits.gz: no FITS file" in text
     assert "exclusion.reg" not in text
     assert 'href="../crab/runs.ecsv"' in text
@@ -490,14 +512,14 @@ def test_a_run_is_left_out_of_the_label_that_drops_it_only(table_of):
     ]
     target = TargetSection("crab", runs, sections)
     assert [line["left_out"] for line in target.summary()] == ["1", "0"]
-    text = b"".join(make_page(Page("12", [target], []))).decode()
+    text = b"".join(make_page(Page("12", [target], {}))).decode()
     assert '<th scope="row" class="number">7</th><td>fov</td><td>dropped</td><td>norm 30</td>' in text
     assert "Every selected run was used" not in text
 
 
 def test_of_many_runs_that_are_left_out_the_page_lists_the_first(table_of):
     rows = [{"obs_id": number, "status": "refused", "reason": "broken"} for number in range(302)]
-    text = b"".join(make_page(Page("12", [TargetSection("crab", table_of(rows), [])], []))).decode()
+    text = b"".join(make_page(Page("12", [TargetSection("crab", table_of(rows), [])], {}))).decode()
     assert text.count("<td>all</td><td>refused</td><td>broken</td>") == 300
     assert "the first of them; 2 more are in the run table" in text
 
@@ -528,7 +550,7 @@ def test_of_many_targets_each_has_a_page(results, n_targets, tmp_path):
         shutil.copytree(results / "crab", tmp_path / name, ignore=shutil.ignore_patterns("report*"))
     figures = {label: task_of(label).key for label in KEYS}
     task = ReportTask("ef" * 32, tuple(ReportTarget(name, figures, TABLE) for name in names))
-    index = write_report(tmp_path, task).read_text(encoding="utf-8")
+    index = write_report(tmp_path, task, {}).read_text(encoding="utf-8")
     assert holds(tmp_path / files_of(task)[-1], "ef" * 32)
     own = [tmp_path / name / "report.html" for name in names]
     if n_targets == 3:
@@ -545,3 +567,18 @@ def test_of_many_targets_each_has_a_page(results, n_targets, tmp_path):
         links = [link for link in re.findall(r'href="([^"#:]+)"', page) if link]
         assert "../report.html" in links
         assert f"../{name}/fov/cube.h5" in links
+
+
+def test_targets_without_a_run_stand_on_the_first_page_with_the_reason(results, tmp_path):
+    shutil.copytree(results / "crab", tmp_path / "crab", ignore=shutil.ignore_patterns("report*"))
+    shown = ReportTarget("crab", {label: task_of(label).key for label in KEYS}, TABLE)
+    task = ReportTask("ef" * 32, (shown,), {"vela": "no run of 1 can be used; run 7: /data/run7.fits: no <FITS> file"})
+    made = {"command": "snakemake", "store": "/data", "runs of crab": "within 2 deg", "runs of other": "all"}
+    text = write_report(tmp_path, task, made).read_text(encoding="utf-8")
+    why = "No run: no run of 1 can be used; run 7: run7.fits: no &lt;FITS&gt; file"
+    assert f'<th scope="row">vela</th><td colspan="10">{why}</td>' in text
+    assert text.count("<section class=") == 1
+    rows = re.findall(r'<th scope="row">([\w ]+)</th><td><code>(.*?)</code>', text.partition('id="made"')[2])
+    assert rows[:3] == [*made.items()][:3]
+    assert "runs of other" not in text
+    assert replace(task, absent={}).recipe.key != task.recipe.key

@@ -28,6 +28,7 @@ from cubeflow.store.fits import DatasetEntry, datasets_yaml, models_yaml, write_
 from cubeflow.store.keys import short, to_plain
 
 IMAGES = ("significance", "excess", "counts", "background")
+NO_FLUX = "a point-like exposure holds inside the cut on direction, which the disc is not"
 MAX_LIMITS = 5  # lines on where counts and exposure of runs end
 
 
@@ -78,7 +79,7 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
         _write_cube(cube_path, cube, final, totals, target.compression)
     summary = final.summary
     if "total" in systematic:
-        say(f"{where}: background {systematic_text(systematic)}")
+        say(f"{where}: systematic error of the background {systematic_text(systematic)}")
     say(f"{where}: {summary.n_runs} runs, {summary.livetime_s / 3600:.2f} h, {summary.counts} counts; {folder}")
 
 
@@ -93,7 +94,7 @@ def _say_runs(rows: Sequence[Row], task: ExportTask, say: Callable[[str], None])
     for limits, count in found.most_common(MAX_LIMITS):
         say(f"{count} of {len(used)} runs: {limits}")
     if any(run["is_pointlike"] for run in used.values()):
-        say("no flux: a point-like exposure holds inside the cut on direction, which the disc is not")
+        say(f"no flux: {NO_FLUX}")
     return {run["is_pointlike"] for run in used.values()}
 
 
@@ -111,9 +112,15 @@ def find_systematic(target: Target, label: str, profiles: Profiles | None) -> di
 
 def systematic_text(found: Mapping[str, Sequence[float | None]]) -> str:
     """How wrong a background is beyond its counts, in words; `found` is the attribute ``systematic`` of a cube."""
-    (value, error), used = found["total"], found["used"][0]
-    text = "not known" if value is None else f"{value:.1%} (+{error:.1%})"
-    return f"off source wrong by {text} beyond its counts; significance and flux take {used or 0.0:.1%}"
+    used = found["used"][0]
+    taken = f"include {used:.1%} of it" if used else "do not include it (significance.background_systematic)"
+    how = "by which counts outside the exclusions scatter about it beyond chance, by offset and direction"
+    return f"{error_text(*found['total'])}, {how}; significance and flux {taken}"
+
+
+def error_text(value: float | None, error: float | None) -> str:
+    """Relative error, and how large it may be within one standard deviation."""
+    return "not known" if value is None or error is None else f"{value:.1%} (at most {value + error:.1%})"
 
 
 def dataset_entry(

@@ -355,13 +355,14 @@ class ReportTask:
     kind: Literal["report"] = field(default="report", kw_only=True)
     key: str
     targets: tuple[ReportTarget, ...]
+    absent: Mapping[str, str] = field(default_factory=dict)  # targets without a run to reduce, with the reason
 
     @property
     def recipe(self) -> Recipe:
         """Recipe of the key."""
         made_of = {f"{each.name}/{label}": key for each in self.targets for label, key in each.labels.items()}
         tables = {each.name: each.table for each in self.targets}
-        return Recipe("report", versions.REPORT, {"targets": self.targets}, made_of | tables)
+        return Recipe("report", versions.REPORT, {"targets": self.targets, "absent": self.absent}, made_of | tables)
 
     @property
     def has_tiles(self) -> bool:

@@ -6,7 +6,6 @@ A job reads the lines that it needs and no others, whatever the size of the plan
 """
 
 import json
-import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -137,10 +136,10 @@ def _packed(parts: Sequence[_Part]) -> list[list[_Part]]:
     return packed
 
 
-def write_plan_file(path: Path, targets: Mapping[str, Target], jobs: Sequence[Job], command: Sequence[str]) -> None:
-    """Write targets, jobs, and the command that started them, line by line."""
+def write_plan_file(path: Path, targets: Mapping[str, Target], jobs: Sequence[Job], made: Mapping[str, str]) -> None:
+    """Write targets, jobs, and in words what people ask of how they were made, line by line."""
     named: list[tuple[str, str, object]] = [("target", *item) for item in targets.items()]
-    named += [("job", job.name, job) for job in jobs] + [("command", "", list(command))]
+    named += [("job", job.name, job) for job in jobs] + [("made", "", made)]
     lines = ({"is": kind, "name": name, "content": to_plain(content)} for kind, name, content in named)
     make_folder(path.parent)
     with replacing(path) as file:
@@ -160,9 +159,10 @@ def read_targets(path: Path, names: Collection[str]) -> dict[str, Target]:
     return {name: from_plain(Target, plain) for name, plain in _read(path, "target", names).items()}
 
 
-def read_command(path: Path) -> str:
-    """Command that started the workflow of a plan file; raises as `read_targets`."""
-    return shlex.join(_read(path, "command", None)[""])
+def read_made(path: Path) -> Mapping[str, str]:
+    """What `write_plan_file` was told in words; raises as `read_targets`."""
+    made: Mapping[str, str] = _read(path, "made", None)[""]
+    return made
 
 
 def _read(path: Path, kind: str, names: Collection[str] | None) -> dict[str, Any]:

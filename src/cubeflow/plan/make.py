@@ -1,6 +1,7 @@
 """From a configuration to a plan: what the Snakefile, ``cubeflow plan`` and ``cubeflow run`` start with."""
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -56,7 +57,8 @@ class Plan:
     store: Store  # runs
     places: tuple[Path, ...]  # folders of the store and its roots
     targets: Mapping[str, Target]  # options by name
-    observations: Mapping[str, Observations]  # which runs are used, by name of the target
+    asked: Mapping[str, str]  # which runs are wanted, in words, by name of the target
+    absent: Mapping[str, str]  # targets without a run to reduce, with the reason
     tasks: Mapping[str, TargetTasks]  # by name of the target
     needs: Mapping[str, Estimate]  # estimates by name of the target
     report: ReportTask | None  # page of all targets; None if none has a run
@@ -149,7 +151,9 @@ class Plan:
     def write(self) -> Path:
         """Write the plan for jobs, and what is known of the inputs for the next plan."""
         self.cache.save()
-        write_plan_file(self.path, self.targets, self.jobs, [Path(sys.argv[0]).name, *sys.argv[1:]])
+        made = {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), "store": self.store.path}
+        made |= {f"runs of {name}": asked for name, asked in self.asked.items()}
+        write_plan_file(self.path, self.targets, self.jobs, made)
         return self.path
 
 
@@ -205,10 +209,12 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
     for joint in joint_tasks(targets, tasks):
         last = tasks[joint.target]
         tasks[joint.target] = replace(last, series=(*last.series, joint))
-    report = report_task(tasks, targets)
-    observations = {name: config.targets[name].observations for name in targets}
+    asked = {name: _asked(config.targets[name].observations) for name in targets}
+    empty = ((name, found) for name, found in tasks.items() if not found.export)
+    absent = {name: _why_no_runs(store, asked[name], found, targets[name].position_deg) for name, found in empty}
+    report = report_task(tasks, targets, absent)
     places = tuple(path if path.is_dir() else path.parent for path in (config.data.store, *config.data.roots))
-    given = store, places, targets, observations, tasks, needs, report, cache, excluded
+    given = store, places, targets, asked, absent, tasks, needs, report, cache, excluded
     return Plan(results, *given, (*config.models, *(f"self-{name}" for name in targets)))
 
 
@@ -292,22 +298,27 @@ def ranges_text(numbers: Iterable[int]) -> Iterator[str]:
 
 def require_runs(plan: Plan) -> None:
     """Raise MistakeError that says why if no target has any run."""
-    if not any(found.reduce for found in plan.tasks.values()):
-        reasons = [_why_no_runs(plan, name) for name in plan.targets]
+    if plan.report is None:
+        reasons = [f"{name}: {why}" for name, why in plan.absent.items()]
         raise MistakeError("\n".join([f"data.store: {plan.store.path}: no run is left for any target", *reasons]))
 
 
-def _why_no_runs(plan: Plan, name: str) -> str:
-    """Reason, with the run whose pointing is closest to the target."""
-    refused, n_runs = plan.tasks[name].refused, len(plan.store.runs)
-    if refused:
-        return f"{name}: no run of {len(refused)} can be used; run {refused[0].obs_id}: {refused[0].reason}"
-    wanted = plan.observations[name]
-    fields = {"ids": "", "exclude": "", "within_deg": " deg", "where": ""}
-    asked = [f"{key.split('_')[0]} {value}{unit}" for key, unit in fields.items() if (value := getattr(wanted, key))]
-    text = f"{name}: none of the {n_runs} runs is selected; observations asks for {', '.join(asked) or 'all'}"
-    pointings = ((entry.obs_id, direction_of(entry.obs_info)) for entry in plan.store.runs)
-    target_deg = plan.targets[name].position_deg
+def _asked(wanted: Observations) -> str:
+    """Which runs a target asks for, in words."""
+    names = {"ids": wanted.ids, "exclude": wanted.exclude}
+    asked = [f"{name} {', '.join(ranges_text(ids))}" for name, ids in names.items() if ids]
+    fields = {"within_deg": " deg", "where": "", "time_mjd": ""}
+    asked += [f"{key.split('_')[0]} {value}{unit}" for key, unit in fields.items() if (value := getattr(wanted, key))]
+    return "; ".join(asked) or "all"
+
+
+def _why_no_runs(store: Store, asked: str, found: TargetTasks, target_deg: tuple[float, float]) -> str:
+    """Why a target has no run to reduce, with the one whose pointing is closest to it."""
+    if found.refused:
+        first = found.refused[0]
+        return f"no run of {len(found.refused)} can be used; run {first.obs_id}: {first.reason}"
+    text = f"none of the {len(store.runs)} runs is selected; observations asks for {asked}"
+    pointings = ((entry.obs_id, direction_of(entry.obs_info)) for entry in store.runs)
     offsets = [(float(angular_distance_deg(each, target_deg)), obs_id) for obs_id, each in pointings if each]
     if not offsets:
         return text

@@ -318,13 +318,15 @@ def joint_tasks(targets: Mapping[str, Target], tasks: Mapping[str, TargetTasks])
         yield replace(task, key=task.recipe(targets[task.target]).key)
 
 
-def report_task(tasks: Mapping[str, TargetTasks], targets: Mapping[str, Target]) -> ReportTask | None:
-    """Page of all targets that have runs, with the largest offset of those that are tiles; None if there is none."""
+def report_task(
+    tasks: Mapping[str, TargetTasks], targets: Mapping[str, Target], absent: Mapping[str, str]
+) -> ReportTask | None:
+    """Page of all targets that have runs, with the largest offset of tiles, and why others are absent; None of none."""
     shown = []
     for name, found in tasks.items():
         if found.export and found.table is not None:
             options, keys = targets[name].reduce, {each.label: each.key for each in found.figures}
             reach_deg = options.offset_max_deg if options.tile else None
             shown.append(ReportTarget(name, keys, found.table.key, reach_deg))
-    task = ReportTask("", tuple(shown))
+    task = ReportTask("", tuple(shown), absent)
     return replace(task, key=task.recipe.key) if shown else None

@@ -1,6 +1,7 @@
 """Charts of a label: what is at the target, by angle, energy and run; and whether its background is right."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,10 @@ Bands = Sequence[tuple[float, float]]
 THETA2_BINS = 25  # of the profile, each as wide as the square of the radius
 OUTLIER_SIGMAS = 5.0
 FLAT = 0.1  # distance of mean from 0 and width from 1 that is taken as none, beside three times the error
+TELLING = 0.5  # relative error of a run up to which it can be said that they are alike
+UNLIKELY = 0.0027  # chance of a chi-square, that of 3 sigma, from which on it is not taken for one
+LEAST_CHANCE = 1e-9  # below it nobody asks how small it is
+LEAST_COUNTS = 5.0  # expected in a cell, from which on its chi-square is one
 DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 
 
@@ -91,14 +96,49 @@ def collect_evolution(runs: Runs, label: str) -> Evolution | None:
     return Evolution(run_names(used), *about, *values)
 
 
-def chi2_constant(values: FloatArray, errors: FloatArray) -> tuple[float, int]:
-    """Chi-square of values about their mean, weighted by their errors, and degrees of freedom."""
+def chi2_constant(values: FloatArray, errors: FloatArray) -> tuple[float, int, float]:
+    """Chi-square of values about their mean, weighted by their errors, degrees of freedom, and usual relative error."""
     known = np.isfinite(values) & (errors > 0)
-    weights = errors[known] ** -2
     if known.sum() < 2:
-        return 0.0, 0
+        return 0.0, 0, np.inf
+    weights = errors[known] ** -2
     mean = np.sum(weights * values[known]) / weights.sum()
-    return float(np.sum(weights * (values[known] - mean) ** 2)), int(known.sum()) - 1
+    chi2 = float(np.sum(weights * (values[known] - mean) ** 2))
+    return chi2, int(known.sum()) - 1, float(np.median(errors[known]) / abs(mean))
+
+
+def chi2_cells(profiles: Profiles | None) -> tuple[float, int, float]:
+    """Chi-square of counts over background in cells about the pointing, of all energies, and degrees of freedom.
+
+    And the relative scatter of the background between cells that raises it by its own width, NaN where it has none.
+    """
+    if profiles is None:
+        return 0.0, 0, np.nan
+    counts, background = profiles.counts.sum(axis=0), profiles.background.sum(axis=0)
+    known = background >= LEAST_COUNTS
+    if known.sum() < 2:
+        return 0.0, 0, np.nan
+    expected = background[known] * (counts[known].sum() / background[known].sum())
+    chi2, dof = float(np.sum((counts[known] - expected) ** 2 / expected)), int(known.sum()) - 1
+    return chi2, dof, float(np.sqrt(np.sqrt(2 * dof) / expected.sum()))
+
+
+def chance(chi2: float, dof: int) -> float:
+    """Probability Q(dof / 2, chi2 / 2) that a chi-square is as large (Abramowitz & Stegun 26.4.4, 26.4.5)."""
+    first, x = (0.5 if dof % 2 else 1.0), chi2 / 2  # scipy.special takes a tenth of a second to import
+    steps = (math.exp(a * math.log(x) - x - math.lgamma(a + 1)) for a in np.arange(first, dof / 2))
+    return (math.erfc(math.sqrt(x)) if dof % 2 else math.exp(-x)) + sum(steps) if dof and x else 1.0
+
+
+def chi2_text(chi2: float, dof: int, error: float, most: float, words: tuple[str, str]) -> str:
+    """The first of two words, or the second where a chi-square is unlikely; neither where relative errors are larger.
+
+    With what that follows from, where there are degrees of freedom.
+    """
+    p = chance(chi2, dof)
+    says = words[1] if p < UNLIKELY else words[0] if error <= most else "cannot tell"
+    of_p = f"= {p:.2g}" if p > LEAST_CHANCE else f"< {LEAST_CHANCE:g}"
+    return says + (f" (errors {error:.0%}): χ² / dof = {chi2:.1f} / {dof}, p {of_p}" if dof else "")
 
 
 def over_background(
@@ -212,14 +252,17 @@ def normal(x: FloatArray, mean: float, width: float) -> FloatArray:
     return np.exp(-0.5 * ((x - mean) / width) ** 2) / (width * np.sqrt(2.0 * np.pi))
 
 
-def off_source_text(found: OffSource) -> str:
-    """Whether the background is flat, with mean and width of all pixels off source, and chi-square of the histogram."""
+def off_source_text(found: OffSource, profiles: Profiles | None) -> str:
+    """Whether the background is flat: by mean and width of all pixels off source, and chi-square about the pointing."""
     mean, width = found.mean, found.width
     if not (np.isfinite(mean) and np.isfinite(width)):
         return "too few pixels for a mean and a width"
-    flat = abs(mean) <= max(3 * found.mean_err, FLAT) and abs(width - 1) <= max(3 * found.width_err, FLAT)
+    chi2, dof, scatter = chi2_cells(profiles)
+    error = float(np.nanmax([scatter, found.mean_err, found.width_err]))
+    is_off = abs(mean) > max(3 * found.mean_err, FLAT) or abs(width - 1) > max(3 * found.width_err, FLAT)
+    says = chi2_text(chi2, dof, error, np.inf if is_off else FLAT, ("not flat" if is_off else "flat", "not flat"))
     text = f"mean {mean:.2f} ± {found.mean_err:.2f}, width {width:.2f} ± {found.width_err:.2f}".replace("-", "−")
-    return f"{'flat' if flat else 'not flat'}: off source {text} (expected 0 and 1)"
+    return f"{says}{' by offset and direction' * (dof > 0)}; significance off source has {text} (expected 0 and 1)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,10 +279,11 @@ class Norms:
     outlier: NDArray[np.bool_]  # far from the median of its group
 
     @property
-    def chi2(self) -> tuple[float, int]:
-        """Chi-square of the norms about the weighted mean of their group, and degrees of freedom, all groups."""
+    def chi2(self) -> tuple[float, int, float]:
+        """Chi-square of the norms about the weighted mean of their group, as `chi2_constant`, all groups."""
         found = [chi2_constant(*pair) for pair in zip(self.norm.T, self.norm_err.T, strict=True)]
-        return sum(chi2 for chi2, _ in found), sum(dof for _, dof in found)
+        chi2, dof, error = zip(*found, strict=True)
+        return sum(chi2), sum(dof), min(error)
 
     @property
     def suspects(self) -> list[tuple[str, str]]:

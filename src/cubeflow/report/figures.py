@@ -1,6 +1,5 @@
 """Answers, figures and pictures of one label of a target, for the report."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from cubeflow.maps import Axis, Cube, Maps
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.maps.scratch import release
 from cubeflow.pipeline.certificate import certified, read_certificate
-from cubeflow.pipeline.export import significance_text, systematic_text
+from cubeflow.pipeline.export import NO_FLUX, error_text, significance_text, systematic_text
 from cubeflow.pipeline.stack import open_made, read_profiles
 from cubeflow.pipeline.tasks import FiguresTask, Target, certificate_file, files_of
 from cubeflow.products.exclusion import Disc, Rim
@@ -35,7 +34,6 @@ DISCS = ("disc_significance", "disc_counts")
 MAPS = (*DISCS, "counts", "background", "mask_safe", "exposure", "acceptance", "counts_off", "alpha")
 DETECTED, HINT = 5.0, 3.0  # sigma
 MAX_LISTED = 5
-LEAST_CHANCE = 1e-9  # below it nobody asks how small it is
 CAPTIONS = {
     "significance": "Blue below zero, red above; equal steps of colour are equal steps in σ up to 5.",
     "counts": "Events that pass the safe mask, summed in discs.",
@@ -180,14 +178,14 @@ def _draw_charts(task: FiguresTask, maps: Maps, about: Attributes, runs: Runs, f
     if (evolution := charts.collect_evolution(runs, task.label)) is not None:
         caption = "Fluxes of the assumed spectrum; a steady source in steady conditions follows the dashed line."
         yield figure("evolution", "Run by run, and with livetime", caption, charts.draw_evolution, evolution)
+    summed = read_profiles(about["profiles"])
     if (empty_sky := _empty_sky(about)) is not None:
-        caption = f"Background {charts.off_source_text(empty_sky)}."
+        caption = f"Background {charts.off_source_text(empty_sky, summed)}."
         of_sky = empty_sky, np.asarray(maps["disc_significance"].data, float)
         yield figure("off-source", "Significance of empty sky", caption, charts.draw_off_source, *of_sky)
     if (norms := charts.collect_norms(runs, task.label)) is not None:
         caption = "A colour for each group of energies; far off is more than 5 times error and scatter from the median."
         yield figure("norms", "Norm of the background", caption, charts.draw_norms, norms)
-    summed = read_profiles(about["profiles"])
     if summed is not None and summed.area_deg2.any():
         bands = band_edges_tev(maps["counts"].axes[0])
         caption = "Counts and background outside the exclusions, by offset from the pointing, all runs together."
@@ -230,59 +228,72 @@ def answer(target: Target, label: str, about: Attributes, runs: Runs, spots: lis
     yield "Is there a source?", f"{verdict(significance)}: {facts['significance']} at the target"
     yield "Peak of the map", spot_text(spots[0]) if spots else "–"
     edges = target.reduce.energy.edges
-    yield f"Flux, {edges[0]:.3g} to {edges[-1]:.3g} TeV", flux_text(found, field.radius_deg)
+    flux = flux_text(found, field.radius_deg)
+    if found.get("flux") is None:
+        flux = "no answer: " + (NO_FLUX if about["is_pointlike"] else "no exposure, or no significance, at the target")
+    yield f"Flux, {edges[0]:.3g} to {edges[-1]:.3g} TeV", flux
     for disc in about["further"]:
         name = "Within {:g}°, {:.3g} to {:.3g} TeV".format(disc["radius_deg"], *disc["energy_tev"])
         yield name, f"{significance_text(disc['source'])}; {flux_text(disc['source'] or {}, disc['radius_deg'])}"
     yield "Events at the target", f"{facts['counts']} ON, {facts['background']} background, excess {facts['excess']}"
-    evolution = charts.collect_evolution(runs, label)
-    if evolution is not None and np.isfinite(evolution.flux).sum() > 1:
-        flux, error = evolution.flux, evolution.flux_err
-        best = int(np.nanargmax(flux))
-        chi2, dof = charts.chi2_constant(flux, error)
-        brightest = {"flux": float(flux[best]), "flux_err": float(error[best])}
-        yield "Brightest", f"{evolution.names[best]}: {flux_text(brightest, field.radius_deg)}"
-        yield "Steady?", f"{chi2_text(chi2, dof)} for one flux in all runs"
-    empty_sky, norms = _empty_sky(about), charts.collect_norms(runs, label)
-    yield "Is the background flat?", "–" if empty_sky is None else charts.off_source_text(empty_sky)
-    if "total" in about["systematic"]:
-        bands = zip(*about["systematic"]["band"], strict=True)
-        by_band = ", ".join("–" if value is None else f"{value:.1%} (+{error:.1%})" for value, error in bands)
-        yield "Systematic error of the background", f"{systematic_text(about['systematic'])}; by energy {by_band}"
-    if norms is not None:
-        chi2, dof = norms.chi2
-        yield "Norms", f"median {np.nanmedian(norms.norm):.3g}; {chi2_text(chi2, dof)} for one norm in all runs"
-    suspects: dict[str, list[str]] = {}
-    for run, why in (*(norms.suspects if norms else ()), *suspicions(runs, label)):
-        suspects.setdefault(why, []).append(run)
-    yield "Runs to look at", _listed([f"{_listed(found, ', ')}: {why}" for why, found in suspects.items()]) or "none"
+    yield from _answers_in_time(runs, label, field.radius_deg)
+    yield from _answers_on_background(target, label, about, runs)
     lost = [f"{run} {status}: {reason}" for run, _, status, reason in left_out(runs, [label])]
-    unknown = np.nansum(numbers(used, "counts_without_acceptance"))
-    also = f"; {unknown:.0f} counts without acceptance" if unknown else ""
-    of_all = f"{n_runs(runs) - n_runs(used)} of {n_runs(runs)} runs: "
-    yield "Left out", (of_all + _listed(lost) if lost else "no run") + also
+    yield "Left out", f"{n_runs(runs) - n_runs(used)} of {n_runs(runs)} runs: {_listed(lost)}" if lost else "no run"
+    names = "counts", "counts_safe", "counts_cut", "counts_without_acceptance"
+    counts, safe, cut, unknown = (np.nansum(numbers(used, name)) for name in names)
+    of_cut = f", {cut:.0f} of them in bins that a threshold cuts (finer bins keep more)" if cut else ""
+    beyond = f"{counts - safe:.0f} of {counts:.0f}: outside the safe energies of their runs{of_cut}"
+    yield "Counts not used", f"{beyond}; {unknown:.0f} without acceptance"
     rims = [Rim(**rim).text.replace(" sigma", " σ").replace(" deg", "°") for rim in about["rims"]]
     yield "Excluded from the background", _listed([exclusion_text(target, field), *rims])
     times = np.concatenate([numbers(used, "tstart"), numbers(used, "tstop")])
     times = times[np.isfinite(times)]
     when = f", {date(times.min())[:10]} to {date(times.max())[:10]}" if times.size else ""
     kind = "" if target.event_type is None else f", event type {target.event_type}"
-    yield "Data", f"{facts['runs']} runs, {facts['livetime']}{when}{kind}"
+    said = {name: dict.fromkeys(map(str, filter(None, used.column(name)))) for name in ("telescope", "object")}
+    named = "".join(f"; {name} {_listed([*found], ', ')}" for name, found in said.items() if found)
+    yield "Data", f"runs: {facts['runs']}, {facts['livetime']}{when}{kind}{named}"
     yield "Target (ICRS)", position_text(*target.position_deg)
+
+
+def _answers_in_time(runs: Runs, label: str, radius_deg: float) -> Pairs:
+    """Which run was the brightest, and whether all are alike; nothing without a background at the target."""
+    evolution = charts.collect_evolution(runs, label)
+    if evolution is None:
+        return
+    if np.isfinite(evolution.flux).sum() < 2:
+        yield "Brightest", "no answer: fewer than two runs have a flux"
+        return
+    best = int(np.nanargmax(evolution.flux))
+    brightest = {"flux": float(evolution.flux[best]), "flux_err": float(evolution.flux_err[best])}
+    yield "Brightest", f"{evolution.names[best]}: {flux_text(brightest, radius_deg)}"
+    steady = charts.chi2_constant(evolution.flux, evolution.flux_err)
+    yield "Steady?", charts.chi2_text(*steady, charts.TELLING, ("steady", "varies"))
+
+
+def _answers_on_background(target: Target, label: str, about: Attributes, runs: Runs) -> Pairs:
+    """How well the background is known, and which runs are odd."""
+    empty_sky, norms = _empty_sky(about), charts.collect_norms(runs, label)
+    flat = "–" if empty_sky is None else charts.off_source_text(empty_sky, read_profiles(about["profiles"]))
+    yield "Is the background flat?", flat
+    if "total" in about["systematic"]:
+        bands = zip(band_edges_tev(target.reduce.energy), *about["systematic"]["band"], strict=True)
+        by_band = "; ".join(f"{low:.3g} to {high:.3g} TeV {error_text(*each)}" for (low, high), *each in bands)
+        yield "Systematic error of the background", f"{systematic_text(about['systematic'])}. By energy: {by_band}"
+    if norms is not None:
+        alike = charts.chi2_text(*norms.chi2, charts.TELLING, ("alike", "differ"))
+        yield "Norms of the runs", f"{alike}; median {np.nanmedian(norms.norm):.3g}"
+    suspects: dict[str, list[str]] = {}
+    for run, why in (*(norms.suspects if norms else ()), *suspicions(runs, label)):
+        suspects.setdefault(why, []).append(run)
+    yield "Runs to look at", _listed([f"{_listed(found, ', ')}: {why}" for why, found in suspects.items()]) or "none"
 
 
 def _listed(items: Sequence[str], between: str = "; ") -> str:
     """The first of some items in a row."""
     more = f"{between}and {len(items) - MAX_LISTED} more" if len(items) > MAX_LISTED else ""
     return between.join(items[:MAX_LISTED]) + more
-
-
-def chi2_text(chi2: float, dof: int) -> str:
-    """Chi-square, and the probability Q(dof / 2, chi2 / 2) that it is as large (Abramowitz & Stegun 26.4.4, 26.4.5)."""
-    first, x = (0.5 if dof % 2 else 1.0), chi2 / 2  # scipy.special takes a tenth of a second to import
-    steps = (math.exp(a * math.log(x) - x - math.lgamma(a + 1)) for a in np.arange(first, dof / 2))
-    chance = (math.erfc(math.sqrt(x)) if dof % 2 else math.exp(-x)) + sum(steps) if dof and x else 1.0
-    return f"χ² / dof = {chi2:.1f} / {dof}, p {f'= {chance:.2g}' if chance > LEAST_CHANCE else f'< {LEAST_CHANCE:g}'}"
 
 
 def spot_text(spot: HotSpot) -> str:

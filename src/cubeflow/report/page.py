@@ -2,8 +2,8 @@
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
@@ -14,10 +14,20 @@ import numpy as np
 from cubeflow.pipeline.certificate import certified, software
 from cubeflow.pipeline.progress import Progress, progress_folder
 from cubeflow.pipeline.tasks import PAGE, PICTURES, PRODUCTS, REGIONS, FiguresTask, ReportTask, files_of, inputs_of
-from cubeflow.plan.jobs import read_command, read_jobs, read_targets
+from cubeflow.plan.jobs import read_jobs, read_made, read_targets
 from cubeflow.products.tiles import ORDER, covered_ranges
 from cubeflow.report.figures import DETECTED, Figure, LabelSection, make_figures, read_figures, spot_text, verdict
-from cubeflow.report.runs import Runs, count_warnings, is_used, left_out, n_runs, numbers, read_runs, table_parts
+from cubeflow.report.runs import (
+    Runs,
+    count_warnings,
+    is_used,
+    left_out,
+    n_runs,
+    numbers,
+    read_runs,
+    table_parts,
+    without_folders,
+)
 from cubeflow.store.atomic import replacing
 from cubeflow.store.fits import write_coverage_fits
 
@@ -95,8 +105,8 @@ class Page:
 
     key: str  # of what it was made of
     targets: Sequence[TargetSection]  # in the order of the configuration
-    versions: Sequence[tuple[str, str]]  # name and version of programs
-    command: str = ""  # that started the workflow
+    made: Mapping[str, str]  # how, in words: command, store, which runs were wanted, versions of programs
+    absent: Mapping[str, str] = field(default_factory=dict)  # targets without a run, with the reason
     is_index: bool = False  # the targets have their own pages
     root: str = ""  # from here to the results
     index: str = ""  # from here to the page of all targets
@@ -120,11 +130,11 @@ def do_job(plan_file: Path, name: str, say: Callable[[str], None], results: Path
             say(f"{task.target}: {task.label}: {make_figures(results, targets[task.target], task)}")
             Progress(progress_folder(results) / f"figures-{task.target}-{task.label}").step()
         elif isinstance(task, ReportTask):
-            path = write_report(results, task, read_command(plan_file))
+            path = write_report(results, task, read_made(plan_file))
             say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
-def write_report(results: Path, task: ReportTask, command: str = "") -> Path:
+def write_report(results: Path, task: ReportTask, made: Mapping[str, str]) -> Path:
     """Put the page together from run tables, and from the figures of each label; of many targets, a page each.
 
     Raises FailedError if the figures of a label are not there.
@@ -133,11 +143,12 @@ def write_report(results: Path, task: ReportTask, command: str = "") -> Path:
     for target in task.targets:
         labels = [read_figures(results, target.name, label, key) for label, key in target.labels.items()]
         sections.append(TargetSection(target.name, read_runs(results / target.name, target.table), labels))
-    versions = [*software().items(), ("snakemake", version("snakemake"))]
+    made = {**made, **software(), "snakemake": version("snakemake")}
     *files, certificate = (results / file for file in files_of(task))
     paths = files[:-1] if task.has_tiles else files
-    whole = Page(task.key, sections, versions, command, len(paths) > 1, "../" * (len(sections) == 1))
-    own = replace(whole, is_index=False, root="../", index=f"../{PAGE}")
+    absent = {name: without_folders(why) for name, why in task.absent.items()}
+    whole = Page(task.key, sections, made, absent, len(paths) > 1, "../" * (len(sections) == 1))
+    own = replace(whole, absent={}, is_index=False, root="../", index=f"../{PAGE}")
     alone = [replace(own, targets=[each]) for each in sections[: len(paths) - 1]]
     read = [results / file for file in inputs_of(task) if file.endswith(".json")]
     with certified(certificate, task.key, files, task.recipe.record, read):
