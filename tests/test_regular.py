@@ -34,7 +34,7 @@ READERS = {
     "size of products": (f"made-{KEY}.json", lambda path: holds(path, KEY), False),
     "digests": ("digests.json", lambda path: DigestCache.load(path).files, {}),
     "plan": ("plan.jsonl", read_jobs, StorageError),
-    "run table": ("runs.fits", lambda path: read_runs(path.parent, KEY), StorageError),
+    "run table": ("runs.ecsv", lambda path: read_runs(path.parent, KEY), StorageError),
     "lock": (".cubeflow/lock-a", lambda path: Lock(path.parents[1], "a").take(), StorageError),
     "section of the report": (
         f"t/fov/figures-{KEY}.json",

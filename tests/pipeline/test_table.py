@@ -202,7 +202,7 @@ def test_a_column_without_any_value_keeps_its_type(tmp_path):
     assert {name: table[name].dtype.kind for name in table.colnames if name != "obs_id"} == {
         "zenith": "f", "object": "U", "fov_alpha": "f", "fov_norm_0": "f", "fov_note": "U",
     }  # fmt: skip
-    with certified(tmp_path / certificate_file("", key), key, [tmp_path / "runs.fits"], {}):
+    with certified(tmp_path / certificate_file("", key), key, [tmp_path / "runs.ecsv"], {}):
         write_table(tmp_path / "runs", table)
     assert np.isnan(numbers(read_runs(tmp_path, key), "fov_alpha")).tolist() == [True]
     assert Table.read(tmp_path / "runs.ecsv")["fov_alpha"].mask.tolist() == [True]

@@ -164,7 +164,7 @@ def results(tmp_path_factory):
 def write_runs(results, rows):
     """Run table with its certificate."""
     folder = results / "crab"
-    with certified(folder / certificate_file("", TABLE), TABLE, [folder / "runs.fits"], {}):
+    with certified(folder / certificate_file("", TABLE), TABLE, [folder / "runs.ecsv"], {}):
         write_table(folder / "runs", make_table(rows, list(KEYS), TABLE))
 
 
@@ -455,13 +455,13 @@ def test_figures_of_another_cube_are_not_drawn(results):
 
 def test_figures_of_another_run_table_are_not_drawn(results, table_of):
     """Another table of the same size in its place."""
-    path = results / "crab/runs.fits"
+    path = results / "crab/runs.ecsv"
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b"nan_energy", b"nan_energi"))
     assert len(path.read_bytes()) == len(whole)
-    with pytest.raises(FailedError, match=r"runs.fits: not as made-7777777777777777.json says; set aside"):
+    with pytest.raises(FailedError, match=r"runs.ecsv: not as made-7777777777777777.json says; set aside"):
         make_figures(results, target_of(results), task_of("bare"))
-    path.with_name("runs.fits.corrupt").unlink()
+    path.with_name("runs.ecsv.corrupt").unlink()
     path.write_bytes(whole)
 
 

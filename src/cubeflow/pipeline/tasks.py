@@ -427,14 +427,14 @@ def inputs_of(task: Task) -> list[str]:
         case TableTask():
             return [stack_file(task.target, label, root) for label, root in task.roots.items()]
         case FiguresTask():
-            table = [f"{task.target}/runs.fits", certificate_file(task.target, task.table_key)]
+            table = [f"{task.target}/{TABLES[0]}", certificate_file(task.target, task.table_key)]
             cube = f"{task.target}/{task.label}"
             return [f"{cube}/cube.h5", certificate_file(cube, task.cube_key), *table]
         case ReportTask():
             labels = [(each.name, *item) for each in task.targets for item in each.labels.items()]
             sections = [certificate_file(f"{name}/{label}", key, "figures") for name, label, key in labels]
             tables = [certificate_file(each.name, each.table) for each in task.targets]
-            return sections + tables + [f"{each.name}/runs.fits" for each in task.targets]
+            return sections + tables + [f"{each.name}/{TABLES[0]}" for each in task.targets]
 
 
 def describe(task: Task) -> str:

@@ -80,7 +80,7 @@ def read_figures(results: Path, target: str, label: str, key: str) -> LabelSecti
 def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
     """Draw what the report shows of a label; its section is in the certificate, ``<label>/figures-<key>.json``.
 
-    The folder of the target holds ``runs.fits`` and ``<label>/cube.h5``.
+    The folder of the target holds ``runs.ecsv`` and ``<label>/cube.h5``.
     """
     folder = results / task.target
     output, runs = folder / task.label, read_runs(folder, task.table_key)
