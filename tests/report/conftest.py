@@ -16,7 +16,7 @@ from cubeflow.report.charts import collect_norms, draw_norms
 from cubeflow.report.figures import Figure, LabelSection
 from cubeflow.report.page import Page, TargetSection, make_page
 from cubeflow.report.runs import Runs
-from cubeflow.report.skymap import Field, HotSpot, SkyImage, draw_map
+from cubeflow.report.skymap import Field, HotSpot, SkyImage, draw_map, positions
 
 EVIL = "</script><script>window.stolen=1</script><img src=x onerror=window.stolen=1> & \u2028 'quoted' \"twice\""
 N_ROWS = 10_000
@@ -91,6 +91,7 @@ def page(rows) -> Page:
     facts = dict(zip(("significance", "excess", "counts", "background", "livetime", "runs"), "29121", strict=False))
     spots = (HotSpot(6.5, 83.2, 22.1, 0.4, 12, False), HotSpot(3.5, 83.0, 22.0, 0.6, 1, False))
     about = {"answers": (("Is there a source?", f"Detected {EVIL}"),), "hot_spots": spots, "cube_key": "f" * 64}
+    about["sky"] = positions(geom, field.target_deg)
     facts |= {"livetime": "1 h", "runs": "9900"}
     label = LabelSection("fov", "fov", 29.0, facts, figures=(sky, norms), **about)
     target = TargetSection("crab", runs, [label])

@@ -56,7 +56,7 @@ def test_every_picture_is_drawn(opened):
         "Promise.all(all('svg image').map(each => { const image = new Image(); "
         "image.src = each.href.baseVal; return image.decode().then(() => image.naturalWidth); }))"
     )
-    assert drawn == [50, 25]
+    assert drawn == [50, 17]
     boxes = opened.run("all('figure svg').map(each => each.getBoundingClientRect().height)")
     assert min(boxes) > 100
 

@@ -93,7 +93,7 @@ def test_a_fit_is_drawn_where_there_is_one():
     assert "Gaussian fit" not in draw_off_source(FOUND, everything, "alt")
     fitted = replace(FOUND, fit_mean=0.1, fit_mean_err=0.01, fit_width=0.9, fit_width_err=0.04)
     assert "Gaussian fit" in draw_off_source(fitted, everything, "alt")
-    assert "0.0 to 1.0 σ: 5" in draw_off_source(FOUND, everything, "alt")
+    assert "0.50 σ: 5" in draw_off_source(FOUND, everything, "alt")
 
 
 @pytest.mark.parametrize("n_bands", [1, 3, 4])

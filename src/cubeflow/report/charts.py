@@ -230,9 +230,9 @@ def draw_off_source(found: OffSource, significance: FloatArray, alt: str) -> str
     everything = significance[np.isfinite(significance)]
     top = float(np.clip(everything.max(initial=0.0) + step, edges[-1], 15.0))
     reach = np.append(edges, np.arange(edges[-1] + step, top + step, step))
-    x = np.linspace(-6.0, 6.0, 61)
+    x = np.linspace(-5.0, 5.0, 51)
     centres = 0.5 * (edges[1:] + edges[:-1])
-    words = [f"{low:.1f} to {high:.1f} σ" for low, high in itertools.pairwise(edges)]
+    words = [f"{centre:.2f} σ" for centre in centres]
     series = [
         Series(reach, np.histogram(everything, reach)[0].astype(float), "steps", SOFT, "all"),
         Series(centres, np.where(histogram > 0, histogram, np.nan), label="off source", words=words),
@@ -358,7 +358,7 @@ def draw_offsets(profiles: Profiles, bands_tev: Bands, stated: FloatArray | None
             scale = np.divide(1.0, area, out=np.full(area.shape, np.nan), where=area > 0)
             edges = OFFSET_WIDTH_DEG * np.arange(area.size + 1)
             centres = 0.5 * (edges[1:] + edges[:-1])
-            words = [f"{centre:.1f}° from the pointing" for centre in centres]
+            words = [f"{centre:.1f}°" for centre in centres]
             series, residual = over_background(edges, centres, counts, background, words, scale)
             top = 1.1 * float(np.nanmax([*(counts * scale), *(background * scale)], initial=1e-9))
             title = f"{low:.3g} to {high:.3g} TeV"

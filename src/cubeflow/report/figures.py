@@ -24,7 +24,7 @@ from cubeflow.report import charts
 from cubeflow.report.drawing import superscript, svg_file
 from cubeflow.report.ds9 import exclusion_regions, pointing_regions
 from cubeflow.report.runs import Runs, date, is_used, left_out, n_runs, numbers, read_runs, suspicions
-from cubeflow.report.skymap import Field, HotSpot, SkyImage, draw_map, final_images, find_hot_spots
+from cubeflow.report.skymap import Field, HotSpot, SkyImage, draw_map, final_images, find_hot_spots, positions
 from cubeflow.store.atomic import write_atomic
 from cubeflow.store.keys import from_plain, to_plain
 
@@ -66,6 +66,7 @@ class LabelSection:
     hot_spots: tuple[HotSpot, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()  # with which it was made
     cube_key: str = ""  # of what the cube that it shows was made of
+    sky: str = ""  # where the places of its maps lie, see `positions`
 
 
 def read_figures(results: Path, target: str, label: str, key: str) -> LabelSection:
@@ -117,6 +118,7 @@ def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
             hot_spots=tuple(spots),
             settings=tuple(_settings({"background": to_plain(method), **to_plain(target.reduce), **model})),
             cube_key=task.cube_key,
+            sky=positions(geom, target.position_deg),
         )
         made_from["section"] = to_plain(section)
     return certificate
@@ -163,7 +165,7 @@ def _draw_charts(task: FiguresTask, maps: Maps, about: Attributes, runs: Runs, f
     """Figures of the target and of the background; those without data are left out."""
 
     def figure(kind: str, title: str, caption: str, draw: Any, *content: object) -> Figure:
-        alt = f"{title} of {task.target}, background {task.label}. {caption}"
+        alt = f"{title} of {task.target}, background {task.label}"
         return Figure(kind, _figure_name(task, kind), title, caption, (draw(*content, alt),))
 
     found = charts.collect_source(maps, field.target_deg, field.radius_deg, field.excluded)

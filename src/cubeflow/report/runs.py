@@ -153,12 +153,14 @@ def _texts(runs: Runs, name: str) -> list[str]:
 def table_parts(runs: Runs, shown: Sequence[str]) -> Iterator[str]:
     """Run table for the script of the page: JSON by column, of equal values one; seven digits, times to a second."""
     yield f'{{"rows":{len(runs)},"columns":['
-    for number, (name, cells) in enumerate(runs.columns.items()):
-        digits, (unit, description) = DIGITS.get(name, 3), runs.about.get(name, ("", ""))
+    known = {name: cells for name, cells in runs.columns.items() if name in shown or cells.count(None) < len(cells)}
+    for number, (name, cells) in enumerate(known.items()):
+        digits, (unit, description) = DIGITS.get(name), runs.about.get(name, ("", ""))
         heading = HEADINGS.get(name, name.replace("_", " ").removesuffix(" 0"))
-        texts = {"name": name, "unit": unit, "description": description, "heading": heading}
-        about = {key: text for key, text in texts.items() if text} | {"digits": digits, "shown": name in shown}
-        values = [_short(cell, max(digits, 7)) for cell in cells]
+        told = {"name": name, "unit": unit, "description": description, "digits": digits, "shown": name in shown}
+        told["heading"] = "" if heading == name else heading
+        about = {key: value for key, value in told.items() if value}
+        values = [_short(cell, max(digits or 0, 7)) for cell in cells]
         if name == "reason":
             values = [without_folders(str(value)) if value else value for value in values]
         is_same = len(values) > 1 and all(value == values[0] and type(value) is type(values[0]) for value in values)

@@ -1,10 +1,9 @@
 """The images of a final cube with celestial grid, exclusions, ring, pointings and target; and its hot spots.
 
-An image is a PNG whose 255 colours are as many values: the script of the page reads them back from the colours.
+An image is a PNG whose colours are as many values: the script of the page reads them back from the colours.
 """
 
 import base64
-import html
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps import Geometry, Maps, sphere
+from cubeflow.maps import Geometry, Maps, Place, sphere
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.report import drawing
 from cubeflow.report.drawing import INK, Scale, line_d, path, round_step, text, tick_name
@@ -23,7 +22,7 @@ Size = tuple[float, float]  # width and height
 LIMITS = 5.0, 15.0  # sigma; to the first colours are even on either side of zero, from the last on all are one
 AXES = {"icrs": ("right ascension", "declination"), "galactic": ("galactic longitude", "galactic latitude")}
 MAX_SIDE_PIXELS = 1200
-N_COLOURS = 255  # and one for no value
+N_COLOURS = 48  # and one for no value: steps of 0.3 sigma about 0; more of them would tell the noise only
 FLAT_DEG = 20.0  # smaller maps have grids that hardly bend
 FINE = 0.4  # of the radius of the discs: structure that is finer there is none
 SIGNED = "1f5fa8", "86b9dc", "f8f8f8", "f2a481", "c9242f", "2c0513"
@@ -127,12 +126,15 @@ def draw_map(layers: Sequence[SkyImage], field: Field, name: str) -> tuple[str, 
     width = SIDE * (1.0 if geom.nx < 2.2 * geom.ny else 2.2)
     height = max(width * geom.ny / geom.nx, 60.0)
     step = max(int(FINE * field.radius_deg / geom.pixel_deg), -(-max(geom.shape) // MAX_SIDE_PIXELS), 1)
-    # The others, of which there are several, are to be looked through: half as many pixels along each side will do.
-    images = "".join(_image(layer, geom, 2 * step if k else step, k == 0) for k, layer in enumerate(layers))
+    # Fewer pixels along each side will do for what is to be looked through, and for what is smooth.
+    steps = [3 * step if k or layer.name == "exposure" else step for k, layer in enumerate(layers)]
+    images = "".join(_image(layer, geom, steps[k], k == 0) for k, layer in enumerate(layers))
     marks, entries = _marks(field, "#20242a" if first.top is not None else "white", name)
-    about = f'data-layers="{name}-layers" data-sky="{html.escape(json.dumps(_positions(field)))}"'
-    layers_and_marks = f'<g id="{name}-layers">{images}</g>', f'<g id="{name}-marks">{marks}</g>'
-    parts = [*_sky(layers_and_marks, about, geom, geom, (width, height))]
+    layers_and_marks = (
+        f'<g id="{name}-layers" image-rendering="pixelated">{images}</g>',
+        f'<g id="{name}-marks">{marks}</g>',
+    )
+    parts = [*_sky(layers_and_marks, geom, geom, (width, height))]
     parts += _colour_bar(first, LEFT + width + 8, height, name)
     parts += drawing.legend(LEFT, TOP + height + 48, entries)
     whole = drawing.svg(parts, LEFT + width + 52, TOP + height + 56, first.alt)
@@ -143,12 +145,12 @@ def draw_map(layers: Sequence[SkyImage], field: Field, name: str) -> tuple[str, 
     half = int(np.ceil(reach / geom.pixel_deg))
     part = geom.cutout(int(x) - half, geom.ny - int(y) - half, 2 * half, 2 * half)
     again = f'<use href="#{name}-layers"/>', f'<use href="#{name}-marks"/>'
-    parts = [*_sky(again, about, part, geom, (ZOOM_SIDE, ZOOM_SIDE))]
+    parts = [*_sky(again, part, geom, (ZOOM_SIDE, ZOOM_SIDE))]
     zoom = drawing.svg(parts, LEFT + ZOOM_SIDE + 8, TOP + ZOOM_SIDE + 38, "The part about the target, enlarged.")
     return whole, zoom
 
 
-def _sky(content: tuple[str, str], about: str, geom: Geometry, whole: Geometry, size: Size) -> Iterator[str]:
+def _sky(content: tuple[str, str], geom: Geometry, whole: Geometry, size: Size) -> Iterator[str]:
     """Parts of an SVG with images of the whole geometry and marks on them, of which `geom` is seen, and their frame."""
     x0, y0 = geom.origin_in(whole)
     top = whole.ny - y0 - geom.ny
@@ -156,7 +158,7 @@ def _sky(content: tuple[str, str], about: str, geom: Geometry, whole: Geometry, 
     grid = path(d, "#808890", 'stroke-opacity="0.35"') if geom is whole else ""
     place = f'x="{LEFT:g}" y="{TOP:g}" width="{size[0]:g}" height="{size[1]:g}" preserveAspectRatio="none"'
     view = f'viewBox="{x0} {top} {geom.nx} {geom.ny}"'
-    yield f'<svg {place} {view}><g class="sky" {about}>{grid.join(content)}</g></svg>'
+    yield f'<svg {place} {view}><g class="sky">{grid.join(content)}</g></svg>'
     lon_name, lat_name = AXES[geom.frame]
     yield from drawing.frame((LEFT, TOP, *size), (f"{lon_name} (°)", f"{lat_name} (°)"), *ticks)
 
@@ -169,15 +171,14 @@ def _image(image: SkyImage, geom: Geometry, step: int, is_seen: bool) -> str:
     about = f'data-span="{span}" data-title="{image.title}" data-unit="{image.unit}"'
     hidden = "" if is_seen else ' display="none"'
     place = f'y="{geom.ny - rows * step}" width="{columns * step}" height="{rows * step}" preserveAspectRatio="none"'
-    place += ' image-rendering="pixelated"'
     return f'<image {place} {about}{hidden} href="data:image/png;base64,{png}"/>'
 
 
 def to_png(image: SkyImage, step: int = 1) -> bytes:
     """PNG of every n-th pixel, north up: colour 0, transparent, for none; from 1 on one for each step of the value.
 
-    Value k of 255 is ``bend sinh(t)`` where t goes evenly from ``asinh(low / bend)`` to ``asinh(high / bend)``, see
-    `SkyImage.span`.
+    Value k of `N_COLOURS` is ``bend sinh(t)`` where t goes evenly from ``asinh(low / bend)`` to ``asinh(high / bend)``,
+    see `SkyImage.span`.
     """
     from PIL import Image
 
@@ -250,7 +251,7 @@ def _marks(field: Field, line: str, name: str) -> tuple[str, list[tuple[str, str
 
 def _circle(field: Field, radius_deg: float) -> str:
     outward, east, north = sphere.local_basis(*field.target_deg)
-    turn, radius = np.linspace(0.0, 2.0 * np.pi, 73)[:, None], np.deg2rad(radius_deg)
+    turn, radius = np.linspace(0.0, 2.0 * np.pi, 37)[:, None], np.deg2rad(radius_deg)
     vectors = np.cos(radius) * outward + np.sin(radius) * (np.cos(turn) * east + np.sin(turn) * north)
     return line_d(*_pixels(field.geom, vectors))
 
@@ -266,15 +267,15 @@ def _vectors(geom: Geometry, x: FloatArray, y: FloatArray) -> FloatArray:
     return sphere.icrs_to_frame(geom.pixel_to_vectors(x - 0.5, geom.ny - 0.5 - y), geom.frame)
 
 
-def _positions(field: Field) -> dict[str, object]:
-    """What tells the script of the page where a place in an image lies: vectors at the nodes of a coarse grid."""
-    geom = field.geom
+def positions(geom: Geometry, target_deg: Place) -> str:
+    """What tells the script of the page where a place in an image lies, as JSON: vectors at nodes of a coarse grid."""
     step = max(int(1.0 / geom.pixel_deg), 1)
     y, x = np.mgrid[: -(-geom.ny // step) + 1, : -(-geom.nx // step) + 1] * step
     nodes = [None if np.isnan(value) else round(value, 6) for value in _vectors(geom, x, y).ravel().tolist()]
-    target = sphere.icrs_to_frame(sphere.unit_vectors(*field.target_deg), geom.frame)
-    about = {"nx": geom.nx, "ny": geom.ny, "frame": "RA Dec" if geom.frame == "icrs" else "l b"}
-    return {**about, "step": step, "columns": x.shape[1], "nodes": nodes, "target": np.round(target, 6).tolist()}
+    target = sphere.icrs_to_frame(sphere.unit_vectors(*target_deg), geom.frame)
+    about: dict[str, object] = {"nx": geom.nx, "ny": geom.ny, "frame": "RA Dec" if geom.frame == "icrs" else "l b"}
+    about |= {"step": step, "columns": x.shape[1], "nodes": nodes, "target": np.round(target, 6).tolist()}
+    return json.dumps(about, separators=(",", ":"))
 
 
 def _graticule(geom: Geometry, size: Size) -> tuple[str, list[list[tuple[float, str]]]]:

@@ -1,11 +1,12 @@
 // Pictures: what is under the pointer or at the next point, enlarged parts, and bands of energy.
 (() => {
-  // Values of an image: each of its colours stands for one. In a PNG the palette begins at byte 41, with that of none.
+  // Values of an image: each of its colours stands for one. A PNG has bytes in its palette from 41 on, that of none first.
   const decode = async (image) => {
     const [low, high, bend] = image.dataset.span.split(" ").map(Number);
     const href = image.href.baseVal, head = atob(href.slice(href.indexOf(",") + 1).slice(0, 1200));
     const colour = (red, green, blue) => (red << 16) | (green << 8) | blue;
-    const steps = new Map(Array.from({ length: 255 }, (_, k) => [colour(...[44, 45, 46].map((at) => head.charCodeAt(at + 3 * k))), k]));
+    const last = (256 * head.charCodeAt(35) + head.charCodeAt(36)) / 3 - 2;
+    const steps = new Map(Array.from({ length: last + 1 }, (_, k) => [colour(...[44, 45, 46].map((at) => head.charCodeAt(at + 3 * k))), k]));
     const picture = new Image();
     picture.src = href;
     await picture.decode();
@@ -16,7 +17,7 @@
     return (u, v) => {
       const [row, column] = [[v, height], [u, width]].map(([part, size]) => Math.max(0, Math.min(Math.floor(part * size), size - 1)));
       const at = 4 * (row * width + column);
-      const part = steps.get(colour(pixels[at], pixels[at + 1], pixels[at + 2])) / 254;
+      const part = steps.get(colour(pixels[at], pixels[at + 1], pixels[at + 2])) / last;
       if (!(pixels[at + 3] > 0 && part >= 0)) return null;
       return bend ? bend * Math.sinh(Math.asinh(low / bend) + part * (Math.asinh(high / bend) - Math.asinh(low / bend))) : low + part * (high - low);
     };
@@ -49,15 +50,16 @@
       mark(points[k].path.parentNode, points[k].x, points[k].y);
       said.textContent = points[k].words;
     };
+    const about = skies.length && JSON.parse(figure.closest("section").dataset.sky);
     const tell = async (sky, { x, y }) => {
-      const about = JSON.parse(sky.dataset.sky), layer = layers.find((each) => !each.hasAttribute("display"));
+      const layer = layers.find((each) => !each.hasAttribute("display"));
       place = [Math.max(0, Math.min(x, about.nx - 1e-3)), Math.max(0, Math.min(y, about.ny - 1e-3))];
       mark(sky, ...place);
       layer.values ??= decode(layer);
       const { y: top, width: across, height: down } = layer;
       const value = (await layer.values)(place[0] / across.baseVal.value, (place[1] - top.baseVal.value) / down.baseVal.value), [a, b, c] = vectorAt(about, ...place), degree = 180 / Math.PI;
       const apart = Math.hypot(a - about.target[0], b - about.target[1], c - about.target[2]) * degree;
-      const [lon, lat] = about.frame.split(" "), found = value === null ? "no value" : `${Number(value.toPrecision(3))} ${layer.dataset.unit}`;
+      const [lon, lat] = about.frame.split(" "), found = value === null ? "no value" : `${Number(value.toPrecision(2))} ${layer.dataset.unit}`;
       const where = Number.isNaN(a) ? "" : ` at ${lon} ${((Math.atan2(b, a) * degree + 360) % 360).toFixed(3)}°, ${lat} ${(Math.atan2(c, Math.hypot(a, b)) * degree).toFixed(3)}°, ${apart.toFixed(2)}° from the target`;
       said.textContent = found + where;
     };
@@ -85,7 +87,7 @@
       if (event.key === "+") zoom(2); else if (event.key === "-") zoom(0.5);
       else if (!way || !(skies.length || points.length)) return;
       else if (skies.length) {
-        const { nx, ny, step } = JSON.parse(skies[0].dataset.sky), [x, y] = place ?? [nx / 2, ny / 2];
+        const { nx, ny, step } = about, [x, y] = place ?? [nx / 2, ny / 2];
         tell(skies[0], { x: x + (way[0] * step) / 20, y: y + (way[1] * step) / 20 });
       } else show((point + way[0] + way[1] + points.length) % points.length);
       event.preventDefault();
