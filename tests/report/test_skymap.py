@@ -63,6 +63,7 @@ def test_colours_give_the_values_back(top):
     found = values_of(to_png(image), image.span)
     np.testing.assert_array_equal(np.isnan(found), np.isnan(data))
     known = ~np.isnan(data)
+    data = data if top is None else np.clip(data, -5.0, top)
     step = 0.5 * (image.span[1] - image.span[0]) / (N_COLOURS - 1)
     if top is not None:
         low, high, bend = image.span

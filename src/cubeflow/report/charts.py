@@ -21,7 +21,7 @@ THETA2_BINS = 25  # of the profile, each as wide as the square of the radius
 OUTLIER_SIGMAS = 5.0
 FLAT = 0.1  # distance of mean from 0 and width from 1 that is taken as none, beside three times the error
 TELLING = 0.5  # relative error of a run up to which it can be said that they are alike
-UNLIKELY = 0.0027  # chance of a chi-square, that of 3 sigma, from which on it is not taken for one
+DOUBTFUL, UNLIKELY = 0.0455, 0.0027  # chance of a chi-square, that of 2 and of 3 sigma
 LEAST_CHANCE = 1e-9  # below it nobody asks how small it is
 LEAST_COUNTS = 5.0  # expected in a cell, from which on its chi-square is one
 DIRECTIONS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
@@ -112,15 +112,13 @@ def chi2_cells(profiles: Profiles | None) -> tuple[float, int, float]:
 
     And the relative scatter of the background between cells that raises it by its own width, NaN where it has none.
     """
-    if profiles is None:
-        return 0.0, 0, np.nan
-    counts, background = profiles.counts.sum(axis=0), profiles.background.sum(axis=0)
+    counts, background = np.zeros((2, 0)) if profiles is None else (profiles.counts.sum(0), profiles.background.sum(0))
     known = background >= LEAST_COUNTS
-    if known.sum() < 2:
+    if (dof := int(known.sum()) - 1) < 1:
         return 0.0, 0, np.nan
     expected = background[known] * (counts[known].sum() / background[known].sum())
-    chi2, dof = float(np.sum((counts[known] - expected) ** 2 / expected)), int(known.sum()) - 1
-    return chi2, dof, float(np.sqrt(np.sqrt(2 * dof) / expected.sum()))
+    chi2 = np.sum((counts[known] - expected) ** 2 / expected)
+    return float(chi2), dof, float(np.sqrt(np.sqrt(2 * dof) / expected.sum()))
 
 
 def chance(chi2: float, dof: int) -> float:
@@ -131,12 +129,9 @@ def chance(chi2: float, dof: int) -> float:
 
 
 def chi2_text(chi2: float, dof: int, error: float, most: float, words: tuple[str, str]) -> str:
-    """The first of two words, or the second where a chi-square is unlikely; neither where relative errors are larger.
-
-    With what that follows from, where there are degrees of freedom.
-    """
+    """Good or bad word by the chance of a chi-square; neither between, or where the relative error is above `most`."""
     p = chance(chi2, dof)
-    says = words[1] if p < UNLIKELY else words[0] if error <= most else "cannot tell"
+    says = words[1] if p < UNLIKELY else "doubtful" if p < DOUBTFUL else words[0] if error <= most else "cannot tell"
     of_p = f"= {p:.2g}" if p > LEAST_CHANCE else f"< {LEAST_CHANCE:g}"
     return says + (f" (errors {error:.0%}): χ² / dof = {chi2:.1f} / {dof}, p {of_p}" if dof else "")
 
@@ -269,12 +264,9 @@ def off_source_text(found: OffSource, profiles: Profiles | None) -> str:
 class Norms:
     """Norms of all runs of a label that have one in any group, in order."""
 
-    names: list[str]  # of each run
-    obs_id: NDArray[np.int64]  # shape (n_runs,)
+    rows: Runs  # of the run table
     norm: FloatArray  # shape (n_runs, n_groups), NaN where there is none
     norm_err: FloatArray  # the same
-    mjd: FloatArray  # start of each run, NaN where unknown
-    zenith_deg: FloatArray  # NaN where unknown
     energies: list[str]  # of each group
     outlier: NDArray[np.bool_]  # far from the median of its group
 
@@ -288,11 +280,9 @@ class Norms:
     @property
     def suspects(self) -> list[tuple[str, str]]:
         """Run and reason of norms that are far from the others."""
-        return [
-            (str(self.obs_id[run]), f"norm {self.norm[run, group]:.3g} where the median is {median:.3g}")
-            for group, median in enumerate(np.nanmedian(self.norm, axis=0))
-            for run in np.flatnonzero(self.outlier[:, group])
-        ]
+        names, medians = self.rows.column("obs_id"), np.nanmedian(self.norm, axis=0)
+        odd = [(int(run), int(group)) for group, run in np.argwhere(self.outlier.T)]
+        return [(str(names[k]), f"norm {self.norm[k, g]:.3g} where the median is {medians[g]:.3g}") for k, g in odd]
 
 
 def collect_norms(runs: Runs, label: str) -> Norms | None:
@@ -311,8 +301,7 @@ def collect_norms(runs: Runs, label: str) -> Norms | None:
         low, high = (numbers(rows, f"{label}_energy_{end}_{group}") for end in ("min", "max"))
         energies.append(f"{np.fmin.reduce(low):.2g}–{np.fmax.reduce(high):.2g} TeV")
     outlier = np.stack([find_outliers(*pair) for pair in zip(norm.T, error.T, strict=True)], axis=1)
-    about = np.array(rows.column("obs_id"), np.int64), norm, error, numbers(rows, "tstart"), numbers(rows, "zenith")
-    return Norms(run_names(rows), *about, energies, outlier)
+    return Norms(rows, norm, error, energies, outlier)
 
 
 def find_outliers(norm: FloatArray, error: FloatArray) -> NDArray[np.bool_]:
@@ -329,17 +318,18 @@ def find_outliers(norm: FloatArray, error: FloatArray) -> NDArray[np.bool_]:
 
 def draw_norms(norms: Norms, alt: str) -> str:
     """SVG with one panel each for order in time, and zenith angle."""
-    order = 1.0 + np.argsort(np.argsort(norms.mjd, kind="stable"), kind="stable").astype(float)
+    names = run_names(norms.rows)
+    order = 1.0 + np.argsort(np.argsort(numbers(norms.rows, "tstart"), kind="stable"), kind="stable").astype(float)
     panels = []
-    for title, x in {"run, in order of time": order, "zenith (°)": norms.zenith_deg}.items():
+    for title, x in {"run, in order of time": order, "zenith (°)": numbers(norms.rows, "zenith")}.items():
         series = []
         for group, colour in zip(range(norms.norm.shape[1]), SERIES * 9, strict=False):
             y, error, label = norms.norm[:, group], norms.norm_err[:, group], norms.energies[group]
-            series.append(Series(x, y, colour=colour, label=label, error=error, words=norms.names))
+            series.append(Series(x, y, colour=colour, label=label, error=error, words=names))
         if norms.outlier.any():
             runs, groups = np.nonzero(norms.outlier)
-            names = [norms.names[k] for k in runs]
-            series.append(Series(x[runs], norms.norm[runs, groups], colour=ALERT, label="far off", words=names))
+            odd = [names[k] for k in runs]
+            series.append(Series(x[runs], norms.norm[runs, groups], colour=ALERT, label="far off", words=odd))
         panels.append(Panel(series, title, "norm", whole=x is order))
     return draw_panels(panels, alt, height=220)
 

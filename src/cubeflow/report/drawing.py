@@ -123,10 +123,8 @@ def svg_file(element: str) -> bytes:
 def text(x: float, y: float, words: str, anchor: str = "start", turn: int = 0) -> str:
     """SVG text."""
     turned = f' transform="rotate({turn} {x:.1f} {y:.1f})"' if turn else ""
-    place = (
-        f'x="{round(x, 1):g}" y="{round(y, 1):g}"' + (f' text-anchor="{anchor}"' if anchor != "start" else "") + turned
-    )
-    return f"<text {place}>{html.escape(words)}</text>" if words else ""
+    how = (f' text-anchor="{anchor}"' if anchor != "start" else "") + turned
+    return f'<text x="{round(x, 1):g}" y="{round(y, 1):g}"{how}>{html.escape(words)}</text>' if words else ""
 
 
 def path(d: str, colour: str, about: str = "") -> str:
@@ -152,11 +150,9 @@ def frame(box: Box, labels: tuple[str, str], x_ticks: Ticks, y_ticks: Ticks) -> 
     """Axes at the left and the lower side of a box: names, and numbers at their places."""
     left, top, width, height = box
     yield f'<path d="M{left:g},{top:g}v{height:g}h{width:g}" stroke="{INK}"/>'
-    for anchor, ticks in (
-        ("middle", [text(left + at, top + height + 14, name) for at, name in x_ticks]),
-        ("end", [text(left - 5, top + at + 3.5, name) for at, name in y_ticks]),
-    ):
-        yield f'<g text-anchor="{anchor}">{"".join(ticks)}</g>'
+    along = "".join(text(left + at, top + height + 14, name) for at, name in x_ticks)
+    upward = "".join(text(left - 5, top + at + 3.5, name) for at, name in y_ticks)
+    yield f'<g text-anchor="middle">{along}</g><g text-anchor="end">{upward}</g>'
     yield text(left + width / 2, top + height + 29, labels[0], "middle")
     yield text(left - 41, top + height / 2, labels[1], "middle", -90)
 

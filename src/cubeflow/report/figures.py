@@ -23,7 +23,7 @@ from cubeflow.products.significance import OffSource
 from cubeflow.report import charts
 from cubeflow.report.drawing import superscript, svg_file
 from cubeflow.report.ds9 import exclusion_regions, pointing_regions
-from cubeflow.report.runs import Runs, date, is_used, left_out, n_runs, numbers, read_runs, suspicions
+from cubeflow.report.runs import Runs, date, is_used, left_out, n_runs, numbers, pointings, read_runs, suspicions
 from cubeflow.report.skymap import Field, HotSpot, SkyImage, draw_map, final_images, find_hot_spots, positions
 from cubeflow.store.atomic import write_atomic
 from cubeflow.store.keys import from_plain, to_plain
@@ -90,12 +90,10 @@ def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
     for cube in maps.values():  # let the memory of maps in scratch files go
         release(cube.data)
     masks, geom = target.exclusion_masks(), target.reduce.geometry
-    pointings = np.stack([numbers(runs, "ra_pnt"), numbers(runs, "dec_pnt")], axis=1)[is_used(runs, task.label)]
-    pointings = pointings[np.isfinite(pointings).all(axis=1)]
     radius_deg, method = target.significance.first_deg, target.backgrounds[task.label]
     ring = method if isinstance(method, RingOptions | AdaptiveRingOptions) else None
     radii = () if ring is None else (ring.r_in_deg, ring.r_in_deg + ring.width_deg)
-    field = Field(geom, masks.mask(geom), pointings, target.position_deg, radius_deg, radii)
+    field = Field(geom, masks.mask(geom), pointings(runs, task.label), target.position_deg, radius_deg, radii)
     *paths, certificate = (results / file for file in files_of(task))
     made_from = task.recipe(target).record
     read = [folder / certificate_file(*item) for item in ((task.label, task.cube_key), ("", task.table_key))]

@@ -9,25 +9,32 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
-
 from cubeflow.pipeline.certificate import certified, software
 from cubeflow.pipeline.progress import Progress, progress_folder
 from cubeflow.pipeline.tasks import PAGE, PICTURES, PRODUCTS, REGIONS, FiguresTask, ReportTask, files_of, inputs_of
 from cubeflow.plan.jobs import read_jobs, read_made, read_targets
 from cubeflow.products.tiles import ORDER, covered_ranges
-from cubeflow.report.figures import DETECTED, Figure, LabelSection, make_figures, read_figures, spot_text, verdict
+from cubeflow.report.figures import (
+    DETECTED,
+    Figure,
+    LabelSection,
+    make_figures,
+    position_text,
+    read_figures,
+    spot_text,
+    verdict,
+)
 from cubeflow.report.runs import (
     Runs,
     count_warnings,
-    is_used,
     left_out,
     n_runs,
-    numbers,
+    pointings,
     read_runs,
     table_parts,
     without_folders,
 )
+from cubeflow.report.skymap import HOT_SIGMA
 from cubeflow.store.atomic import replacing
 from cubeflow.store.fits import write_coverage_fits
 
@@ -75,6 +82,13 @@ class TargetSection:
             if rows:
                 yield heading, rows
 
+    def spot_rows(self) -> Iterator[tuple[str, ...]]:
+        """Hot spots of the labels, in words."""
+        spots = ((each.label, spot) for each in self.labels for spot in each.hot_spots if spot.significance > HOT_SIGMA)
+        for label, spot in spots:
+            about = position_text(spot.ra_deg, spot.dec_deg), f"{spot.offset_deg:.2f}°", str(spot.n_pixels)
+            yield label, f"{spot.significance:.1f} σ", *about, "yes" if spot.is_excluded else "no"
+
     @property
     def links(self) -> list[str]:
         """Paths of its files, below the results."""
@@ -85,7 +99,7 @@ class TargetSection:
     def table_parts(self) -> Iterator[str]:
         """Run table as JSON, with the columns that are shown at first."""
         names = [*SHOWN, *(f"{each.label}_{name}" for each in self.labels for name in SHOWN_OF_LABEL)]
-        return table_parts(self.runs, names if is_used(self.runs).all() else [*names, "reason"])
+        return table_parts(self.runs, names)
 
     def summary(self) -> Iterator[dict[str, str]]:
         """Line of the summary for each label."""
@@ -153,11 +167,8 @@ def write_report(results: Path, task: ReportTask, made: Mapping[str, str]) -> Pa
     read = [results / file for file in inputs_of(task) if file.endswith(".json")]
     with certified(certificate, task.key, files, task.recipe.record, read):
         if task.has_tiles:
-            discs: set[tuple[float, ...]] = set()
-            for each, target in zip(sections, task.targets, strict=True):
-                used = each.runs.rows(is_used(each.runs) & (target.reach_deg is not None))
-                reach = np.full(len(used), target.reach_deg)
-                discs |= set(zip(*(numbers(used, name) for name in ("ra_pnt", "dec_pnt")), reach, strict=True))
+            tiles = ((each.runs, about.reach_deg) for each, about in zip(sections, task.targets, strict=True))
+            discs = {(*place, reach) for runs, reach in tiles if reach for place in pointings(runs).tolist()}
             write_coverage_fits(files[-1], covered_ranges(sorted(discs)), ORDER)
         for path, page in zip(paths, [whole, *alone], strict=True):
             with replacing(path) as file:

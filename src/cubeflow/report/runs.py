@@ -20,6 +20,7 @@ from cubeflow.pipeline.certificate import read_certified
 from cubeflow.pipeline.tasks import certificate_file
 
 Cell = bool | int | float | str | None
+LOOK_AT = "look at"
 KINDS: Mapping[str, Callable[[str], Cell]] = {"int64": int, "float64": float, "bool": "True".__eq__, "string": str}
 MJD_0 = datetime(1858, 11, 17)
 HEADINGS = {
@@ -80,6 +81,12 @@ def is_used(runs: Runs, label: str = "") -> NDArray[np.bool_]:
     return np.array([status == "ok" for status in runs.column(_column(runs, label, "status"))], bool)
 
 
+def pointings(runs: Runs, label: str = "") -> NDArray[np.float64]:
+    """Right ascension and declination of the rows that are ok, as far as they are known; ICRS deg, shape (n, 2)."""
+    places = np.stack([numbers(runs, "ra_pnt"), numbers(runs, "dec_pnt")], axis=1)[is_used(runs, label)]
+    return places[np.isfinite(places).all(axis=1)]
+
+
 def n_runs(runs: Runs) -> int:
     """Number of runs of some rows, which may be pieces of them."""
     return len(set(runs.column("obs_id")))
@@ -100,13 +107,13 @@ def run_names(runs: Runs) -> list[str]:
 
 
 def left_out(runs: Runs, labels: Sequence[str]) -> list[tuple[int, str, str, str]]:
-    """Run, label (empty if none has used the run), status and reason of all that was not used."""
+    """Run, label (all if none has used the run), status and reason of all that was not used."""
     found = []
     for label in ("", *labels):
         status, reason = _column(runs, label, "status"), _column(runs, label, "reason")
         rows = runs.rows(~is_used(runs, label) & (is_used(runs) == bool(label)))
         cells = zip(rows.column("obs_id"), _texts(rows, status), _texts(rows, reason), strict=True)
-        found += [(int(obs_id or 0), label, what, without_folders(why)) for obs_id, what, why in cells]
+        found += [(int(obs_id or 0), label or "all", what, without_folders(why)) for obs_id, what, why in cells]
     return sorted(found)
 
 
@@ -121,8 +128,8 @@ def _column(runs: Runs, label: str, name: str) -> str:
     return column if label and column in runs.columns else name
 
 
-def count_warnings(runs: Runs) -> list[tuple[bool, str, str, int]]:
-    """Deviations and repairs: whether they are to be looked at, name, words and number of runs; in that order."""
+def count_warnings(runs: Runs) -> list[tuple[str, str, int, str]]:
+    """Deviations and repairs: name, words, number of runs, and whether they are to be looked at, which come first."""
     found: Counter[str] = Counter()
     for column in ("quirks", "repairs"):
         for words in _texts(runs, column):
@@ -131,14 +138,14 @@ def count_warnings(runs: Runs) -> list[tuple[bool, str, str, int]]:
     rows = []
     for name, number in found.items():
         text, is_suspect = known.get(name, ("", True))
-        rows.append((is_suspect, name, text, number))
-    return sorted(rows, key=lambda row: (not row[0], -row[3], row[1]))
+        rows.append((name, text, number, LOOK_AT if is_suspect else "harmless"))
+    return sorted(rows, key=lambda row: (row[3] != LOOK_AT, -row[2], row[0]))
 
 
 def suspicions(runs: Runs, label: str) -> Iterator[tuple[str, str]]:
     """Run and reason of what is to be looked at in runs that are used: deviations that may matter, and notes."""
     used = runs.rows(is_used(runs, label))
-    suspect = {name for is_suspect, name, *_ in count_warnings(used) if is_suspect}
+    suspect = {name for name, *_, found in count_warnings(used) if found == LOOK_AT}
     cells = [_texts(used, name) for name in ("quirks", "repairs", f"{label}_note")]
     for obs_id, quirks, repairs, note in zip(used.column("obs_id"), *cells, strict=True):
         names = {word.partition("=")[0] for word in f"{quirks} {repairs}".split()}
@@ -150,9 +157,10 @@ def _texts(runs: Runs, name: str) -> list[str]:
     return [str(value or "") for value in runs.column(name)]
 
 
-def table_parts(runs: Runs, shown: Sequence[str]) -> Iterator[str]:
+def table_parts(runs: Runs, wanted: Sequence[str]) -> Iterator[str]:
     """Run table for the script of the page: JSON by column, of equal values one; seven digits, times to a second."""
     yield f'{{"rows":{len(runs)},"columns":['
+    shown = [*wanted, *["reason"] * (not is_used(runs).all())]
     known = {name: cells for name, cells in runs.columns.items() if name in shown or cells.count(None) < len(cells)}
     for number, (name, cells) in enumerate(known.items()):
         digits, (unit, description) = DIGITS.get(name), runs.about.get(name, ("", ""))

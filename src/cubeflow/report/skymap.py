@@ -22,7 +22,7 @@ Size = tuple[float, float]  # width and height
 LIMITS = 5.0, 15.0  # sigma; to the first colours are even on either side of zero, from the last on all are one
 AXES = {"icrs": ("right ascension", "declination"), "galactic": ("galactic longitude", "galactic latitude")}
 MAX_SIDE_PIXELS = 1200
-N_COLOURS = 48  # and one for no value: steps of 0.3 sigma about 0; more of them would tell the noise only
+N_COLOURS = 48  # and one for no value: steps of 0.2 sigma about 0; more of them would tell the noise only
 FLAT_DEG = 20.0  # smaller maps have grids that hardly bend
 FINE = 0.4  # of the radius of the discs: structure that is finer there is none
 SIGNED = "1f5fa8", "86b9dc", "f8f8f8", "f2a481", "c9242f", "2c0513"
@@ -45,12 +45,12 @@ class SkyImage:
 
     @property
     def span(self) -> tuple[float, float, float]:
-        """Values between which colours stand for one each, and from where on their steps grow (0: nowhere)."""
+        """Values of the first and the last colour, and from where on their steps grow (0: nowhere)."""
+        if self.top is not None:
+            return -LIMITS[0], self.top, LIMITS[0]
         finite = self.data[np.isfinite(self.data)]
         low, high = min(float(finite.min(initial=0.0)), 0.0), float(finite.max(initial=0.0))
-        if self.top is None:
-            return low, high if high > low else low + 1.0, 0.0
-        return min(low, -LIMITS[0]), max(high, LIMITS[0]), LIMITS[0]
+        return low, high if high > low else low + 1.0, 0.0
 
     @property
     def alt(self) -> str:
@@ -116,25 +116,22 @@ def final_images(maps: Maps, radius_deg: float) -> list[SkyImage]:
     return [*found, SkyImage("exposure", f"exposure at {energy_true[index]:.3g} TeV", unit, shown)]
 
 
-def draw_map(layers: Sequence[SkyImage], field: Field, name: str) -> tuple[str, str]:
+def draw_map(shown: Sequence[SkyImage], field: Field, name: str) -> tuple[str, str]:
     """SVG of images of one field, of which the first is seen; and SVG of the part about the target, which refers to it.
 
     `name` is unique on the page. The script of the page shows the other layers. The second is empty where the target
     is off the map.
     """
-    geom, first = field.geom, layers[0]
+    geom, first = field.geom, shown[0]
     width = SIDE * (1.0 if geom.nx < 2.2 * geom.ny else 2.2)
     height = max(width * geom.ny / geom.nx, 60.0)
     step = max(int(FINE * field.radius_deg / geom.pixel_deg), -(-max(geom.shape) // MAX_SIDE_PIXELS), 1)
     # Fewer pixels along each side will do for what is to be looked through, and for what is smooth.
-    steps = [3 * step if k or layer.name == "exposure" else step for k, layer in enumerate(layers)]
-    images = "".join(_image(layer, geom, steps[k], k == 0) for k, layer in enumerate(layers))
+    steps = [3 * step if k or image.name == "exposure" else step for k, image in enumerate(shown)]
+    images = "".join(_image(image, geom, steps[k], k == 0) for k, image in enumerate(shown))
     marks, entries = _marks(field, "#20242a" if first.top is not None else "white", name)
-    layers_and_marks = (
-        f'<g id="{name}-layers" image-rendering="pixelated">{images}</g>',
-        f'<g id="{name}-marks">{marks}</g>',
-    )
-    parts = [*_sky(layers_and_marks, geom, geom, (width, height))]
+    layers = f'<g id="{name}-layers" image-rendering="pixelated">{images}</g>'
+    parts = [*_sky((layers, f'<g id="{name}-marks">{marks}</g>'), geom, geom, (width, height))]
     parts += _colour_bar(first, LEFT + width + 8, height, name)
     parts += drawing.legend(LEFT, TOP + height + 48, entries)
     whole = drawing.svg(parts, LEFT + width + 52, TOP + height + 56, first.alt)
@@ -178,7 +175,7 @@ def to_png(image: SkyImage, step: int = 1) -> bytes:
     """PNG of every n-th pixel, north up: colour 0, transparent, for none; from 1 on one for each step of the value.
 
     Value k of `N_COLOURS` is ``bend sinh(t)`` where t goes evenly from ``asinh(low / bend)`` to ``asinh(high / bend)``,
-    see `SkyImage.span`.
+    see `SkyImage.span`; what lies beyond has the first or the last colour.
     """
     from PIL import Image
 
@@ -186,23 +183,14 @@ def to_png(image: SkyImage, step: int = 1) -> bytes:
     data = image.data[step // 2 :: step, step // 2 :: step]
     ends = np.arcsinh(np.array([low, high]) / bend) if bend else np.array([low, high])
     place = ((np.arcsinh(data / bend) if bend else data) - ends[0]) / (ends[1] - ends[0])
-    index = np.nan_to_num(1 + np.rint(place * (N_COLOURS - 1)), nan=0.0)
+    index = np.nan_to_num(1 + np.rint(np.clip(place, 0.0, 1.0) * (N_COLOURS - 1)), nan=0.0)
     steps = np.linspace(ends[0], ends[1], N_COLOURS)
     values, (at, colours) = bend * np.sinh(steps) if bend else steps, image.stops
     rgb = np.stack([np.interp(values, at, channel) for channel in colours.T], axis=1)
     made = Image.fromarray(index[::-1].astype(np.uint8))
-    made.putpalette(bytes([0, 0, 0, *_palette(rgb)]))
+    made.putpalette(bytes([0, 0, 0, *np.rint(rgb).astype(np.uint8).ravel()]))
     made.save(buffer := BytesIO(), "PNG", transparency=0)
     return buffer.getvalue()
-
-
-def _palette(colours: FloatArray) -> Iterator[int]:
-    """Bytes of colours; where two are equal one is changed by as little as nobody sees, so that each is one value."""
-    taken = {(0, 0, 0)}
-    for colour in np.rint(colours).astype(int).tolist():
-        near = (tuple(min(part + (k // 6**place) % 6, 255) for place, part in enumerate(colour)) for k in range(216))
-        taken.add(free := next(each for each in near if each not in taken))
-        yield from free
 
 
 def _colour_bar(image: SkyImage, x: float, height: float, name: str) -> Iterator[str]:

@@ -18,8 +18,9 @@
       const [row, column] = [[v, height], [u, width]].map(([part, size]) => Math.max(0, Math.min(Math.floor(part * size), size - 1)));
       const at = 4 * (row * width + column);
       const part = steps.get(colour(pixels[at], pixels[at + 1], pixels[at + 2])) / last;
-      if (!(pixels[at + 3] > 0 && part >= 0)) return null;
-      return bend ? bend * Math.sinh(Math.asinh(low / bend) + part * (Math.asinh(high / bend) - Math.asinh(low / bend))) : low + part * (high - low);
+      if (!(pixels[at + 3] > 0 && part >= 0)) return "no value";
+      const value = bend ? bend * Math.sinh(Math.asinh(low / bend) + part * (Math.asinh(high / bend) - Math.asinh(low / bend))) : low + part * (high - low);
+      return `${bend && part === 1 ? "≥ " : bend && part === 0 ? "≤ " : ""}${Number(value.toPrecision(2))} ${image.dataset.unit}`;
     };
   };
   // Direction at a place of a map, from those at the nodes of a grid.
@@ -59,9 +60,9 @@
       const { y: top, width: across, height: down } = layer;
       const value = (await layer.values)(place[0] / across.baseVal.value, (place[1] - top.baseVal.value) / down.baseVal.value), [a, b, c] = vectorAt(about, ...place), degree = 180 / Math.PI;
       const apart = Math.hypot(a - about.target[0], b - about.target[1], c - about.target[2]) * degree;
-      const [lon, lat] = about.frame.split(" "), found = value === null ? "no value" : `${Number(value.toPrecision(2))} ${layer.dataset.unit}`;
+      const [lon, lat] = about.frame.split(" ");
       const where = Number.isNaN(a) ? "" : ` at ${lon} ${((Math.atan2(b, a) * degree + 360) % 360).toFixed(3)}°, ${lat} ${(Math.atan2(c, Math.hypot(a, b)) * degree).toFixed(3)}°, ${apart.toFixed(2)}° from the target`;
-      said.textContent = found + where;
+      said.textContent = value + where;
     };
     const at = (element, event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(element.getScreenCTM().inverse());
     box.addEventListener("pointermove", (event) => {
