@@ -8,7 +8,7 @@ from scipy.stats import chisquare, norm
 
 from cubeflow.products.profiles import N_SECTORS, Profiles
 from cubeflow.products.significance import OffSource
-from cubeflow.report.charts import chi2_cells, draw_off_source, draw_offsets, draw_sectors, normal, off_source_text
+from cubeflow.report.charts import chi2_cells, draw_off_source, draw_profiles, normal, off_source_text
 
 EDGES, HISTOGRAM, NOTHING = np.array([-1.0, 0.0, 1.0]), np.array([3, 5]), (np.nan,) * 4
 FOUND = OffSource(8, 2.0, -0.05, 0.02, 1.1, 0.03, *NOTHING, EDGES, HISTOGRAM)
@@ -103,14 +103,16 @@ def test_acceptance_is_drawn_per_band(n_bands):
     background[0, :, 4] = 0.0
     profiles = Profiles(rng.poisson(background).astype(float), background, background[:, 0])
     bands = [(10.0**k, 10.0 ** (k + 1)) for k in range(n_bands)]
-    offsets, directions = draw_offsets(profiles, bands, None, "alt"), draw_sectors(profiles, bands, "alt")
-    assert "stated error" not in offsets
-    assert "stated error" in draw_offsets(profiles, bands, np.full((n_bands, 5), 0.1), "alt")
-    assert [offsets.count("residual (σ)"), offsets.count("events / deg²")] == [n_bands, n_bands]
-    assert all(f"{low:.3g} to {high:.3g} TeV" in offsets for low, high in bands)
-    assert directions.count(">NW<") == n_bands
-    north = 100.0 * (profiles.counts[0, 0].sum() / background[0, 0].sum() - 1)
-    assert f"N: {north:.4g} ± " in directions
+    svg = draw_profiles(profiles, bands, None, "alt")
+    assert "stated error" not in svg
+    assert "stated error" in draw_profiles(profiles, bands, np.full((n_bands, 5), 0.1), "alt")
+    assert [svg.count("residual (σ)"), svg.count("events / deg²")] == [2 * n_bands, n_bands]
+    assert all(f"{low:.3g} to {high:.3g} TeV" in svg for low, high in bands)
+    assert svg.count(">NW<") == n_bands
+    expected = background[0, 0].sum()
+    assert f"N: {(profiles.counts[0, 0].sum() - expected) / np.sqrt(expected):.4g}|" in svg
+    expected = background[0, :, 1].sum()
+    assert f"0.3°: {(profiles.counts[0, :, 1].sum() - expected) / np.sqrt(expected):.4g}|" in svg
 
 
 @pytest.mark.parametrize("empty", [0, 2])
@@ -119,7 +121,6 @@ def test_a_band_in_which_nothing_is_safe_is_left_out(empty):
     background[empty] = 0.0
     profiles = Profiles(background.copy(), background, background[:, 0])
     bands = [(10.0**k, 10.0 ** (k + 1)) for k in range(3)]
-    for svg in (draw_offsets(profiles, bands, np.full((3, 5), 0.1), "alt"), draw_sectors(profiles, bands, "alt")):
-        assert "nan" not in svg
-        shown = [f">{low:.3g} to {high:.3g} TeV<" in svg for low, high in bands]
-        assert shown == [band != empty for band in range(3)]
+    svg = draw_profiles(profiles, bands, np.full((3, 5), 0.1), "alt")
+    assert "nan" not in svg
+    assert [f">{low:.3g} to {high:.3g} TeV<" in svg for low, high in bands] == [band != empty for band in range(3)]

@@ -345,6 +345,7 @@ class ReportTarget:
     name: str
     labels: Mapping[str, str]
     table: str
+    asked: str = ""  # which runs are wanted, in words
     reach_deg: float | None = None  # largest offset of what a run covers, for a tile
 
 

@@ -57,7 +57,6 @@ class Plan:
     store: Store  # runs
     places: tuple[Path, ...]  # folders of the store and its roots
     targets: Mapping[str, Target]  # options by name
-    asked: Mapping[str, str]  # which runs are wanted, in words, by name of the target
     absent: Mapping[str, str]  # targets without a run to reduce, with the reason
     tasks: Mapping[str, TargetTasks]  # by name of the target
     needs: Mapping[str, Estimate]  # estimates by name of the target
@@ -152,7 +151,6 @@ class Plan:
         """Write the plan for jobs, and what is known of the inputs for the next plan."""
         self.cache.save()
         made = {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), "store": self.store.path}
-        made |= {f"runs of {name}": asked for name, asked in self.asked.items()}
         write_plan_file(self.path, self.targets, self.jobs, made)
         return self.path
 
@@ -212,9 +210,9 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
     asked = {name: _asked(config.targets[name].observations) for name in targets}
     empty = ((name, found) for name, found in tasks.items() if not found.export)
     absent = {name: _why_no_runs(store, asked[name], found, targets[name].position_deg) for name, found in empty}
-    report = report_task(tasks, targets, absent)
+    report = report_task(tasks, targets, asked, absent)
     places = tuple(path if path.is_dir() else path.parent for path in (config.data.store, *config.data.roots))
-    given = store, places, targets, asked, absent, tasks, needs, report, cache, excluded
+    given = store, places, targets, absent, tasks, needs, report, cache, excluded
     return Plan(results, *given, (*config.models, *(f"self-{name}" for name in targets)))
 
 

@@ -319,14 +319,17 @@ def joint_tasks(targets: Mapping[str, Target], tasks: Mapping[str, TargetTasks])
 
 
 def report_task(
-    tasks: Mapping[str, TargetTasks], targets: Mapping[str, Target], absent: Mapping[str, str]
+    tasks: Mapping[str, TargetTasks], targets: Mapping[str, Target], asked: Mapping[str, str], absent: Mapping[str, str]
 ) -> ReportTask | None:
-    """Page of all targets that have runs, with the largest offset of tiles, and why others are absent; None of none."""
+    """Page of all targets that have runs, with the largest offset of tiles, and why others are absent; None of none.
+
+    `asked` says which runs each wanted.
+    """
     shown = []
     for name, found in tasks.items():
         if found.export and found.table is not None:
             options, keys = targets[name].reduce, {each.label: each.key for each in found.figures}
             reach_deg = options.offset_max_deg if options.tile else None
-            shown.append(ReportTarget(name, keys, found.table.key, reach_deg))
+            shown.append(ReportTarget(name, keys, found.table.key, asked[name], reach_deg))
     task = ReportTask("", tuple(shown), absent)
     return replace(task, key=task.recipe.key) if shown else None

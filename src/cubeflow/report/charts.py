@@ -334,16 +334,18 @@ def draw_norms(norms: Norms, alt: str) -> str:
     return draw_panels(panels, alt, height=220)
 
 
-def draw_offsets(profiles: Profiles, bands_tev: Bands, stated: FloatArray | None, alt: str) -> str:
-    """SVG with a panel per energy band of the density by offset, and below it residual and `stated`, (band, ring).
+def draw_profiles(profiles: Profiles, bands_tev: Bands, stated: FloatArray | None, alt: str) -> str:
+    """SVG with a column of panels per energy band: density by offset, and residuals by offset and by direction.
 
-    Bands in which nothing is safe are left out, here and by direction.
+    By offset with the error that is `stated`, (band, ring). Bands in which nothing is safe are left out.
     """
-    panels, found = [], [band for band in enumerate(bands_tev) if profiles.area_deg2[band[0]].any()]
+    panels: list[Panel] = []
+    found = [band for band in enumerate(bands_tev) if profiles.area_deg2[band[0]].any()]
     for first in range(0, len(found), 2):
-        upper, lower = [], []
+        rows: list[list[Panel]] = [[], [], []]
         for band, (low, high) in found[first : first + 2]:
-            counts, background = profiles.counts[band].sum(axis=0), profiles.background[band].sum(axis=0)
+            counts, background = (each[band].sum(axis=0) for each in (profiles.counts, profiles.background))
+            n, mu = (each[band].sum(axis=1) for each in (profiles.counts, profiles.background))  # by direction
             area = profiles.area_deg2[band]
             scale = np.divide(1.0, area, out=np.full(area.shape, np.nan), where=area > 0)
             edges = OFFSET_WIDTH_DEG * np.arange(area.size + 1)
@@ -352,28 +354,14 @@ def draw_offsets(profiles: Profiles, bands_tev: Bands, stated: FloatArray | None
             series, residual = over_background(edges, centres, counts, background, words, scale)
             top = 1.1 * float(np.nanmax([*(counts * scale), *(background * scale)], initial=1e-9))
             title = f"{low:.3g} to {high:.3g} TeV"
-            upper.append(Panel(series, "", "events / deg²", y_range=(0.0, top), title=title))
+            rows[0].append(Panel(series, "", "events / deg²", y_range=(0.0, top), title=title))
             if stated is not None:
                 error = stated[band] * np.sqrt(background)
                 residual += [Series(edges, each, "steps", ALERT, "stated error") for each in (error, -error)]
-            limit = max(3.5, *(1.15 * float(np.nan_to_num(np.abs(each.y)).max(initial=0.0)) for each in residual))
-            lower.append(Panel(residual, "offset (°)", "residual (σ)", y_range=(-limit, limit)))
-        panels += [*upper, *lower]
+            ends, places = np.array([-0.4, N_SECTORS - 0.6]), np.arange(N_SECTORS, dtype=float)
+            around = over_background(ends, places, n, mu, DIRECTIONS)[1]
+            for row, shown, label, names in ((1, residual, "offset (°)", ()), (2, around, "", DIRECTIONS)):
+                limit = max(3.5, *(1.15 * float(np.nan_to_num(np.abs(each.y)).max(initial=0.0)) for each in shown))
+                rows[row].append(Panel(shown, label, "residual (σ)", y_range=(-limit, limit), names=names))
+        panels += itertools.chain(*rows)
     return draw_panels(panels, alt, columns=min(len(found), 2), height=150)
-
-
-def draw_sectors(profiles: Profiles, bands_tev: Bands, alt: str) -> str:
-    """SVG with a panel per energy band: counts over background in eight sectors about the pointing."""
-    panels = []
-    for band, (low, high) in enumerate(bands_tev):
-        if not profiles.area_deg2[band].any():
-            continue
-        counts, background = profiles.counts[band].sum(axis=1), profiles.background[band].sum(axis=1)
-        scale = np.divide(1.0, background, out=np.full(N_SECTORS, np.nan), where=background > 0)
-        y, error = 100.0 * (counts * scale - 1.0), 100.0 * np.sqrt(counts) * scale
-        reach = 1.1 * float((np.abs(y) + error)[np.isfinite(y)].max(initial=1.0))
-        zero = Series(np.array([0.0, N_SECTORS - 1.0]), np.zeros(2), "line", SOFT)
-        points = Series(np.arange(N_SECTORS, dtype=float), y, error=error, words=DIRECTIONS)
-        title, ends = f"{low:.3g} to {high:.3g} TeV", ((-0.4, N_SECTORS - 0.6), (-reach, reach))
-        panels.append(Panel([zero, points], "", "residual (%)", False, False, *ends, title=title, names=DIRECTIONS))
-    return draw_panels(panels, alt, columns=min(len(panels), 2), height=180)

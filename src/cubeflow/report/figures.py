@@ -188,11 +188,11 @@ def _draw_charts(task: FiguresTask, maps: Maps, about: Attributes, runs: Runs, f
         yield figure("norms", "Norm of the background", caption, charts.draw_norms, norms)
     if summed is not None and summed.area_deg2.any():
         bands = band_edges_tev(maps["counts"].axes[0])
-        caption = "Counts and background outside the exclusions, by offset from the pointing, all runs together."
+        caption = "Counts and background outside the exclusions, by offset from the pointing, all runs together"
+        caption += "; below, residuals by offset and in eight sectors about the pointings."
         stated = np.array(about["systematic"]["ring"][0], float) if "ring" in about["systematic"] else None
-        yield figure("offsets", "Acceptance by offset", caption, charts.draw_offsets, summed, bands, stated)
-        caption = "Relative residual in eight sectors about the pointings, outside the exclusions, all runs together."
-        yield figure("sectors", "Acceptance by direction", caption, charts.draw_sectors, summed, bands)
+        title = "Acceptance by offset and direction"
+        yield figure("profiles", title, caption, charts.draw_profiles, summed, bands, stated)
     if task.writes_regions and "exposure" in maps and np.any(maps["exposure"].data):
         caption, content = "Effective area times livetime by true energy.", (maps["exposure"], field.target_deg)
         yield figure("exposure-energy", "Exposure by energy", caption, charts.draw_exposure, *content)

@@ -43,7 +43,7 @@ SECTIONS = (
     ("Where", ("significance",)),
     ("At the target", ("theta2", "energies")),
     ("In time", ("evolution",)),
-    ("Is the background right?", ("off-source", "norms", "offsets", "sectors")),
+    ("Is the background right?", ("off-source", "norms", "profiles")),
     ("What was seen", ("counts", "exposure", "exposure-energy")),
 )
 MAX_LEFT_OUT = 300
@@ -58,6 +58,7 @@ class TargetSection:
     name: str  # also that of its folder
     runs: Runs  # its run table
     labels: Sequence[LabelSection]
+    asked: str = ""  # which runs were wanted, in words
 
     @property
     def verdict(self) -> str:
@@ -119,11 +120,19 @@ class Page:
 
     key: str  # of what it was made of
     targets: Sequence[TargetSection]  # in the order of the configuration
-    made: Mapping[str, str]  # how, in words: command, store, which runs were wanted, versions of programs
+    made: Mapping[str, str]  # how, in words: command, store, versions of programs
     absent: Mapping[str, str] = field(default_factory=dict)  # targets without a run, with the reason
     is_index: bool = False  # the targets have their own pages
     root: str = ""  # from here to the results
     index: str = ""  # from here to the page of all targets
+
+    @property
+    def how(self) -> Iterator[tuple[str, str]]:
+        """How it was made, in words; with the runs that each target asked for, and the keys of its cubes."""
+        yield from self.made.items()
+        for target in self.targets:
+            yield f"runs of {target.name}", target.asked
+            yield from ((f"{target.name}, {each.label}", each.cube_key) for each in target.labels)
 
 
 def side_by_side(pairs: Iterable[Iterable[tuple[str, str]]]) -> list[tuple[str, list[str]]]:
@@ -156,7 +165,9 @@ def write_report(results: Path, task: ReportTask, made: Mapping[str, str]) -> Pa
     sections = []
     for target in task.targets:
         labels = [read_figures(results, target.name, label, key) for label, key in target.labels.items()]
-        sections.append(TargetSection(target.name, read_runs(results / target.name, target.table), labels))
+        sections.append(
+            TargetSection(target.name, read_runs(results / target.name, target.table), labels, target.asked)
+        )
     made = {**made, **software(), "snakemake": version("snakemake")}
     *files, certificate = (results / file for file in files_of(task))
     paths = files[:-1] if task.has_tiles else files
