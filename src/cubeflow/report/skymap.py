@@ -22,7 +22,7 @@ Size = tuple[float, float]  # width and height
 LIMITS = 5.0, 15.0  # sigma; to the first colours are even on either side of zero, from the last on all are one
 AXES = {"icrs": ("right ascension", "declination"), "galactic": ("galactic longitude", "galactic latitude")}
 MAX_SIDE_PIXELS = 1200
-N_COLOURS = 48  # and one for no value: steps of 0.2 sigma about 0; more of them would tell the noise only
+N_COLOURS = 64  # and one for no value: steps of 0.3 sigma at most; more of them would tell the noise only
 FLAT_DEG = 20.0  # smaller maps have grids that hardly bend
 FINE = 0.4  # of the radius of the discs: structure that is finer there is none
 SIGNED = "1f5fa8", "86b9dc", "f8f8f8", "f2a481", "c9242f", "2c0513"
@@ -44,13 +44,13 @@ class SkyImage:
     top: float | None = None  # of a significance: where its last colour begins; None for values that are not negative
 
     @property
-    def span(self) -> tuple[float, float, float]:
-        """Values of the first and the last colour, and from where on their steps grow (0: nowhere)."""
+    def span(self) -> tuple[float, float]:
+        """Values of the first and the last colour."""
         if self.top is not None:
-            return -LIMITS[0], self.top, LIMITS[0]
+            return -LIMITS[0], self.top
         finite = self.data[np.isfinite(self.data)]
         low, high = min(float(finite.min(initial=0.0)), 0.0), float(finite.max(initial=0.0))
-        return low, high if high > low else low + 1.0, 0.0
+        return low, high if high > low else low + 1.0
 
     @property
     def alt(self) -> str:
@@ -62,13 +62,12 @@ class SkyImage:
     @property
     def stops(self) -> tuple[FloatArray, FloatArray]:
         """Values, shape (n,), and their colours, (n, 3), between which colours change evenly."""
-        low, high, bend = self.span
         names: tuple[str, ...] = POSITIVE if self.top is None else SIGNED
-        values = np.linspace(low, high, len(names))
+        values = np.linspace(*self.span, len(names))
         if self.top is not None:
-            values = np.append(bend * np.linspace(-1, 1, 5), self.top)
+            values = np.append(LIMITS[0] * np.linspace(-1, 1, 5), self.top)
         colours = np.array([list(bytes.fromhex(name)) for name in names], float)
-        n = values.size - (self.top == bend)
+        n = values.size - (self.top == LIMITS[0])
         return values[:n], colours[:n]
 
 
@@ -172,20 +171,16 @@ def _image(image: SkyImage, geom: Geometry, step: int, is_seen: bool) -> str:
 
 
 def to_png(image: SkyImage, step: int = 1) -> bytes:
-    """PNG of every n-th pixel, north up: colour 0, transparent, for none; from 1 on one for each step of the value.
+    """PNG of every n-th pixel, north up: colour 0, transparent, for none; `N_COLOURS` for even steps of the value.
 
-    Value k of `N_COLOURS` is ``bend sinh(t)`` where t goes evenly from ``asinh(low / bend)`` to ``asinh(high / bend)``,
-    see `SkyImage.span`; what lies beyond has the first or the last colour.
+    What lies beyond `SkyImage.span` has the first or the last of them.
     """
     from PIL import Image
 
-    low, high, bend = image.span
-    data = image.data[step // 2 :: step, step // 2 :: step]
-    ends = np.arcsinh(np.array([low, high]) / bend) if bend else np.array([low, high])
-    place = ((np.arcsinh(data / bend) if bend else data) - ends[0]) / (ends[1] - ends[0])
-    index = np.nan_to_num(1 + np.rint(np.clip(place, 0.0, 1.0) * (N_COLOURS - 1)), nan=0.0)
-    steps = np.linspace(ends[0], ends[1], N_COLOURS)
-    values, (at, colours) = bend * np.sinh(steps) if bend else steps, image.stops
+    (low, high), (at, colours) = image.span, image.stops
+    place = np.clip((image.data[step // 2 :: step, step // 2 :: step] - low) / (high - low), 0.0, 1.0)
+    index = np.nan_to_num(1 + np.rint(place * (N_COLOURS - 1)), nan=0.0)
+    values = np.linspace(low, high, N_COLOURS)
     rgb = np.stack([np.interp(values, at, channel) for channel in colours.T], axis=1)
     made = Image.fromarray(index[::-1].astype(np.uint8))
     made.putpalette(bytes([0, 0, 0, *np.rint(rgb).astype(np.uint8).ravel()]))

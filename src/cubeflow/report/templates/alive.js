@@ -2,7 +2,7 @@
 (() => {
   // Values of an image: each of its colours stands for one. A PNG has bytes in its palette from 41 on, that of none first.
   const decode = async (image) => {
-    const [low, high, bend] = image.dataset.span.split(" ").map(Number);
+    const [low, high] = image.dataset.span.split(" ").map(Number);
     const href = image.href.baseVal, head = atob(href.slice(href.indexOf(",") + 1).slice(0, 1200));
     const colour = (red, green, blue) => (red << 16) | (green << 8) | blue;
     const last = (256 * head.charCodeAt(35) + head.charCodeAt(36)) / 3 - 2;
@@ -19,8 +19,8 @@
       const at = 4 * (row * width + column);
       const part = steps.get(colour(pixels[at], pixels[at + 1], pixels[at + 2])) / last;
       if (!(pixels[at + 3] > 0 && part >= 0)) return "no value";
-      const value = bend ? bend * Math.sinh(Math.asinh(low / bend) + part * (Math.asinh(high / bend) - Math.asinh(low / bend))) : low + part * (high - low);
-      return `${bend && part === 1 ? "≥ " : bend && part === 0 ? "≤ " : ""}${Number(value.toPrecision(2))} ${image.dataset.unit}`;
+      const beyond = low < 0 ? { 0: "≤ ", 1: "≥ " }[part] ?? "" : "";
+      return `${beyond}${Number((low + part * (high - low)).toPrecision(2))} ${image.dataset.unit}`;
     };
   };
   // Direction at a place of a map, from those at the nodes of a grid.
