@@ -1,7 +1,5 @@
 """What is at the target, against sums made by hand and against the significance of the whole."""
 
-import re
-
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
@@ -15,7 +13,6 @@ from cubeflow.report.charts import (
     collect_source,
     draw_energies,
     draw_evolution,
-    draw_exposure,
     draw_theta2,
     over_background,
 )
@@ -147,11 +144,3 @@ def test_residual():
     found = over_background(np.arange(4.0), centres, counts, background, "abc")[1][1].y
     assert found[0] == pytest.approx(1.0)
     assert np.isnan(found[1:]).all()
-
-
-def test_exposure_is_that_of_the_targets_pixel():
-    data = RNG.uniform(1e8, 1e9, (2, *GEOM.shape))
-    ix, iy = (int(index) for index in GEOM.pixel_index(*TARGET))
-    svg = draw_exposure(Cube(data, "m2 s", GEOM, (TRUE,)), TARGET, "alt")
-    said = [float(value) for value in re.findall(r"TeV: ([\d.]+)", svg)]
-    np.testing.assert_allclose(said, data[:, iy, ix] / 1e8, rtol=1e-3)

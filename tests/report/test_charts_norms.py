@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cubeflow.report.charts import collect_norms, draw_norms, find_outliers
+from cubeflow.report.charts import collect_norms, draw_norms
 
 ROWS = [
     {
@@ -40,12 +40,14 @@ def test_chi_square_is_that_of_all_groups(table_of):
     assert error == pytest.approx(0.1 / 1.05)
 
 
-def test_outliers_are_far_from_the_median():
-    norm = np.array([1.0, 1.02, 0.97, 1.01, 0.99, 1.6, 0.2, np.nan])
-    assert np.flatnonzero(find_outliers(norm, np.full(8, 0.01))).tolist() == [5, 6]
-    assert np.flatnonzero(find_outliers(norm, np.full(8, 0.15))).tolist() == [6]
-    assert not find_outliers(np.full(3, np.nan), np.full(3, np.nan)).any()
-    assert not find_outliers(np.array([1.0]), np.array([np.nan])).any()
+@pytest.mark.parametrize(("error", "odd"), [(0.01, [5, 6]), (0.15, [6]), (np.nan, [5, 6])])
+def test_outliers_are_far_from_the_median(table_of, error, odd):
+    norm = [1.0, 1.02, 0.97, 1.01, 0.99, 1.6, 0.2, None]
+    rows = [{"obs_id": k, "fov_norm_0": each, "fov_norm_err_0": error} for k, each in enumerate(norm)]
+    found = collect_norms(table_of(rows), "fov")
+    assert np.flatnonzero(found.outlier).tolist() == odd
+    assert [run for run, _ in found.suspects] == [str(k) for k in odd]
+    assert not collect_norms(table_of(rows[:1]), "fov").outlier.any()
 
 
 def test_outliers_of_many_runs_are_named(rows, table_of):

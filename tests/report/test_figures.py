@@ -359,14 +359,14 @@ def kinds_of(text, label):
 def test_figures_in_order(text):
     """What labels share, such as counts and exposure, is shown of the first alone."""
     kinds = ["significance", "theta2", "energies", "evolution", "off-source", "norms", "profiles"]
-    assert kinds_of(text, "fov") == [*kinds, "counts", "exposure", "exposure-energy"]
+    assert kinds_of(text, "fov") == [*kinds, "counts", "exposure"]
     assert kinds_of(text, "bare") == ["theta2", "energies"]
 
 
 def test_labels_stand_beside_each_other(text):
     rows = [re.findall(r'<figure id="crab-(\w+)-\w+-([\w-]+)"', row) for row in text.split('<div class="figures">')[1:]]
     assert [("fov", "theta2"), ("bare", "theta2")] in rows
-    assert [("fov", "counts"), ("fov", "exposure"), ("fov", "exposure-energy")] in rows
+    assert [("fov", "counts"), ("fov", "exposure")] in rows
 
 
 def test_bands_of_energy_are_there_to_slide_through(results, text):

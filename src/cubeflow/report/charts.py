@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps import BoolArray, Cube, FloatArray, Maps, Place, sphere
+from cubeflow.maps import BoolArray, FloatArray, Maps, Place, sphere
 from cubeflow.maps.scratch import release
 from cubeflow.products.cash import make_significance_cash, make_significance_li_ma
 from cubeflow.products.profiles import N_SECTORS, OFFSET_WIDTH_DEG, Profiles
@@ -200,24 +200,6 @@ def draw_evolution(found: Evolution, alt: str) -> str:
     return draw_panels(panels, alt, columns=2)
 
 
-def draw_exposure(exposure: Cube, target_deg: Place, alt: str) -> str:
-    """SVG of the exposure by true energy, at the target and where it is largest."""
-    ix, iy = (int(index) for index in exposure.geom.pixel_index(*target_deg))
-    at_target = np.array([plane[iy, ix] if ix >= 0 else np.nan for plane in exposure.data], float)
-    largest = np.array([plane.max() for plane in exposure.data], float)
-    release(exposure.data)
-    power = power_of_ten(largest)
-    at_target, largest = at_target / 10.0**power, largest / 10.0**power
-    energy_tev, shown = exposure.axes[0].centers, largest[largest > 0]
-    words = [f"{energy:.3g} TeV" for energy in energy_tev]
-    y_range = float(max(shown.min(), shown.max() / 1e5)) / 1.5, 1.5 * float(shown.max())
-    line = Series(energy_tev, largest, "line", SOFT, "largest of the map")
-    points = Series(energy_tev, at_target, "points", ALERT, "at the target", words=words)
-    unit = f"exposure (10{superscript(power)} m² s)"
-    panel = Panel([line, points], "true energy (TeV)", unit, x_log=True, y_log=True, y_range=y_range)
-    return draw_panels([panel], alt, height=240)
-
-
 def draw_off_source(found: OffSource, significance: FloatArray, alt: str) -> str:
     """SVG of the significances outside known sources, beside those of all pixels (NaN for none) and of empty sky."""
     edges, histogram = found.edges, found.histogram.astype(float)
@@ -268,7 +250,7 @@ class Norms:
     norm: FloatArray  # shape (n_runs, n_groups), NaN where there is none
     norm_err: FloatArray  # the same
     energies: list[str]  # of each group
-    outlier: NDArray[np.bool_]  # far from the median of its group
+    outlier: NDArray[np.bool_]  # further from the median of its group than five times its error and the usual scatter
 
     @property
     def chi2(self) -> tuple[float, int, float]:
@@ -300,20 +282,10 @@ def collect_norms(runs: Runs, label: str) -> Norms | None:
     for group in np.array(groups)[known]:
         low, high = (numbers(rows, f"{label}_energy_{end}_{group}") for end in ("min", "max"))
         energies.append(f"{np.fmin.reduce(low):.2g}–{np.fmax.reduce(high):.2g} TeV")
-    outlier = np.stack([find_outliers(*pair) for pair in zip(norm.T, error.T, strict=True)], axis=1)
+    distance = np.abs(norm - np.nanmedian(norm, axis=0))
+    scatter = 1.4826 * np.nanmedian(distance, axis=0)  # the usual one, which outliers do not enlarge
+    outlier = distance > OUTLIER_SIGMAS * np.fmax(np.nan_to_num(error), scatter)
     return Norms(rows, norm, error, energies, outlier)
-
-
-def find_outliers(norm: FloatArray, error: FloatArray) -> NDArray[np.bool_]:
-    """Whether each norm, shape (n,), is further from the median than five times its error and the usual scatter.
-
-    The scatter is 1.4826 times the median distance from the median, which outliers do not enlarge.
-    """
-    if not np.isfinite(norm).any():
-        return np.zeros(norm.shape, bool)
-    distance = np.abs(norm - np.nanmedian(norm))
-    scatter = 1.4826 * np.nanmedian(distance)
-    return distance > OUTLIER_SIGMAS * np.fmax(np.nan_to_num(error), scatter)
 
 
 def draw_norms(norms: Norms, alt: str) -> str:

@@ -193,9 +193,6 @@ def _draw_charts(task: FiguresTask, maps: Maps, about: Attributes, runs: Runs, f
         stated = np.array(about["systematic"]["ring"][0], float) if "ring" in about["systematic"] else None
         title = "Acceptance by offset and direction"
         yield figure("profiles", title, caption, charts.draw_profiles, summed, bands, stated)
-    if task.writes_regions and "exposure" in maps and np.any(maps["exposure"].data):
-        caption, content = "Effective area times livetime by true energy.", (maps["exposure"], field.target_deg)
-        yield figure("exposure-energy", "Exposure by energy", caption, charts.draw_exposure, *content)
 
 
 def _empty_sky(about: Attributes) -> OffSource | None:

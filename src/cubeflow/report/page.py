@@ -44,7 +44,7 @@ SECTIONS = (
     ("At the target", ("theta2", "energies")),
     ("In time", ("evolution",)),
     ("Is the background right?", ("off-source", "norms", "profiles")),
-    ("What was seen", ("counts", "exposure", "exposure-energy")),
+    ("What was seen", ("counts", "exposure")),
 )
 MAX_LEFT_OUT = 300
 SHOWN = "obs_id", "status", "start", "zenith", "offset", "livetime", "energy_threshold", "counts_safe"

@@ -53,13 +53,6 @@ class SkyImage:
         return low, high if high > low else low + 1.0
 
     @property
-    def alt(self) -> str:
-        """Words for those who do not see it."""
-        finite = self.data[np.isfinite(self.data)]
-        span = f"from {finite.min():.3g} to {finite.max():.3g} {self.unit}" if finite.size else "without any value"
-        return f"Sky map of {self.title}: {span}."
-
-    @property
     def stops(self) -> tuple[FloatArray, FloatArray]:
         """Values, shape (n,), and their colours, (n, 3), between which colours change evenly."""
         names: tuple[str, ...] = POSITIVE if self.top is None else SIGNED
@@ -133,7 +126,7 @@ def draw_map(shown: Sequence[SkyImage], field: Field, name: str) -> tuple[str, s
     parts = [*_sky((layers, f'<g id="{name}-marks">{marks}</g>'), geom, geom, (width, height))]
     parts += _colour_bar(first, LEFT + width + 8, height, name)
     parts += drawing.legend(LEFT, TOP + height + 48, entries)
-    whole = drawing.svg(parts, LEFT + width + 52, TOP + height + 56, first.alt)
+    whole = drawing.svg(parts, LEFT + width + 52, TOP + height + 56, f"Sky map of {first.title}.")
     x, y = map(float, _pixels(geom, sphere.unit_vectors(*field.target_deg)))
     if not (0 <= x <= geom.nx and 0 <= y <= geom.ny):
         return whole, ""
