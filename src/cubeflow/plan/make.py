@@ -303,8 +303,7 @@ def require_runs(plan: Plan) -> None:
 
 def _asked(wanted: Observations) -> str:
     """Which runs a target asks for, in words."""
-    names = {"ids": wanted.ids, "exclude": wanted.exclude}
-    asked = [f"{name} {', '.join(ranges_text(ids))}" for name, ids in names.items() if ids]
+    asked = [f"{name} {', '.join(ranges_text(ids))}" for name in ("ids", "exclude") if (ids := getattr(wanted, name))]
     fields = {"within_deg": " deg", "where": "", "time_mjd": ""}
     asked += [f"{key.split('_')[0]} {value}{unit}" for key, unit in fields.items() if (value := getattr(wanted, key))]
     return "; ".join(asked) or "all"

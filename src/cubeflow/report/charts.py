@@ -45,9 +45,7 @@ class Source:
 class Evolution:
     """What each run of a label has at the target, in order of time; arrays of shape (n_runs,)."""
 
-    names: list[str]
-    mjd: FloatArray  # start; NaN where unknown
-    livetime_h: FloatArray
+    rows: Runs  # of the run table
     cumulative: FloatArray  # significance of the first run, of the first two, and so on
     significance: FloatArray
     flux: FloatArray  # within the disc, m-2 s-1; NaN where the exposure is point-like
@@ -92,8 +90,7 @@ def collect_evolution(runs: Runs, label: str) -> Evolution | None:
         ratio = np.divide(background, off, out=np.full(on.shape, np.nan), where=off > 0)
         cumulative = make_significance_li_ma(on, off, ratio)
     values = [numbers(used, f"{label}_{name}") for name in ("significance", "flux", "flux_err")]
-    about = numbers(used, "tstart"), numbers(used, "livetime") / 3600, np.asarray(cumulative)
-    return Evolution(run_names(used), *about, *values)
+    return Evolution(used, np.asarray(cumulative), *values)
 
 
 def chi2_constant(values: FloatArray, errors: FloatArray) -> tuple[float, int, float]:
@@ -186,15 +183,15 @@ def draw_evolution(found: Evolution, alt: str) -> str:
     power = power_of_ten(np.nan_to_num(np.fmax(np.abs(flux), error)))
     flux, error, unit = flux / 10.0**power, error / 10.0**power, f"flux (10{superscript(power)} cm⁻² s⁻¹)"
     order = np.arange(1, flux.size + 1, dtype=float)
-    root = np.sqrt(np.cumsum(found.livetime_h))
-    total = found.cumulative
+    root = np.sqrt(np.cumsum(numbers(found.rows, "livetime")) / 3600)
+    total, names = found.cumulative, run_names(found.rows)
     growth = Series(np.array([0.0, root[-1]]), np.array([0.0, total[-1]]), "dashed", SOFT, "steady source")
     zero = Series(np.array([1.0, order[-1]]), np.zeros(2), "line", SOFT)
-    of_runs = Series(order, found.significance, words=found.names)
+    of_runs = Series(order, found.significance, words=names)
     panels = [
-        Panel([Series(found.mjd, flux, error=error, words=found.names)], "start (MJD, TT)", unit),
-        Panel([zero, Series(order, flux, error=error, words=found.names)], "run, in order of time", unit, whole=True),
-        Panel([growth, Series(root, total, words=found.names)], "√(livetime / h)", "significance so far (σ)"),
+        Panel([Series(numbers(found.rows, "tstart"), flux, error=error, words=names)], "start (MJD, TT)", unit),
+        Panel([zero, Series(order, flux, error=error, words=names)], "run, in order of time", unit, whole=True),
+        Panel([growth, Series(root, total, words=names)], "√(livetime / h)", "significance so far (σ)"),
         Panel([zero, of_runs], "run, in order of time", "significance (σ)", whole=True),
     ]
     return draw_panels(panels, alt, columns=2)

@@ -19,11 +19,11 @@ from cubeflow.products.exclusion import Disc, Rim
 from cubeflow.products.final import make_map_significance
 from cubeflow.products.profiles import band_edges_tev, energy_bands
 from cubeflow.products.ring_background import AdaptiveRingOptions, RingOptions
-from cubeflow.products.significance import OffSource
+from cubeflow.products.significance import OffSource, number_or_none
 from cubeflow.report import charts
 from cubeflow.report.drawing import superscript, svg_file
 from cubeflow.report.ds9 import exclusion_regions, pointing_regions
-from cubeflow.report.runs import Runs, date, is_used, left_out, n_runs, numbers, pointings, read_runs, suspicions
+from cubeflow.report.runs import Runs, date, is_used, left_out, numbers, pointings, read_runs, run_names, suspicions
 from cubeflow.report.skymap import Field, HotSpot, SkyImage, draw_map, final_images, find_hot_spots, positions
 from cubeflow.store.atomic import write_atomic
 from cubeflow.store.keys import from_plain, to_plain
@@ -225,10 +225,8 @@ def answer(target: Target, label: str, about: Attributes, runs: Runs, spots: lis
     yield "Is there a source?", f"{verdict(significance)}: {facts['significance']} at the target"
     yield "Peak of the map", spot_text(spots[0]) if spots else "–"
     edges = target.reduce.energy.edges
-    flux = flux_text(found, field.radius_deg)
-    if found.get("flux") is None:
-        flux = "no answer: " + (NO_FLUX if about["is_pointlike"] else "no exposure, or no significance, at the target")
-    yield f"Flux, {edges[0]:.3g} to {edges[-1]:.3g} TeV", flux
+    why = NO_FLUX if about["is_pointlike"] else "no exposure, or no significance, at the target"
+    yield f"Flux, {edges[0]:.3g} to {edges[-1]:.3g} TeV", flux_text(found, field.radius_deg, f"no answer: {why}")
     for disc in about["further"]:
         name = "Within {:g}°, {:.3g} to {:.3g} TeV".format(disc["radius_deg"], *disc["energy_tev"])
         yield name, f"{significance_text(disc['source'])}; {flux_text(disc['source'] or {}, disc['radius_deg'])}"
@@ -236,7 +234,7 @@ def answer(target: Target, label: str, about: Attributes, runs: Runs, spots: lis
     yield from _answers_in_time(runs, label, field.radius_deg)
     yield from _answers_on_background(target, label, about, runs)
     lost = [f"{run} {status}: {reason}" for run, _, status, reason in left_out(runs, [label])]
-    yield "Left out", f"{n_runs(runs) - n_runs(used)} of {n_runs(runs)} runs: {_listed(lost)}" if lost else "no run"
+    yield "Left out", f"{runs.n_runs - used.n_runs} of {runs.n_runs} runs: {_listed(lost)}" if lost else "no run"
     names = "counts", "counts_safe", "counts_cut", "counts_without_acceptance"
     counts, safe, cut, unknown = (np.nansum(numbers(used, name)) for name in names)
     of_cut = f", {cut:.0f} of them in bins that a threshold cuts (finer bins keep more)" if cut else ""
@@ -259,12 +257,9 @@ def _answers_in_time(runs: Runs, label: str, radius_deg: float) -> Pairs:
     evolution = charts.collect_evolution(runs, label)
     if evolution is None:
         return
-    if np.isfinite(evolution.flux).sum() < 2:
-        yield "Brightest", "no answer: fewer than two runs have a flux"
-        return
-    best = int(np.nanargmax(evolution.flux))
-    brightest = {"flux": float(evolution.flux[best]), "flux_err": float(evolution.flux_err[best])}
-    yield "Brightest", f"{evolution.names[best]}: {flux_text(brightest, radius_deg)}"
+    best = int(np.argmax(np.nan_to_num(evolution.flux, nan=-np.inf)))
+    found = {"flux": number_or_none(evolution.flux[best]), "flux_err": number_or_none(evolution.flux_err[best])}
+    yield "Brightest", f"{run_names(evolution.rows)[best]}: {flux_text(found, radius_deg, 'no run has a flux')}"
     steady = charts.chi2_constant(evolution.flux, evolution.flux_err)
     yield "Steady?", charts.chi2_text(*steady, charts.TELLING, ("steady", "varies"))
 
@@ -304,11 +299,11 @@ def position_text(ra_deg: float, dec_deg: float) -> str:
     return f"RA {ra_deg:.3f}°, Dec {dec_deg:+.3f}°".replace("-", "−")
 
 
-def flux_text(found: Mapping[str, float | None], radius_deg: float) -> str:
+def flux_text(found: Mapping[str, float | None], radius_deg: float, without: str = "–") -> str:
     """Flux in the disc at the target, cm-2 s-1, with its error, and its limit where it is not significant."""
     flux, error, limit = (found.get(name) for name in ("flux", "flux_err", "flux_ul"))
     if flux is None or error is None:
-        return "–"
+        return without
     power = int(np.floor(np.log10(max(abs(flux), error))))
     value = f"{flux / 10.0**power:z.2f}".replace("-", "−")
     text = f"({value} ± {error / 10.0**power:.2f}) × 10{superscript(power - 4)} cm⁻² s⁻¹"

@@ -4,7 +4,6 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -14,26 +13,8 @@ from cubeflow.pipeline.progress import Progress, progress_folder
 from cubeflow.pipeline.tasks import PAGE, PICTURES, PRODUCTS, REGIONS, FiguresTask, ReportTask, files_of, inputs_of
 from cubeflow.plan.jobs import read_jobs, read_made, read_targets
 from cubeflow.products.tiles import ORDER, covered_ranges
-from cubeflow.report.figures import (
-    DETECTED,
-    Figure,
-    LabelSection,
-    make_figures,
-    position_text,
-    read_figures,
-    spot_text,
-    verdict,
-)
-from cubeflow.report.runs import (
-    Runs,
-    count_warnings,
-    left_out,
-    n_runs,
-    pointings,
-    read_runs,
-    table_parts,
-    without_folders,
-)
+from cubeflow.report import figures
+from cubeflow.report.runs import Runs, count_warnings, left_out, pointings, read_runs, table_parts, without_folders
 from cubeflow.report.skymap import HOT_SIGMA
 from cubeflow.store.atomic import replacing
 from cubeflow.store.fits import write_coverage_fits
@@ -57,23 +38,24 @@ class TargetSection:
 
     name: str  # also that of its folder
     runs: Runs  # its run table
-    labels: Sequence[LabelSection]
+    labels: Sequence[figures.LabelSection]
     asked: str = ""  # which runs were wanted, in words
 
     @property
     def verdict(self) -> str:
         """One line on whether there is a source, at the target or elsewhere."""
         found = [f"{each.facts['significance']} ({each.label})" for each in self.labels]
-        words = list(dict.fromkeys(verdict(each.significance) for each in self.labels))
+        words = list(dict.fromkeys(figures.verdict(each.significance) for each in self.labels))
         peaks = [each.hot_spots[0] for each in self.labels[:1] if each.hot_spots]
-        away = [f"; but {spot_text(spot)}" for spot in peaks if verdict(spot.significance) == "Detected" not in words]
-        return f"{' or '.join(words) or 'No run is left'}: {', '.join(found) or 'see below'}{''.join(away)}"
+        far = [spot for spot in peaks if figures.verdict(spot.significance) == "Detected" not in words]
+        away = "".join(f"; but {figures.spot_text(spot)}" for spot in far)
+        return f"{' or '.join(words) or 'No run is left'}: {', '.join(found) or 'see below'}{away}"
 
     @property
-    def sections(self) -> Iterator[tuple[str, list[list[tuple[str, Figure]]]]]:
+    def sections(self) -> Iterator[tuple[str, list[list[tuple[str, figures.Figure]]]]]:
         """Headings, each with rows of figures: label by label those of one kind, or kind by kind what only one has."""
         for heading, kinds in SECTIONS:
-            rows: list[list[tuple[str, Figure]]] = []
+            rows: list[list[tuple[str, figures.Figure]]] = []
             for kind in kinds:
                 row = [(each.label, figure) for each in self.labels for figure in each.figures if figure.kind == kind]
                 if len(row) == 1 and rows and len({figure.kind for _, figure in rows[-1]}) == len(rows[-1]):
@@ -87,7 +69,7 @@ class TargetSection:
         """Hot spots of the labels, in words."""
         spots = ((each.label, spot) for each in self.labels for spot in each.hot_spots if spot.significance > HOT_SIGMA)
         for label, spot in spots:
-            about = position_text(spot.ra_deg, spot.dec_deg), f"{spot.offset_deg:.2f}°", str(spot.n_pixels)
+            about = figures.position_text(spot.ra_deg, spot.dec_deg), f"{spot.offset_deg:.2f}°", str(spot.n_pixels)
             yield label, f"{spot.significance:.1f} σ", *about, "yes" if spot.is_excluded else "no"
 
     @property
@@ -105,10 +87,10 @@ class TargetSection:
     def summary(self) -> Iterator[dict[str, str]]:
         """Line of the summary for each label."""
         for section in self.labels:
-            lost = n_runs(self.runs) - int(section.facts["runs"])
-            about = {"label": section.label, "method": section.method, "verdict": verdict(section.significance)}
-            if about["verdict"] != "Detected" and any(spot.significance >= DETECTED for spot in section.hot_spots):
-                about["verdict"] += ", but elsewhere"
+            lost = self.runs.n_runs - int(section.facts["runs"])
+            about = {"label": section.label, "method": section.method, "verdict": figures.verdict(section.significance)}
+            elsewhere = any(spot.significance >= figures.DETECTED for spot in section.hot_spots)
+            about["verdict"] += ", but elsewhere" * (about["verdict"] != "Detected" and elsewhere)
             spots = [f"{spot.significance:.1f} σ, {spot.offset_deg:.2f}°" for spot in section.hot_spots[:1]]
             about["peak"] = "".join(spots) or "–"
             yield about | dict(section.facts) | {"left_out": str(lost)}
@@ -150,7 +132,7 @@ def do_job(plan_file: Path, name: str, say: Callable[[str], None], results: Path
     targets = read_targets(plan_file, drawn)
     for task in job.tasks:
         if isinstance(task, FiguresTask):
-            say(f"{task.target}: {task.label}: {make_figures(results, targets[task.target], task)}")
+            say(f"{task.target}: {task.label}: {figures.make_figures(results, targets[task.target], task)}")
             Progress(progress_folder(results) / f"figures-{task.target}-{task.label}").step()
         elif isinstance(task, ReportTask):
             path = write_report(results, task, read_made(plan_file))
@@ -164,10 +146,9 @@ def write_report(results: Path, task: ReportTask, made: Mapping[str, str]) -> Pa
     """
     sections = []
     for target in task.targets:
-        labels = [read_figures(results, target.name, label, key) for label, key in target.labels.items()]
-        sections.append(
-            TargetSection(target.name, read_runs(results / target.name, target.table), labels, target.asked)
-        )
+        labels = [figures.read_figures(results, target.name, label, key) for label, key in target.labels.items()]
+        table = read_runs(results / target.name, target.table)
+        sections.append(TargetSection(target.name, table, labels, target.asked))
     made = {**made, **software(), "snakemake": version("snakemake")}
     *files, certificate = (results / file for file in files_of(task))
     paths = files[:-1] if task.has_tiles else files
@@ -207,6 +188,5 @@ def make_page(page: Page) -> Iterator[bytes]:
         warnings_of=count_warnings,
         side_by_side=side_by_side,
         shared=SECTIONS[-1][1],
-        all_markup=partial(map, Markup),
     )
     return (part.encode() for part in parts)

@@ -47,6 +47,11 @@ class Runs:
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
 
+    @property
+    def n_runs(self) -> int:
+        """Number of runs; rows may be pieces of them."""
+        return len(set(self.column("obs_id")))
+
     def column(self, name: str) -> Sequence[Cell]:
         """Cells of a column; None in all rows if there is no such column."""
         return self.columns.get(name) or [None] * len(self)
@@ -85,11 +90,6 @@ def pointings(runs: Runs, label: str = "") -> NDArray[np.float64]:
     """Right ascension and declination of the rows that are ok, as far as they are known; ICRS deg, shape (n, 2)."""
     places = np.stack([numbers(runs, "ra_pnt"), numbers(runs, "dec_pnt")], axis=1)[is_used(runs, label)]
     return places[np.isfinite(places).all(axis=1)]
-
-
-def n_runs(runs: Runs) -> int:
-    """Number of runs of some rows, which may be pieces of them."""
-    return len(set(runs.column("obs_id")))
 
 
 def date(mjd: float) -> str:
