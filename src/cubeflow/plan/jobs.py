@@ -161,8 +161,7 @@ def read_targets(path: Path, names: Collection[str]) -> dict[str, Target]:
 
 def read_made(path: Path) -> Mapping[str, str]:
     """What `write_plan_file` was told in words; raises as `read_targets`."""
-    made: Mapping[str, str] = _read(path, "made", None)[""]
-    return made
+    return dict[str, str](_read(path, "made", None)[""])
 
 
 def _read(path: Path, kind: str, names: Collection[str] | None) -> dict[str, Any]:

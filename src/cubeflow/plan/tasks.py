@@ -321,10 +321,7 @@ def joint_tasks(targets: Mapping[str, Target], tasks: Mapping[str, TargetTasks])
 def report_task(
     tasks: Mapping[str, TargetTasks], targets: Mapping[str, Target], asked: Mapping[str, str], absent: Mapping[str, str]
 ) -> ReportTask | None:
-    """Page of all targets that have runs, with the largest offset of tiles, and why others are absent; None of none.
-
-    `asked` says which runs each wanted.
-    """
+    """Page of all targets that have runs: which each asked for, the offset of tiles, why others are absent; or None."""
     shown = []
     for name, found in tasks.items():
         if found.export and found.table is not None:

@@ -308,8 +308,7 @@ def draw_profiles(profiles: Profiles, bands_tev: Bands, stated: FloatArray | Non
 
     By offset with the error that is `stated`, (band, ring). Bands in which nothing is safe are left out.
     """
-    panels: list[Panel] = []
-    found = [band for band in enumerate(bands_tev) if profiles.area_deg2[band[0]].any()]
+    panels, found = list[Panel](), [band for band in enumerate(bands_tev) if profiles.area_deg2[band[0]].any()]
     for first in range(0, len(found), 2):
         rows: list[list[Panel]] = [[], [], []]
         for band, (low, high) in found[first : first + 2]:

@@ -238,8 +238,9 @@ def answer(target: Target, label: str, about: Attributes, runs: Runs, spots: lis
     names = "counts", "counts_safe", "counts_cut", "counts_without_acceptance"
     counts, safe, cut, unknown = (np.nansum(numbers(used, name)) for name in names)
     of_cut = f", {cut:.0f} of them in bins that a threshold cuts (finer bins keep more)" if cut else ""
-    beyond = f"{counts - safe:.0f} of {counts:.0f}: outside the safe energies of their runs{of_cut}"
-    yield "Counts not used", f"{beyond}; {unknown:.0f} without acceptance"
+    beyond = f"{counts - safe:.0f} of {counts:.0f} outside the safe energies of their runs{of_cut}" * (counts > safe)
+    missed = "; ".join(filter(None, [beyond, f"{unknown:.0f} without acceptance" * (unknown > 0)]))
+    yield "Counts not used", missed or f"none of {counts:.0f}"
     rims = [Rim(**rim).text.replace(" sigma", " σ").replace(" deg", "°") for rim in about["rims"]]
     yield "Excluded from the background", _listed([exclusion_text(target, field), *rims])
     times = np.concatenate([numbers(used, "tstart"), numbers(used, "tstop")])

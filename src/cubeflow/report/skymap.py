@@ -280,10 +280,8 @@ def _graticule(geom: Geometry, size: Size) -> tuple[str, list[list[tuple[float, 
 
 
 def find_hot_spots(significance: FloatArray, field: Field) -> list[HotSpot]:
-    """Hot spots of a map of shape (ny, nx), NaN for none, the highest first, `MAX_HOT_SPOTS` at most.
-
-    In a map that is nowhere as high it is the highest pixel alone. (scipy.ndimage takes a fifth of a second to import.)
-    """
+    """Hot spots of a map (ny, nx), NaN for none, the highest first; where it is nowhere as high, its highest pixel."""
+    # scipy.ndimage takes a sixth of a second to import
     known = np.nan_to_num(significance, nan=-np.inf)
     iy, ix = np.nonzero(np.isfinite(known) & (known >= min(HOT_SIGMA, known.max())))
     order = np.argsort(-known[iy, ix], kind="stable")
