@@ -79,7 +79,7 @@ def run_demo(folder: Path) -> Path:
         (folder / name).symlink_to(REPOSITORY / name)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(["snakemake", "--cores", "2", "--quiet"], cwd=folder, env=os.environ | {"PATH": path}, check=True)
-    return folder / "results" / "crab"
+    return folder / "results" / "demo"
 
 
 def run_flare(folder: Path) -> Plan:

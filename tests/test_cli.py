@@ -181,7 +181,8 @@ def test_run_goes_on_with_the_other_targets_and_says_which_is_empty(cubeflow, fo
     config = CONFIG.replace("energy: {min: 1 TeV", far + "energy: {min: 1 TeV").replace("  crab:", "  near:")
     (folder / "two.yaml").write_text(config + "results: two\n")
     result = cubeflow("run", "-c", "two.yaml")
-    assert "far: fov: no run is left of 2; run 100001: skipped: no pixel of the map lies within" in result.output
+    assert "far: fov: no run is left; see two/far/runs.csv\n" in result.output
+    assert "far: run 100001: skipped: no pixel of the map lies within" in result.output
     assert (folder / "two" / "far" / "fov" / "cube.h5").is_file()
     assert (folder / "two" / "near" / "fov" / "cube.h5").is_file()
 
@@ -237,3 +238,10 @@ def test_a_home_that_cannot_be_looked_into(folder, results):
     home = "/" + 300 * "h"  # of which the kernel says that it is no name
     done = subprocess.run(command, cwd=folder, env={**os.environ, "HOME": home}, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_line_of_the_help_is_cut_off(cubeflow):
+    text = cubeflow("--help").stdout
+    for name, verb in main.commands.items():
+        assert f"  {name} " in text
+        assert verb.get_short_help_str(200) in text

@@ -1,4 +1,9 @@
-"""The kinds of error that end in one line for the user; anything else is a bug and keeps its traceback."""
+"""What users are told: the kinds of error that end in one line, and numbers of things. Other errors are bugs."""
+
+
+def counted(number: int, noun: str) -> str:
+    """Number and noun, which is plural unless there is one: ``1 run``, ``2 batches``."""
+    return f"{number} {noun}" + ("" if number == 1 else "es" if noun.endswith("ch") else "s")
 
 
 class MistakeError(ValueError):

@@ -37,10 +37,10 @@ def test_examples_do_not_share_results() -> None:
 
 def test_demo_is_the_one_of_the_design() -> None:
     config = load_config(REPOSITORY / "config" / "config.yaml")
-    target = config.targets["crab"]
+    target = config.targets["demo"]
     assert config.simulate is not None
     assert config.data.store == Path("results/demo-dl3")
-    assert list(config.targets) == ["crab"]
+    assert list(config.targets) == ["demo"]
     assert target.observations.where == "ZEN_PNT < 60"
     assert list(target.backgrounds) == ["fov", "ring"]
 

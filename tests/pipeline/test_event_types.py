@@ -105,7 +105,7 @@ def configure(stores, tmp_path_factory):
     """``configure(store, **changes)``: configuration, with results in a folder of its own or one that is given."""
 
     def make(name: str, results: Path | None = None, **changes):
-        folder = tmp_path_factory.mktemp(name)
+        folder = results.parent if results else tmp_path_factory.mktemp(name)
         data = {"data": {"store": str(stores[name])}, "results": str(results or folder / "results")}
         (folder / "types.json").write_text(json.dumps(CONFIG | data | changes))
         return load_config(folder / "types.json")

@@ -14,7 +14,7 @@ from cubeflow.dl3.index import open_store
 from cubeflow.dl3.reader import read_observation
 from cubeflow.errors import RunsLeftOut
 from cubeflow.plan.make import make_plan
-from cubeflow.plan.run import run_whole
+from cubeflow.plan.run import finish, run_whole
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 
 CONFIG = """
@@ -72,7 +72,7 @@ def test_counts_and_exposure_of_point_like_data(tmp_path, magic):
     from gammapy.datasets import MapDataset
 
     lines: list[str] = []
-    run_whole(load_config(configure(tmp_path, magic.index, "none")), lines.append)
+    finish(run_whole(load_config(configure(tmp_path, magic.index, "none")), lines.append), lines.append)
     results = tmp_path / "results-none" / "source"
     cube = cubeflow.load(results / "maps" / "cube.h5")
     assert {"counts", "exposure", "exposure_reco", "mask_safe", "edisp"} <= set(cube.maps)
@@ -89,7 +89,7 @@ def test_counts_and_exposure_of_point_like_data(tmp_path, magic):
     cut = "point-like: the exposure holds inside the cut on direction only"
     text = f"{cut}; effective area in one bin from 0 to 4 deg only"
     assert set(used["limits"]) == {text}
-    assert f"source: maps: 2 of 2 runs: {text}" in lines
+    assert f"source: 2 of 2 runs: {text}" in lines
     assert (cube.attributes["is_pointlike"], cube.attributes["is_mixed"]) == (True, False)
     assert dataset.exposure.meta["is_pointlike"] == True  # noqa: E712, a Quantity, as gammapy reads all values
     for name in ("dataset", "significance"):
@@ -162,7 +162,7 @@ def test_magic_exposure_holds_in_one_bin_of_offset(tmp_path, data_root):
     lines: list[str] = []
     path = configure(tmp_path, store, "none")
     path.write_text(path.read_text().replace("pixel: 0.1 deg", "pixel: 0.02 deg"))
-    run_whole(load_config(path), lines.append)
+    finish(run_whole(load_config(path), lines.append), lines.append)
     text = "effective area in one bin from 0.39 to 0.41 deg only"
     assert sum(text in line and "2 of 2 runs: point-like" in line for line in lines) == 1
     table = Table.read(tmp_path / "results-none" / "source" / "runs.ecsv")
@@ -171,6 +171,6 @@ def test_magic_exposure_holds_in_one_bin_of_offset(tmp_path, data_root):
 
 def test_acceptance_of_point_like_data_is_refused_in_one_line(tmp_path, magic):
     lines: list[str] = []
-    run_whole(load_config(configure(tmp_path, magic.index, "fov")), lines.append)
-    assert any("maps: no run is left of " in line for line in lines)
+    finish(run_whole(load_config(configure(tmp_path, magic.index, "fov")), lines.append), lines.append)
+    assert any("maps: no run is left; see " in line for line in lines)
     assert any("no background response" in line and "method: none" in line for line in lines)

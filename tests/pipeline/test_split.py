@@ -62,7 +62,7 @@ def test_pieces_add_up_to_the_whole(folder, whole, split, pieces):
     said = (results.parent / "said.txt").read_text()
     assert f"{results / 'runs.ecsv'}: 3 runs, 3 of them ok" in said
     assert "source: fov: 3 runs, " in said
-    assert list(table_lines(results / "runs.csv", [], TargetTasks())) == ["3 runs used"]
+    assert [*table_lines(results / "runs.csv", [], TargetTasks())][-1] == "3 runs used"
     assert len(set(zip(table["obs_id"], table["piece"], strict=True))) == pieces
     assert np.sum(table["ontime"]) == pytest.approx(whole.attributes["ontime_s"])
     # Each piece has a norm of its own: their spread is that of their counts.

@@ -10,7 +10,7 @@ from cubeflow.config import load_config
 from cubeflow.pipeline.certificate import certified
 from cubeflow.pipeline.table import make_table
 from cubeflow.pipeline.tasks import Refusal, certificate_file
-from cubeflow.plan.run import run_whole, table_lines
+from cubeflow.plan.run import finish, run_whole, table_lines, target_lines
 from cubeflow.plan.tasks import TargetTasks
 from cubeflow.report.runs import numbers, read_runs
 from cubeflow.store.artifact import read_artifact
@@ -67,17 +67,18 @@ def test_what_the_axes_of_energy_lose_is_said(results, tmp_path, energy, true, s
     text = text.replace("{min: 0.5 TeV, max: 40 TeV, bins: 7}", true).replace("energy_groups: 2", "energy_groups: 1")
     text = text.replace(f"results: {results.parent}", f"results: {tmp_path}")
     (tmp_path / "config.yaml").write_text(text)
-    lines: list[str] = []
-    run_whole(load_config(tmp_path / "config.yaml"), lines.append)
+    plan = run_whole(load_config(tmp_path / "config.yaml"), lambda line: None)
+    lines = list(target_lines(plan, "source"))
     table = Table.read(tmp_path / "source" / "runs.ecsv")
     used = table[table["status"] == "ok"]
-    about = [line for line in lines if line.startswith("targets.source.energy") and "does not reach" not in line]
-    assert [line.partition(":")[0].removeprefix("targets.source.") for line in about] == said
+    about = [line for line in lines if line.startswith("source: energy")]
+    assert [line.split(": ")[1] for line in about] == said
     assert (used["beyond_energy_true"].max() > 0.01) == ("energy_true" in said)
     if "energy_true" in said:
         assert f"up to {100 * used['beyond_energy_true'].max():.3g} % of the counts" in about[0]
     if "energy" in said:
-        assert f"energy: {used['counts_cut'].sum()} counts lie within the thresholds" in about[0]
+        cut, safe = used["counts_cut"].sum(), used["counts_safe"].sum()
+        assert f"energy: {cut} of {cut + safe} counts lie in bins that are safe in part" in about[0]
 
 
 def test_columns_with_units(results):
@@ -215,9 +216,9 @@ def test_a_run_that_one_label_drops_is_good_for_another(tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG.format(folder=tmp_path) + more)
     lines: list[str] = []
-    run_whole(load_config(config), lines.append)
+    finish(run_whole(load_config(config), lines.append), lines.append)
     for label in ("strict", "sure"):
-        assert any(line.startswith(f"source: {label}: no run is left of 3; run 100001: ") for line in lines)
+        assert any(line.startswith(f"source: {label}: no run is left; see ") for line in lines)
     folder = tmp_path / "results" / "source"
     table = Table.read(folder / "runs.ecsv")
     assert table["status"].tolist() == table["fov_status"].tolist() == table["ring_status"].tolist() == ["ok"] * 3
@@ -230,7 +231,7 @@ def test_a_run_that_one_label_drops_is_good_for_another(tmp_path):
             assert read_artifact(path).attributes["status"] == status
     assert f"{folder / 'runs.ecsv'}: 3 runs, 3 of them ok" in lines
     planned = TargetTasks(refused=tuple(Refusal(obs_id, "told") for obs_id in (100001, 100002, 100003)))
-    assert next(table_lines(folder / "runs.csv", [], planned)).startswith("3 runs used")
+    assert [*table_lines(folder / "runs.csv", [], planned)][-1] == "3 runs used"
 
 
 def test_runs_that_are_never_read_are_refused_for_every_label(results):

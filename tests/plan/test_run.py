@@ -1,6 +1,7 @@
 """The whole chain in one process: what fails does not stop what does not need it."""
 
 import gzip
+import html
 import json
 import re
 from contextlib import nullcontext
@@ -9,6 +10,7 @@ import pytest
 from astropy.table import Table
 from click.testing import CliRunner
 
+from cubeflow import load
 from cubeflow.cli import main
 from cubeflow.config import load_config
 from cubeflow.errors import FailedError, RunsLeftOut
@@ -20,6 +22,8 @@ from cubeflow.plan.jobs import make_jobs, read_jobs
 from cubeflow.plan.make import make_plan
 from cubeflow.plan.run import finish, run_plan
 from cubeflow.plan.workflow import WorkflowPlan
+from cubeflow.report.figures import make_figures
+from cubeflow.report.page import write_report
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 
 CONTENT = {
@@ -90,10 +94,58 @@ def test_a_file_that_cannot_be_read_is_told_where_no_index_names_its_run(tmp_pat
     cut.write_bytes(cut.read_bytes()[:1000])
     told = CliRunner().invoke(main, ["plan", "-c", str(tmp_path / "config.yaml")])
     assert told.exit_code == 0
-    assert f"data.store: files that nobody reads: 1; cubeflow check names them; {cut}" in told.output
+    why = f"{cut}: truncated gzip file"
+    assert f"data.store: left out: {why}\n" in told.output
+    assert "nobody reads" not in told.output
     made = CliRunner().invoke(main, ["run", "-c", str(tmp_path / "config.yaml")])
     assert made.exit_code == 0
-    assert "files of the store that are left out: 1; cubeflow check names them" in made.output
+    assert "data.store: 1 file left out; cubeflow check says which and why" in made.output
+    plan = plan_of(config)
+    assert plan.report.left_out == (why,)
+    for task in plan.needed:
+        if task.kind == "figures":
+            make_figures(plan.results, plan.targets[task.target], task)
+    page = html.unescape(write_report(plan.results, plan.report).read_text())
+    assert f"<td>{why.partition(': ')[2]}</td>" in page
+    config.write_text(json.dumps({**json.loads(config.read_text()), "on_refused": "fail"}))
+    assert CliRunner().invoke(main, ["plan", "-c", str(config)]).exit_code == 3
+    for _ in range(2):
+        failed = CliRunner().invoke(main, ["run", "-c", str(config)])
+        assert failed.exit_code == 3
+        assert f"first: 1 of 16 runs refused, and on_refused is fail; the first, run {why}\n" in failed.output
+    cut.unlink()
+    assert CliRunner().invoke(main, ["run", "-c", str(config)]).exit_code == 0
+
+
+def test_many_files_that_cannot_be_read_are_counted(tmp_path, config):
+    for index in (tmp_path / "store").glob("*index*"):
+        index.unlink()
+    files = sorted((tmp_path / "store").glob("obs_*.fits.gz"))
+    for file in files[:5]:
+        file.write_bytes(file.read_bytes()[:1000])
+    (tmp_path / "store" / "notes.txt").write_text("mine")
+    lines = CliRunner().invoke(main, ["plan", "-c", str(config)]).stderr.splitlines()
+    assert lines[:3] == [f"data.store: left out: {file}: truncated gzip file" for file in files[:3]]
+    assert lines[3] == "data.store: left out: 2 more files; cubeflow check names them"
+    assert lines[4].startswith("data.store: 1 file that nobody reads; cubeflow check names them; ")
+    assert lines[4].endswith("notes.txt: no FITS file")
+
+
+def test_a_source_that_is_not_excluded_is_told_with_the_way_to_find_it(tmp_path, config):
+    """Empty sky is not told of, nor is a source that is excluded."""
+    fine = {"position": {"lon": "83.633 deg", "lat": "22.014 deg"}, "geometry": {"width": "3 deg", "pixel": "0.05 deg"}}
+    content = json.loads(config.read_text())
+    (tmp_path / "x.reg").write_text("icrs\ncircle(83.633, 22.014, 0.35)\n")
+    content["targets"] = {"open": fine, "shut": {**fine, "exclusion": str(tmp_path / "x.reg")}}
+    config.write_text(json.dumps(content))
+    said = CliRunner().invoke(main, ["run", "-c", str(config)]).output
+    cubes = {name: load(tmp_path / "results" / name / "fov/cube.h5") for name in content["targets"]}
+    width = {name: cube.attributes["off_source"]["width"] for name, cube in cubes.items()}
+    assert width["open"] > 1.3 > 1.2 > width["shut"]
+    assert [line for line in said.splitlines() if "a source that is not excluded?" in line] == [
+        f"open: fov: width {width['open']:.2f} of empty sky, expected 1: "
+        "a source that is not excluded? cubeflow exclude finds it"
+    ]
 
 
 BREAK = {
@@ -165,6 +217,19 @@ def test_target_of_which_every_run_is_refused_before_it_is_read(tmp_path, config
         assert ended.exit_code == status, ended.output
         assert ("second: 1 of 1 runs refused, and on_refused is fail" in ended.output) == (status == 3)
         assert (tmp_path / "results/second/runs.csv").is_file()
+        why = f"second: no run of 1 can be used; run {run.name[4:10]}: {run}: No such file or directory"
+        assert (why in ended.output.splitlines()) == (status == 0)
+
+
+def test_target_of_which_no_run_is_selected_is_told_at_the_end(tmp_path, config):
+    content = json.loads(config.read_text())
+    content["targets"]["second"]["observations"] = {"where": "ZEN_PNT < 1"}
+    config.write_text(json.dumps(content))
+    for _ in range(2):
+        lines = CliRunner().invoke(main, ["run", "-c", str(config)]).output.splitlines()
+        (last,) = [line for line in lines if line.startswith("first: 16 runs used")]
+        said = "second: none of the 16 runs is selected; observations asks for where ZEN_PNT < 1. The run closest to"
+        assert lines[lines.index(last) + 1].startswith(said)
 
 
 def test_run_table_that_is_none_is_told_with_the_way_out(tmp_path, config):
@@ -201,6 +266,7 @@ def test_what_is_said_at_the_end(tmp_path, config):
     assert said == []
     run_plan(plan, lambda line: None)
     finish(plan, said.append)
+    said = [line for line in said if "not excluded" not in line]
     folder = re.escape(str(tmp_path / "results/first"))
     assert re.fullmatch(rf"first: 16 runs used; \d\.\d\d h; at the target fov -?\d+\.\d sigma; {folder}", said[0])
     code = said[-2:]
@@ -219,7 +285,7 @@ def test_runs_with_a_note_are_told_at_the_end(tmp_path, config):
     assert made.count(note) == 2  # targets
     finish(plan, said.append)
     assert any(
-        line.startswith("first: narrow: 1 runs with a note on their background; see column narrow_note of ")
+        line.startswith("first: narrow: 1 run with a note on the background; see column narrow_note of ")
         for line in said
     )
     assert not any("wide_note" in line for line in said)

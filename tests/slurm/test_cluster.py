@@ -52,7 +52,7 @@ exec "%(cubeflow)s" "$@"
 
 @pytest.fixture(scope="module")
 def demo(cluster, new_workflow):
-    return new_workflow("config/config.yaml", "results", "crab")
+    return new_workflow("config/config.yaml", "results", "demo")
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_demo_has_the_bytes_of_a_local_run(demo, running, new_workflow):
     local.end(local.start("--cores", "2", "--", *local.finals()))
     demo.end(running["demo"])
     assert demo.digests() == local.digests()
-    assert (demo.folder / "results" / "crab" / "report.html").is_file()
+    assert (demo.folder / "results" / "demo" / "report.html").is_file()
     assert {row["State"] for row in jobs_of(demo)} == {"COMPLETED"}
     assert len(jobs_of(demo)) == demo.said.count("has been submitted")
 

@@ -1,6 +1,7 @@
 """What ``cubeflow check`` says of a store."""
 
 import json
+import shutil
 
 import pytest
 from astropy.io import fits
@@ -116,3 +117,45 @@ def test_all_runs_of_hess(hess_store):
     assert (status, len(runs)) == (0, 105)
     assert all("hess-dr1-background-mirrored" in run["quirks"] for run in runs)
     assert sum("events_outside_gti" in run["repairs"] for run in runs) == 89
+
+
+def test_a_configuration_has_those_runs_checked_that_it_selects(store, tmp_path):
+    """Of all its targets and models, also those that the index rules out; a run that is named is checked anyway."""
+    place = {"position": {"lon": "83.633 deg", "lat": "22.014 deg"}, "geometry": {"width": "3 deg"}}
+    content = {
+        "data": {"store": str(store)},
+        "energy": {"min": "1 TeV", "max": "10 TeV", "bins": 3},
+        "energy_true": {"min": "0.5 TeV", "max": "20 TeV", "bins": 4},
+        "backgrounds": {"fov": {"method": "fov"}},
+        "targets": {
+            "one": place | {"observations": {"ids": [100001]}},
+            "two": place | {"observations": {"ids": [100003]}},
+        },
+    }
+    path = tmp_path / "some.yaml"
+    for more, ids in (
+        ({}, [100001, 100003]),
+        (
+            {"models": {"off": {"observations": {"ids": [100002]}, "energy": content["energy"]}}},
+            [100001, 100002, 100003],
+        ),
+        ({"targets": {"one": place | {"observations": {"where": "ZEN_PNT < 1", "exclude": [100003]}}}}, []),
+    ):
+        path.write_text(json.dumps(content | more))
+        assert [run["obs_id"] for run in json.loads(check(path, "--json")[1])["runs"]] == ids
+    assert [run["obs_id"] for run in json.loads(check(path, "--json", "-i", 100002)[1])["runs"]] == [100002]
+
+
+def test_a_repair_that_is_a_quirk_is_told_once(store, tmp_path):
+    shutil.copytree(store, tmp_path / "store")
+    path = tmp_path / "store" / "obs_100001.fits.gz"
+    with fits.open(path, memmap=False) as hdus:
+        hdus["BACKGROUND"].data["BKG"][..., 2:4] = 0.0
+        for key in ("CHECKSUM", "DATASUM"):
+            hdus["BACKGROUND"].header.remove(key)
+        hdus.writeto(path, overwrite=True)
+    (run,) = json.loads(check(tmp_path / "store", "--json", "-i", 100001)[1])["runs"]
+    assert "background-empty-energies" in run["quirks"]
+    assert run["repairs"]["background_empty_energies"] == 2
+    text = check(tmp_path / "store", "-i", 100001)[1]
+    assert ("background-empty-energies" in text, "background_empty_energies" in text) == (True, False)

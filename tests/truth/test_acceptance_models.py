@@ -12,7 +12,7 @@ from cubeflow.config import parse_config
 from cubeflow.dl3.index import open_store
 from cubeflow.dl3.reader import read_observation
 from cubeflow.maps import energy_axis, log_edges, sphere
-from cubeflow.plan.run import run_whole
+from cubeflow.plan.run import finish, run_whole
 from cubeflow.products.acceptance_fit import FitOptions, OffOptions
 from cubeflow.products.acceptance_model import fit_acceptance_model, make_off_run, with_model
 from cubeflow.products.exclusion import Areas, Disc, Exclusion, ExclusionMasks
@@ -127,7 +127,7 @@ def test_magic_has_a_crab_nebula(data_root, tmp_path, record):
         pytest.skip(f"no MAGIC store in {data_root}")
     (tmp_path / "crab.reg").write_text("icrs\ncircle(83.63333, 22.01444, 0.35)\n")
     said: list[str] = []
-    run_whole(parse_config(MAGIC.format(store=store, folder=tmp_path)), said.append)
+    finish(run_whole(parse_config(MAGIC.format(store=store, folder=tmp_path)), said.append), said.append)
     for label in ("fov", "ring"):
         image = fits.getdata(tmp_path / f"crab/{label}/significance.fits.gz", "SIGNIFICANCE").squeeze()
         y, x = np.indices(image.shape) - (len(image) - 1) / 2

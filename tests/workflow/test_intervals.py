@@ -181,8 +181,8 @@ def test_edges_leave_runs_out_and_say_so(built):
     middle = float((gti[1, 0] + gti[1, 1]) / 2)  # run 100002 has two good time intervals: this lies before its middle
     lines = build(built, [float(gti[0, 0]) - 0.1, middle, float(gti[3, 1])]).tasks["one"].notes
     assert lines[0] == "stack.by: 2 intervals"
-    assert lines[1].startswith("stack.by: 3 runs or parts of them lie in none")
-    assert re.match(r"stack.by: 1 runs reach over an edge \(run 100002, ...\)", lines[2])
+    assert lines[1].startswith("stack.by: 3 runs or parts of them in none")
+    assert re.match(r"stack.by: over an edge reaches 1 run \(run 100002, ...\)", lines[2])
     curve = Table.read(built.results / "one" / "fov" / "lightcurve.ecsv")
     assert list(curve["n_runs"]) == [1, 2]
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from cubeflow.cli.group import JSON, NEW_FILE, NEW_FOLDER, print_json, say, takes_configuration
-from cubeflow.errors import FailedError, RunsLeftOut
+from cubeflow.errors import FailedError, RunsLeftOut, counted
 
 if TYPE_CHECKING:
     from cubeflow.config import Config
     from cubeflow.plan.make import Plan
-    from cubeflow.plan.summary import Summary
 
 TARGET = """Position ('83.633 22.014', '05h34m32s +22d00m52s', 'galactic 184.56 -5.78') or name: an object of the store,
 or Crab, PKS 2155-304, RX J1713.7-3946, Mrk 421, ... Without it the objects of the store are listed."""
@@ -29,10 +28,10 @@ EXCLUSION = "Exclude the target and known sources from the background."
 @click.option("--force", is_flag=True, help="Replace a configuration that is there.")
 @click.option("--exclusion/--no-exclusion", default=True, show_default=True, help=EXCLUSION)
 def init(store: str, target: str | None, output: Path | None, force: bool, exclusion: bool) -> None:
-    """Look at STORE, a folder of DL3 files, and write a commented configuration that runs as it is.
+    """Look at a STORE, and write a configuration that runs as it is.
 
-    Reads the index and a few runs: which see the target, from what energy on, to what offset, and how their files
-    deviate from the format.
+    Reads the index of the folder of DL3 files, and a few runs: which see the target, from what energy on, to what
+    offset, and how their files deviate from the format.
 
     Example: cubeflow init ../shared/data/hess-dl3-dr1 --target "PKS 2155-304"
              cubeflow init my-store -t "83.633 22.014" -o config/crab.yaml
@@ -44,7 +43,7 @@ def init(store: str, target: str | None, output: Path | None, force: bool, exclu
 
 @click.command()
 def schema() -> None:
-    """Print the JSON schema of the configuration, for editors that complete and check while you type.
+    """Print the JSON schema of the configuration, for editors.
 
     Example: cubeflow schema > config/schema.json
     """
@@ -58,13 +57,13 @@ def schema() -> None:
 @click.option("--verify", is_flag=True, help="Read all inputs, also those that seem to be as they were.")
 @JSON
 def plan(config: "Config", verify: bool, as_json: bool) -> None:
-    """Say what would be done, and write the plan from which jobs take what they do. Computes nothing.
+    """Say what would be done, and write the plan; nothing is computed.
 
-    Exit status 3 if runs are known to be refused and ``on_refused`` is ``fail``.
+    Exit status 3 if runs are known to be refused, or files that may hold one, and ``on_refused`` is ``fail``.
 
     Example: cubeflow plan config/hess-crab.yaml
     """
-    from cubeflow.plan.make import make_plan, require_runs
+    from cubeflow.plan.make import make_plan, require_runs, say_planned
     from cubeflow.plan.summary import summarize
     from cubeflow.store.keys import to_plain
 
@@ -73,31 +72,22 @@ def plan(config: "Config", verify: bool, as_json: bool) -> None:
     if as_json:
         print_json({**to_plain(summary), "plan": str(path)})
     else:
-        show_summary(summary)
+        say_planned(made, click.echo)
+        for name, target in summary.targets.items():
+            for file, share in target.excluded.items():
+                click.echo(f"{name}: exclusion {file}: {share:.2%} of the field")
+            click.echo(f"{name}: {counted(target.runs_to_reduce, 'run')} to reduce")
+        click.echo("jobs: " + (", ".join(f"{count} {kind}" for kind, count in summary.jobs.items()) or "none"))
+        stale = f"{summary.remove} not needed any more ({summary.removable_mb:g} MB; cubeflow clean)"
+        click.echo(f"files: {summary.make} to make, {summary.keep} to keep, {stale}")
+        click.echo(f"estimate: {summary.disk_mb} MB of disk, {summary.cpu_seconds / 60:.1f} minutes of CPU")
+        if largest := summary.largest_job:
+            click.echo(f"largest job: {largest.kind}, {largest.message}, {largest.memory_mb} MB")
         click.echo(f"plan: {path}")
     require_runs(made)
-    if any(found.refused and made.targets[name].on_refused == "fail" for name, found in made.tasks.items()):
+    fatal = (made.tasks[name].refused for name, each in made.targets.items() if each.on_refused == "fail")
+    if any(made.store.left_out or refused for refused in fatal):
         sys.exit(RunsLeftOut.status)
-
-
-def show_summary(summary: "Summary") -> None:
-    """Print what a plan means, refused runs first."""
-    from cubeflow.plan.make import refusal_lines
-
-    for name, target in summary.targets.items():
-        for line in refusal_lines(target.refused):
-            click.echo(f"{name}: {line}")
-    for name, target in summary.targets.items():
-        others = f"{len(target.refused)} refused, {target.unselected} not asked for; {target.runs_to_reduce} to reduce"
-        click.echo(f"{name}: {target.runs} runs in {target.batches} batches, {others}")
-        for path, share in target.excluded.items():
-            click.echo(f"{name}: exclusion {path}: {share:.2%} of the field")
-    click.echo("jobs: " + (", ".join(f"{count} {kind}" for kind, count in summary.jobs.items()) or "none"))
-    stale = f"{summary.remove} not needed any more ({summary.removable_mb:g} MB; cubeflow clean)"
-    click.echo(f"files: {summary.make} to make, {summary.keep} to keep, {stale}")
-    click.echo(f"estimate: {summary.disk_mb} MB of disk, {summary.cpu_seconds / 60:.1f} minutes of CPU")
-    if largest := summary.largest_job:
-        click.echo(f"largest job: {largest.kind}, {largest.message}, {largest.memory_mb} MB")
 
 
 def _make(config: "Config", reads_all: bool = False, says_all: bool = True) -> "Plan":
@@ -114,10 +104,10 @@ def _make(config: "Config", reads_all: bool = False, says_all: bool = True) -> "
 @click.command()
 @takes_configuration
 def run(config: "Config") -> None:
-    """Do everything in this process: reduce, stack, export, run table. Makes what is missing, on one core.
+    """Do everything in this process: reduce, stack, export, run table.
 
-    For a few runs on a workstation, where starting processes is most of the work; Snakemake does the same on
-    many cores or a cluster, and makes the report. What one has made the other finds in place.
+    On one core: for a few runs on a workstation, where starting processes is most of the work. Snakemake does the same
+    on many cores or a cluster, and makes the report. What one has made the other finds in place.
 
     Example: cubeflow run config/hess-crab.yaml
     """
@@ -127,7 +117,7 @@ def run(config: "Config") -> None:
     made = _make(config)
     with Lock(made.results, made.config).held():
         made.sweep()
-        made.cache.save()
+        made.write()
         run_plan(made, say)
     finish(made, say)
 
@@ -138,10 +128,10 @@ def run(config: "Config") -> None:
 @click.option("--radius", default="0.3 deg", show_default=True, help="What is excluded about each such pixel.")
 @click.option("--target", "-t", help="Only of this target.  [default: all]")
 def exclude(config: "Config", significance: float, radius: str, target: str | None) -> None:
-    """Find what is not background: exclude what is significant, too, and again until that does not change.
+    """Find what is not background, round by round.
 
-    Each round, of at most five, does what cubeflow run does; runs are reduced once, for only their backgrounds depend
-    on the exclusion. Writes a FITS mask and DS9 regions for each target, and prints the line of CONFIG that uses them.
+    What is significant is excluded, too, until that does not change. Each round, of at most five, does what cubeflow
+    run does; runs are reduced once. Writes a mask and DS9 regions, and prints the line of CONFIG that uses them.
 
     Example: cubeflow exclude config/hess-crab.yaml --significance 5 --radius "0.2 deg"
     """
@@ -180,7 +170,7 @@ def exclude(config: "Config", significance: float, radius: str, target: str | No
 @click.option("--output", "-o", type=NEW_FOLDER, required=True, help="Folder to write to.")
 @click.option("--target", "-t", help="Runs of this target.  [default: the first with a model]")
 def index(config: "Config", output: Path, target: str | None) -> None:
-    """Write an index by which gammapy takes the background of runs from an acceptance model.
+    """Write an index with an acceptance model, for gammapy.
 
     The model is the one that the workflow has made; the files of the runs stay where they are. A run that is in the
     model is modelled by itself, too, in other programs. Models with match or azimuth cannot be written so.
@@ -205,7 +195,7 @@ def index(config: "Config", output: Path, target: str | None) -> None:
     kind = made.targets[names[0]].event_type
     runs = [entry.of_event_type(kind) for entry in made.store.runs if entry.obs_id in wanted]
     n_runs = write_index(output, runs, gadf)
-    say(f"{output}: index of {n_runs} runs; gammapy.data.DataStore.from_dir({str(output)!r})")
+    say(f"{output}: index of {counted(n_runs, 'run')}; gammapy.data.DataStore.from_dir({str(output)!r})")
 
 
 @click.command()
@@ -213,10 +203,10 @@ def index(config: "Config", output: Path, target: str | None) -> None:
 @click.option("--yes", is_flag=True, help="Remove them.")
 @JSON
 def clean(config: "Config", yes: bool, as_json: bool) -> None:
-    """List what the plan does not need any more: artifacts of runs that are gone, stacks of earlier plans.
+    """List what the plan does not need any more, or remove it.
 
-    Only what cubeflow wrote for the targets of the configuration, by name and content, is removed, and without --yes
-    nothing; other files there are named. No link is followed, and where inputs lie nothing is removed.
+    Without --yes nothing is removed, and never what cubeflow did not write, by name and content, or what the plan of
+    another configuration needs; these are named. No link is followed, and where inputs lie nothing is removed.
 
     Example: cubeflow clean config/hess-crab.yaml --yes
     """
@@ -228,10 +218,10 @@ def clean(config: "Config", yes: bool, as_json: bool) -> None:
         return
     for path in paths:
         click.echo(path)
-    for path in others:
-        say(f"left alone, not known as a file of cubeflow: {path}")
+    for path, why in others.items():
+        say(f"left alone, {why}: {path}")
     done = "removed" if yes else "not needed any more (remove them with --yes)"
-    click.echo(f"{len(paths)} files, {size / 2**20:.1f} MB {done}")
+    click.echo(f"{counted(len(paths), 'file')}, {size / 2**20:.1f} MB {done}")
 
 
 @click.command()
@@ -239,12 +229,12 @@ def clean(config: "Config", yes: bool, as_json: bool) -> None:
 @click.option("--set-aside", "sets_aside", is_flag=True, help="Rename what is damaged, so that it is made again.")
 @JSON
 def verify(config: "Config | Path", sets_aside: bool, as_json: bool) -> None:
-    """Read all inputs, artifacts, products and pictures, and say which are not what the plan takes them for.
+    """Read all inputs and results, and say what is damaged.
 
-    The plan trusts names, sizes and times; after a disk or a copy has failed, this looks at every byte. Keys are formed
-    again from the options and inputs that each file holds. Files that no plan needs are named, too. Exit status 1 if
-    anything is damaged. Without --set-aside nothing is changed; with it the next start (of Snakemake or cubeflow run)
-    makes again what is damaged.
+    The plan trusts names, sizes and times; after a disk or a copy has failed, this looks at every byte of inputs,
+    artifacts, products and pictures. Keys are formed again from the options and inputs that each file holds. Files that
+    no plan needs are named, too. Exit status 1 if anything is damaged. Without --set-aside nothing is changed; with it
+    the next start (of Snakemake or cubeflow run) makes again what is damaged.
 
     A folder in place of the configuration is looked at by itself, the inputs are not: how many there are is said.
 
@@ -271,5 +261,5 @@ def verify(config: "Config | Path", sets_aside: bool, as_json: bool) -> None:
         for name, keys in found.unproven.items() if is_folder else ():
             click.echo(f"not looked at, known by their digests or keys only: {len(keys)} {name}")
         counts = f"{len(found.absent)} not made, {len(found.orphans)} not needed"
-        click.echo(f"{found.inputs} inputs, {found.files} files: {len(damaged)} damaged, {counts}")
+        click.echo(f"inputs: {found.inputs}, files: {found.files}; {len(damaged)} damaged, {counts}")
     sys.exit(FailedError.status if damaged else 0)

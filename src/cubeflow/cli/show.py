@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cubeflow.errors import counted
+
 if TYPE_CHECKING:
     from cubeflow.tools.check import CheckedRun
 
@@ -38,22 +40,26 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
         click.echo(f"... and {len(cells) - MAX_ROWS} more; all with --json")
 
 
-def show_check(runs: "Sequence[CheckedRun]", problems: Sequence[str]) -> None:
-    """Print tables of runs, of quirks and of refusals."""
+def show_check(runs: "Sequence[CheckedRun]", left_out: Sequence[str], idle: Sequence[str]) -> None:
+    """Print tables of runs, of quirks, of refusals, and of files: those `left_out`, and those that nobody reads."""
     from cubeflow.dl3.quirks import QUIRKS
 
     met = Counter(name for run in runs for name in run.quirks)
     quirks = [(name, met[name], quirk.description) for name, quirk in QUIRKS.items() if name in met]
     rows = []
     for run in (run for run in runs if not run.reason):
-        repairs = " ".join(f"{name}={count}" for name, count in run.repairs.items())
+        # Some repairs are quirks, too, and told as these.
+        told = ((name, count) for name, count in run.repairs.items() if name.replace("_", "-") not in run.quirks)
+        repairs = " ".join(f"{name}={count}" for name, count in told)
         rows.append((run.obs_id, run.object_name, run.n_events, f"{run.livetime_s:.1f}", len(run.quirks), repairs))
     refused = [(run.obs_id, run.reason) for run in runs if run.reason]
     print_table("Runs", ("run", "object", "events", "livetime / s", "quirks", "repairs"), rows)
     print_table("Quirks", ("quirk", "runs", "what files do, and how it is read"), quirks)
     print_table("Refused", ("run", "why"), refused)
-    print_table("Files that nobody reads", ("why",), [(problem,) for problem in problems])
-    click.echo(f"{len(runs)} runs, {len(refused)} refused, {len(problems)} files that nobody reads")
+    print_table("Files that may hold a run and cannot be used", ("why",), zip(left_out, strict=True))
+    print_table("Files that nobody reads", ("why",), zip(idle, strict=True))
+    files = f"{counted(len(left_out), 'file')} left out, {counted(len(idle), 'file')} that nobody reads"
+    click.echo(f"{counted(len(runs), 'run')}, {len(refused)} refused, {files}")
 
 
 def show_file(about: Plain) -> None:
@@ -68,7 +74,7 @@ def show_file(about: Plain) -> None:
         print_table("", ("HDU", "kind", "shape or rows", "unit", *TOTALS), rows)
     else:
         status = ", ".join(f"{count} {name}" for name, count in sorted(about["status"].items()))
-        click.echo(f"{about['rows']} rows" + (f": {status}" if status else ""))
+        click.echo(counted(about["rows"], "row") + (f": {status}" if status else ""))
         columns = ((name, each["unit"], each["description"]) for name, each in about["columns"].items())
         print_table("Columns", ("name", "unit", "what"), columns)
 
@@ -94,7 +100,7 @@ def _show_artifact(about: Plain) -> None:
 def _extent(each: Plain) -> str:
     """Shape of an array, rows and columns of a table."""
     if "rows" in each:
-        return f"{each['rows']} rows: {', '.join(each['columns'])}"
+        return f"{counted(each['rows'], 'row')}: {', '.join(each['columns'])}"
     return " x ".join(map(str, each.get("shape", ())))
 
 
@@ -173,7 +179,7 @@ def short_text(value: Any) -> str:
     if isinstance(value, Mapping) and "interp" in value:
         edges = value["edges"]
         ends = f"{edges[0]:g} to {edges[-1]:g} {value['unit']}"
-        return f"{value['name']}: {ends}, {len(edges) - 1} bins, {value['interp']}"
+        return f"{value['name']}: {ends}, {counted(len(edges) - 1, 'bin')}, {value['interp']}"
     if isinstance(value, list) and len(value) > 6:
         return f"{len(value)} values, {short_text(value[0])} to {short_text(value[-1])}"
     if isinstance(value, list):

@@ -8,12 +8,12 @@ import click
 from cubeflow.cli.group import FILE, NEW_FOLDER, say
 
 ABOUT = {
-    "off": "Count OFF runs of a JOB of a PLAN in their fields of view, for an acceptance model.",
-    "model": "Fit an acceptance model to its OFF runs; write it, and a GADF file of it.",
-    "reduce": "Reduce the runs of a JOB of a PLAN: their artifacts and the sums of batches. Reads what is there.",
+    "off": "Count OFF runs in their fields of view, for an acceptance model.",
+    "model": "Fit an acceptance model to its OFF runs.",
+    "reduce": "Reduce runs: their artifacts, and the sums of batches.",
     "stack": "Stack stacks into one: a node of the tree.",
-    "export": "Write final products (cube, FITS for gammapy, significance) and run tables.",
-    "figures": "Draw pictures and the figures of the report beside the cubes, and DS9 regions.",
+    "export": "Write final products and run tables.",
+    "figures": "Draw pictures, the figures of the report, and DS9 regions.",
     "report": "Put the pages of the report together from the figures.",
 }
 FOLDER = Path(__file__).resolve().parents[1] / "workflow"
@@ -23,7 +23,7 @@ PROFILES = sorted(path.name for path in FOLDER.glob("profiles/*"))
 @click.command()
 @click.option("--profile", "-p", type=click.Choice(PROFILES), help="Rather the folder of this profile.")
 def workflow(profile: str | None) -> None:
-    """Print the path of the Snakefile that comes with this installation; Snakemake finds its default profile there.
+    """Print the path of the Snakefile; beside it lie its profiles.
 
     Example: cubeflow workflow --profile slurm
              snakemake -s "$(cubeflow workflow)" --cores 2 --configfile mine.yaml

@@ -27,10 +27,11 @@ def load_config(path: Path | str | Sequence[Path | str], overrides: Mapping[str,
     `overrides` override sections of the files, key by key, as on the command line. ConfigError has a line for each
     mistake, at most ten and a word on the rest.
     """
-    root = Node({}, OVERRIDES)
-    for each in [path] if isinstance(path, (str, Path)) else path:
+    root, files = Node({}, OVERRIDES), tuple(map(Path, [path] if isinstance(path, (str, Path)) else path))
+    for each in files:
         root = merge(root, read_yaml(each))
-    return _check(replace(merge(root, make_node(overrides or {}, OVERRIDES)), source=root.source))
+    found = _check(replace(merge(root, make_node(overrides or {}, OVERRIDES)), source=root.source))
+    return replace(found, files=files)
 
 
 def load_from_command_line(paths: Sequence[Path | str], overrides: Mapping[str, Any]) -> Config:

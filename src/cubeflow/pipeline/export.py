@@ -1,6 +1,5 @@
 """The task ``export``: the final products of a label, from the last stack."""
 
-from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.errors import RunsLeftOut
+from cubeflow.errors import RunsLeftOut, counted
 from cubeflow.maps import Cube, sphere
 from cubeflow.observation import TIME_KEYWORDS
 from cubeflow.pipeline import versions
@@ -29,22 +28,21 @@ from cubeflow.store.keys import short, to_plain
 
 IMAGES = ("significance", "excess", "counts", "background")
 NO_FLUX = "a point-like exposure holds inside the cut on direction, which the disc is not"
-MAX_LIMITS = 5  # lines on where counts and exposure of runs end
 
 
 def export_label(results: Path, target: Target, task: ExportTask, say: Callable[[str], None]) -> None:
     """Write `PRODUCTS` of a label, or of a part of its runs.
 
-    Where no run is left they are without counts, exposure and background, and a line says why. RunsLeftOut if runs were
-    refused and `Target.on_refused` is ``fail``.
+    Where no run is left they are without counts, exposure and background. RunsLeftOut if runs were refused and
+    `Target.on_refused` is ``fail``.
     """
     folder, where = results / task.folder, task.folder.replace("/", ": ")
     root = results / stack_file(task.target, task.label, task.root)
     with open_made(root, "stack", task.root) as opened:
         rows = opened.artifact.attributes["rows"]
-        require_not_refused(target, rows, task.refused)
+        require_not_refused(target, rows, task.refused, task.unread)
         totals = read_stack(opened)
-    kinds = _say_runs(rows, task, lambda line: say(f"{where}: {line}"))
+    kinds = {row["run"]["is_pointlike"] for row in rows if row["status"] == "ok"}
     options = target.reduce
     if not totals.layers:
         totals = blank_stack(options.geometry, options.energy, options.energy_true)
@@ -80,22 +78,8 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
     summary = final.summary
     if "total" in systematic:
         say(f"{where}: systematic error of the background {systematic_text(systematic)}")
-    say(f"{where}: {summary.n_runs} runs, {summary.livetime_s / 3600:.2f} h, {summary.counts} counts; {folder}")
-
-
-def _say_runs(rows: Sequence[Row], task: ExportTask, say: Callable[[str], None]) -> set[bool]:
-    """Say where no run is left, and where those that are end; give whether the exposures are point-like."""
-    if rows and all(row["status"] != "ok" for row in rows):
-        n_runs = len({row["obs_id"] for row in rows})
-        why = f"run {rows[0]['obs_id']}: {rows[0]['status']}: {rows[0]['reason']}"
-        say(f"no run is left of {n_runs}; {why}; see {task.target}/runs.ecsv")
-    used = {row["obs_id"]: row["run"] for row in rows if row["status"] == "ok"}
-    found = Counter(run["limits"] for run in used.values() if run["limits"])
-    for limits, count in found.most_common(MAX_LIMITS):
-        say(f"{count} of {len(used)} runs: {limits}")
-    if any(run["is_pointlike"] for run in used.values()):
-        say(f"no flux: {NO_FLUX}")
-    return {run["is_pointlike"] for run in used.values()}
+    about_runs = f"{counted(summary.n_runs, 'run')}, {summary.livetime_s / 3600:.2f} h"
+    say(f"{where}: {about_runs}, {counted(summary.counts, 'count')}; {folder}")
 
 
 def find_systematic(target: Target, label: str, profiles: Profiles | None) -> dict[str, list[Any]]:
@@ -132,13 +116,15 @@ def dataset_entry(
     return name, "MapDatasetOnOff" if is_ring else "MapDataset", file, norm
 
 
-def require_not_refused(target: Target, rows: Sequence[Row], refused: Sequence[Refusal]) -> None:
+def require_not_refused(
+    target: Target, rows: Sequence[Row], refused: Sequence[Refusal], unread: Mapping[str, str]
+) -> None:
     """Raise RunsLeftOut if runs of a stack or of the plan are refused, and the configuration makes that a failure."""
-    found = {each.obs_id: each.reason for each in refused}
-    found |= {row["obs_id"]: row["reason"] for row in reversed(rows) if row["status"] == "refused"}
+    found = {**unread, **{str(each.obs_id): each.reason for each in refused}}
+    found |= {str(row["obs_id"]): row["reason"] for row in reversed(rows) if row["status"] == "refused"}
     if found and target.on_refused == "fail":
-        count = f"{len(found)} of {len({row['obs_id'] for row in rows} | set(found))} runs refused"
-        first = "run {}: {}".format(*min(found.items()))
+        count = f"{len(found)} of {len({str(row['obs_id']) for row in rows} | found.keys())} runs refused"
+        first = "run {}: {}".format(*min(found.items(), key=lambda item: (len(item[0]), item)))
         raise RunsLeftOut(f"{target.name}: {count}, and on_refused is fail; the first, {first}")
 
 
@@ -184,4 +170,4 @@ def significance_text(source: Mapping[str, float | None] | None) -> str:
         return "no significance"
     if source["significance"] is None:
         return "no significance (no bin is safe, or there is no background)"
-    return f"{source['significance']:.1f} sigma"
+    return f"{source['significance']:z.1f} sigma"

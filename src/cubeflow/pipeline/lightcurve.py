@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from cubeflow.errors import counted
 from cubeflow.maps import Cube
 from cubeflow.observation import to_mjd
 from cubeflow.pipeline.certificate import certified
@@ -75,7 +76,7 @@ def write_series(results: Path, target: Target, task: SeriesTask, say: Callable[
         if task.intervals:
             make_light_curve(points).write(text := io.StringIO(), format="ascii.ecsv")
             write_atomic(folder / LIGHT_CURVE, text.getvalue().encode())
-            say(f"{task.target}: {task.label}: light curve of {len(points)} intervals; {folder / LIGHT_CURVE}")
+            say(f"{task.target}: {task.label}: {folder / LIGHT_CURVE}: {counted(len(points), 'interval')}")
         if task.joint:
             write_atomic(folder / JOINT[0], datasets_yaml(listed))
             write_atomic(folder / JOINT[1], models_yaml(listed))

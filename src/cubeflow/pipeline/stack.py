@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cubeflow.errors import FailedError
+from cubeflow.errors import FailedError, counted
 from cubeflow.maps import Cube
 from cubeflow.pipeline import versions
 from cubeflow.pipeline.certificate import software
@@ -31,7 +31,7 @@ def stack_node(results: Path, target: Target, task: StackTask, say: Callable[[st
     stacked = total.result()
     path = results / stack_file(task.target, task.label, task.key)
     write_stack(path, stacked, task.key, rows, task.recipe(target))
-    say(f"{path.name}: {len(task.children)} stacks, livetime {stacked.livetime_s:.1f} s")
+    say(f"{path.name}: {counted(len(task.children), 'stack')}, livetime {stacked.livetime_s:.1f} s")
 
 
 def write_stack(path: Path, stacked: Stack, key: str, rows: Sequence[Row], recipe: Recipe) -> None:

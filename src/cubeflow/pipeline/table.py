@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cubeflow.errors import counted
 from cubeflow.pipeline.certificate import certified
 from cubeflow.pipeline.export import require_not_refused
 from cubeflow.pipeline.stack import Row, open_made
@@ -19,7 +20,6 @@ STATUS = (
     "ok (used for at least one background), dropped (no background), skipped (no overlap with the map, no selected "
     "time, beyond the zenith angles of the acceptance model, or like none of its OFF runs) or refused"
 )
-MUCH = 0.01  # share of the counts whose loss is said
 # Endings of names, which become units.
 UNITS = {"_per_m2_s": "m-2 s-1", "_m2_s": "m2 s", "_deg": "deg", "_mjd": "d", "_s": "s", "_tev": "TeV", "_m": "m"}
 TIMES = {"TIMESYS": "TT", "MJDREFI": 0, "MJDREFF": 0.0, "TIMEUNIT": "d"}  # of columns of times, as FITS says it
@@ -130,27 +130,11 @@ def write_run_table(results: Path, target: Target, task: TableTask, say: Callabl
     with certified(results / files_of(task)[-1], task.key, paths, task.recipe(target).record, stacks):
         write_table(folder / "runs", table)
         if not task.roots:  # there is no export that could fail: the table stays, and is not certified
-            require_not_refused(target, [], task.refused)
+            require_not_refused(target, [], task.refused, {})
     if len(table.colnames) > MAX_FITS_COLUMNS:
         say(f"{paths[2]}: the first {MAX_FITS_COLUMNS} of {len(table.colnames)} columns, FITS allows no more")
-    used = [(obs_id, row) for (obs_id, _), row in rows.items() if row["status"] == "ok"]
-    n_runs, n_ok = len({obs_id for obs_id, _ in rows}), len({obs_id for obs_id, _ in used})
-    say(f"{paths[0]}: {n_runs} runs, {n_ok} of them ok")
-    _say_lost(target, [row for _, row in used], say)
-
-
-def _say_lost(target: Target, rows: Sequence[Row], say: Callable[[str], None]) -> None:
-    """Say how much the axes of energy lose of the runs that are used, if it is more than `MUCH`."""
-    beyond = max((row["beyond_energy_true"] or 0.0 for row in rows), default=0.0)
-    if beyond > MUCH:
-        lower, *_, upper = target.reduce.energy_true.edges
-        lost = f"up to {100 * beyond:.3g} % of the counts of an energy bin come from true energies outside {lower:g} to"
-        lost += f" {upper:g} TeV: exposures are too small by as much; expected wider"
-        say(f"targets.{target.name}.energy_true: {lost}")
-    cut, safe = (sum(row[name] for row in rows) for name in ("counts_cut", "counts_safe"))
-    if cut > MUCH * safe:
-        lost = f"{cut} counts lie within the thresholds of their runs, in bins that are not wholly within, and are not"
-        say(f"targets.{target.name}.energy: {lost} " + f"used, beside {safe} that are; finer bins would keep more")
+    n_ok = len({obs_id for (obs_id, _), row in rows.items() if row["status"] == "ok"})
+    say(f"{paths[0]}: {counted(len({obs_id for obs_id, _ in rows}), 'run')}, {n_ok} of them ok")
 
 
 def make_table(rows: Sequence[dict[str, Cell]], labels: Sequence[str], key: str) -> "Table":

@@ -11,7 +11,7 @@ from typing import Literal
 from cubeflow.dl3.entries import RunEntry
 from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.dl3.files import read_content
-from cubeflow.errors import MistakeError
+from cubeflow.errors import MistakeError, counted
 from cubeflow.observation import Unit
 from cubeflow.pipeline import versions
 from cubeflow.products.acceptance_fit import FitOptions, OffOptions
@@ -258,6 +258,7 @@ class ExportTask:
     refused: tuple[Refusal, ...] = ()  # runs that no stack knows, where one that is refused is a failure
     part: str = ""  # name of an interval, run or batch; empty for all runs
     model: tuple[str, str] | None = None  # name and key of the acceptance model
+    unread: Mapping[str, str] = field(default_factory=dict)  # as `refused`, by file, of runs whose number is not known
 
     @property
     def folder(self) -> str:
@@ -268,8 +269,8 @@ class ExportTask:
         """Recipe of the key."""
         about: dict[str, object] = {"target": self.target, "label": self.label, "part": self.part}
         about |= {"reduce": target.reduce_recipe(self.model), "background": target.background_recipe(self.label)}
-        about |= {"on_refused": target.on_refused, "refused": self.refused, "significance": target.significance}
-        about |= {"fit_radius_deg": target.export.fit_radius_deg}
+        about |= {"on_refused": target.on_refused, "refused": (*self.refused, *self.unread.items())}
+        about |= {"significance": target.significance, "fit_radius_deg": target.export.fit_radius_deg}
         return Recipe("export", versions.EXPORT, about, {"stack": self.root, **self.runs})
 
 
@@ -343,10 +344,11 @@ class ReportTarget:
     """A target in the report: key of the figures of each label, and key of the run table."""
 
     name: str
-    labels: Mapping[str, str]
-    table: str
+    labels: Mapping[str, str]  # none without runs
+    table: str  # empty if no run was selected
     asked: str = ""  # which runs are wanted, in words
     reach_deg: float | None = None  # largest offset of what a run covers, for a tile
+    reason: str = ""  # why it has no run
 
 
 @dataclass(frozen=True)
@@ -356,14 +358,14 @@ class ReportTask:
     kind: Literal["report"] = field(default="report", kw_only=True)
     key: str
     targets: tuple[ReportTarget, ...]
-    absent: Mapping[str, str] = field(default_factory=dict)  # targets without a run to reduce, with the reason
+    left_out: tuple[str, ...] = ()  # files of the store that may hold a run and cannot be used, with the reason
 
     @property
     def recipe(self) -> Recipe:
         """Recipe of the key."""
         made_of = {f"{each.name}/{label}": key for each in self.targets for label, key in each.labels.items()}
-        tables = {each.name: each.table for each in self.targets}
-        return Recipe("report", versions.REPORT, {"targets": self.targets, "absent": self.absent}, made_of | tables)
+        tables, about = {each.name: each.table for each in self.targets}, {"left_out": self.left_out}
+        return Recipe("report", versions.REPORT, {"targets": self.targets, **about}, made_of | tables)
 
     @property
     def has_tiles(self) -> bool:
@@ -434,27 +436,28 @@ def inputs_of(task: Task) -> list[str]:
         case ReportTask():
             labels = [(each.name, *item) for each in task.targets for item in each.labels.items()]
             sections = [certificate_file(f"{name}/{label}", key, "figures") for name, label, key in labels]
-            tables = [certificate_file(each.name, each.table) for each in task.targets]
-            return sections + tables + [f"{each.name}/{TABLES[0]}" for each in task.targets]
+            tables = [each for each in task.targets if each.table]
+            sections += [certificate_file(each.name, each.table) for each in tables]
+            return sections + [f"{each.name}/{TABLES[0]}" for each in tables]
 
 
 def describe(task: Task) -> str:
     """What a task is about, in words."""
     match task:
         case ModelTask():
-            return f"{task.model}: acceptance model of {len(task.runs)} runs"
+            return f"{task.model}: acceptance model of {counted(len(task.runs), 'run')}"
         case ReduceTask() | OffTask():
             first, last = task.units[0].unit.name, task.units[-1].unit.name
             name = task.model if isinstance(task, OffTask) else task.target
             return f"{name}: " + (f"run {first}" if first == last else f"runs {first}-{last}")
         case StackTask():
-            return f"{task.target}: {task.label}: {len(task.children)} stacks"
+            return f"{task.target}: {task.label}: {counted(len(task.children), 'stack')}"
         case ExportTask() | SeriesTask() | FiguresTask():
             return f"{task.target}: {task.label}"
         case TableTask():
             return f"{task.target}: run table"
         case ReportTask():
-            return f"{len(task.targets)} targets"
+            return counted(len(task.targets), "target")
 
 
 def off_file(model: str, unit: str, key: str) -> str:

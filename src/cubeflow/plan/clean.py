@@ -4,8 +4,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from functools import cache
-from itertools import chain
+from functools import cache, partial
 from pathlib import Path
 
 from cubeflow.dl3.files import FileRefused
@@ -25,12 +24,12 @@ from cubeflow.pipeline.tasks import (
     TABLES,
     gadf_file,
 )
+from cubeflow.plan.jobs import read_claims
 from cubeflow.plan.lock import Lock
 from cubeflow.plan.make import Plan
 from cubeflow.regular import open_regular, read_regular
 from cubeflow.store.artifact import MAGIC
 from cubeflow.store.atomic import TEMPORARY, file_sha256, is_abandoned
-from cubeflow.store.keys import parse_json
 
 _KEY = r"[0-9a-f]{16}"
 # Names of artifacts, by the folder below that of a target.
@@ -42,7 +41,29 @@ _NAMES = {*_LISTED, *TABLES, *PICTURES, *REGIONS}
 CLAIM = re.compile(rf"(made|series|figures|report)-({_KEY})\.json")
 
 
-def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
+def files_beside(plan: Plan) -> Iterator[tuple[Path, str]]:
+    """Each file in the folders of the targets that the plan does not name, and why it stays; empty if it need not."""
+    others = cache(partial(_claims_of_others, plan))
+    for path, is_ours in _files_beside(plan):
+        file = SET_ASIDE.sub("", os.path.relpath(path, plan.results))
+        yield path, others().get(file, "") if is_ours else "not known as a file of cubeflow"
+
+
+def _claims_of_others(plan: Plan) -> dict[str, str]:
+    """Files that a plan of another configuration in the same results names, below them, and whose they are.
+
+    A configuration is known by its files: another content of the same is a later edition of it.
+    """
+    found: dict[str, str] = {}
+    for path in sorted(plan.cache.path.parent.glob("plan-*.jsonl")):
+        written, made = read_claims(path)
+        if written != plan.written:
+            names = ", ".join(os.path.normpath(plan.results / file) for file in written) or "not known which"
+            found |= dict.fromkeys(made, f"of another configuration ({names}), until {path} is removed")
+    return found
+
+
+def _files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
     """Each file in the folders of the targets that the plan does not name, and whether cubeflow wrote it.
 
     Name and content must both say so: the header of an artifact, the key in a certificate or a section of the report,
@@ -53,40 +74,34 @@ def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
     needed = {file for task in plan.all_tasks for file in plan.files(task)}
     needed |= {f"{root}/{file}" for root in _places(plan) for file in FOUND}
     claimed = cache(_claimed)
-    for root, name in _places(plan).items():
-        folder, target = plan.results / root, plan.targets[name]
-        for path in files_below(folder) if plan.tasks[name].reduce else ():
-            place, named = path.relative_to(folder).parts, SET_ASIDE.sub("", path.name)
-            is_near = len(place) <= 2 or (len(place) == 4 and place[1] == PARTS)
-            if str(path.relative_to(plan.results)) in needed:
-                continue
-            if not stat.S_ISREG(path.lstat().st_mode):
-                yield path, False
-            elif TEMPORARY.fullmatch(path.name):
-                yield path, is_abandoned(path)
-            elif len(place) > 1 and place[0] in _ARTIFACTS:
-                yield path, _ARTIFACTS[place[0]].fullmatch(named) is not None and _is_artifact(path)
-            elif place == (PAGE,):
-                yield path, b'name="cubeflow-key"' in read_regular(path)[:1000]
-            elif named != path.name:
-                yield path, is_near and (named in _NAMES or CLAIM.fullmatch(named) is not None)
-            else:
-                is_product = len(place) == 4 or (len(place) == 2 and place[0] not in target.backgrounds)
-                is_product |= path.name in (LIGHT_CURVE, *JOINT)
-                is_ours = is_near and (is_product or CLAIM.fullmatch(path.name) is not None)
-                yield path, is_ours and path.name in claimed(path.parent)
-    for page in plan.results.glob("made-*.json"):
-        yield from ((path, True) for path in _of_page(page, plan) if path.name not in needed)
-    idle = {f"self-{name}" for name, found in plan.tasks.items() if not found.reduce}
-    models = (plan.results / "models" / name for name in plan.models if name not in idle)
-    for path in chain.from_iterable(map(files_below, models)):
+    idle = {name for name, found in plan.tasks.items() if not found.reduce}
+    folders = [place for place, name in _places(plan).items() if name not in idle]
+    folders += [f"models/{name}" for name in plan.models if name not in {f"self-{each}" for each in idle}]
+    for root, path in ((each, path) for each in folders for path in files_below(plan.results / each)):
+        place, named = path.relative_to(plan.results / root).parts, SET_ASIDE.sub("", path.name)
+        is_near = len(place) <= 2 or (len(place) == 4 and place[1] == PARTS)
         if str(path.relative_to(plan.results)) in needed:
             continue
-        if TEMPORARY.fullmatch(path.name):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            yield path, False
+        elif TEMPORARY.fullmatch(path.name):
             yield path, is_abandoned(path)
+        elif root.startswith("models/"):
+            yield path, _MODELS.fullmatch(named) is not None and _is_artifact(path)
+        elif len(place) > 1 and place[0] in _ARTIFACTS:
+            yield path, _ARTIFACTS[place[0]].fullmatch(named) is not None and _is_artifact(path)
+        elif place == (PAGE,):
+            yield path, b'name="cubeflow-key"' in read_regular(path)[:1000]
+        elif named != path.name:
+            yield path, is_near and (named in _NAMES or CLAIM.fullmatch(named) is not None)
         else:
-            is_model = _MODELS.fullmatch(SET_ASIDE.sub("", path.name)) and stat.S_ISREG(path.lstat().st_mode)
-            yield path, bool(is_model) and _is_artifact(path)
+            labels = plan.targets[_places(plan)[root]].backgrounds
+            is_product = len(place) == 4 or (len(place) == 2 and place[0] not in labels)
+            is_product |= path.name in (LIGHT_CURVE, *JOINT)
+            is_ours = is_near and (is_product or CLAIM.fullmatch(path.name) is not None)
+            yield path, is_ours and path.name in claimed(path.parent)
+    for page in plan.results.glob("made-*.json"):
+        yield from ((path, True) for path in _of_page(page, plan) if path.name not in needed)
 
 
 def _of_page(certificate: Path, plan: Plan) -> Iterator[Path]:
@@ -107,22 +122,22 @@ def _places(plan: Plan) -> dict[str, str]:
 
 def stale_files(plan: Plan) -> list[Path]:
     """Files that cubeflow wrote for the targets of a plan and that the plan does not name, sorted."""
-    return sorted(path for path, is_ours in files_beside(plan) if is_ours)
+    return sorted(path for path, why in files_beside(plan) if not why)
 
 
-def clean_results(plan: Plan, is_serious: bool) -> tuple[list[Path], list[Path], int]:
-    """List, or remove, what a plan does not need: the paths, those of files of others that stay, and bytes.
+def clean_results(plan: Plan, is_serious: bool) -> tuple[list[Path], dict[Path, str], int]:
+    """List, or remove, what a plan does not need: the paths, those of files that stay with the reason, and bytes.
 
     If files are to be removed, MistakeError where inputs lie, LockedError while a workflow of this configuration works.
     """
     found = dict(sorted(files_beside(plan)))
-    paths = [path for path, is_ours in found.items() if is_ours]
+    paths = [path for path, why in found.items() if not why]
     size = sum(path.lstat().st_size for path in paths)
     if is_serious:
         _require_inputs_outside(plan)
         with Lock(plan.results, plan.config).held():
             _remove(paths, plan.results)
-    return paths, [path for path, is_ours in found.items() if not is_ours], size
+    return paths, {path: why for path, why in found.items() if why}, size
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -137,10 +152,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def _is_artifact(path: Path) -> bool:
-    """Whether a file with the name of an artifact begins as one; one that was set aside may be damaged there.
-
-    GADF tables of a model have the key that is in their name.
-    """
+    """Whether a file with the name of an artifact begins as one, or is set aside; GADF tables have a key to tell."""
     if SET_ASIDE.search(path.name):
         return True
     if path.suffix == ".gz":
@@ -157,21 +169,14 @@ def _claimed(folder: Path) -> set[str]:
     sizes = {path.name: path.lstat().st_size for path in folder.iterdir()}
     found: set[str] = set()
     for match in filter(None, map(CLAIM.fullmatch, sizes)):
-        try:
-            content = parse_json(read_regular(folder / match[0]))
-        except (OSError, ValueError):
+        content = read_certificate(folder / match[0])
+        if content is None or not content["key"].startswith(match[2]):
             continue
-        if not isinstance(content, dict) or not str(content.get("key")).startswith(match[2]):
+        options = content["options"]
+        if (options.get("part") or options.get("label", folder.name)) != folder.name:  # somebody's copy
             continue
-        about = {**content, **content.get("options", {})}
-        if (about.get("part") or about.get("label", folder.name)) != folder.name:  # somebody's copy
-            continue
-        files, found = content.get("files"), found | {match[0]}
-        if match[1] == "figures":
-            found |= set(PICTURES)
-        elif isinstance(files, dict):
-            listed = {name: files[name] for name in _LISTED if isinstance(files.get(name), dict)}
-            found |= {name for name, about in listed.items() if about.get("bytes") == sizes.get(name)}
+        whole = {name for name, about in content["files"].items() if about["bytes"] == sizes.get(name)}
+        found |= {match[0], *(PICTURES if match[1] == "figures" else whole.intersection(_LISTED))}
     return found
 
 

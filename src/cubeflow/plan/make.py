@@ -16,7 +16,7 @@ from cubeflow.dl3.entries import RunEntry, Store, direction_of
 from cubeflow.dl3.index import open_store
 from cubeflow.dl3.reader import require_columns
 from cubeflow.dl3.tables import Conditions, parse_where
-from cubeflow.errors import MistakeError
+from cubeflow.errors import MistakeError, counted
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.pipeline.certificate import holds
 from cubeflow.pipeline.progress import progress_folder
@@ -46,6 +46,7 @@ from cubeflow.store.atomic import sweep_temporaries
 from cubeflow.store.keys import make_key, short
 
 Say = Callable[[str], None]
+MAX_TOLD = 3  # files of the store that are left out
 OF_A_FILE = Path("file")  # in place of the path of a sky model, whose digest is in the keys
 
 
@@ -57,13 +58,13 @@ class Plan:
     store: Store  # runs
     places: tuple[Path, ...]  # folders of the store and its roots
     targets: Mapping[str, Target]  # options by name
-    absent: Mapping[str, str]  # targets without a run to reduce, with the reason
     tasks: Mapping[str, TargetTasks]  # by name of the target
     needs: Mapping[str, Estimate]  # estimates by name of the target
     report: ReportTask | None  # page of all targets; None if none has a run
     cache: DigestCache  # digests of the inputs
     excluded: Mapping[str, Mapping[str, float]]  # share of the field that each exclusion file takes, by target
     models: tuple[str, ...]  # acceptance models that there may be, used or not
+    written: tuple[str, ...]  # files of the configuration, from the results, so that both may be moved together
     stored: Mapping[str, float] | None = None  # time in s of each file of a storage; None: what is in the folder counts
 
     @property
@@ -151,7 +152,7 @@ class Plan:
         """Write the plan for jobs, and what is known of the inputs for the next plan."""
         self.cache.save()
         made = {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), "store": self.store.path}
-        write_plan_file(self.path, self.targets, self.jobs, made)
+        write_plan_file(self.path, self.targets, self.jobs, made, self.written)
         return self.path
 
 
@@ -172,9 +173,8 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
         targets = {name: make_target(config, name, cache) for name in config.targets}
         for name, target in targets.items():
             check_memory(name, estimate(target), target, config.memory_mb)
-    _look_at_energies(targets, say)
-    with _placing(config):
         excluded = excluded_shares(targets, cache, say)
+    _look_at_energies(targets, say)
     tasks: dict[str, TargetTasks] = {}
     needs: dict[str, Estimate] = {}
     # By name: tasks and OFF runs; each is made once, whoever uses it.
@@ -188,6 +188,7 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
                 require_columns(entries, where, target.event_type)
                 fitting.add(where)
         maker = TaskMaker(target, cache, section.stack)
+        maker.unread = dict(line.split(": ", 1) for line in store.left_out)
         if target.model is not None and target.model.name not in models:
             is_named = target.model.name in config.models
             off_runs = _select_off_runs(config, target.model.name, store, say) if is_named else entries
@@ -198,6 +199,10 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
             maker.off_runs = match_runs(key, entries, used, named.match, left_out, say_once)
         with _placing(config, f"targets.{name}."):
             tasks[name] = maker.make(entries, refused, unselected, found)
+        asked, reason = _asked(section.observations), ""
+        if not tasks[name].reduce:
+            reason = _why_no_runs(store, asked, target.position_deg, tasks[name].refused)
+        tasks[name] = replace(tasks[name], asked=asked, reason=reason)
         refusals = {refusal.obs_id for refusal in tasks[name].refused}
         kept = [entry for entry in entries if entry.obs_id not in refusals]
         with _placing(config):
@@ -207,13 +212,11 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
     for joint in joint_tasks(targets, tasks):
         last = tasks[joint.target]
         tasks[joint.target] = replace(last, series=(*last.series, joint))
-    asked = {name: _asked(config.targets[name].observations) for name in targets}
-    empty = ((name, found) for name, found in tasks.items() if not found.export)
-    absent = {name: _why_no_runs(store, asked[name], found, targets[name].position_deg) for name, found in empty}
-    report = report_task(tasks, targets, asked, absent)
+    report = report_task(tasks, targets, store.left_out)
     places = tuple(path if path.is_dir() else path.parent for path in (config.data.store, *config.data.roots))
-    given = store, places, targets, absent, tasks, needs, report, cache, excluded
-    return Plan(results, *given, (*config.models, *(f"self-{name}" for name in targets)))
+    given = store, places, targets, tasks, needs, report, cache, excluded
+    written = tuple(os.path.relpath(file, results) for file in config.files)
+    return Plan(results, *given, (*config.models, *(f"self-{name}" for name in targets)), written)
 
 
 def _select_off_runs(config: Config, model: str, store: Store, say: Say) -> list[RunEntry]:
@@ -267,7 +270,8 @@ def _planned_model(
 def say_planned(plan: Plan, say: Say) -> None:
     """Say how many runs each target has, and what is left out before any job starts."""
     for name, found in plan.tasks.items():
-        say(f"{name}: {found.n_runs} runs in {len(found.reduce)} batches, {len(found.refused)} refused")
+        others = f"{len(found.refused)} refused, {found.unselected} not asked for"
+        say(f"{name}: {counted(found.n_runs, 'run')} in {counted(len(found.reduce), 'batch')}, {others}")
         for note in found.notes:
             say(f"{name}: {note}")
         for line in refusal_lines(found.refused):
@@ -296,8 +300,8 @@ def ranges_text(numbers: Iterable[int]) -> Iterator[str]:
 
 def require_runs(plan: Plan) -> None:
     """Raise MistakeError that says why if no target has any run."""
-    if plan.report is None:
-        reasons = [f"{name}: {why}" for name, why in plan.absent.items()]
+    if not any(found.reduce for found in plan.tasks.values()):
+        reasons = [f"{name}: {found.reason}" for name, found in plan.tasks.items()]
         raise MistakeError("\n".join([f"data.store: {plan.store.path}: no run is left for any target", *reasons]))
 
 
@@ -309,14 +313,13 @@ def _asked(wanted: Observations) -> str:
     return "; ".join(asked) or "all"
 
 
-def _why_no_runs(store: Store, asked: str, found: TargetTasks, target_deg: tuple[float, float]) -> str:
-    """Why a target has no run to reduce, with the one whose pointing is closest to it."""
-    if found.refused:
-        first = found.refused[0]
-        return f"no run of {len(found.refused)} can be used; run {first.obs_id}: {first.reason}"
-    text = f"none of the {len(store.runs)} runs is selected; observations asks for {asked}"
+def _why_no_runs(store: Store, asked: str, at_deg: tuple[float, float], refused: Sequence[Refusal]) -> str:
+    """Reason, with the run whose pointing is closest to the target."""
+    if refused:
+        return f"no run of {len(refused)} can be used; run {refused[0].obs_id}: {refused[0].reason}"
+    text = f"none of the {counted(len(store.runs), 'run')} is selected; observations asks for {asked}"
     pointings = ((entry.obs_id, direction_of(entry.obs_info)) for entry in store.runs)
-    offsets = [(float(angular_distance_deg(each, target_deg)), obs_id) for obs_id, each in pointings if each]
+    offsets = [(float(angular_distance_deg(each, at_deg)), obs_id) for obs_id, each in pointings if each]
     if not offsets:
         return text
     offset_deg, closest = min(offsets)
@@ -336,27 +339,24 @@ def _look_at_energies(targets: Mapping[str, Target], say: Say) -> None:
 
 
 def _open(config: Config, say: Say) -> Store:
-    """Store of a configuration, which is made for a demo; says what in it nobody reads."""
-    _simulate(config, say)
+    """Store of a configuration; says what in it nobody reads. For a demo it is made, with the source at a target."""
+    section, folder = config.simulate, config.data.store
+    if section is not None and not os.path.lexists(folder / "hdu-index.fits.gz"):
+        from cubeflow.simulate.store import SimulationOptions, simulate_store  # for a demo alone
+
+        at = (each.icrs_deg for each in config.targets.values() if each.position is not None)
+        centre = next(at, SimulationOptions.centre)
+        say(f"{folder}: simulating {counted(section.runs, 'run')} of {section.duration_s:g} s")
+        options = SimulationOptions(seed=section.seed, n_runs=section.runs, duration_s=section.duration_s)
+        simulate_store(folder, replace(options, centre=centre, sources=((*centre, 1.0),)))
     store = open_configured_store(config)
-    if store.problems:
-        first = (store.left_out or store.problems)[0]  # what may hold a run is told before what holds none
-        say(f"data.store: files that nobody reads: {len(store.problems)}; cubeflow check names them; {first}")
+    for line in store.left_out[:MAX_TOLD]:
+        say(f"data.store: left out: {line}")
+    if more := len(store.left_out[MAX_TOLD:]):
+        say(f"data.store: left out: {counted(more, 'more file')}; cubeflow check names them")
+    if idle := [line for line in store.problems if line not in store.left_out]:
+        say(f"data.store: {counted(len(idle), 'file')} that nobody reads; cubeflow check names them; {idle[0]}")
     return store
-
-
-def _simulate(config: Config, say: Say) -> None:
-    """Make the store of a demo if its index is absent, with the source at the first target."""
-    section, store = config.simulate, config.data.store
-    if section is None or os.path.lexists(store / "hdu-index.fits.gz"):
-        return
-    from cubeflow.simulate.store import SimulationOptions, simulate_store  # for a demo alone
-
-    at = (each.icrs_deg for each in config.targets.values() if each.position is not None)
-    centre = next(at, SimulationOptions.centre)
-    say(f"{store}: simulating {section.runs} runs of {section.duration_s:g} s")
-    options = SimulationOptions(seed=section.seed, n_runs=section.runs, duration_s=section.duration_s)
-    simulate_store(store, replace(options, centre=centre, sources=((*centre, 1.0),)))
 
 
 def open_configured_store(config: Config, roots: Sequence[str] = ()) -> Store:

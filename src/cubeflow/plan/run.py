@@ -11,9 +11,9 @@ import numpy as np
 
 from cubeflow.config import Config
 from cubeflow.dl3.reader import name_file
-from cubeflow.errors import FailedError, MistakeError, RunsLeftOut
+from cubeflow.errors import FailedError, MistakeError, RunsLeftOut, counted
 from cubeflow.maps import Cube
-from cubeflow.pipeline.export import export_label, significance_text
+from cubeflow.pipeline.export import NO_FLUX, export_label, significance_text
 from cubeflow.pipeline.lightcurve import write_series
 from cubeflow.pipeline.memory import memory_message
 from cubeflow.pipeline.model import make_model, make_off_batch
@@ -45,9 +45,13 @@ Say = Callable[[str], None]
 RunTask = ArtifactTask | ExportTask | SeriesTask | TableTask  # others draw pictures and page
 # What is wrong with a target, a file or the machine, and no bug: it says nothing about the next task.
 FAILURES = (FailedError, MistakeError, OSError, MemoryError)
+LOST = ("counts_without_acceptance", "counts_cut", "counts_safe")  # columns that are summed over the runs used
 OWN = ("tstart", "tstop", "ra_pnt", "dec_pnt", "n_events")  # columns of the run table that no two runs share
 MAX_ROUNDS = 5
+MAX_LIMITS = 5  # lines on where counts and exposure of runs end
 MAX_NAMED = 20  # runs that are left out; all of them are in the run table
+MUCH = 0.01  # share of the counts whose loss is said
+WIDE = 1.2  # width of the significances of empty sky, above which a source is likely there
 
 
 def do_task(results: Path, target: Target, task: RunTask, say: Say) -> None:
@@ -107,6 +111,7 @@ def run_whole(config: Config, say: Say) -> Plan:
     """
     plan = make_plan(config, say)
     require_runs(plan)
+    plan.write()
     run_plan(plan, say)
     return plan
 
@@ -147,7 +152,7 @@ def finish(plan: Plan, say: Say, told: Set[str] = frozenset()) -> None:
             for line in target_lines(plan, name):
                 say(line)
     if plan.store.left_out:
-        say(f"files of the store that are left out: {len(plan.store.left_out)}; cubeflow check names them")
+        say(f"data.store: {counted(len(plan.store.left_out), 'file')} left out; cubeflow check says which and why")
     if plan.report is not None and plan.is_made(plan.report):
         say(f"report: {plan.results / plan.files(plan.report)[0]}")
     tasks = [task for found in plan.tasks.values() for task in found.export]
@@ -160,10 +165,12 @@ def finish(plan: Plan, say: Say, told: Set[str] = frozenset()) -> None:
 def target_lines(plan: Plan, name: str, after_s: float | None = None) -> Iterator[str]:
     """What is said of a target, as far as it is there: what was left out, then what was found, in one line.
 
-    FailedError if its run table, or a cube, is none.
+    Without any run that is why. FailedError if its run table, or a cube, is none.
     """
     found, folder = plan.tasks[name], plan.results / name
     labels, used, said, hours = [task.label for task in found.export], "", [], 0.0
+    if found.reason:
+        yield f"{name}: {found.reason}"
     table = folder / "runs.csv"
     if found.table is not None and table.is_file():
         *lines, used = table_lines(table, labels, found)
@@ -174,6 +181,14 @@ def target_lines(plan: Plan, name: str, after_s: float | None = None) -> Iterato
                 about = opened.artifact.attributes
             said.append(f"{cube.parent.name} {significance_text(about['source'])}")
             yield from (f"{name}: {cube.parent.name}: {Rim(**rim).text}" for rim in about.get("rims", ()))
+            if not about["n_runs"]:
+                yield f"{name}: {cube.parent.name}: no run is left; see {table}"
+            if about["is_pointlike"]:
+                yield f"{name}: {cube.parent.name}: no flux: {NO_FLUX}"
+            width, error = ((about["off_source"] or {}).get(key) or 0.0 for key in ("width", "width_err"))
+            if width > max(WIDE, 1 + 3 * error):
+                hint = "a source that is not excluded? cubeflow exclude finds it"
+                yield f"{name}: {cube.parent.name}: width {width:.2f} of empty sky, expected 1: {hint}"
             hours = max(hours, about["livetime_s"] / 3600)
     parts = [*filter(None, [used]), *([f"{hours:.2f} h", f"at the target {', '.join(said)}"] if said else []), folder]
     if len(parts) > 1:
@@ -181,14 +196,14 @@ def target_lines(plan: Plan, name: str, after_s: float | None = None) -> Iterato
 
 
 def table_lines(table: Path, labels: Sequence[str], planned: TargetTasks) -> Iterator[str]:
-    """What is said of a run table (CSV): runs left out, but those that the plan has named; what is lost; how many.
+    """What is said of a run table (CSV): runs left out, but those that the plan has named; what is lost.
 
-    FailedError if it is no run table.
+    At the end how many runs are used. FailedError if it is no run table.
     """
     entries = {keys.unit.obs_id: keys.entry for task in planned.reduce for keys in task.units}
     named = {refusal.obs_id for refusal in planned.refused}
     runs: dict[int, tuple[str, str]] = {}  # status and reason: a run is used if any of its pieces is
-    unknown, noted = 0, Counter[str]()
+    noted, lost, beyond, limits = Counter[str](), Counter[str](), 0.0, dict[int, str]()
     first: dict[tuple[str, ...], int] = {}
     twins: dict[int, int] = {}
     try:
@@ -197,25 +212,35 @@ def table_lines(table: Path, labels: Sequence[str], planned: TargetTasks) -> Ite
                 obs_id, reason = int(row["obs_id"]), row["reason"]
                 found = row["status"], name_file(reason, entries[obs_id]) if obs_id in entries else reason
                 runs[obs_id] = min(found, runs.get(obs_id, found), key=lambda each: SEVERITY.index(each[0]))
-                if found[0] == "ok" and first.setdefault(tuple(row[name] for name in OWN), obs_id) != obs_id:
-                    twins[obs_id] = first[tuple(row[name] for name in OWN)]
-                unknown += int(row.get("counts_without_acceptance") or 0)
+                if found[0] == "ok":
+                    if (other := first.setdefault(tuple(row[name] for name in OWN), obs_id)) != obs_id:
+                        twins[obs_id] = other
+                    limits[obs_id] = row.get("limits", "")
+                    lost.update({key: int(row.get(key) or 0) for key in LOST})
+                    beyond = max(beyond, float(row.get("beyond_energy_true") or 0.0))
                 noted.update(label for label in labels if row.get(f"{label}_note"))
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise FailedError(f"{table}: no run table ({error}); remove it, and it is made again") from error
     left_out = [f"run {key}: {': '.join(said)}" for key, said in runs.items() if said[0] != "ok" and key not in named]
     yield from left_out[:MAX_NAMED]
-    if len(left_out) > MAX_NAMED:
-        yield f"and {len(left_out) - MAX_NAMED} more runs that are left out; see {table}"
-    if unknown:
-        yield f"{unknown} safe counts are left out (counts_without_acceptance): there the background response ends"
+    if more := len(left_out[MAX_NAMED:]):
+        yield f"and {counted(more, 'more run')} left out; see {table}"
+    for limit, count in Counter(filter(None, limits.values())).most_common(MAX_LIMITS):
+        yield f"{count} of {len(limits)} runs: {limit}"
+    if (unknown := lost["counts_without_acceptance"]) > 0:
+        yield f"left out: {counted(unknown, 'safe count')} without acceptance: there the background response ends"
+    if beyond > MUCH:
+        share = f"up to {100 * beyond:.3g} % of the counts of an energy bin"
+        yield f"energy_true: {share} come from outside it: exposures are too small by as much; expected wider"
+    if (cut := lost["counts_cut"]) > MUCH * (safe := lost["counts_safe"]):
+        yield f"energy: {cut} of {cut + safe} counts lie in bins that are safe in part, not used; finer ones keep more"
     for obs_id, other in twins.items():
         yield f"run {obs_id}: times, pointing and number of events as of run {other}; exclude one if it is a copy"
     for label, count in noted.items():
-        yield f"{label}: {count} runs with a note on their background; see column {label}_note of {table}"
+        yield f"{label}: {counted(count, 'run')} with a note on the background; see column {label}_note of {table}"
     counts = Counter(status for status, _ in runs.values())
     others = "".join(f", {count} {status}" for status, count in sorted(counts.items()) if status != "ok")
-    yield f"{counts['ok']} runs used{others}"
+    yield f"{counted(counts['ok'], 'run')} used{others}"
 
 
 def forget_other_plans(plan: Plan) -> None:

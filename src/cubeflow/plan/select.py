@@ -10,7 +10,7 @@ from cubeflow.dl3.entries import RunEntry, Store, direction_of
 from cubeflow.dl3.hdus import Header
 from cubeflow.dl3.index import read_infos
 from cubeflow.dl3.tables import NoColumn, parse_where
-from cubeflow.errors import MistakeError
+from cubeflow.errors import MistakeError, counted
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.observation import DAY_S
@@ -38,7 +38,8 @@ def select_runs(
     """
     if absent := set(wanted.ids or ()) - {entry.obs_id for entry in store.runs} - set(store.refused):
         ends = f", {store.runs[0].obs_id} to {store.runs[-1].obs_id}" if store.runs else ""
-        raise MistakeError(f"observations.ids: not in the store: {sorted(absent)}; it has {len(store.runs)} runs{ends}")
+        has = f"{counted(len(store.runs), 'run')}{ends}"
+        raise MistakeError(f"observations.ids: not in the store: {sorted(absent)}; it has {has}")
     test = None if wanted.where is None else parse_where(wanted.where)
     named = [entry for entry in store.runs if _is_named(entry.obs_id, wanted)]
     chosen, odd = _choose(

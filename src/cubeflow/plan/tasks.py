@@ -10,7 +10,7 @@ from cubeflow.config.sections import StackOptions
 from cubeflow.dl3.entries import RunEntry, missing_types
 from cubeflow.dl3.files import InputChanged
 from cubeflow.dl3.reader import ALWAYS, read_enclosure, read_gti_and_site
-from cubeflow.errors import MistakeError
+from cubeflow.errors import MistakeError, counted
 from cubeflow.observation import RunRefused, Unit
 from cubeflow.pipeline import versions
 from cubeflow.pipeline.tasks import (
@@ -59,6 +59,8 @@ class TargetTasks:
     refused: tuple[Refusal, ...] = ()  # selected runs that cannot be used, known before anything is read
     unselected: int = 0  # runs of the store that the target did not ask for
     notes: tuple[str, ...] = ()  # what is to be known of the intervals
+    asked: str = ""  # which runs are wanted, in words
+    reason: str = ""  # why no run is left, if none is
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -82,6 +84,7 @@ class TaskMaker:
         self.per = "interval" if stack.by_s == "run" and per != "none" else per
         self.model: tuple[str, str] | None = None
         self.off_runs: Mapping[int, tuple[int, ...]] = {}  # that match a run
+        self.unread: Mapping[str, str] = {}  # files that may hold a run, with why they cannot be used
         self.reduce = target.reduce_recipe(None)
         self.labels = {label: target.background_recipe(label) for label in target.backgrounds}
 
@@ -247,7 +250,8 @@ class TaskMaker:
     ) -> ExportTask:
         """Final products of a label, or of a part of its runs, which are not made if there are refused runs."""
         made_of = {keys.unit.name: keys.backgrounds[label] for task in tasks for keys in task.units}
-        return self.keyed(ExportTask(self.target.name, label, "", root, made_of, refused, part, self.model))
+        about = part, self.model, {} if part or self.target.on_refused == "continue" else self.unread
+        return self.keyed(ExportTask(self.target.name, label, "", root, made_of, refused, *about))
 
     def series_task(self, label: str, parts: Sequence[ExportTask], intervals: Sequence[str]) -> SeriesTask:
         """Light curve of the intervals, and list for a joint fit, of the parts of a label."""
@@ -297,11 +301,11 @@ class TaskMaker:
 
     def _notes(self, units: Units, crossing: Set[int]) -> tuple[str, ...]:
         """How many intervals there are, and what of the runs does not fit into them."""
-        said = [f"{len(units.keys() - {None})} intervals"]
+        said = [counted(len(units.keys() - {None}), "interval")]
         if None in units:
-            said.append(f"{len(units[None])} runs or parts of them lie in none: they are in the full stack only")
+            said.append(f"{counted(len(units[None]), 'run')} or parts of them in none: they are in the full stack only")
         if crossing:
-            runs = f"{len(crossing)} runs reach over an edge (run {min(crossing)}, ...)"
+            runs = f"over an edge reaches {counted(len(crossing), 'run')} (run {min(crossing)}, ...)"
             said.append(f"{runs}: each counts where its middle lies; observations.split cuts runs")
         return tuple(f"stack.by: {each}" for each in said if self.stack.by_s is not None)
 
@@ -319,14 +323,14 @@ def joint_tasks(targets: Mapping[str, Target], tasks: Mapping[str, TargetTasks])
 
 
 def report_task(
-    tasks: Mapping[str, TargetTasks], targets: Mapping[str, Target], asked: Mapping[str, str], absent: Mapping[str, str]
+    tasks: Mapping[str, TargetTasks], targets: Mapping[str, Target], left_out: tuple[str, ...]
 ) -> ReportTask | None:
-    """Page of all targets that have runs: which each asked for, the offset of tiles, why others are absent; or None."""
+    """Page of all targets, with the largest offset of those that are tiles; None if no target has runs."""
     shown = []
     for name, found in tasks.items():
-        if found.export and found.table is not None:
-            options, keys = targets[name].reduce, {each.label: each.key for each in found.figures}
-            reach_deg = options.offset_max_deg if options.tile else None
-            shown.append(ReportTarget(name, keys, found.table.key, asked[name], reach_deg))
-    task = ReportTask("", tuple(shown), absent)
-    return replace(task, key=task.recipe.key) if shown else None
+        options, keys = targets[name].reduce, {each.label: each.key for each in found.figures}
+        reach_deg = options.offset_max_deg if options.tile else None
+        key = found.table.key if found.table else ""
+        shown.append(ReportTarget(name, keys, key, found.asked, reach_deg, found.reason))
+    task = ReportTask("", tuple(shown), left_out)
+    return replace(task, key=task.recipe.key) if any(found.reduce for found in tasks.values()) else None

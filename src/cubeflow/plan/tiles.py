@@ -39,7 +39,7 @@ def _tiles_of(name: str, section: TargetConfig, store: Store) -> dict[str, Targe
             for number in tiles_reached(nside, position, section.offset_max_deg + overlap_deg):
                 runs[number].append(entry.obs_id)
     if not reached:
-        raise MistakeError(f"targets.{name}.tiles: none of the {len(store.runs)} runs is selected, expected some")
+        raise MistakeError(f"targets.{name}.tiles: no run of {len(store.runs)} is selected, expected some")
     for refusal in refused:
         position = direction_of(store.refused_infos.get(refusal.obs_id, {}))
         may = tiles_reached(nside, position, section.offset_max_deg + overlap_deg) if position else reached

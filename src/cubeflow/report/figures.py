@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cubeflow.errors import FailedError
+from cubeflow.errors import FailedError, counted
 from cubeflow.maps import Axis, Cube, Maps
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.maps.scratch import release
@@ -238,9 +238,9 @@ def answer(target: Target, label: str, about: Attributes, runs: Runs, spots: lis
     names = "counts", "counts_safe", "counts_cut", "counts_without_acceptance"
     counts, safe, cut, unknown = (np.nansum(numbers(used, name)) for name in names)
     of_cut = f", {cut:.0f} of them in bins that a threshold cuts (finer bins keep more)" if cut else ""
-    beyond = f"{counts - safe:.0f} of {counts:.0f} outside the safe energies of their runs{of_cut}" * (counts > safe)
-    missed = "; ".join(filter(None, [beyond, f"{unknown:.0f} without acceptance" * (unknown > 0)]))
-    yield "Counts not used", missed or f"none of {counts:.0f}"
+    beyond = f"{counts - safe:.0f} of {counts:.0f} outside the safe energies of their runs{of_cut}"
+    missed = [beyond] * int(counts > safe) + [f"{unknown:.0f} without acceptance"] * int(unknown > 0)
+    yield "Counts not used", "; ".join(missed) or f"none of {counts:.0f}"
     rims = [Rim(**rim).text.replace(" sigma", " σ").replace(" deg", "°") for rim in about["rims"]]
     yield "Excluded from the background", _listed([exclusion_text(target, field), *rims])
     times = np.concatenate([numbers(used, "tstart"), numbers(used, "tstop")])
@@ -249,7 +249,7 @@ def answer(target: Target, label: str, about: Attributes, runs: Runs, spots: lis
     kind = "" if target.event_type is None else f", event type {target.event_type}"
     said = {name: dict.fromkeys(map(str, filter(None, used.column(name)))) for name in ("telescope", "object")}
     named = "".join(f"; {name} {_listed([*found], ', ')}" for name, found in said.items() if found)
-    yield "Data", f"runs: {facts['runs']}, {facts['livetime']}{when}{kind}{named}"
+    yield "Data", f"{counted(about['n_runs'], 'run')}, {facts['livetime']}{when}{kind}{named}"
     yield "Target (ICRS)", position_text(*target.position_deg)
 
 
@@ -319,7 +319,7 @@ def exclusion_text(target: Target, field: Field) -> str:
     names = []
     for each in target.exclusions:
         areas = each.areas.areas if each.areas else ()
-        what = f"{len(areas)} areas" if areas else "an image"
+        what = counted(len(areas), "area") if areas else "an image"
         if len(areas) == 1 and isinstance(disc := areas[0], Disc):
             what = f"a circle of {disc.radius_deg:g}° about {disc.ra_deg:.3f}° {disc.dec_deg:+.3f}°"
         names.append(f"{each.file.path.name}: {what}")

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +16,7 @@ from cubeflow.products.tiles import ORDER, covered_ranges
 from cubeflow.report import figures
 from cubeflow.report.runs import Runs, count_warnings, left_out, pointings, read_runs, table_parts, without_folders
 from cubeflow.report.skymap import HOT_SIGMA
-from cubeflow.store.atomic import replacing
+from cubeflow.store.atomic import make_folder, replacing
 from cubeflow.store.fits import write_coverage_fits
 
 TEMPLATES = "cubeflow.report", "templates"
@@ -40,6 +40,7 @@ class TargetSection:
     runs: Runs  # its run table
     labels: Sequence[figures.LabelSection]
     asked: str = ""  # which runs were wanted, in words
+    reason: str = ""  # why it has no run
 
     @property
     def verdict(self) -> str:
@@ -49,7 +50,8 @@ class TargetSection:
         peaks = [each.hot_spots[0] for each in self.labels[:1] if each.hot_spots]
         far = [spot for spot in peaks if figures.verdict(spot.significance) == "Detected" not in words]
         away = "".join(f"; but {figures.spot_text(spot)}" for spot in far)
-        return f"{' or '.join(words) or 'No run is left'}: {', '.join(found) or 'see below'}{away}"
+        about = ", ".join(found) or ("see below" if self.runs.n_runs else self.reason)
+        return f"{' or '.join(words) or 'No run is left'}: {about}{away}"
 
     @property
     def sections(self) -> Iterator[tuple[str, list[list[tuple[str, figures.Figure]]]]]:
@@ -85,7 +87,11 @@ class TargetSection:
         return table_parts(self.runs, names)
 
     def summary(self) -> Iterator[dict[str, str]]:
-        """Line of the summary for each label."""
+        """Line of the summary for each label, or for none."""
+        if not self.labels:
+            about = {"verdict": "No run is left", "runs": "0", "left_out": str(self.runs.n_runs)}
+            names = "label", "method", "significance", "excess", "counts", "background", "livetime", "peak"
+            yield dict.fromkeys(names, "–") | about
         for section in self.labels:
             lost = self.runs.n_runs - int(section.facts["runs"])
             about = {"label": section.label, "method": section.method, "verdict": figures.verdict(section.significance)}
@@ -103,10 +109,10 @@ class Page:
     key: str  # of what it was made of
     targets: Sequence[TargetSection]  # in the order of the configuration
     made: Mapping[str, str]  # how, in words: command, store, versions of programs
-    absent: Mapping[str, str] = field(default_factory=dict)  # targets without a run, with the reason
     is_index: bool = False  # the targets have their own pages
     root: str = ""  # from here to the results
     index: str = ""  # from here to the page of all targets
+    left_out: Sequence[tuple[str, list[str]]] = ()  # files that may hold a run and cannot be used, each with why
 
     @property
     def how(self) -> Iterator[tuple[str, str]]:
@@ -147,14 +153,14 @@ def write_report(results: Path, task: ReportTask, made: Mapping[str, str]) -> Pa
     sections = []
     for target in task.targets:
         labels = [figures.read_figures(results, target.name, label, key) for label, key in target.labels.items()]
-        table = read_runs(results / target.name, target.table)
-        sections.append(TargetSection(target.name, table, labels, target.asked))
+        runs = read_runs(results / target.name, target.table) if target.table else Runs({}, {})
+        sections.append(TargetSection(target.name, runs, labels, target.asked, without_folders(target.reason)))
     made = {**made, **software(), "snakemake": version("snakemake")}
     *files, certificate = (results / file for file in files_of(task))
     paths = files[:-1] if task.has_tiles else files
-    absent = {name: without_folders(why) for name, why in task.absent.items()}
-    whole = Page(task.key, sections, made, absent, len(paths) > 1, "../" * (len(sections) == 1))
-    own = replace(whole, absent={}, is_index=False, root="../", index=f"../{PAGE}")
+    files_left_out = [(Path(name).name, [why]) for name, _, why in (line.partition(": ") for line in task.left_out)]
+    whole = Page(task.key, sections, made, len(paths) > 1, "../" * (len(sections) == 1), left_out=files_left_out)
+    own = replace(whole, is_index=False, root="../", index=f"../{PAGE}", left_out=())
     alone = [replace(own, targets=[each]) for each in sections[: len(paths) - 1]]
     read = [results / file for file in inputs_of(task) if file.endswith(".json")]
     with certified(certificate, task.key, files, task.recipe.record, read):
@@ -163,6 +169,7 @@ def write_report(results: Path, task: ReportTask, made: Mapping[str, str]) -> Pa
             discs = {(*place, reach) for runs, reach in tiles if reach for place in pointings(runs).tolist()}
             write_coverage_fits(files[-1], covered_ranges(sorted(discs)), ORDER)
         for path, page in zip(paths, [whole, *alone], strict=True):
+            make_folder(path.parent)
             with replacing(path) as file:
                 file.writelines(make_page(page))
     return paths[0]

@@ -11,6 +11,8 @@ from cubeflow.dl3.reader import ReadOptions, read_observation
 from cubeflow.errors import MistakeError
 from cubeflow.observation import RunRefused
 from cubeflow.plan.make import open_configured_store
+from cubeflow.plan.select import select_runs
+from cubeflow.plan.tiles import expand_tiles
 
 
 @dataclass(frozen=True)
@@ -27,25 +29,30 @@ class CheckedRun:
     livetime_s: float | None = None  # that times DEADC
 
 
-def open_source(source: str, roots: Sequence[str] = ()) -> tuple[Store, ReadOptions]:
-    """Open the store that is named, or that a configuration names, and say how its runs are to be read.
+def open_source(source: str, roots: Sequence[str] = ()) -> tuple[Store, ReadOptions, set[int]]:
+    """Open the store that is named, or that a configuration names; how its runs are to be read, and which it selects.
 
     Its files may lie in further folders, `roots`, too. MistakeError if configuration or store cannot be used.
     """
     if not source.endswith((".yaml", ".yml")):
-        return open_store(source, roots), ReadOptions()
+        store = open_store(source, roots)
+        return store, ReadOptions(), {*(entry.obs_id for entry in store.runs), *store.refused}
     config = load_config(source)
     store = open_configured_store(config, roots)
-    drop = all(target.observations.duplicates == "drop" for target in config.targets.values())
-    return store, ReadOptions(duplicates="drop" if drop else "refuse")
+    targets = expand_tiles(config, store).targets.values()
+    drop = all(target.observations.duplicates == "drop" for target in targets)
+    wanted = [(target.observations, target.icrs_deg) for target in targets]
+    wanted += [(model.observations, (0.0, 0.0)) for model in config.models.values()]
+    chosen = {each.obs_id for asked in wanted for some in select_runs(store, *asked)[:2] for each in some}
+    return store, ReadOptions(duplicates="drop" if drop else "refuse"), chosen
 
 
-def check_runs(store: Store, options: ReadOptions, obs_ids: Collection[int] = ()) -> Iterator[CheckedRun]:
-    """Read runs in order of their ids, all if none are given; MistakeError if an id is not in the store."""
+def check_runs(store: Store, options: ReadOptions, obs_ids: Collection[int]) -> Iterator[CheckedRun]:
+    """Read runs in order of their ids; MistakeError if an id is not in the store."""
     entries = {entry.obs_id: entry for entry in store.runs}
     if absent := set(obs_ids) - set(entries) - set(store.refused):
         raise MistakeError(f"{store.path}: no run {', '.join(map(str, sorted(absent)))}")
-    for obs_id in sorted(obs_ids or {*entries, *store.refused}):
+    for obs_id in sorted(obs_ids):
         if obs_id in store.refused:
             yield CheckedRun(obs_id, store.refused[obs_id])
             continue
