@@ -1,5 +1,7 @@
 """Faults 1 to 12, 30 to 32, 45 and 54: files and indexes."""
 
+import bz2
+import gzip
 import os
 import random
 import shutil
@@ -34,6 +36,13 @@ def test_fault_02_flipped_bits(bench, rejects):
         bench.file().write_bytes(flip(packed, rng))
         rejects("file")
         shutil.rmtree(bench.results)
+
+
+def test_fault_02_flipped_bits_of_a_bzip2_file(bench, rejects):
+    content = bytearray(bz2.compress(gzip.decompress(bench.file().read_bytes())))
+    content[len(content) // 2] ^= 1
+    bench.file().write_bytes(content)
+    rejects("file")
 
 
 def flip(packed: bytes, rng: random.Random) -> bytes:

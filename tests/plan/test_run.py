@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_read_is_told_where_no_index_names_its_run(tmp_pat
     for task in plan.needed:
         if task.kind == "figures":
             make_figures(plan.results, plan.targets[task.target], task)
-    page = html.unescape(write_report(plan.results, plan.report).read_text())
+    page = html.unescape(write_report(plan.results, plan.report, {}).read_text())
     assert f"<td>{why.partition(': ')[2]}</td>" in page
     config.write_text(json.dumps({**json.loads(config.read_text()), "on_refused": "fail"}))
     assert CliRunner().invoke(main, ["plan", "-c", str(config)]).exit_code == 3

@@ -166,7 +166,7 @@ def test_no_run_no_tile(made):
     config, _ = made
     section = config.targets["survey"]
     none = replace(section, observations=replace(section.observations, exclude=tuple(range(100001, 100006))))
-    with pytest.raises(MistakeError, match=r"targets.survey.tiles: none of the 5 runs is selected, expected some"):
+    with pytest.raises(MistakeError, match=r"targets.survey.tiles: no run of 5 is selected, expected some"):
         make_plan(replace(config, targets={"survey": none}), print)
 
 

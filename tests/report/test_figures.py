@@ -251,7 +251,7 @@ def test_answers_are_those_of_cube_and_table(results, text):
     assert found["Excluded from the background"].endswith(f" of the map; {told}")
     assert "just outside" not in answers(results)["bare"]["Excluded from the background"]
     assert found["Target (ICRS)"] == "RA 83.633°, Dec +22.014°"
-    said = "runs: 2, 2.00 h, 2004-03-03 to 2004-03-04; telescope SST; object </script><b>x"
+    said = "2 runs, 2.00 h, 2004-03-03 to 2004-03-04; telescope SST; object </script><b>x"
     assert found["Data"] == said
     cut = "20 of them in bins that a threshold cuts (finer bins keep more)"
     assert (
@@ -572,15 +572,16 @@ def test_of_many_targets_each_has_a_page(results, n_targets, tmp_path):
         assert f"../{name}/fov/cube.h5" in links
 
 
-def test_targets_without_a_run_stand_on_the_first_page_with_the_reason(results, tmp_path):
+def test_targets_without_a_run_stand_on_the_page_with_the_reason(results, tmp_path):
     shutil.copytree(results / "crab", tmp_path / "crab", ignore=shutil.ignore_patterns("report*"))
     shown = ReportTarget("crab", {label: task_of(label).key for label in KEYS}, TABLE, "within 2 deg")
-    task = ReportTask("ef" * 32, (shown,), {"vela": "no run of 1 can be used; run 7: /data/run7.fits: no <FITS> file"})
+    why = "no run of 1 can be used; run 7: /data/run7.fits: no <FITS> file"
+    task = ReportTask("ef" * 32, (shown, ReportTarget("vela", {}, "", "ids 7", reason=why)))
     made = {"command": "snakemake", "store": "/data"}
     text = write_report(tmp_path, task, made).read_text(encoding="utf-8")
-    why = "No run: no run of 1 can be used; run 7: run7.fits: no &lt;FITS&gt; file"
-    assert f'<th scope="row">vela</th><td colspan="10">{why}</td>' in text
-    assert text.count("<section class=") == 1
+    assert ">No run is left: no run of 1 can be used; run 7: run7.fits: no &lt;FITS&gt; file<" in text
+    assert text.count("<section class=") == 2
     rows = dict(re.findall(r'<th scope="row">([\w, ]+)</th><td>(.*?)</td>', text.partition('id="made"')[2]))
-    assert (made | {"runs of crab": "within 2 deg", "crab, fov": KEYS["fov"]}).items() <= rows.items()
-    assert replace(task, absent={}).recipe.key != task.recipe.key
+    asked = {"runs of crab": "within 2 deg", "runs of vela": "ids 7"}
+    assert (made | asked | {"crab, fov": KEYS["fov"]}).items() <= rows.items()
+    assert replace(task, targets=(shown,)).recipe.key != task.recipe.key

@@ -131,6 +131,8 @@ else:
     Path.open = lambda path, mode="r": Signalled(io.FileIO(path, "x+")) if mode == "x+b" else opened(path, mode)
 if number == signal.SIGTERM:
     signal.signal(number, lambda *_: sys.exit(143))
+else:
+    signal.signal(number, signal.default_int_handler)  # a shell has its background jobs ignore it
 while True:
     last += 1
     child = os.fork()

@@ -300,7 +300,7 @@ def _keep(batch: Batch, path: Path, artifact: Artifact) -> None:
 def is_of_the_disk(error: BaseException | None) -> bool:
     """Whether an error comes from a file system that fails, which says nothing about the content of a file."""
     while error is not None:
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno is not None:  # gzip and bzip2 raise it for their content, too
             return True
         error = error.__cause__
     return False

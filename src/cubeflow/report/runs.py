@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from cubeflow.dl3.quirks import QUIRKS, REPAIRS
@@ -64,6 +63,8 @@ class Runs:
 
 def read_runs(folder: Path, key: str) -> Runs:
     """Run table of a target, the one of a key. Raises as `read_certified`."""
+    import yaml
+
     path = folder / "runs.ecsv"  # astropy's tables take half a second to import, and its FITS a third
     lines = read_certified(path, folder / certificate_file("", key), key).decode().split("\n")
     header = [line.removeprefix("# ") for line in lines if line.startswith("# ")]
