@@ -223,7 +223,7 @@ def test_files_beside_a_model_are_swept_and_cleaned_by_name_and_content(folder):
     assert not any(path.exists() for path in left)
     paths, others, _ = clean_results(plan, is_serious=False)
     assert [path for path in paths if "models" in path.parts] == old
-    assert list(others) == sorted([copied, mine])
+    assert others == sorted([copied, mine])
     # of a model that no target uses any more, all is listed
     unused = replace(first, targets=config(folder, "null").targets)
     off = sorted((place / "off").iterdir())

@@ -11,7 +11,6 @@ import sys
 from copy import deepcopy
 
 import pytest
-import yaml
 from click.testing import CliRunner
 
 from cubeflow.cli import main
@@ -169,56 +168,6 @@ def others_wrote(inside, outside):
     shutil.copytree(one / "fov", one / "for-paper", ignore=lambda *_: ["paper.tex", "fit.svg.json", f"made-{key}.json"])
     shutil.rmtree(one / "ring")
     (one / "ring").symlink_to(outside, target_is_directory=True)
-
-
-def test_clean_keeps_what_another_configuration_in_the_same_results_needs(inside):
-    """Of the same target; an edited file is no other configuration, and what its earlier edition made goes."""
-
-    def verb(*arguments):
-        return CliRunner().invoke(main, list(arguments), catch_exceptions=False)
-
-    def artifacts():
-        return {path: path.read_bytes() for path in inside.results.rglob("*-*.h5")}
-
-    cubeflow("run")
-    first = artifacts()
-    (inside.folder / "other.yaml").write_text(yaml.safe_dump({**inside.config, "offset_max": "1.2 deg"}))
-    assert verb("run", "other.yaml").exit_code == 0
-    both, (theirs,) = artifacts(), inside.results.glob("one/fov/made-*.json")
-    assert len(both) == 2 * len(first) > 0
-    (plan_file,) = {path for path in inside.results.glob(".cubeflow/plan-*") if b'"../other.yaml"' in path.read_bytes()}
-    file = plan_file.relative_to(inside.folder)
-    why = f"left alone, of another configuration (other.yaml), until {file} is removed: "
-    lines = verb("clean", "--yes", "-c", "config.yaml").stderr.splitlines()
-    kept = {inside.folder / line.removeprefix(why) for line in lines if line.startswith(why)}
-    assert both.keys() - first.keys() < kept
-    assert theirs in kept
-    assert json.loads(verb("clean", "--yes", "--json", "other.yaml").stdout)["files"] == []
-    assert plan()["remove"] == 0
-    assert artifacts() == both
-    inside.write(offset_max="1.3 deg")
-    cubeflow("run")
-    gone = json.loads(cubeflow("clean", "--yes", "--json"))["files"]
-    assert {str(path.relative_to(inside.folder)) for path in first} <= set(gone)
-    left = artifacts()
-    assert both.keys() - first.keys() < left.keys()
-    assert not first.keys() & left.keys()
-    moved = inside.folder.rename(inside.folder.with_name("moved"))
-    os.chdir(moved)
-    assert json.loads(cubeflow("clean", "--json"))["files"] == []
-    (moved / file).unlink()
-    gone = {inside.folder / path for path in json.loads(cubeflow("clean", "--json"))["files"]}
-    assert both.keys() - first.keys() < gone
-
-
-def test_clean_does_not_look_at_targets_of_another_configuration(inside):
-    inside.write(targets={"two": inside.config["targets"]["one"]})
-    cubeflow("run")
-    before = contents(inside.results / "two")
-    inside.write(targets={"one": inside.config["targets"]["two"]})
-    found = json.loads(cubeflow("clean", "--yes", "--json"))
-    assert (found["files"], found["left_alone"]) == ([], [])
-    assert contents(inside.results / "two") == before
 
 
 def test_clean_leaves_what_others_wrote(inside, tmp_path):

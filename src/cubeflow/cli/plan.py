@@ -117,7 +117,7 @@ def run(config: "Config") -> None:
     made = _make(config)
     with Lock(made.results, made.config).held():
         made.sweep()
-        made.write()
+        made.cache.save()
         run_plan(made, say)
     finish(made, say)
 
@@ -205,8 +205,8 @@ def index(config: "Config", output: Path, target: str | None) -> None:
 def clean(config: "Config", yes: bool, as_json: bool) -> None:
     """List what the plan does not need any more, or remove it.
 
-    Without --yes nothing is removed, and never what cubeflow did not write, by name and content, or what the plan of
-    another configuration needs; these are named. No link is followed, and where inputs lie nothing is removed.
+    Without --yes nothing is removed, and never what cubeflow did not write, by name and content, which is named. No
+    link is followed, and where inputs lie nothing is removed.
 
     Example: cubeflow clean config/hess-crab.yaml --yes
     """
@@ -218,8 +218,8 @@ def clean(config: "Config", yes: bool, as_json: bool) -> None:
         return
     for path in paths:
         click.echo(path)
-    for path, why in others.items():
-        say(f"left alone, {why}: {path}")
+    for path in others:
+        say(f"left alone, not known as a file of cubeflow: {path}")
     done = "removed" if yes else "not needed any more (remove them with --yes)"
     click.echo(f"{counted(len(paths), 'file')}, {size / 2**20:.1f} MB {done}")
 

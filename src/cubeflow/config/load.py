@@ -27,11 +27,10 @@ def load_config(path: Path | str | Sequence[Path | str], overrides: Mapping[str,
     `overrides` override sections of the files, key by key, as on the command line. ConfigError has a line for each
     mistake, at most ten and a word on the rest.
     """
-    root, files = Node({}, OVERRIDES), tuple(map(Path, [path] if isinstance(path, (str, Path)) else path))
-    for each in files:
+    root = Node({}, OVERRIDES)
+    for each in [path] if isinstance(path, (str, Path)) else path:
         root = merge(root, read_yaml(each))
-    found = _check(replace(merge(root, make_node(overrides or {}, OVERRIDES)), source=root.source))
-    return replace(found, files=files)
+    return _check(replace(merge(root, make_node(overrides or {}, OVERRIDES)), source=root.source))
 
 
 def load_from_command_line(paths: Sequence[Path | str], overrides: Mapping[str, Any]) -> Config:

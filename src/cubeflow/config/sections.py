@@ -452,8 +452,6 @@ class Config:
     """The simulated store that is made where there is none; null for none."""
     written: Node | None = field(default=None, compare=False, repr=False)
     """All values as they were written, with their places; None for a configuration from no file."""
-    files: tuple[Path, ...] = field(default=(), compare=False, repr=False)
-    """Files that it was read from."""
 
     def __post_init__(self) -> None:
         if set("{}") & set(str(self.results)):

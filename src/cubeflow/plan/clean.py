@@ -4,7 +4,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from cubeflow.dl3.files import FileRefused
@@ -24,7 +24,6 @@ from cubeflow.pipeline.tasks import (
     TABLES,
     gadf_file,
 )
-from cubeflow.plan.jobs import read_claims
 from cubeflow.plan.lock import Lock
 from cubeflow.plan.make import Plan
 from cubeflow.regular import open_regular, read_regular
@@ -41,29 +40,7 @@ _NAMES = {*_LISTED, *TABLES, *PICTURES, *REGIONS}
 CLAIM = re.compile(rf"(made|series|figures|report)-({_KEY})\.json")
 
 
-def files_beside(plan: Plan) -> Iterator[tuple[Path, str]]:
-    """Each file in the folders of the targets that the plan does not name, and why it stays; empty if it need not."""
-    others = cache(partial(_claims_of_others, plan))
-    for path, is_ours in _files_beside(plan):
-        file = SET_ASIDE.sub("", os.path.relpath(path, plan.results))
-        yield path, others().get(file, "") if is_ours else "not known as a file of cubeflow"
-
-
-def _claims_of_others(plan: Plan) -> dict[str, str]:
-    """Files that a plan of another configuration in the same results names, below them, and whose they are.
-
-    A configuration is known by its files: another content of the same is a later edition of it.
-    """
-    found: dict[str, str] = {}
-    for path in sorted(plan.cache.path.parent.glob("plan-*.jsonl")):
-        written, made = read_claims(path)
-        if written != plan.written:
-            names = ", ".join(os.path.normpath(plan.results / file) for file in written) or "not known which"
-            found |= dict.fromkeys(made, f"of another configuration ({names}), until {path} is removed")
-    return found
-
-
-def _files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
+def files_beside(plan: Plan) -> Iterator[tuple[Path, bool]]:
     """Each file in the folders of the targets that the plan does not name, and whether cubeflow wrote it.
 
     Name and content must both say so: the header of an artifact, the key in a certificate or a section of the report,
@@ -122,22 +99,22 @@ def _places(plan: Plan) -> dict[str, str]:
 
 def stale_files(plan: Plan) -> list[Path]:
     """Files that cubeflow wrote for the targets of a plan and that the plan does not name, sorted."""
-    return sorted(path for path, why in files_beside(plan) if not why)
+    return sorted(path for path, is_ours in files_beside(plan) if is_ours)
 
 
-def clean_results(plan: Plan, is_serious: bool) -> tuple[list[Path], dict[Path, str], int]:
-    """List, or remove, what a plan does not need: the paths, those of files that stay with the reason, and bytes.
+def clean_results(plan: Plan, is_serious: bool) -> tuple[list[Path], list[Path], int]:
+    """List, or remove, what a plan does not need: the paths, those of files of others that stay, and bytes.
 
     If files are to be removed, MistakeError where inputs lie, LockedError while a workflow of this configuration works.
     """
     found = dict(sorted(files_beside(plan)))
-    paths = [path for path, why in found.items() if not why]
+    paths = [path for path, is_ours in found.items() if is_ours]
     size = sum(path.lstat().st_size for path in paths)
     if is_serious:
         _require_inputs_outside(plan)
         with Lock(plan.results, plan.config).held():
             _remove(paths, plan.results)
-    return paths, {path: why for path, why in found.items() if why}, size
+    return paths, [path for path, is_ours in found.items() if not is_ours], size
 
 
 def files_below(folder: Path) -> Iterator[Path]:

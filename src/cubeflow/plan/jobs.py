@@ -136,12 +136,10 @@ def _packed(parts: Sequence[_Part]) -> list[list[_Part]]:
     return packed
 
 
-def write_plan_file(
-    path: Path, targets: Mapping[str, Target], jobs: Sequence[Job], made: Mapping[str, str], written: Sequence[str] = ()
-) -> None:
-    """Write targets, jobs, in words how they are made, and the files of the configuration, line by line."""
+def write_plan_file(path: Path, targets: Mapping[str, Target], jobs: Sequence[Job], made: Mapping[str, str]) -> None:
+    """Write targets, jobs, and in words how they are made, line by line."""
     named: list[tuple[str, str, object]] = [("target", *item) for item in targets.items()]
-    named += [("job", job.name, job) for job in jobs] + [("made", "", made), ("written", "", list(written))]
+    named += [("job", job.name, job) for job in jobs] + [("made", "", made)]
     lines = ({"is": kind, "name": name, "content": to_plain(content)} for kind, name, content in named)
     make_folder(path.parent)
     with replacing(path) as file:
@@ -164,12 +162,6 @@ def read_targets(path: Path, names: Collection[str]) -> dict[str, Target]:
 def read_made(path: Path) -> Mapping[str, str]:
     """What `write_plan_file` was told in words; raises as `read_targets`."""
     return dict[str, str](_read(path, "made", None)[""])
-
-
-def read_claims(path: Path) -> tuple[tuple[str, ...], set[str]]:
-    """Files of the configuration of a plan file, none if it is older, and what its jobs make; raises as above."""
-    jobs = _read(path, "job", None).values()
-    return tuple(_read(path, "written", None).get("", ())), {file for job in jobs for file in job["outputs"]}
 
 
 def _read(path: Path, kind: str, names: Collection[str] | None) -> dict[str, Any]:

@@ -64,7 +64,6 @@ class Plan:
     cache: DigestCache  # digests of the inputs
     excluded: Mapping[str, Mapping[str, float]]  # share of the field that each exclusion file takes, by target
     models: tuple[str, ...]  # acceptance models that there may be, used or not
-    written: tuple[str, ...]  # files of the configuration, from the results, so that both may be moved together
     stored: Mapping[str, float] | None = None  # time in s of each file of a storage; None: what is in the folder counts
 
     @property
@@ -152,7 +151,7 @@ class Plan:
         """Write the plan for jobs, and what is known of the inputs for the next plan."""
         self.cache.save()
         made = {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), "store": self.store.path}
-        write_plan_file(self.path, self.targets, self.jobs, made, self.written)
+        write_plan_file(self.path, self.targets, self.jobs, made)
         return self.path
 
 
@@ -215,8 +214,7 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
     report = report_task(tasks, targets, store.left_out)
     places = tuple(path if path.is_dir() else path.parent for path in (config.data.store, *config.data.roots))
     given = store, places, targets, tasks, needs, report, cache, excluded
-    written = tuple(os.path.relpath(file, results) for file in config.files)
-    return Plan(results, *given, (*config.models, *(f"self-{name}" for name in targets)), written)
+    return Plan(results, *given, (*config.models, *(f"self-{name}" for name in targets)))
 
 
 def _select_off_runs(config: Config, model: str, store: Store, say: Say) -> list[RunEntry]:

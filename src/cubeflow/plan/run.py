@@ -111,7 +111,6 @@ def run_whole(config: Config, say: Say) -> Plan:
     """
     plan = make_plan(config, say)
     require_runs(plan)
-    plan.write()
     run_plan(plan, say)
     return plan
 
