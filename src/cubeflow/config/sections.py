@@ -10,8 +10,7 @@ from typing import Annotated, Literal, cast
 
 from cubeflow.config.build import KeyMistake
 from cubeflow.config.read import Node
-from cubeflow.maps import Axis, energy_axis, log_edges, make_geometry, rad_axis
-from cubeflow.maps.sphere import Position
+from cubeflow.maps import Axis, Position, energy_axis, log_edges, make_geometry, rad_axis
 from cubeflow.products.acceptance import AcceptanceOptions
 from cubeflow.products.acceptance_fit import FitOptions, OffOptions
 from cubeflow.products.background import BackgroundOptions

@@ -9,8 +9,7 @@ import numpy as np
 
 from cubeflow.dl3.files import FileRefused, read_content
 from cubeflow.dl3.hdus import Hdu, split_hdus
-from cubeflow.maps import sphere
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps import FloatArray, sphere
 from cubeflow.products import exclusion
 
 if TYPE_CHECKING:

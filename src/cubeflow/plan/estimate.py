@@ -11,8 +11,7 @@ import numpy as np
 from cubeflow.dl3.entries import RunEntry, direction_of
 from cubeflow.dl3.files import FileRefused, content_bytes
 from cubeflow.errors import MistakeError
-from cubeflow.maps import Geometry, sphere
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps import FloatArray, Geometry, sphere
 from cubeflow.maps.scratch import HELD_VALUES
 from cubeflow.pipeline.memory import memory_limit_mb
 from cubeflow.pipeline.tasks import Target

@@ -6,8 +6,7 @@ from dataclasses import replace
 from cubeflow.config import Config, TargetConfig
 from cubeflow.dl3.entries import Store, direction_of
 from cubeflow.errors import MistakeError
-from cubeflow.maps import make_geometry
-from cubeflow.maps.sphere import Position
+from cubeflow.maps import Position, make_geometry
 from cubeflow.plan.select import select_runs
 from cubeflow.products.tiles import Tile, tiles_reached
 

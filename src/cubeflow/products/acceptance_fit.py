@@ -7,8 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 
 from cubeflow.errors import FailedError
-from cubeflow.maps import Axis
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps import Axis, FloatArray
 from cubeflow.products.fov_background import merge_energy_groups
 from cubeflow.products.safe_mask import SafeMaskOptions
 from cubeflow.products.setting import Setting

@@ -18,8 +18,7 @@ from cubeflow.errors import FailedError
 from cubeflow.irf.background import Background2D, Background3D
 from cubeflow.irf.energy_chain import close_energies
 from cubeflow.irf.table import Nodes, nodes_from_edges
-from cubeflow.maps import make_geometry
-from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
+from cubeflow.maps import BoolArray, FloatArray, IntArray, make_geometry
 from cubeflow.maps.horizon import horizontal_offset
 from cubeflow.maps.sphere import sky_offset, unit_vectors
 from cubeflow.observation import Observation, RunRefused, RunSkipped, to_mjd

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cubeflow.errors import MistakeError
-from cubeflow.maps import Geometry, sphere
-from cubeflow.maps.arrays import IntArray
+from cubeflow.maps import Geometry, IntArray, sphere
 from cubeflow.products.setting import Setting
 
 STEPS = 32  # positions on each side of a tile

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cubeflow.maps import BoolArray, FloatArray, Maps, Place, sphere
-from cubeflow.maps.scratch import release
+from cubeflow.maps import BoolArray, FloatArray, Maps, Place, release, sphere
 from cubeflow.products.cash import make_significance_cash, make_significance_li_ma
 from cubeflow.products.profiles import N_SECTORS, OFFSET_WIDTH_DEG, Profiles
 from cubeflow.products.significance import OffSource, disc_pixels
@@ -247,7 +245,7 @@ class Norms:
     norm: FloatArray  # shape (n_runs, n_groups), NaN where there is none
     norm_err: FloatArray  # the same
     energies: list[str]  # of each group
-    outlier: NDArray[np.bool_]  # further from the median of its group than five times its error and the usual scatter
+    outlier: BoolArray  # further from the median of its group than five times its error and the usual scatter
 
     @property
     def chi2(self) -> tuple[float, int, float]:

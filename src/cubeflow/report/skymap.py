@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cubeflow.maps import Geometry, Maps, Place, sphere
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps import BoolArray, FloatArray, Geometry, Maps, Place, sphere
 from cubeflow.report import drawing
 from cubeflow.report.drawing import INK, Scale, line_d, path, round_step, text, tick_name
 from cubeflow.report.ds9 import contours
@@ -69,7 +67,7 @@ class Field:
     """What all images of a label share."""
 
     geom: Geometry  # pixel grid of the images
-    excluded: NDArray[np.bool_]  # shape (ny, nx); True where the exclusion regions are
+    excluded: BoolArray  # shape (ny, nx); True where the exclusion regions are
     pointings_deg: FloatArray  # shape (n, 2): right ascension and declination, ICRS
     target_deg: tuple[float, float]  # the same of the target
     radius_deg: float  # of the disc at the target in which counts are summed

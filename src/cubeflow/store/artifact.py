@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from cubeflow.errors import FailedError
-from cubeflow.maps import Cube
-from cubeflow.maps.scratch import scratch_zeros
+from cubeflow.maps import Cube, scratch_zeros
 from cubeflow.regular import open_regular
 from cubeflow.store.atomic import PathLike, naming, replacing
 from cubeflow.store.content import HDF5_ERRORS, Array, Description, describe, read_values, write_content

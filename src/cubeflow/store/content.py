@@ -26,9 +26,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.maps import Axis, Cube, Geometry
+from cubeflow.maps import Axis, Cube, Geometry, release
 from cubeflow.maps.geom import FRAMES
-from cubeflow.maps.scratch import release
 
 if TYPE_CHECKING:
     import h5py

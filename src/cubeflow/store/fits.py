@@ -16,8 +16,7 @@ from isal import igzip
 from numpy.typing import NDArray
 
 from cubeflow.irf.background import Background2D, BackgroundRate
-from cubeflow.maps import Axis, Cube
-from cubeflow.maps.scratch import release, scratch_zeros
+from cubeflow.maps import Axis, Cube, release, scratch_zeros
 from cubeflow.observation import TIME_KEYWORDS
 from cubeflow.products.dataset import response_exposure
 from cubeflow.store.atomic import PathLike, replacing, write_atomic

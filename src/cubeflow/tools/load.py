@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.errors import MistakeError
-from cubeflow.maps import Cube
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps import Cube, FloatArray
 from cubeflow.observation import TIME_REFERENCE_MJD
 from cubeflow.pipeline.tasks import PARTS
 from cubeflow.products.dataset import dataset_maps, response_exposure
