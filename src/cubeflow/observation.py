@@ -96,14 +96,14 @@ class Gti:
         inside = (index >= 0) & np.isfinite(time_s)
         return inside & (time_s <= self.stop_s[np.maximum(index, 0)])
 
-
-def merge_intervals(start_s: FloatArray, stop_s: FloatArray, *, touching: bool) -> Gti:
-    """Intervals, shape (n,), in order, with those made one that overlap (or only touch, if wanted); none from none."""
-    order = np.argsort(start_s, kind="stable")
-    start, reach = start_s[order], np.maximum.accumulate(stop_s[order])
-    is_apart = np.greater if touching else np.greater_equal
-    begins = np.append(True, is_apart(start[1:], reach[:-1]))[: start.size]
-    return Gti(start[begins], reach[np.append(begins[1:], True)[: start.size]])
+    @classmethod
+    def merged(cls, start_s: FloatArray, stop_s: FloatArray, *, touching: bool) -> "Gti":
+        """Intervals, shape (n,), in order; those that overlap (or only touch, if wanted) are one; none from none."""
+        order = np.argsort(start_s, kind="stable")
+        start, reach = start_s[order], np.maximum.accumulate(stop_s[order])
+        is_apart = np.greater if touching else np.greater_equal
+        begins = np.append(True, is_apart(start[1:], reach[:-1]))[: start.size]
+        return cls(start[begins], reach[np.append(begins[1:], True)[: start.size]])
 
 
 @dataclass(frozen=True)

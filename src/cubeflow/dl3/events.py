@@ -19,7 +19,7 @@ from cubeflow.dl3.tables import Conditions, in_unit, number, select_rows
 from cubeflow.errors import MistakeError
 from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
 from cubeflow.maps.sphere import angular_distance_deg
-from cubeflow.observation import DAY_S, TIME_REFERENCE_MJD, EventList, Gti, Pointing, RunRefused, Site, merge_intervals
+from cubeflow.observation import DAY_S, TIME_REFERENCE_MJD, EventList, Gti, Pointing, RunRefused, Site
 
 MAX_BAD_FRACTION = 0.01
 FAR_DEG = 20.0
@@ -152,7 +152,7 @@ def read_gti(table: Table, notes: Notes) -> Gti:
     if np.any(bad):
         row = int(np.argmax(bad))
         raise RunRefused(f"{where}: interval {row}: START {start[row]}, STOP {stop[row]}, expected START < STOP")
-    gti = merge_intervals(start, stop, touching=False)
+    gti = Gti.merged(start, stop, touching=False)
     notes.repair("gti_unsorted", int(np.any(np.diff(start) < 0)))
     notes.repair("gti_merged", len(start) - len(gti.start_s))
     return gti
@@ -182,14 +182,6 @@ def read_site(header: Header, where: str) -> Site | None:
     if lon_deg is None or lat_deg is None or abs(lat_deg) > 90 or abs(lon_deg) > 360:
         return None
     return Site(lon_deg, lat_deg)
-
-
-def read_deadc(header: Header, where: str) -> float:
-    """Dead-time correction; raises RunRefused unless it lies above 0 and not above 1."""
-    deadc = number(header, "DEADC", where)
-    if not 0 < deadc <= 1:
-        raise RunRefused(f"{where}: DEADC = {deadc}, expected above 0 and at most 1")
-    return deadc
 
 
 def note_odd_events(events: EventList, gti: Gti, pointing: Pointing, where: str, notes: Notes) -> None:

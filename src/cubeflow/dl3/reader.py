@@ -12,12 +12,12 @@ import numpy as np
 
 from cubeflow.dl3.classes import class_by_columns, classify, one_per_type, type_of
 from cubeflow.dl3.entries import HduRef, RunEntry, by_name, find_hdu, require_types, text, whole_number
-from cubeflow.dl3.events import note_odd_events, read_deadc, read_events, read_gti, read_pointing, read_site, run_meta
+from cubeflow.dl3.events import note_odd_events, read_events, read_gti, read_pointing, read_site, run_meta
 from cubeflow.dl3.files import CHANGED, FileRefused, InputChanged
 from cubeflow.dl3.hdus import Hdu, Header, Table, open_table, read_hdus
 from cubeflow.dl3.quirks import RESPONSES, Facts, Notes, header_quirks, is_ctobssim, is_hess_dr1
 from cubeflow.dl3.responses import READERS, rad_max_from_key, read_bkg_3d
-from cubeflow.dl3.tables import Conditions, select_rows
+from cubeflow.dl3.tables import Conditions, number, select_rows
 from cubeflow.errors import MistakeError
 from cubeflow.irf.rad_max import RadMax
 from cubeflow.observation import Gti, Observation, RunRefused, Site
@@ -87,7 +87,9 @@ def read_observation(entry: RunEntry, options: ReadOptions | None = None) -> Obs
             notes.quirk("obs-id-missing")
         elif whole_number(header["OBS_ID"]) != entry.obs_id:
             raise RunRefused(f"{where}: OBS_ID = {header['OBS_ID']!r}, expected {entry.obs_id} as in the index")
-        pointing, deadc = read_pointing(header, where, notes), read_deadc(header, where)
+        pointing, deadc = read_pointing(header, where, notes), number(header, "DEADC", where)
+        if not 0 < deadc <= 1:
+            raise RunRefused(f"{where}: DEADC = {deadc}, expected above 0 and at most 1")
         events = read_events(table, notes, options.duplicates, options.where)
         gti = read_gti(_open_table(refs["gti"], sources[refs["gti"].path], notes), notes)
         note_odd_events(events, gti, pointing, where, notes)

@@ -9,17 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from cubeflow.observation import (
-    DAY_S,
-    TIME_REFERENCE_MJD,
-    Gti,
-    Observation,
-    RunRefused,
-    RunSkipped,
-    Site,
-    Unit,
-    merge_intervals,
-)
+from cubeflow.observation import DAY_S, TIME_REFERENCE_MJD, Gti, Observation, RunRefused, RunSkipped, Site, Unit
 
 MAX_PIECES = 10_000
 Split = Literal["gti", "night"] | float
@@ -43,7 +33,7 @@ def select_time(gti: Gti, intervals_mjd: Sequence[tuple[float, float]]) -> Gti:
     wanted = (np.array(intervals_mjd, dtype=float).reshape(-1, 2) - TIME_REFERENCE_MJD) * DAY_S
     start = np.maximum(gti.start_s[:, None], wanted[None, :, 0]).ravel()
     stop = np.minimum(gti.stop_s[:, None], wanted[None, :, 1]).ravel()
-    return merge_intervals(start[stop > start], stop[stop > start], touching=True)
+    return Gti.merged(start[stop > start], stop[stop > start], touching=True)
 
 
 def split_gti(gti: Gti, split: Split, site: Site | None = None) -> list[Gti]:
