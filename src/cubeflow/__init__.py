@@ -3,7 +3,9 @@
 What a notebook needs can be imported from here; each name is loaded when it is asked for.
 """
 
+import ast
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,32 +33,13 @@ if TYPE_CHECKING:
     from cubeflow.store.fits import write_image_fits
     from cubeflow.tools.load import load
 
-HOMES = {
-    "dl3.exclusions": ("read_exclusion",),
-    "dl3.index": ("open_store",),
-    "dl3.reader": ("read_observation",),
-    "maps": ("Axis", "Cube", "Geometry", "make_cutout"),
-    "observation": ("Pointing",),
-    "products.acceptance": ("make_map_hadron_acceptance",),
-    "products.counts": ("make_map_counts",),
-    "products.exclusion": ("make_mask_exclusion",),
-    "products.exposure": ("make_map_exposure_reco_energy", "make_map_exposure_true_energy"),
-    "products.fov_background": ("FovOptions", "make_map_fov_background"),
-    "products.kernels": ("make_edisp_kernel", "make_edisp_map", "make_psf_kernel", "make_psf_map"),
-    "products.ring_background": (
-        "AdaptiveRingOptions",
-        "RingOptions",
-        "make_map_adaptive_ring_background",
-        "make_map_ring_background",
-    ),
-    "products.safe_mask": ("SafeMaskOptions", "make_mask_safe"),
-    "products.significance": ("make_map_significance_cash", "make_map_significance_li_ma"),
-    "products.spectrum": ("PowerLaw",),
-    "products.stack": ("stack",),
-    "store.fits": ("write_image_fits",),
-    "tools.load": ("load",),
+# The imports above say where each name is: they are read here, and done when a name is asked for.
+HOME_OF = {
+    each.name: node.module
+    for node in ast.walk(ast.parse(Path(__file__).read_text("utf-8")))
+    if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("cubeflow.")
+    for each in node.names
 }
-HOME_OF = {name: f"cubeflow.{module}" for module, names in HOMES.items() for name in names}
 __all__ = sorted(HOME_OF)
 
 
