@@ -37,7 +37,11 @@ def compare(first: Path, second: Path, rtol: float = 0.0) -> Plain:
         raise MistakeError(f"{first}, {second}: expected two artifacts or two folders, got one of each")
     pairs, only, products = [(first, second)], {"first": list[str](), "second": list[str]()}, list[str]()
     if first.is_dir():
-        (pairs, only), products = _pairs(first, second), _differing_products(first, second)
+        pairs, only = _pairs(first, second)
+        names = [name for name in (*PRODUCTS, LIGHT_CURVE, *JOINT, *TABLES) if not name.endswith(".h5")]
+        found = {path.relative_to(folder) for folder in (first, second) for n in names for path in folder.rglob(n)}
+        _, unequal, absent = filecmp.cmpfiles(first, second, sorted(map(str, found)), shallow=False)
+        products = sorted(unequal + absent)
         if not pairs and not any(only.values()):
             raise MistakeError(f"{first}, {second}: expected folders with results, found no artifact (.h5) in them")
     differing = [pair for pair in pairs if not filecmp.cmp(*pair, shallow=False)]
@@ -55,14 +59,6 @@ def compare(first: Path, second: Path, rtol: float = 0.0) -> Plain:
         "products": products,
         "not_compared": list(LEFT_OUT if first.is_dir() else ()),
     }
-
-
-def _differing_products(first: Path, second: Path) -> list[str]:
-    """Products and tables that are no HDF5, of other bytes in two folders or in one of them only; sorted."""
-    names = [name for name in (*PRODUCTS, LIGHT_CURVE, *JOINT, *TABLES) if not name.endswith(".h5")]
-    found = {path.relative_to(folder) for folder in (first, second) for n in names for path in folder.rglob(n)}
-    _, differing, absent = filecmp.cmpfiles(first, second, sorted(map(str, found)), shallow=False)
-    return sorted(differing + absent)
 
 
 def _pairs(first: Path, second: Path) -> tuple[list[tuple[Path, Path]], dict[str, list[str]]]:

@@ -62,14 +62,18 @@ def init_config(store_path: str, target: str | None, output: Path | None, force:
     MistakeError if the configuration is there, the store cannot be used, no run sees the target, or it is neither a
     position nor a known name, or None: the message lists the objects of the store.
     """
-    store, roots = open_with_roots(store_path)
+    store, roots = open_store(store_path), list[str]()
+    # Folders that its index takes files from are the roots that the configuration must name.
+    while len(roots) < MAX_ROOTS and (named := {*_ROOT.findall(" ".join(store.refused.values()))} - {*roots}):
+        roots.append(min(named))
+        store = open_store(store_path, roots)
     if target is None:
         raise MistakeError(_targets_of(store, store_path))
     place = parse_target(target, (each for each, _ in objects_of(store)))
     path = output or Path("config") / f"{place.slug}.yaml"
     if path.exists() and not force:
         raise MistakeError(f"{path}: already there; write to another file with -o, or replace it with --force")
-    found = look_at(store, store_path, roots, place)
+    found = look_at(store, store_path, tuple(roots), place)
     path.parent.mkdir(parents=True, exist_ok=True)
     regions = str(_write_regions(path, regions_text(found).encode())) if exclude else None
     write_atomic(path, config_text(found, str(path), regions).encode())
@@ -92,15 +96,6 @@ def snakemake_command(path: Path | str) -> str:
     """What starts the workflow here: where there is none, the one that comes with this installation."""
     where = "" if Path("workflow/Snakefile").is_file() else '-s "$(cubeflow workflow)" '
     return f"snakemake {where}--cores 2 --configfile {path}"
-
-
-def open_with_roots(path: str) -> tuple[Store, tuple[str, ...]]:
-    """Open a store, and allow the folders that its index takes files from: the roots that a configuration must name."""
-    store, roots = open_store(path), list[str]()
-    while len(roots) < MAX_ROOTS and (named := {*_ROOT.findall(" ".join(store.refused.values()))} - {*roots}):
-        roots.append(min(named))
-        store = open_store(path, roots)
-    return store, tuple(roots)
 
 
 def objects_of(store: Store) -> list[tuple[Place, int]]:
