@@ -1,6 +1,5 @@
 """Acceptance: the number of background events that the background model predicts."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,7 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cubeflow.irf.background import BackgroundRate, Interpolation
-from cubeflow.maps import Axis, BoolArray, Cube, FloatArray, Geometry, sphere
+from cubeflow.maps import Axis, Cube, FloatArray, Geometry, sphere
 from cubeflow.maps.horizon import horizontal_offset, zenith_vectors
 from cubeflow.observation import Gti, Pointing, Site, to_mjd
 
@@ -78,7 +77,12 @@ def make_map_hadron_acceptance(
     acceptance = np.zeros((energy.n_bins, *geom.shape), dtype)
     offset = geom.offset_deg(pointing.ra_deg, pointing.dec_deg)
     disc = offset < (180.0 if offset_max_deg is None else offset_max_deg)
-    for part in _bands(disc):
+    n_rows = max(1, BAND_PIXELS // geom.nx)
+    for start in range(0, geom.ny, n_rows):  # boxes that hold all of the disc and little else: they stay in the cache
+        columns = np.flatnonzero(disc[start : start + n_rows].any(axis=0))
+        if not columns.size:
+            continue
+        part = np.s_[start : start + n_rows, int(columns[0]) : int(columns[-1]) + 1]
         vectors = geom.center_vectors[part].reshape(-1, 3)
         if background.alignment != "ALTAZ":
             lon, lat = sphere.sky_offset(vectors, pointing.ra_deg, pointing.dec_deg)
@@ -93,13 +97,3 @@ def make_map_hadron_acceptance(
         weight = np.where(disc[part], geom.solid_angle_sr[part] * ontime_s, 0.0)
         np.multiply(rate.reshape(-1, *weight.shape), weight, out=acceptance[:, *part], casting="same_kind")
     return Cube(acceptance, "", geom, (energy,))
-
-
-def _bands(disc: BoolArray) -> Iterator[tuple[slice, slice]]:
-    """Boxes of some rows that hold all of a disc, shape (ny, nx), and little else; their arrays stay in the cache."""
-    n_rows = max(1, BAND_PIXELS // disc.shape[1])
-    for start in range(0, len(disc), n_rows):
-        rows = slice(start, start + n_rows)
-        columns = np.flatnonzero(disc[rows].any(axis=0))
-        if columns.size:
-            yield rows, slice(int(columns[0]), int(columns[-1]) + 1)
