@@ -71,7 +71,7 @@ def test_the_row_counts_what_the_maps_hold(observation):
     assert made.row["counts"] == counts.sum() > made.row["counts_safe"] == counts[safe].sum()
     assert made.row["n_events"] == len(observation.events)
     assert (made.pointing.ra_deg, made.pointing.dec_deg) == (observation.pointing.ra_deg, observation.pointing.dec_deg)
-    assert made.livetime_s == observation.livetime_s == made.row["livetime_s"]
+    assert observation.livetime_s == made.row["livetime_s"]
     first = np.flatnonzero(safe.any(axis=(1, 2)))[0]
     assert made.row["energy_threshold_tev"] == made.maps["counts"].axes[0].edges[first]
     assert all(cube.data.dtype in (np.float32, np.int64, bool) for cube in made.maps.values())

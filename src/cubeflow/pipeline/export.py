@@ -52,7 +52,7 @@ def export_label(results: Path, target: Target, task: ExportTask, say: Callable[
     given = options.geometry, options.irf_geometry, target.significance, target.position_deg, options.spectrum
     final = make_final(totals, *given, excluded, np.array(systematic["used"], float).tolist())
     # The whole shows best that an exclusion is too small; each part would be one more trial.
-    seen = () if task.part else find_rims(final.maps, masks.exclusions, excluded, target.significance.first_deg)
+    seen = () if task.part else find_rims(final.maps, masks.exclusions, excluded, target.significance.radius_deg[0])
     if (radius_deg := target.export.fit_radius_deg) is not None:
         near = options.geometry.offset_deg(*target.position_deg) <= radius_deg
         mask = np.broadcast_to(near, (options.energy.n_bins, *near.shape))
@@ -157,7 +157,7 @@ def _keywords(target: Target, task: ExportTask, totals: Stack, kinds: Set[bool])
         "LIVETIME": totals.livetime_s,
         "E_MIN": edges[0],
         "E_MAX": edges[-1],
-        "RADIUS": target.significance.first_deg,
+        "RADIUS": target.significance.radius_deg[0],
         "HDUCLAS3": "MIXED" if len(kinds) > 1 else "POINT-LIKE" if True in kinds else "FULL-ENCLOSURE",
         "BKGMETH": target.backgrounds[task.label].method,
         "CFKEY": short(task.key),

@@ -88,7 +88,7 @@ def make_point(opened: OpenArtifact, target: Target) -> Point:
     found = {name: np.nan if value is None else value for name, value in (about["source"] or {}).items()}
     times = to_mjd(np.asarray(opened.dataset("gti_s")))
     mask = cast(Cube, opened.dataset("mask_safe"))
-    rows, columns, _ = disc_pixels(mask.geom, target.position_deg, target.significance.first_deg)
+    rows, columns, _ = disc_pixels(mask.geom, target.position_deg, target.significance.radius_deg[0])
     safe = np.flatnonzero(mask.data[:, rows, columns].any(axis=1))
     point = {column: found.get(name, np.nan) for column, name in OF_SOURCE.items()}
     to_point_source = PER_CM2 / point["containment"]

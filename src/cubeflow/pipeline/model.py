@@ -15,7 +15,7 @@ from cubeflow.maps import FloatArray
 from cubeflow.observation import RunRefused, RunSkipped
 from cubeflow.pipeline import versions
 from cubeflow.pipeline.certificate import software
-from cubeflow.pipeline.reduce import guarding, is_of_the_disk
+from cubeflow.pipeline.reduce import guarding
 from cubeflow.pipeline.stack import open_made
 from cubeflow.pipeline.tasks import ModelTask, OffTask, Target, UnitKeys, gadf_file, model_file, off_file
 from cubeflow.products.acceptance_model import OffRun, RunFacts, fit_acceptance_model, make_off_run, model_background
@@ -64,8 +64,6 @@ def _off_artifact(target: Target, keys: UnitKeys, exclusions: ExclusionMasks, sa
         about: dict[str, object] = {"status": "ok", "run": to_plain(run.facts)}
         datasets = {"counts": run.counts, "exposure": run.exposure}
     except (RunRefused, RunSkipped) as error:
-        if is_of_the_disk(error):
-            raise FailedError(str(error)) from error
         say(f"{target.model.name}: left out: {name_file(str(error), keys.entry)}")
         about, datasets = {"status": "refused", "reason": str(error)}, {}
     made_from = {**recipe.record, "software": software()}

@@ -82,20 +82,14 @@ class Batch:
         """Observation of a unit in its selected time, read if its run was not the last one.
 
         RunRefused or RunSkipped if it cannot be used, or no time is selected; FailedError if an input is not the one
-        planned with, or the disk failed.
+        planned with.
         """
         options, obs_id = self.target.reduce, keys.unit.obs_id
         if obs_id not in self.pieces:
             self.pieces.clear()
-            try:
-                required = ReadOptions.require if self.task.model is None else ("edisp", "psf")
-                read = ReadOptions(required, options.duplicates, keys.inputs, options.events_where)
-                whole = read_observation(keys.entry, read)
-            except RunRefused as error:
-                if is_of_the_disk(error):
-                    raise FailedError(str(error)) from error
-                raise
-            whole = in_selected_time(whole, options.time_mjd)
+            required = ReadOptions.require if self.task.model is None else ("edisp", "psf")
+            read = ReadOptions(required, options.duplicates, keys.inputs, options.events_where)
+            whole = in_selected_time(read_observation(keys.entry, read), options.time_mjd)
             self.pieces[obs_id] = [whole] if options.split_s is None else cut_pieces(whole, options.split_s)
         return self.pieces[obs_id][keys.unit.piece or 0]
 
@@ -206,7 +200,15 @@ def guarding(run: str, say: Say) -> Iterator[None]:
     try:
         with np.errstate(over="ignore"):  # what overflows is not finite, and is looked for
             yield
-    except (RunRefused, RunSkipped, NoOverlap, FailedError, MistakeError, MemoryError, OSError, ImportError):
+    except RunRefused as error:
+        cause: BaseException | None = error
+        while cause is not None and getattr(cause, "errno", None) is None:
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        # A file system that fails, with a number, says nothing about the content of a file; gzip has none for content.
+        raise FailedError(str(error)) from error
+    except (RunSkipped, NoOverlap, FailedError, MistakeError, MemoryError, OSError, ImportError):
         raise
     except Exception as error:
         say(f"{run}: unexpected\n{traceback.format_exc().strip()}")
@@ -241,7 +243,7 @@ def _background(batch: Batch, keys: UnitKeys, label: str, reduced: Reduced | Ver
     excluded = batch.exclusions.mask(counts.geom, counts.axis("energy"))
     try:
         with guarding(f"run {keys.unit.name}", batch.say):
-            place, sources = (target.position_deg, target.significance.first_deg), batch.sources.get(label, ())
+            place, sources = (target.position_deg, target.significance.radius_deg[0]), batch.sources.get(label, ())
             made = make_background(reduced, options, excluded, *place, sources)
             if made.maps and {"exposure_reco", "psf"} <= reduced.maps.keys():
                 exposure = reduced.maps["exposure_reco"]
@@ -295,12 +297,3 @@ def _keep(batch: Batch, path: Path, artifact: Artifact) -> None:
         about = {**artifact.attributes, "maps": sorted(artifact.maps)}
         made_from = {**artifact.provenance, "software": software()}
         write_artifact(path, replace(artifact, attributes=about, provenance=made_from), batch.target.compression)
-
-
-def is_of_the_disk(error: BaseException | None) -> bool:
-    """Whether an error comes from a file system that fails, which says nothing about the content of a file."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno is not None:  # gzip and bzip2 raise it for their content, too
-            return True
-        error = error.__cause__
-    return False

@@ -134,7 +134,7 @@ class Target:
         about = {
             "sky_model": list(self.sky_models[label].files.values()) if label in self.sky_models else [],
             "position_deg": self.position_deg,
-            "significance": {"radius_deg": self.significance.first_deg},
+            "significance": {"radius_deg": self.significance.radius_deg[0]},
             "exclusion": [(each.file.energy_min_tev, each.file.energy_max_tev) for each in self.exclusions],
             "compression": self.compression,
             "method": self.backgrounds[label],

@@ -6,7 +6,7 @@ A new method is one new module with its options, a name in `BackgroundOptions` a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +114,8 @@ def run_part(reduced: Reduced, background: Background) -> RunPart:
         else:
             layers[name], factors[name] = cube, mask if cube.axes == counts.axes else image
     ontime_s = float(np.sum(reduced.gti_s[:, 1] - reduced.gti_s[:, 0]))
-    return RunPart(layers, factors, reduced.gti_s, ontime_s, reduced.livetime_s, background.profiles)
+    livetime_s = cast("float", reduced.row["livetime_s"])
+    return RunPart(layers, factors, reduced.gti_s, ontime_s, livetime_s, background.profiles)
 
 
 def _left_out(reason: str, row: Mapping[str, Cell] | None = None) -> Background:

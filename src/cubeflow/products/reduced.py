@@ -56,11 +56,6 @@ class Reduced:
     row: Mapping[str, Cell]  #: what the run table says of it
 
     @property
-    def livetime_s(self) -> float:
-        """Livetime, s."""
-        return cast("float", self.row["livetime_s"])
-
-    @property
     def pointing(self) -> Pointing:
         """Direction of the telescopes."""
         return Pointing(cast("float", self.row["ra_pnt_deg"]), cast("float", self.row["dec_pnt_deg"]))

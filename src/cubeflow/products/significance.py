@@ -37,11 +37,6 @@ class SignificanceOptions:
         if not self.radius_deg or len(set(self.radius_deg)) < len(self.radius_deg):
             raise ValueError(f"radius_deg: expected one or more different radii, got {list(self.radius_deg)}")
 
-    @property
-    def first_deg(self) -> float:
-        """Radius of the first disc."""
-        return self.radius_deg[0]
-
 
 @dataclass(frozen=True, eq=False)
 class SignificanceMaps:

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 from cubeflow.errors import FailedError, counted
-from cubeflow.maps import Axis, Cube, Maps
-from cubeflow.maps.arrays import FloatArray
-from cubeflow.maps.scratch import release
+from cubeflow.maps import Axis, Cube, FloatArray, Maps, release
 from cubeflow.pipeline.certificate import certified, read_certificate
 from cubeflow.pipeline.export import NO_FLUX, error_text, significance_text, systematic_text
 from cubeflow.pipeline.stack import open_made, read_profiles
@@ -90,7 +88,7 @@ def make_figures(results: Path, target: Target, task: FiguresTask) -> Path:
     for cube in maps.values():  # let the memory of maps in scratch files go
         release(cube.data)
     masks, geom = target.exclusion_masks(), target.reduce.geometry
-    radius_deg, method = target.significance.first_deg, target.backgrounds[task.label]
+    radius_deg, method = target.significance.radius_deg[0], target.backgrounds[task.label]
     ring = method if isinstance(method, RingOptions | AdaptiveRingOptions) else None
     radii = () if ring is None else (ring.r_in_deg, ring.r_in_deg + ring.width_deg)
     field = Field(geom, masks.mask(geom), pointings(runs, task.label), target.position_deg, radius_deg, radii)
