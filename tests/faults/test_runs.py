@@ -20,6 +20,7 @@ import traceback
 from array import array
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,9 +28,9 @@ from cubeflow.cli import main
 from cubeflow.cli.group import ending_in_order
 from cubeflow.dl3 import files
 from cubeflow.errors import FailedError
-from cubeflow.plan.estimate import ask_memory_mb, ask_minutes
 from cubeflow.plan.lock import Lock, LockedError
 from cubeflow.plan.run import do_task
+from cubeflow.plan.workflow import WorkflowPlan
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 
 pytestmark = pytest.mark.faults
@@ -417,7 +418,9 @@ def test_fault_57_hostile_texts_in_the_page(bench):
 
 def test_fault_58_a_killed_job_is_tried_again_with_more():
     """Each attempt asks for more memory and time; the profile says how many there are."""
-    asked = [(ask_memory_mb(1000, attempt), ask_minutes(60.0, attempt)) for attempt in (1, 2, 3)]
+    job = SimpleNamespace(memory_mb=1000, seconds=60.0)
+    needs = WorkflowPlan.memory_mb(None, job), WorkflowPlan.minutes(None, job)
+    asked = [tuple(need(None, attempt) for need in needs) for attempt in (1, 2, 3)]
     assert asked == sorted(set(asked))
     assert asked[1][0] >= 1.4 * asked[0][0]
     for rule in ("reduce", "stack", "export"):

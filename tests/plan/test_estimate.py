@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,10 +19,11 @@ from cubeflow.dl3.files import content_bytes
 from cubeflow.dl3.index import open_store
 from cubeflow.errors import MistakeError
 from cubeflow.plan.digests import DigestCache
-from cubeflow.plan.estimate import ask_memory_mb, ask_minutes, check_memory, estimate, sizes
+from cubeflow.plan.estimate import check_memory, estimate, sizes
 from cubeflow.plan.jobs import read_jobs
 from cubeflow.plan.make import make_plan, make_target
 from cubeflow.plan.select import select_runs
+from cubeflow.plan.workflow import WorkflowPlan
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 
 # A process inherits the largest size of the one that started it: a small one in between.
@@ -239,8 +241,10 @@ def test_a_run_covers_its_cutout_and_a_batch_all_of_them(store, tmp_path):
 
 
 def test_every_attempt_asks_for_more():
-    assert [ask_memory_mb(650, attempt) for attempt in (1, 2, 3)] == [1000, 1500, 2000]
-    assert [ask_minutes(30, attempt) for attempt in (1, 2, 3)] == [16, 32, 48]
+    job = SimpleNamespace(memory_mb=650, seconds=30)
+    memory_mb, minutes = WorkflowPlan.memory_mb(None, job), WorkflowPlan.minutes(None, job)
+    assert [memory_mb(None, attempt) for attempt in (1, 2, 3)] == [1000, 1500, 2000]
+    assert [minutes(None, attempt) for attempt in (1, 2, 3)] == [16, 32, 48]
 
 
 def test_time_grows_with_the_map(store, tmp_path):

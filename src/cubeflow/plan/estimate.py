@@ -18,8 +18,6 @@ from cubeflow.pipeline.tasks import Target
 from cubeflow.products.acceptance_model import SUBCELLS
 
 LABEL_MAPS = {False: 5, True: 7}  # maps over energy in a stack, without and with rings at each energy
-SNAKEMAKE_MB = 350  # of the two Snakemake that a cluster job consists of, beside the command that they start
-START_MINUTES = 5  # the same for time: imports from a busy shared file system, twice
 LARGEST = 16  # files on the disk among which that is which is the largest when it is decompressed
 READ_FACTOR, READ_FREE = 4, 48 * 2**20  # memory for reading a file over its size, and what of it the least need holds
 BYTES_PER_VOXEL = 27  # of one run: its maps, their float32 copies, and what a background needs meanwhile
@@ -116,16 +114,6 @@ def check_memory(name: str, need: Estimate, target: Target, limit_mb: float | No
             f"the step {kind}, the limit is {limit} MB; expected a smaller width, a larger pixel, fewer bins of energy "
             "and energy_true or smaller files of events (or more memory: the key memory)"
         )
-
-
-def ask_memory_mb(need_mb: int, attempt: int) -> int:
-    """Memory to ask for in MB, half as much again with every further attempt."""
-    return int((need_mb + SNAKEMAKE_MB) * (1 + 0.5 * (attempt - 1)))
-
-
-def ask_minutes(seconds: float, attempt: int) -> int:
-    """Time to ask for in minutes, a generous multiple of an estimate, and as much again with every further attempt."""
-    return (1 + int(seconds * 20 / 60) + START_MINUTES) * attempt
 
 
 def _reading_bytes(entries: Sequence[RunEntry]) -> int:

@@ -17,7 +17,6 @@ from cubeflow.config.load import load_from_command_line
 from cubeflow.errors import FailedError, MistakeError
 from cubeflow.pipeline.progress import showing
 from cubeflow.pipeline.tasks import FOLDER, PICTURES, Task
-from cubeflow.plan.estimate import ask_memory_mb, ask_minutes
 from cubeflow.plan.jobs import Job, read_jobs
 from cubeflow.plan.lock import Lock
 from cubeflow.plan.make import Plan, make_plan, require_runs, say_planned
@@ -31,6 +30,8 @@ READS = (*LOOKS, "-[a-zA-Z]*n", "-l", "--dry-?r(un?)?", "--list.*", "--lint", "-
 WHOLE = (*LOOKS, "-[a-zA-Z]*[FfR]", "--force(all|run)?")
 TALKS = (*READS, "-p", "--printshellcmds", "--verbose", "--debug-dag")  # ask for what Snakemake itself says
 NOTHING = "Nothing to be done"
+SNAKEMAKE_MB = 350  # of the two Snakemake that a cluster job consists of, beside the command that they start
+START_MINUTES = 5  # the same for time: imports from a busy shared file system, twice
 PLAN_VARIABLE = "CUBEFLOW_PLAN"  # names the file of the plan to the jobs of a workflow
 
 
@@ -87,12 +88,12 @@ class WorkflowPlan:
         """No environment of its own for any job: that of Snakemake holds cubeflow, or there were no plan."""
 
     def memory_mb(self, job: Job) -> Callable[..., int]:
-        """Memory to ask for, growing with the attempt."""
-        return lambda _wildcards, attempt: ask_memory_mb(job.memory_mb, attempt)
+        """Memory to ask for in MB, half as much again with every further attempt."""
+        return lambda _wildcards, attempt: int((job.memory_mb + SNAKEMAKE_MB) * (1 + 0.5 * (attempt - 1)))
 
     def minutes(self, job: Job) -> Callable[..., int]:
-        """Time to ask for, growing with the attempt."""
-        return lambda _wildcards, attempt: ask_minutes(job.seconds, attempt)
+        """Time in minutes: a generous multiple of an estimate, and as much again with every further attempt."""
+        return lambda _wildcards, attempt: (1 + int(job.seconds * 20 / 60) + START_MINUTES) * attempt
 
     def shown(self, report: Callable[..., Any], file: str) -> Any:
         """Output of a job; a picture with its place in Snakemake's own report."""
