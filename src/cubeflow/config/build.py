@@ -35,9 +35,7 @@ FORMER = {
     "auto": "no key: cubeflow exclude finds a mask, round by round, and prints the line that uses it",
     **dict.fromkeys(("position", "tiles", "geometry"), "expected below targets.<name>: each target has its own"),
 }
-_QUANTITY = re.compile(
-    r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-zµ][A-Za-z0-9µ ^*/.()-]{0,39})", re.ASCII
-)
+_QUANTITY = re.compile(r"(?a)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-zµ][A-Za-z0-9µ ^*/.()-]{0,39})")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::-([^}]*))?\}|([A-Za-z_]\w*))")
 _EXAMPLES = {"deg": "0.5 deg", "TeV": "1 TeV", "s": "28 min", "MB": "16 GB", "m-2 s-1 TeV-1": "3.45e-11 cm-2 s-1 TeV-1"}
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}

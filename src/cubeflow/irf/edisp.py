@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cubeflow.irf.table import Nodes, check_shape
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps.arrays import FloatArray, Pair
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class EnergyDispersion:
         lengths = len(self.energy_true), len(self.migra_edges) - 1, len(self.offset)
         check_shape("EDISP: table", self.density, *lengths)
 
-    def node_kernels(self, energy_true_tev: ArrayLike, energy_edges_tev: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    def node_kernels(self, energy_true_tev: ArrayLike, energy_edges_tev: ArrayLike) -> Pair:
         """Integrals of the density at the offset nodes: over each energy bin, (k, r, n_offset), and all, (k, n_offset).
 
         With offset weights w the kernel between them is ``kernel @ w / (norm @ w)``; arguments as for `kernel`.
@@ -54,7 +54,7 @@ class EnergyDispersion:
         np.divide(kernel, norm, out=kernel, where=norm > 0)
         return kernel.reshape(*kernel.shape[:2], *np.shape(offset_deg))
 
-    def _on_nodes(self, energy_true_tev: ArrayLike, energy_edges_tev: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    def _on_nodes(self, energy_true_tev: ArrayLike, energy_edges_tev: ArrayLike) -> Pair:
         """As `_at_energies`, which several products of a run, and runs with common responses, ask for."""
         energies = np.ravel(np.asarray(energy_true_tev, float)), np.asarray(energy_edges_tev, float)
         return _at_energies(self, *(tuple(each.tolist()) for each in energies))
@@ -63,7 +63,7 @@ class EnergyDispersion:
 @lru_cache(maxsize=2)
 def _at_energies(
     edisp: EnergyDispersion, energy_true_tev: tuple[float, ...], energy_edges_tev: tuple[float, ...]
-) -> tuple[FloatArray, FloatArray]:
+) -> Pair:
     """Density at true energies, not negative, shape (k, m, n_offset), and what bins of energy and migra share.
 
     That is the length in migra of each energy bin within each migra bin, shape (k, r, m).

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cubeflow.maps import sphere
-from cubeflow.maps.arrays import FloatArray, IntArray
+from cubeflow.maps.arrays import FloatArray, IntArray, Pair
 from cubeflow.maps.projection import has_closed_form, native_to_vectors, tangent_solid_angles, vectors_to_native
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Geometry:
         vectors[beyond] = np.nan
         return vectors.reshape(*x.shape, 3)
 
-    def vectors_to_pixel(self, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def vectors_to_pixel(self, vectors: FloatArray) -> Pair:
         """0-based pixel positions (x, y), shape (...), of ICRS vectors (..., 3); NaN where there are none."""
         if has_closed_form(self.projection, self.lat_deg):
             u, v = vectors_to_native(self.projection, self.lon_deg, self.lat_deg, self.frame, vectors)

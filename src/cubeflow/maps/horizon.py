@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cubeflow.maps import sphere
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps.arrays import FloatArray, Pair
 
 # TT - UT1 in s at the starts of these years (IERS), linear between.
 DELTA_T_MJD = (47892.0, 51544.0, 55197.0, 58849.0, 62502.0)  # 1990, 2000, 2010, 2020, 2030
@@ -30,7 +30,7 @@ def zenith_vectors(mjd_tt: ArrayLike, lon_deg: float, lat_deg: float) -> FloatAr
     return np.einsum("nij,ni->nj", erfa.pmat06(erfa.DJM0, mjd_tt), of_date)  # transposed: back to ICRS
 
 
-def horizontal_offset(vectors: FloatArray, origin: FloatArray, zenith: FloatArray) -> tuple[FloatArray, FloatArray]:
+def horizontal_offset(vectors: FloatArray, origin: FloatArray, zenith: FloatArray) -> Pair:
     """Field-of-view longitude (growing with azimuth) and latitude (with altitude) in deg, each of shape (...).
 
     They are those of `vectors`, shape (..., 3), in the sky-offset frame of the horizontal frame about `origin`; all are

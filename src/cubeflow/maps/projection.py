@@ -10,7 +10,7 @@ Calabretta & Greisen 2002, A&A 395, 1077.
 import numpy as np
 
 from cubeflow.maps import sphere
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps.arrays import FloatArray, Pair
 
 
 def has_closed_form(projection: str, lat_deg: float) -> bool:
@@ -33,7 +33,8 @@ def native_to_vectors(
         u, v = np.deg2rad(u_deg), np.deg2rad(v_deg)
         norm = 1.0 / np.sqrt(1.0 + u * u + v * v)
         vectors = np.empty((*norm.shape, 3))
-        for k, (outward, east, north) in enumerate(_axes(lon_deg, lat_deg, frame).T):
+        axes = sphere.frame_to_icrs(sphere.local_basis(lon_deg, lat_deg), frame)
+        for k, (outward, east, north) in enumerate(axes.T):
             vectors[..., k] = (outward + u * east + v * north) * norm
         return vectors
     on_sky = (np.abs(v_deg) <= 90.0 + 1e-9) & (np.abs(u_deg) <= 180.0 + 1e-9)
@@ -55,23 +56,17 @@ def tangent_solid_angles(u_deg: FloatArray, v_deg: FloatArray) -> FloatArray:
     return np.abs(np.diff(np.diff(corner, axis=0), axis=1))
 
 
-def vectors_to_native(
-    projection: str, lon_deg: float, lat_deg: float, frame: str, vectors: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def vectors_to_native(projection: str, lon_deg: float, lat_deg: float, frame: str, vectors: FloatArray) -> Pair:
     """Undo `native_to_vectors`: plane coordinates, shape (...), in deg of ICRS unit vectors, shape (..., 3).
 
     NaN where the tangent plane does not reach, a quarter of the sky from its centre and beyond; in CAR the first
     coordinate is in [-180, 180] deg.
     """
     if projection == "TAN":
-        outward, east, north = (np.einsum("...i,i", vectors, axis) for axis in _axes(lon_deg, lat_deg, frame))
+        axes = sphere.frame_to_icrs(sphere.local_basis(lon_deg, lat_deg), frame)
+        outward, east, north = (np.einsum("...i,i", vectors, axis) for axis in axes)
         scale = np.rad2deg(1.0) / np.where(outward > 0, outward, np.nan)
         return east * scale, north * scale
     lon, lat = sphere.lon_lat(sphere.icrs_to_frame(vectors, frame))
     turn = np.fmod(lon - lon_deg, 360.0)
     return turn - 360.0 * (turn > 180.0) + 360.0 * (turn < -180.0), lat
-
-
-def _axes(lon_deg: float, lat_deg: float, frame: str) -> FloatArray:
-    """Rows are (outward, east, north) at a position in `frame`, as ICRS vectors."""
-    return sphere.frame_to_icrs(sphere.local_basis(lon_deg, lat_deg), frame)

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps.arrays import FloatArray, Pair
 
 # Rotation from ICRS to Galactic coordinates, as realised by astropy (IAU 1958 pole in FK5 J2000,
 # with the frame bias between FK5 and ICRS of Liu, Zhu & Hu 2011, A&A 526, A16).
@@ -35,7 +35,7 @@ def unit_vectors(lon_deg: ArrayLike, lat_deg: ArrayLike) -> FloatArray:
     return np.stack([x, y, np.broadcast_to(np.sin(lat), x.shape)], -1)
 
 
-def lon_lat(vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
+def lon_lat(vectors: FloatArray) -> Pair:
     """Longitude in [0, 360) and latitude, in deg, of vectors of shape (..., 3)."""
     lon = np.rad2deg(np.arctan2(vectors[..., 1], vectors[..., 0])) % 360.0
     return lon, np.rad2deg(np.arctan2(vectors[..., 2], np.hypot(vectors[..., 0], vectors[..., 1])))
@@ -106,7 +106,7 @@ def circles(centers_deg: FloatArray, radius_deg: float, n_points: int = 16) -> F
     return ring @ np.array([local_basis(*position) for position in centers_deg])
 
 
-def sky_offset(vectors: FloatArray, lon_deg: float, lat_deg: float) -> tuple[FloatArray, FloatArray]:
+def sky_offset(vectors: FloatArray, lon_deg: float, lat_deg: float) -> Pair:
     """Longitude in (-180, 180], growing **east**, and latitude in deg, shape (...), in the sky-offset frame.
 
     Its origin is an ICRS position in deg, `vectors`, shape (..., 3), are ICRS unit vectors. GADF's own FoV longitude
@@ -115,7 +115,7 @@ def sky_offset(vectors: FloatArray, lon_deg: float, lat_deg: float) -> tuple[Flo
     return offset_in(vectors, local_basis(lon_deg, lat_deg))
 
 
-def offset_in(vectors: FloatArray, basis: FloatArray) -> tuple[FloatArray, FloatArray]:
+def offset_in(vectors: FloatArray, basis: FloatArray) -> Pair:
     """Longitude in (-180, 180] and latitude in deg, shape (...), with axes that are the rows of `basis`."""
     components = vectors @ basis.T
     lon = np.arctan2(components[..., 1], components[..., 0])

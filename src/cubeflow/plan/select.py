@@ -11,7 +11,7 @@ from cubeflow.dl3.hdus import Header
 from cubeflow.dl3.index import read_infos
 from cubeflow.dl3.tables import NoColumn, parse_where
 from cubeflow.errors import MistakeError, counted
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps.arrays import FloatArray, Place
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.observation import DAY_S
 from cubeflow.pipeline.tasks import Refusal
@@ -29,9 +29,7 @@ COMPARED = {
 LEFT_OUT = {"run": ("OBS_ID", 1.0), "night": ("TSTART", DAY_S), "target": ("OBJECT", 1.0)}
 
 
-def select_runs(
-    store: Store, wanted: Observations, target_deg: tuple[float, float]
-) -> tuple[list[RunEntry], list[Refusal], int]:
+def select_runs(store: Store, wanted: Observations, target_deg: Place) -> tuple[list[RunEntry], list[Refusal], int]:
     """Runs that a target asks for, those of them that the index rules out, and how many it does not ask for.
 
     MistakeError if an id asked for is not in the store, or the expression, or a pointing, can be had of no run.
@@ -42,9 +40,7 @@ def select_runs(
         raise MistakeError(f"observations.ids: not in the store: {sorted(absent)}; it has {has}")
     test = None if wanted.where is None else parse_where(wanted.where)
     named = [entry for entry in store.runs if _is_named(entry.obs_id, wanted)]
-    chosen, odd = _choose(
-        named, lambda info: _is_near(info, wanted.within_deg, target_deg) and (not test or test(info))
-    )
+    chosen, odd = _choose(named, lambda row: _is_near(row, wanted.within_deg, target_deg) and (not test or test(row)))
     refused = [
         Refusal(obs_id, reason)
         for obs_id, reason in store.refused.items()
@@ -134,7 +130,7 @@ def _is_named(obs_id: int, wanted: Observations) -> bool:
     return (wanted.ids is None or obs_id in wanted.ids) and obs_id not in wanted.exclude
 
 
-def _is_near(info: Header, within_deg: float | None, target_deg: tuple[float, float]) -> bool:
+def _is_near(info: Header, within_deg: float | None, target_deg: Place) -> bool:
     """Whether the pointing leaves a run in; MistakeError if there is none."""
     if within_deg is not None and direction_of(info) is None:
         got = ", ".join(f"{key} = {info.get(key)!r:.40}" for key in ("RA_PNT", "DEC_PNT"))
@@ -142,7 +138,7 @@ def _is_near(info: Header, within_deg: float | None, target_deg: tuple[float, fl
     return _may_be_near(info, within_deg, target_deg)
 
 
-def _may_be_near(info: Header, within_deg: float | None, target_deg: tuple[float, float]) -> bool:
+def _may_be_near(info: Header, within_deg: float | None, target_deg: Place) -> bool:
     """Whether the pointing leaves a run in, as far as it is known."""
     pointing = direction_of(info)
     return within_deg is None or pointing is None or bool(angular_distance_deg(pointing, target_deg) <= within_deg)

@@ -49,9 +49,8 @@ def summarize(plan: Plan) -> Summary:
         to_reduce = len({unit.obs_id for unit in units})
         disk_mb += len(units) * plan.needs[name].run_mb
         disk_mb += plan.needs[name].stack_mb * sum(len(task.leaves) for task in batches)
-        targets[name] = TargetSummary(
-            found.n_runs, to_reduce, len(found.reduce), found.refused, found.unselected, dict(plan.excluded[name])
-        )
+        counts = found.n_runs, to_reduce, len(found.reduce), found.refused, found.unselected
+        targets[name] = TargetSummary(*counts, dict(plan.excluded[name]))
     total = sum(len(plan.files(task)) for task in plan.all_tasks)
     # Products of a certificate that does not hold are all made again.
     wanted = ((task, file) for task in plan.needed for file in plan.files(task))
@@ -59,6 +58,6 @@ def summarize(plan: Plan) -> Summary:
     stale = stale_files(plan)
     cpu = sum(job.seconds + JOB_S for job in jobs)
     largest = max(jobs, key=lambda job: job.memory_mb, default=None)
-    counts: dict[str, int] = dict(Counter(job.kind for job in jobs))
+    of_kind: dict[str, int] = dict(Counter(job.kind for job in jobs))
     removable = round(sum(path.lstat().st_size for path in stale) / 2**20, 1)
-    return Summary(targets, counts, make, total - make, len(stale), int(disk_mb), removable, round(cpu), largest)
+    return Summary(targets, of_kind, make, total - make, len(stale), int(disk_mb), removable, round(cpu), largest)

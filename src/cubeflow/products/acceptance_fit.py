@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 
 from cubeflow.errors import FailedError
-from cubeflow.maps import Axis, FloatArray
+from cubeflow.maps import Axis, FloatArray, Pair
 from cubeflow.products.fov_background import merge_energy_groups
 from cubeflow.products.safe_mask import SafeMaskOptions
 from cubeflow.products.setting import Setting
@@ -93,7 +93,7 @@ def _basis(form: str, options: OffOptions) -> _Basis:
     return _Basis(design, np.pad(rough, (0, n_more)), n - 2, np.repeat([1.0, 0.0], [n, n_more]))
 
 
-def _splines(x: FloatArray, first: float, step: float, order: int) -> tuple[FloatArray, FloatArray]:
+def _splines(x: FloatArray, first: float, step: float, order: int) -> Pair:
     """Splines on knots from `first` on, shape (x, n), and the penalty on differences of an order, shape (n, n)."""
     from scipy.interpolate import BSpline
 
@@ -103,7 +103,7 @@ def _splines(x: FloatArray, first: float, step: float, order: int) -> tuple[Floa
     return design, rough.T @ rough
 
 
-def _fit_surface(counts: FloatArray, exposure: FloatArray, basis: _Basis) -> tuple[FloatArray, FloatArray]:
+def _fit_surface(counts: FloatArray, exposure: FloatArray, basis: _Basis) -> Pair:
     """Most likely rate of cells, shape (cells,), and the variance of its logarithm, with the most likely penalty.
 
     Its strength is updated as in Wood & Fasiolo 2017, Biometrics 73, 1071.
@@ -136,7 +136,7 @@ def _require_settled(change: float) -> None:
         raise FailedError(f"the fit does not settle: its last change is {change:.2g}, not below {UNSETTLED}; {WAY_OUT}")
 
 
-def _fit_grid(counts: FloatArray, exposure: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _fit_grid(counts: FloatArray, exposure: FloatArray) -> Pair:
     """As `_fit_surface`, each cell by itself; one without exposure is as the nearest that has some."""
     from scipy.ndimage import distance_transform_edt
 
@@ -148,9 +148,7 @@ def _fit_grid(counts: FloatArray, exposure: FloatArray) -> tuple[FloatArray, Flo
         return counts[near] / exposure[near], 1.0 / counts[near]
 
 
-def fit_shape(
-    counts: FloatArray, exposure: FloatArray, off: OffOptions, fit: FitOptions
-) -> tuple[FloatArray, FloatArray]:
+def fit_shape(counts: FloatArray, exposure: FloatArray, off: OffOptions, fit: FitOptions) -> Pair:
     """Rate and relative error, shape (energy, cells), of sums of that shape; energies with few counts share a shape."""
     total = counts.sum(axis=1)
     rate, variance = np.zeros(counts.shape), np.full(counts.shape, np.inf)

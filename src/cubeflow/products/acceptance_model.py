@@ -18,7 +18,7 @@ from cubeflow.errors import FailedError
 from cubeflow.irf.background import Background2D, Background3D
 from cubeflow.irf.energy_chain import close_energies
 from cubeflow.irf.table import Nodes, nodes_from_edges
-from cubeflow.maps import BoolArray, FloatArray, IntArray, make_geometry
+from cubeflow.maps import BoolArray, FloatArray, IntArray, Pair, make_geometry
 from cubeflow.maps.horizon import horizontal_offset
 from cubeflow.maps.sphere import sky_offset, unit_vectors
 from cubeflow.observation import Observation, RunRefused, RunSkipped, to_mjd
@@ -34,7 +34,7 @@ FOLDS = 5  # parts of the runs that are held out in turn
 BEYOND, UNMATCHED = "beyond-model-zenith", "no-matching-off-run"  # noted with the quirks of a run
 BESIDE = 0.05  # of the cosine of the zenith angle: half a bin, of a model without bins
 
-Parts = Sequence[tuple[FloatArray, FloatArray]]  # counts and exposure at each node, shape (run, energy, cell)
+Parts = Sequence[Pair]  # counts and exposure at each node, shape (run, energy, cell)
 # ln L up to a constant, scatter, and counts and prediction, shape (2, n_band, n_ring); None and NaN without a fit.
 HeldOut = tuple[float | None, FloatArray, FloatArray]
 
@@ -235,7 +235,7 @@ def _rings(off: OffOptions) -> BoolArray:
     return is_in
 
 
-def _predictions(parts: Parts, off: OffOptions, fit: FitOptions) -> Iterator[tuple[FloatArray, FloatArray]]:
+def _predictions(parts: Parts, off: OffOptions, fit: FitOptions) -> Iterator[Pair]:
     """Counts of some runs, and those that a fit to the others predicts with free norms, (run, energy, cell)."""
     for n, t in parts:
         norms, _, _ = fit_norms(n, t, off, fit)

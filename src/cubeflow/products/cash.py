@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cubeflow.maps import FloatArray
+from cubeflow.maps import FloatArray, Pair
 
 MAX_STEPS = 100
 # Newton's steps end when what is still to be gained in the statistic is below this (1 is one standard deviation).
@@ -38,9 +38,7 @@ def _times_log(x: FloatArray, ratio: FloatArray) -> FloatArray:
     return x * np.log(ratio, out=np.zeros(x.shape), where=x > 0)
 
 
-def _expectation(
-    counts: FloatArray, background: FloatArray, systematic: float, excess: float = 0.0
-) -> tuple[FloatArray, FloatArray]:
+def _expectation(counts: FloatArray, background: FloatArray, systematic: float, excess: float = 0.0) -> Pair:
     """Most likely expectation beside an excess over a background, and what the error of that adds to the statistic.
 
     Where the derivative by the background is 0: m^2 + m (t^2 b^2 - b - s) - n t^2 b^2 = 0, of relative error t.

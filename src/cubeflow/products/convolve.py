@@ -9,7 +9,7 @@ import numpy as np
 from numpy.fft import fftn, ifftn, irfft2, rfft2
 from numpy.typing import NDArray
 
-from cubeflow.maps import FloatArray
+from cubeflow.maps import FloatArray, Pair
 
 Shape = tuple[int, ...]  # (ny, nx)
 
@@ -85,7 +85,7 @@ def _ring_transform(ring: Annulus, shape: Shape, padded: Shape) -> FloatArray:
     return np.ascontiguousarray(transform_pair(kernel, np.zeros_like(kernel), padded).spectrum.real)
 
 
-def sum_pair(pair: PairTransform, ring: Annulus) -> tuple[FloatArray, FloatArray]:
+def sum_pair(pair: PairTransform, ring: Annulus) -> Pair:
     """Sums of both images over the ring about each pixel, each of shape (ny, nx)."""
     ny, nx = pair.shape
     product = pair.spectrum * _ring_transform(ring, pair.shape, pair.spectrum.shape)
@@ -93,7 +93,7 @@ def sum_pair(pair: PairTransform, ring: Annulus) -> tuple[FloatArray, FloatArray
     return sums.real, sums.imag / pair.scale
 
 
-def sum_both_around(first: NDArray[Any], second: NDArray[Any], ring: Annulus) -> tuple[FloatArray, FloatArray]:
+def sum_both_around(first: NDArray[Any], second: NDArray[Any], ring: Annulus) -> Pair:
     """Sum each of two finite images (ny, nx) over the ring about each pixel; beyond the image there is nothing.
 
     Each is accurate to about 1e-15 of its largest sum.

@@ -93,7 +93,7 @@ def make_final(
     energy = inside["counts"].axes[0]
     bands = [(energy.edges[0], energy.edges[-1]), *significance.bands_tev]
     (images, flux, disc), *others = (
-        _find(total, inside, maps, geometry, target_deg, spectrum, Disc(radius, band, None), wrong)
+        _find(total, inside, maps, target_deg, spectrum, Disc(radius, band, None), wrong)
         for band, wrong in ((band, _wrong_in(systematic, energy, band)) for band in bands)
         for radius in significance.radius_deg
     )
@@ -111,17 +111,10 @@ def make_final(
 
 
 def _find(
-    total: Stack,
-    inside: Maps,
-    responses: Maps,
-    geometry: Geometry,
-    target_deg: Place,
-    spectrum: Spectrum,
-    disc: Disc,
-    systematic: float,
+    total: Stack, inside: Maps, responses: Maps, target_deg: Place, spectrum: Spectrum, disc: Disc, systematic: float
 ) -> tuple[SignificanceMaps, Cube | None, Disc]:
     """Maps in discs, that of the flux if it is known, and what is found at the target, in a band of energy."""
-    energy, radius_deg = inside["counts"].axes[0], disc.radius_deg
+    energy, geometry, radius_deg = inside["counts"].axes[0], responses["counts"].geom, disc.radius_deg
     lower, upper = (energy.edge_index(edge) for edge in disc.energy_tev)
     in_band = (np.arange(energy.n_bins) >= lower) & (np.arange(energy.n_bins) < upper)
     mask, whole = inside["mask_safe"].data, total.layers["mask_safe"].data

@@ -8,7 +8,7 @@ import numpy as np
 
 from cubeflow.irf.background import BackgroundRate
 from cubeflow.irf.edisp import EnergyDispersion
-from cubeflow.maps import Axis, Cube, FloatArray, Geometry, make_cutout
+from cubeflow.maps import Axis, Cube, FloatArray, Geometry, Maps, make_cutout
 from cubeflow.observation import EventList, Observation, Pointing, RunRefused, to_mjd
 from cubeflow.products.acceptance import AcceptanceOptions, make_field_rotation, make_map_hadron_acceptance
 from cubeflow.products.counts import make_map_counts
@@ -47,7 +47,7 @@ class ReduceOptions:
 class Reduced:
     """The maps of one observation, as they are kept."""
 
-    maps: Mapping[str, Cube]
+    maps: Maps
     """``counts``, ``acceptance``, ``exposure_reco``, ``mask_safe`` (energy, lat, lon), ``exposure`` (energy_true, lat,
     lon) on the run's cutout; ``psf``, ``edisp``, ``irf_exposure`` on the cutout of the IRF grid. Maps for which the run
     has no response are absent. Floating-point maps are float32: what is computed from them is the same whether they
@@ -123,10 +123,8 @@ def _acceptance(observation: Observation, rate: BackgroundRate, geom: Geometry, 
     background = rate if rate.interpolation == how else replace(rate, interpolation=how)
     if background.alignment == "ALTAZ":
         if observation.site is None:
-            raise RunRefused(
-                f"run {observation.obs_id}: FOVALIGN = 'ALTAZ' needs the position of the observatory: "
-                "expected GEOLON and GEOLAT in the header of EVENTS"
-            )
+            needs = "FOVALIGN = 'ALTAZ' needs the position of the observatory"
+            raise RunRefused(f"run {observation.obs_id}: {needs}: expected GEOLON and GEOLAT in the header of EVENTS")
         rotation = make_field_rotation(observation.gti, observation.site, observation.pointing)
     pointing, ontime_s, offset_max = observation.pointing, observation.ontime_s, options.offset_max_deg
     return make_map_hadron_acceptance(pointing, ontime_s, background, geom, options.energy, offset_max, rotation, KEPT)
@@ -141,10 +139,9 @@ def _exposure_reco(observation: Observation, edisp: EnergyDispersion, exposure: 
     wrong = np.flatnonzero(~np.isfinite(reco.data).all(axis=(1, 2)))
     if wrong.size:
         lower, upper = options.energy.edges[wrong[0] : wrong[0] + 2]
-        raise RunRefused(
-            f"run {observation.obs_id}: spectrum: {options.spectrum} has next to no flux at {lower:.3g} to "
-            f"{upper:.3g} TeV, expected enough for an exposure there: a spectrum that falls less, or lower energies"
-        )
+        found = f"{options.spectrum} has next to no flux at {lower:.3g} to {upper:.3g} TeV"
+        expected = "expected enough for an exposure there: a spectrum that falls less, or lower energies"
+        raise RunRefused(f"run {observation.obs_id}: spectrum: {found}, {expected}")
     return reco
 
 
@@ -166,9 +163,7 @@ def _response_maps(observation: Observation, options: ReduceOptions) -> dict[str
     return {name: cube.to_float32() for name, cube in maps.items()}
 
 
-def _row(
-    observation: Observation, events: EventList, maps: Mapping[str, Cube], options: ReduceOptions
-) -> dict[str, Cell]:
+def _row(observation: Observation, events: EventList, maps: Maps, options: ReduceOptions) -> dict[str, Cell]:
     """What the run table says of a run that was reduced."""
     mask, offset_max = maps["mask_safe"], options.offset_max_deg
     filled = np.flatnonzero(maps["counts"].data)  # few bins

@@ -11,7 +11,7 @@ from io import BytesIO
 
 import numpy as np
 
-from cubeflow.maps import BoolArray, FloatArray, Geometry, Maps, Place, sphere
+from cubeflow.maps import BoolArray, FloatArray, Geometry, Maps, Pair, Place, sphere
 from cubeflow.report import drawing
 from cubeflow.report.drawing import INK, Scale, line_d, path, round_step, text, tick_name
 from cubeflow.report.ds9 import contours
@@ -51,7 +51,7 @@ class SkyImage:
         return low, high if high > low else low + 1.0
 
     @property
-    def stops(self) -> tuple[FloatArray, FloatArray]:
+    def stops(self) -> Pair:
         """Values, shape (n,), and their colours, (n, 3), between which colours change evenly."""
         names: tuple[str, ...] = POSITIVE if self.top is None else SIGNED
         values = np.linspace(*self.span, len(names))
@@ -230,7 +230,7 @@ def _circle(field: Field, radius_deg: float) -> str:
     return line_d(*_pixels(field.geom, vectors))
 
 
-def _pixels(geom: Geometry, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _pixels(geom: Geometry, vectors: FloatArray) -> Pair:
     """Places, shape (n,), of ICRS unit vectors (n, 3) in an image whose first row is the northernmost."""
     x, y = geom.vectors_to_pixel(vectors)
     return x + 0.5, geom.ny - 0.5 - y

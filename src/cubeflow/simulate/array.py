@@ -12,7 +12,7 @@ import numpy as np
 
 from cubeflow.errors import MistakeError
 from cubeflow.irf.table import nodes_from_edges
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps.arrays import FloatArray, Pair
 from cubeflow.maps.sphere import local_basis, lon_lat
 from cubeflow.observation import DAY_S
 
@@ -168,7 +168,7 @@ def _migra_density(energy_tev: FloatArray, edges: FloatArray, offset_deg: FloatA
     return probability / probability.sum(axis=1, keepdims=True) / np.diff(edges)[:, np.newaxis]
 
 
-def _three_gaussians(energy_tev: FloatArray, offset_deg: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _three_gaussians(energy_tev: FloatArray, offset_deg: FloatArray) -> Pair:
     """Widths in deg and weights of three Gaussians; both of shape (3, n_energy, n_offset)."""
     core = 0.040 + 0.012 * energy_tev[:, np.newaxis] ** -0.5 + 0.0 * offset_deg
     core = core * (1.0 + 0.06 * offset_deg**2)

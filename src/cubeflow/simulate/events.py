@@ -13,13 +13,13 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.interpolate import RegularGridInterpolator
 
-from cubeflow.maps.arrays import FloatArray
+from cubeflow.maps.arrays import FloatArray, Pair
 from cubeflow.maps.sphere import angular_distance_deg, local_basis, lon_lat
 from cubeflow.simulate.array import Responses, RunPlan, SimulationOptions, centres, local_directions, make_responses
 
 Columns = dict[str, tuple[NDArray[Any], str]]  # values with rows first, and unit, by name
 Place = tuple[float, float]  # right ascension and declination, ICRS, deg
-Sample = tuple[FloatArray, FloatArray]  # energies in TeV, shape (n,), and ICRS unit vectors, shape (n, 3)
+Sample = Pair  # energies in TeV, shape (n,), and ICRS unit vectors, shape (n, 3)
 
 # Multilinear between bin centres, and on from the outermost.
 _interpolator = partial(RegularGridInterpolator, bounds_error=False, fill_value=None)
