@@ -1,5 +1,9 @@
 """What users are told: the kinds of error that end in one line, and numbers of things. Other errors are bugs."""
 
+from collections.abc import Callable
+
+Say = Callable[[str], None]  # takes a line for people
+
 
 def counted(number: int, noun: str) -> str:
     """Number and noun, which is plural unless there is one: ``1 run``, ``2 batches``."""

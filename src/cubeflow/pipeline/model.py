@@ -1,7 +1,7 @@
 """The tasks ``off`` and ``model``: what OFF runs give, one small artifact each, and the acceptance model from them."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from cubeflow.dl3.entries import RunEntry
 from cubeflow.dl3.hdus import Header
 from cubeflow.dl3.reader import ReadOptions, name_file, read_observation
-from cubeflow.errors import FailedError, MistakeError
+from cubeflow.errors import FailedError, MistakeError, Say
 from cubeflow.irf.background import BackgroundRate, mean_by_offset
 from cubeflow.maps import FloatArray
 from cubeflow.observation import RunRefused, RunSkipped
@@ -25,8 +25,6 @@ from cubeflow.store.artifact import Artifact, write_artifact
 from cubeflow.store.atomic import make_folder, sweep_temporaries
 from cubeflow.store.fits import Keywords, write_background_fits, write_tables_fits
 from cubeflow.store.keys import from_plain, to_plain
-
-Say = Callable[[str], None]
 
 
 def make_off_batch(results: Path, target: Target, task: OffTask, say: Say) -> None:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
 
+from cubeflow.errors import Say
 from cubeflow.pipeline.tasks import FOLDER
 from cubeflow.regular import read_regular
 from cubeflow.store.keys import parse_json
@@ -66,9 +67,7 @@ def add_up(folder: Path, known: dict[str, tuple[int, Totals]]) -> Totals:
 
 
 @contextmanager
-def showing(
-    results: Path, total: int, say: Callable[[str], None], look: Callable[[], None] = lambda: None
-) -> Iterator[None]:
+def showing(results: Path, total: int, say: Say, look: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Show how far all batches are, while the block runs: a live bar in a terminal, a line now and then elsewhere.
 
     `total` is the number of runs and figures that its jobs go through; nothing is shown of them where it is 0.
@@ -96,7 +95,7 @@ def showing(
             thread.join()
 
 
-def lines(total: int, say: Callable[[str], None]) -> Callable[[Totals], None]:
+def lines(total: int, say: Say) -> Callable[[Totals], None]:
     """Say how far it is, at most every `LINE_S` seconds, if anything happened."""
     start = latest = time.monotonic()
     seen = Totals()

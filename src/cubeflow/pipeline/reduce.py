@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.dl3.reader import ReadOptions, name_file, read_observation
-from cubeflow.errors import FailedError, MistakeError
+from cubeflow.errors import FailedError, MistakeError, Say
 from cubeflow.maps import Cube, NoOverlap
 from cubeflow.observation import Observation, RunRefused, RunSkipped
 from cubeflow.pipeline import versions
@@ -34,7 +34,6 @@ from cubeflow.store.artifact import UNSOUND, Artifact, read_artifact, set_aside,
 from cubeflow.store.atomic import make_folder, sweep_temporaries
 from cubeflow.store.keys import from_plain
 
-Say = Callable[[str], None]
 T = TypeVar("T")
 
 

@@ -1,7 +1,7 @@
 """What the exclusion files and sky models of a target hold, and how much is excluded, before any job needs them."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.dl3.files import FileRefused, read_content
-from cubeflow.errors import MistakeError
+from cubeflow.errors import MistakeError, Say
 from cubeflow.pipeline.tasks import PlannedExclusion, PlannedSkyModel, Target
 from cubeflow.plan.digests import DigestCache
 from cubeflow.products.exclusion import POLARITY, Areas, ExclusionError, ExclusionFile, excluded_by
@@ -69,9 +69,7 @@ def _digest(path: Path, cache: DigestCache) -> str:
         raise MistakeError(str(error)) from error
 
 
-def excluded_shares(
-    targets: Mapping[str, Target], cache: DigestCache, say: Callable[[str], None]
-) -> dict[str, dict[str, float]]:
+def excluded_shares(targets: Mapping[str, Target], cache: DigestCache, say: Say) -> dict[str, dict[str, float]]:
     """Share of the field that each exclusion file takes from a target, by its name; says which has no effect at all.
 
     ExclusionError if a file cannot be used, or all but 5 % of the field from which background is taken are excluded.
@@ -86,10 +84,8 @@ def excluded_shares(
             raise ExclusionError(f"targets.{name}.exclusion: {error}") from error
         paths = [str(each.file.path) for each in target.exclusions]
         if 1.0 - total < LEAST_KEPT:
-            raise ExclusionError(
-                f"targets.{name}.exclusion: {', '.join(paths)}: {1.0 - total:.1%} of the field is left, "
-                f"expected at least {LEAST_KEPT:.0%}. {POLARITY}"
-            )
+            left = f"{1.0 - total:.1%} of the field is left, expected at least {LEAST_KEPT:.0%}. {POLARITY}"
+            raise ExclusionError(f"targets.{name}.exclusion: {', '.join(paths)}: {left}")
         found[name] = dict(zip(paths, shares, strict=True))
     for path in dict.fromkeys(path for shares in found.values() for path in shares):
         if not any(shares.get(path) for shares in found.values()):
