@@ -116,7 +116,12 @@ def show_difference(found: Plain, names: tuple[str, str]) -> None:
         print_table(f"Only in {name}", ("file",), ([each] for each in found["only"][side]))
     listed = [each for each in found["files"] if len(found["files"]) > FEW and each["kind"] != "cube"]
     columns = ("file", "key", "maps that differ", "largest difference", "relative")
-    print_table("Runs", columns, (_file_row(each) for each in listed))
+    rows = []
+    for each in listed:  # of many files one line each
+        maps, key = each["datasets"], "same" if each["key"][0] == each["key"][1] else "other"
+        worst = [max((one[name] for one in maps if one.get(name)), default=None) for name in ("max_abs", "max_rel")]
+        rows.append([each["names"][1], key, ", ".join(one["name"] for one in maps), *worst])
+    print_table("Runs", columns, rows)
     for each in found["files"]:
         if each not in listed:
             _show_file_difference(each)
@@ -130,14 +135,6 @@ def show_difference(found: Plain, names: tuple[str, str]) -> None:
     click.echo(f"{verdict}: of HDF5 files, {len(found['files'])} differ, {found['equal']} are equal{only}")
     if found["not_compared"]:
         click.echo(f"not compared: {', '.join(found['not_compared'])}")
-
-
-def _file_row(each: Plain) -> list[object]:
-    """One line on the differences of a file, for those of many files."""
-    datasets = each["datasets"]
-    worst = [max((one[name] for one in datasets if one.get(name)), default=None) for name in ("max_abs", "max_rel")]
-    key = "same" if each["key"][0] == each["key"][1] else "other"
-    return [each["names"][1], key, ", ".join(one["name"] for one in datasets), *worst]
 
 
 def _show_file_difference(each: Plain) -> None:

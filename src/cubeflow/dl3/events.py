@@ -216,20 +216,16 @@ def read_time_frame(header: Header, where: str, notes: Notes) -> tuple[float, st
         zero_s = sum(number(header, key, where, 0.0) for key in ("TIMEZERO", "TIMEOFFS")) * factor(unit, "s")
     except UnitError as error:
         raise RunRefused(f"{where}: TIMEUNIT: {error}") from error
-    return offset_s + tt_minus(scale, days, fraction, where) + zero_s, unit
-
-
-def tt_minus(scale: str, mjd: float, fraction: float, where: str) -> float:
-    """TT minus `scale` in s at an epoch on that scale; raises RunRefused where there is no such epoch."""
-    if scale != "UTC":
-        return SCALES[scale]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", erfa.ErfaWarning)  # years for which no leap second is announced yet
-            tai1, tai2 = erfa.utctai(erfa.DJM0 + mjd, fraction)
-    except erfa.ErfaError as error:
-        raise RunRefused(f"{where}: MJDREFI, MJDREFF = {mjd:g}, {fraction:g}, expected a day") from error
-    return float(((tai1 - erfa.DJM0 - mjd) + (tai2 - fraction)) * DAY_S) + TT_MINUS_TAI_S
+    ahead_s = SCALES[scale]
+    if scale == "UTC":
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", erfa.ErfaWarning)  # years for which no leap second is announced yet
+                tai1, tai2 = erfa.utctai(erfa.DJM0 + days, fraction)
+        except erfa.ErfaError as error:
+            raise RunRefused(f"{where}: MJDREFI, MJDREFF = {days:g}, {fraction:g}, expected a day") from error
+        ahead_s = float(((tai1 - erfa.DJM0 - days) + (tai2 - fraction)) * DAY_S) + TT_MINUS_TAI_S
+    return offset_s + ahead_s + zero_s, unit
 
 
 def run_meta(header: Header, where: str, gti: Gti, pointing: Pointing, notes: Notes) -> Header:

@@ -21,8 +21,6 @@ from cubeflow.dl3.entries import HduRef, RunEntry, Store, StoreError, by_name, f
 from cubeflow.dl3.files import FileRefused, begins_with
 from cubeflow.dl3.hdus import Header, Table, UnitError, Value, factor, open_table, read_hdus
 
-__all__ = ["HduRef", "RunEntry", "Store", "StoreError", "open_store"]
-
 HDU_INDEX = ("hdu-index.fits.gz", "hdu-index.fits")
 OBS_INDEX = ("obs-index.fits.gz", "obs-index.fits")
 FITS_START = b"SIMPLE  ="

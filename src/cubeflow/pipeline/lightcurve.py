@@ -2,10 +2,10 @@
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 
@@ -21,9 +21,6 @@ from cubeflow.products.significance import disc_pixels
 from cubeflow.store.artifact import OpenArtifact
 from cubeflow.store.atomic import write_atomic
 from cubeflow.store.fits import datasets_yaml, models_yaml
-
-if TYPE_CHECKING:
-    from astropy.table import Table
 
 PER_CM2 = 1e-4  # of what is per m2
 # Of the column: unit, and what it holds.
@@ -74,7 +71,16 @@ def write_series(results: Path, target: Target, task: SeriesTask, say: Callable[
     made_from = task.recipe(target).record
     with certified(results / certificate, task.key, [results / name for name in names], made_from, read):
         if task.intervals:
-            make_light_curve(points).write(text := io.StringIO(), format="ascii.ecsv")
+            from astropy.table import Column, Table
+
+            # In order of time, as ``gammapy.estimators.FluxPoints.read(..., format="lightcurve")`` takes it.
+            table = Table(meta={"SED_TYPE": "flux", **TIMES, "TIMESYS": "tt"})  # in which letters gammapy takes it
+            points.sort(key=lambda point: point["time_min"])
+            for name, (unit, about_column) in COLUMNS.items():
+                cells = np.array([point[name] for point in points])
+                data = cells[:, None] if name in OF_ENERGY and points else cells
+                table[name] = Column(data, unit=unit or None, description=about_column)
+            table.write(text := io.StringIO(), format="ascii.ecsv")
             write_atomic(folder / LIGHT_CURVE, text.getvalue().encode())
             say(f"{task.target}: {task.label}: {folder / LIGHT_CURVE}: {counted(len(points), 'interval')}")
         if task.joint:
@@ -103,16 +109,3 @@ def make_point(opened: OpenArtifact, target: Target) -> Point:
         "n_runs": about["n_runs"],
         "energy_threshold": edges[safe[0]] if safe.size else np.nan,
     }
-
-
-def make_light_curve(points: Sequence[Point]) -> "Table":
-    """Points in order of time, as ``gammapy.estimators.FluxPoints.read(..., format="lightcurve")`` takes them."""
-    from astropy.table import Column, Table
-
-    table = Table(meta={"SED_TYPE": "flux", **TIMES, "TIMESYS": "tt"})  # in which letters gammapy takes it
-    ordered = sorted(points, key=lambda point: point["time_min"])
-    for name, (unit, about) in COLUMNS.items():
-        cells = np.array([point[name] for point in ordered])
-        data = cells[:, None] if name in OF_ENERGY and points else cells
-        table[name] = Column(data, unit=unit or None, description=about)
-    return table

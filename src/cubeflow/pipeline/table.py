@@ -103,7 +103,8 @@ OF_LABEL = {
 }
 _COMMON = FIRST | HEADERS
 WORDS = {"status", "reason", "note", "object", "limits", "quirks", "repairs", "instrument", "telescope", "obs_mode"}
-WORDS |= {"event_type", "off_runs"}
+WORDS |= {"event_type", "off_runs"}  # are text, also where no cell says so
+KINDS: dict[type[bool | float | str], set[type]] = {bool: {bool}, int: {int, bool}, float: {float, int, bool}}
 
 
 def write_run_table(results: Path, target: Target, task: TableTask, say: Callable[[str], None]) -> None:
@@ -150,19 +151,13 @@ def make_table(rows: Sequence[dict[str, Cell]], labels: Sequence[str], key: str)
     for name, (_, own, about) in sorted(places.items(), key=lambda item: item[1]):
         column, unit = columns[name]
         cells = [row.get(name) for row in rows]
-        kind = _kind(own, {type(cell) for cell in cells} - {type(None)})
+        found = {type(cell) for cell in cells} - {type(None)}
+        text_or_number = str if found or own in WORDS else float
+        kind = next((kind for kind, allowed in KINDS.items() if found and found <= allowed), text_or_number)
         data = [kind() if cell is None else kind(cell) for cell in cells]
         mask = [cell is None for cell in cells]
         table[column] = MaskedColumn(data, mask=mask if any(mask) else False, unit=unit, description=about)
     return table
-
-
-def _kind(name: str, kinds: set[type]) -> type[bool] | type[int] | type[float] | type[str]:
-    """Type of a column from its name (of which WORDS are text) and those of its cells, if it has any."""
-    for kind, allowed in ((bool, {bool}), (int, {int, bool}), (float, {float, int, bool})):
-        if kinds and kinds <= allowed:
-            return kind
-    return str if kinds or name in WORDS else float
 
 
 def _merge(merged: dict[str, Cell], row: Row, label: str) -> None:

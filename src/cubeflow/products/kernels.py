@@ -79,7 +79,19 @@ def make_psf_kernel(
     profile = _at_position(psf, ra_deg, dec_deg, _ring_sr(rad))  # (energy_true, rad)
     radius = rad.edges[-1] if max_radius_deg is None else min(max_radius_deg, rad.edges[-1])
     half = int(np.ceil(radius / pixel_deg - 0.5 - 1e-9))
-    quadrant = _quadrant(profile, rad, pixel_deg, half, radius)
+    # Averages over sub-pixels of the quadrant with the centre at [0, 0].
+    factor = int(np.clip(np.ceil(SUB_PIXELS_PER_RAD_BIN * pixel_deg / rad.widths.min()), 3, MAX_SUB_PIXELS)) | 1
+    sub = (np.arange(factor * (half + 1)) - factor // 2) / factor * pixel_deg
+    distance = np.hypot(sub[:, None], sub)
+    nodes = Nodes(rad.centers, rad.edges[0], rad.edges[-1], log=False)
+    index, fraction = nodes.bracket(distance)
+    inside = nodes.inside(distance) & (distance <= radius)
+    step = np.diff(profile, axis=1, append=profile[:, -1:])
+    n = half + 1
+    quadrant = np.empty((len(profile), n, n))
+    for k in range(len(profile)):
+        value = np.where(inside, profile[k][index] + fraction * step[k][index], 0.0)
+        quadrant[k] = np.maximum(value, 0.0).reshape(n, factor, n, factor).mean(axis=(1, 3))
     right = np.concatenate([quadrant[..., :0:-1], quadrant], axis=-1)
     kernel = np.concatenate([right[:, :0:-1], right], axis=-2)  # (energy_true, 2 half + 1, 2 half + 1)
     total = kernel.sum(axis=(1, 2), keepdims=True)
@@ -128,20 +140,3 @@ def _at_position(cube: Cube, ra_deg: float, dec_deg: float, measure: FloatArray)
         raise ValueError(f"no response is known at position ({ra_deg:.4f}, {dec_deg:.4f})")
     mean = np.einsum("krp,kp->kr", values, known)
     return np.divide(mean, share[:, None], out=np.zeros_like(mean), where=share[:, None] > 0)
-
-
-def _quadrant(profile: FloatArray, rad: Axis, pixel_deg: float, half: int, radius: float) -> FloatArray:
-    """Average over sub-pixels, shape (k, half + 1, half + 1), of a radial profile (k, n_rad); centre at [0, 0]."""
-    factor = int(np.clip(np.ceil(SUB_PIXELS_PER_RAD_BIN * pixel_deg / rad.widths.min()), 3, MAX_SUB_PIXELS)) | 1
-    sub = (np.arange(factor * (half + 1)) - factor // 2) / factor * pixel_deg
-    distance = np.hypot(sub[:, None], sub)
-    nodes = Nodes(rad.centers, rad.edges[0], rad.edges[-1], log=False)
-    index, fraction = nodes.bracket(distance)
-    inside = nodes.inside(distance) & (distance <= radius)
-    step = np.diff(profile, axis=1, append=profile[:, -1:])
-    n = half + 1
-    out = np.empty((len(profile), n, n))
-    for k in range(len(profile)):
-        value = np.where(inside, profile[k][index] + fraction * step[k][index], 0.0)
-        out[k] = np.maximum(value, 0.0).reshape(n, factor, n, factor).mean(axis=(1, 3))
-    return out

@@ -6,7 +6,7 @@ import os
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,15 +18,13 @@ from cubeflow.dl3.entries import direction_of, event_types_line
 from cubeflow.dl3.index import RunEntry, Store, StoreError, open_store
 from cubeflow.dl3.quirks import QUIRKS
 from cubeflow.dl3.reader import ReadOptions, read_observation
-from cubeflow.errors import MistakeError
-from cubeflow.irf.background import Background2D, Background3D
+from cubeflow.errors import MistakeError, Say
 from cubeflow.maps.sphere import Position, angular_distance_deg
 from cubeflow.observation import Observation, RunRefused
 from cubeflow.plan.make import ranges_text
 from cubeflow.store.atomic import write_atomic
 from cubeflow.tools.targets import KNOWN, SAME, Place, parse_target
 
-Say = Callable[[str], None]
 MAX_OBJECTS = 12
 MAX_ROOTS = 8
 SAMPLE = 8  # runs that are read
@@ -146,7 +144,12 @@ def run_facts(observation: Observation) -> "RunFacts":
     offset = angular_distance_deg((events.ra_deg, events.dec_deg), (pointing.ra_deg, pointing.dec_deg))
     offset_max_deg = reach_deg(area.offset.values, area.evaluate([1.0], area.offset.values)[0], offset)
     thresholds = area.lo_thres_tev, area.hi_thres_tev, float(threshold)
-    ranges = (area.energy_true.lower, area.energy_true.upper), background_range(observation.background)
+    background, background_tev = observation.background, None
+    if background is not None:  # energies between which it is not zero
+        filled = np.nonzero(background.rate.reshape(len(background.rate), -1).sum(axis=1) > 0)[0]
+        edges = background.energy_edges_tev
+        background_tev = (float(edges[filled[0]]), float(edges[filled[-1] + 1])) if filled.size else None
+    ranges = (area.energy_true.lower, area.energy_true.upper), background_tev
     used, about = events.energy_tev[offset <= offset_max_deg], (observation.point_like, observation.quirks)
     is_one = len(area.offset.values) == 1
     return RunFacts(observation.obs_id, *thresholds, *ranges, offset_max_deg, is_one, used, *about)
@@ -161,15 +164,6 @@ def reach_deg(offset_deg: NDArray[np.float64], area_m2: NDArray[np.float64], eve
     if len(offset_deg) == 1 and len(events_deg):
         farthest = np.quantile(events_deg, MOST_EVENTS)
     return max(0.5, float(np.floor(farthest * 2 + 1e-6) / 2))
-
-
-def background_range(background: object) -> tuple[float, float] | None:
-    """Energies between which a background is not zero, TeV; None without one."""
-    if not isinstance(background, Background2D | Background3D):
-        return None
-    filled = np.nonzero(background.rate.reshape(len(background.rate), -1).sum(axis=1) > 0)[0]
-    edges = background.energy_edges_tev
-    return (float(edges[filled[0]]), float(edges[filled[-1] + 1])) if filled.size else None
 
 
 def look_at(store: Store, store_path: str, roots: tuple[str, ...], place: Place) -> "Found":

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.errors import MistakeError
-from cubeflow.maps import Cube, FloatArray
+from cubeflow.maps import Cube
 from cubeflow.observation import TIME_REFERENCE_MJD
 from cubeflow.pipeline.tasks import PARTS
 from cubeflow.products.dataset import dataset_maps, response_exposure
@@ -53,8 +53,23 @@ class Loaded:
         if self.kind != "cube":
             meta = {"m2 s": of_exposure}  # by unit
             return {name: cube.to_gammapy(meta.get(cube.unit)) for name, cube in self.maps.items()}
+        from astropy.time import Time
+        from gammapy.data import GTI
+        from gammapy.datasets import MapDataset, MapDatasetOnOff
+        from gammapy.irf import EDispKernelMap, PSFMap
+
+        maps, special = dataset_maps(self.maps), ("exposure", "psf", "edisp", "irf_exposure")
+        made: dict[str, object] = {key: cube.to_gammapy() for key, cube in maps.items() if key not in special}
+        if "exposure" in maps:
+            made["exposure"] = maps["exposure"].to_gammapy(of_exposure)
+        for response, kind in (("psf", PSFMap), ("edisp", EDispKernelMap)):
+            if response in maps:
+                exposure = response_exposure(maps, response).to_gammapy(of_exposure)
+                made[response] = kind(maps[response].to_gammapy(), exposure)
+        start, stop = (Quantity(self.arrays["gti_s"][:, k], "s") for k in (0, 1))
+        gti = GTI.create(start, stop, reference_time=Time(TIME_REFERENCE_MJD, format="mjd", scale="tt"))
         name = "-".join(filter(None, map(self.attributes.get, ("target", "label", "part"))))
-        return to_dataset(dataset_maps(self.maps), self.arrays["gti_s"], of_exposure, name)
+        return (MapDatasetOnOff if "counts_off" in maps else MapDataset)(**made, gti=gti, name=name)
 
 
 def load(path: str | Path, obs_id: int | None = None, label: str = "*") -> Loaded:
@@ -87,27 +102,3 @@ def _cube_of_run(folder: Path, obs_id: int, label: str) -> tuple[Path, str]:
             if f"-{part}".endswith(f"-run-{obs_id}"):
                 return certificate.parent / PARTS / part / "cube.h5", key
     raise MistakeError(f"{folder}: no cube of run {obs_id}, expected one as export: {{per: run}} makes it")
-
-
-def to_dataset(maps: Mapping[str, Cube], gti_s: FloatArray, of_exposure: Mapping[str, Any], name: str) -> "MapDataset":
-    """Dataset of gammapy from `dataset_maps` and intervals of shape (n, 2), TT s since the time reference.
-
-    A ``MapDatasetOnOff`` if there are OFF counts. gammapy looks for `of_exposure` beside the exposure.
-    """
-    from astropy import units
-    from astropy.time import Time
-    from gammapy.data import GTI
-    from gammapy.datasets import MapDataset, MapDatasetOnOff
-    from gammapy.irf import EDispKernelMap, PSFMap
-
-    special = "exposure", "psf", "edisp", "irf_exposure"
-    made: dict[str, object] = {key: cube.to_gammapy() for key, cube in maps.items() if key not in special}
-    if "exposure" in maps:
-        made["exposure"] = maps["exposure"].to_gammapy(of_exposure)
-    for response, kind in (("psf", PSFMap), ("edisp", EDispKernelMap)):
-        if response in maps:
-            exposure = response_exposure(maps, response).to_gammapy(of_exposure)
-            made[response] = kind(maps[response].to_gammapy(), exposure)
-    start, stop = (units.Quantity(gti_s[:, k], "s") for k in (0, 1))
-    gti = GTI.create(start, stop, reference_time=Time(TIME_REFERENCE_MJD, format="mjd", scale="tt"))
-    return (MapDatasetOnOff if "counts_off" in maps else MapDataset)(**made, gti=gti, name=name)
