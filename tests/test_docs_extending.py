@@ -113,7 +113,7 @@ def test_background_method(source: Path, tmp_path: Path) -> None:
 def test_instrument_response(source: Path, tmp_path: Path) -> None:
     (source / "irf" / "psf_gauss.py").write_text(block("class PsfGauss"))
     responses, classes = source / "dl3" / "responses.py", source / "dl3" / "classes.py"
-    put_before(responses, "from cubeflow.irf.rad_max", "from cubeflow.irf.psf_gauss import PsfGauss\n")
+    put_before(responses, "from cubeflow.maps.arrays", "from cubeflow.irf.psf_gauss import PsfGauss\n")
     put_before(responses, "def read_bkg_3d", f"{block('def read_psf_gauss')}\n\n")
     for line, path, place in (
         ('"psf_gauss": read_psf_gauss', responses, '    "psf_king": read_psf_king'),

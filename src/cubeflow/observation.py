@@ -14,7 +14,6 @@ from cubeflow.irf.aeff import EffectiveArea
 from cubeflow.irf.background import BackgroundRate
 from cubeflow.irf.edisp import EnergyDispersion
 from cubeflow.irf.psf import PSF
-from cubeflow.irf.rad_max import RadMax
 from cubeflow.maps.arrays import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -140,7 +139,6 @@ class Observation:
     edisp: EnergyDispersion | None
     psf: PSF | None  #: None for point-like data, as is the background
     background: BackgroundRate | None
-    rad_max: RadMax | None = None
     point_like: bool = False  #: whether the responses hold for events inside a directional cut
     site: Site | None = None  #: where the telescopes stand, if the file says so
     quirks: tuple[str, ...] = ()  #: names of the deviations from the format that were met

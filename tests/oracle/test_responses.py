@@ -6,7 +6,6 @@ import pytest
 from cubeflow.irf.aeff import EffectiveArea
 from cubeflow.irf.background import Background2D
 from cubeflow.irf.psf import Psf3Gauss, PsfKing
-from cubeflow.irf.rad_max import RadMax
 
 from .conftest import nodes
 
@@ -78,18 +77,6 @@ def test_king_profile(axes):
     columns = {"gamma": RNG.uniform(1.9, 2.2, (12, 3)), "sigma": RNG.uniform(0.05, 0.06, (12, 3))}
     theirs = parametric(PSFKing, axes, columns, {"gamma": Unit(""), "sigma": Unit("deg")})
     compare(theirs, PsfKing(nodes(axes[0]), nodes(axes[1]), **columns), axes)
-
-
-def test_rad_max(axes):
-    from gammapy.irf import RadMax2D
-
-    energy = axes[0].copy(name="energy")
-    table = RNG.uniform(0.05, 0.3, (12, 4))
-    theirs = RadMax2D(axes=[energy, axes[2]], data=table, unit="deg")
-    ours = RadMax(nodes(energy), nodes(axes[2]), table)
-    offset = np.linspace(0.0, 2.4, 9)
-    expected = theirs.evaluate(energy=ENERGY[:, None] * energy.unit, offset=offset * axes[2].unit).value
-    np.testing.assert_allclose(ours.evaluate(ENERGY, offset), expected, rtol=1e-9)
 
 
 def test_background_of_the_offset(axes):

@@ -19,7 +19,6 @@ from cubeflow.dl3.quirks import RESPONSES, Facts, Notes, header_quirks, is_ctobs
 from cubeflow.dl3.responses import READERS, rad_max_from_key, read_bkg_3d
 from cubeflow.dl3.tables import Conditions, number, select_rows
 from cubeflow.errors import MistakeError
-from cubeflow.irf.rad_max import RadMax
 from cubeflow.observation import Gti, Observation, RunRefused, Site
 
 ALWAYS = ("events", "gti", "aeff")
@@ -61,7 +60,7 @@ class _Response(NamedTuple):
     value: Any
     notes: Notes
     header: Header
-    rad_max: RadMax | None
+    rad_max: float | None
 
 
 def read_observation(entry: RunEntry, options: ReadOptions | None = None) -> Observation:
@@ -108,7 +107,7 @@ def read_observation(entry: RunEntry, options: ReadOptions | None = None) -> Obs
             background = replace(background, rate=background.rate * deadc)  # theirs is per livetime
         meta = {**run_meta(header, where, gti, pointing, notes), "deadc": deadc, "event_count": len(table.rows)}
         meta |= {"lo_thres_tev": aeff.value.lo_thres_tev, "hi_thres_tev": aeff.value.hi_thres_tev}
-        found = aeff.value, values.get("edisp"), values.get("psf"), background, rad_max, point_like
+        found = aeff.value, values.get("edisp"), values.get("psf"), background, point_like
         site, noted = read_site(header, where), (tuple(sorted(notes.quirks)), dict(sorted(notes.repairs.items())))
         return Observation(entry.obs_id, events, gti, pointing, deadc, *found, site, *noted, meta)
 

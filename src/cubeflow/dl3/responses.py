@@ -16,8 +16,6 @@ from cubeflow.irf.aeff import EffectiveArea
 from cubeflow.irf.background import Background2D, Background3D
 from cubeflow.irf.edisp import EnergyDispersion
 from cubeflow.irf.psf import Psf3Gauss, PsfKing, PsfTable
-from cubeflow.irf.rad_max import RadMax
-from cubeflow.irf.table import nodes_from_edges
 from cubeflow.maps.arrays import FloatArray
 from cubeflow.observation import RunRefused
 
@@ -163,24 +161,25 @@ def _rate(table: Table, axes: Axes, notes: Notes, file_order: tuple[str, ...]) -
     return rate
 
 
-def read_rad_max(table: Table, notes: Notes) -> RadMax:
+def read_rad_max(table: Table, notes: Notes) -> FloatArray:
     """Radius of the directional cut; raises RunRefused unless it is finite and not negative."""
     axes = read_axes(table, ("energy", "offset"), notes)
     rad_max = read_array(table, "RAD_MAX", "deg", axes, notes)
     if np.any(rad_max < 0) or not np.any(rad_max):
         raise RunRefused(f"{table.hdu}: column RAD_MAX: {rad_max.min():g} to {rad_max.max():g} deg, expected above 0")
-    return RadMax(axes["energy"].nodes(), axes["offset"].nodes(), rad_max)
+    for axis in axes.values():
+        axis.nodes()  # refuses bins that leave gaps
+    return rad_max
 
 
-def rad_max_from_key(table: Table) -> RadMax | None:
+def rad_max_from_key(table: Table) -> float | None:
     """Constant radius from the key RAD_MAX (deg) of an effective area; None if there is no such key."""
     if table.header.get("RAD_MAX") is None:
         return None
     radius = number(table.header, "RAD_MAX", str(table.hdu))
     if not 0 < radius < 180:
         raise RunRefused(f"{table.hdu}: RAD_MAX = {radius}, expected above 0 deg")
-    energy, offset = nodes_from_edges([1e-6], [1e6], log=True), nodes_from_edges([0.0], [180.0], log=False)
-    return RadMax(energy, offset, np.full((1, 1), radius))
+    return radius
 
 
 READERS: dict[str, Callable[[Table, Notes], Any]] = {
