@@ -73,7 +73,7 @@ validation: $(VENV)/.installed-test  ## docs/validation.md, from the tests on re
 	python benchmarks/validation.py
 
 COVERAGE ?= 4000
-coverage: $(VENV)/.installed-test  ## docs/coverage.md: do errors, limits and significances cover the truth, on COVERAGE simulated surveys; about 10 minutes
+coverage: $(VENV)/.installed-test  ## docs/coverage.md: do errors, limits and significances cover the truth, on COVERAGE simulated surveys; 13 minutes of CPU time
 	python benchmarks/coverage.py --surveys $(COVERAGE)
 
 docs: $(VENV)/.installed-docs  ## the documentation in build/docs/index.html; any warning is an error

@@ -16,7 +16,7 @@ from cubeflow.observation import Observation
 from cubeflow.pipeline.tasks import Target
 from cubeflow.plan.jobs import read_jobs, read_targets
 from cubeflow.products.acceptance import make_map_hadron_acceptance
-from cubeflow.products.background import Background, make_background, run_stack
+from cubeflow.products.background import Background, make_background, run_part
 from cubeflow.products.counts import make_map_counts
 from cubeflow.products.exposure import make_map_exposure_reco_energy, make_map_exposure_true_energy
 from cubeflow.products.kernels import make_edisp_map, make_psf_map
@@ -38,13 +38,13 @@ def main(plan: Path, repeats: int) -> None:
     excluded = target.exclusion_masks().mask(counts.geom, counts.axis("energy"))
 
     def background_of(each: Reduced) -> Background:
-        return make_background(each, method, excluded, target.position_deg, target.significance.first_deg)
+        return make_background(each, method, excluded, target.position_deg, target.significance.radius_deg[0])
 
     background, total = background_of(reduced), StackSum()
     stages = {"read": read, **product_stages(observation, options)}
     stages["norm"] = lambda: background_of(reduced)
     stages["maps"] = lambda: background_of(reduce_observation(observation, options))
-    stages["stack"] = lambda: total.add(run_stack(reduced, background))
+    stages["stack"] = lambda: total.add(run_part(reduced, background))
     stages["write"] = lambda: write_run(plan.parent, reduced, background, target.compression)
     print(json.dumps(cpu_seconds(stages, repeats)))
 

@@ -358,6 +358,7 @@ MISTAKES = [
     ("{width: 6 deg}", "{frame: icrs}", "5:targets.crab.geometry.width: expected a quantity with a unit such as '6 de"),
     ("gti_filter:", "geometry:", "9:geometry: expected below targets.<name>: each target has its own"),
     ("gti_filter:", "position:", "9:position: expected below targets.<name>: each target has its own"),
+    ("offset_max: 2 deg", "significance: {position: 1}", "8:significance.position: unknown key; expected one of"),
     ("lat: 22.014 deg", "lat: 95 deg", "4:targets.crab.position.lat: expected at most 90 deg, got '95 deg'"),
     (
         ", lat: 22.014 deg",

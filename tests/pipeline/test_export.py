@@ -166,7 +166,7 @@ def test_an_error_of_the_background_reaches_every_product(tmp_path, setting):
     assert used == {"measured": measured.total[0], 0.04: 0.04, None: 0.0}[setting]
     taken = f"include {used:.1%} of it" if used else "do not include it (significance.background_systematic)"
     assert said[0] == (
-        f"crab: label: systematic error of the background {measured.total[0]:.1%} (at most {measured.total.sum():.1%}),"
+        f"crab: label: systematic error of the background {measured.total[0]:.1%} ± {measured.total[1]:.1%},"
         f" by which counts outside the exclusions scatter about it beyond chance, by offset and direction; "
         f"significance and flux {taken}"
     )

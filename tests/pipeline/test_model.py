@@ -282,6 +282,20 @@ def test_runs_that_match_are_in_the_run_table_and_in_the_keys(folder):
     assert said
 
 
+@pytest.mark.parametrize(("observations", "n_listed"), [("", 1), ("time: [[2000-01-01, 2040-01-01]]", 3)])
+def test_all_runs_that_match_are_listed_where_the_index_does_not_know_how_long_they_count(
+    folder, observations, n_listed
+):
+    """Its livetime is that of all times: twice as much as is enough may then be too little."""
+    text = CONFIG.format(
+        folder=folder, model="off", models=NAMED.format(folder=folder, observations=observations, fit="")
+    )
+    match = "match: {time: null, telescopes: false, airmass: null, nsb: null, azimuth: 180 deg, livetime: 300 s}"
+    text = text.replace("    offset_max: 1.5 deg\n", f"    offset_max: 1.5 deg\n    {match}\n")
+    found = make_plan(parse_config(text), lambda line: None).tasks["source"]
+    assert {len(set(keys.off_runs) - {keys.unit.obs_id}) for task in found.reduce for keys in task.units} == {n_listed}
+
+
 def test_a_limit_that_cannot_hold_is_said_once_and_asks_nothing_of_targets_without_the_model(folder):
     """Also where a model has the name of none."""
     text = CONFIG.format(folder=folder, model="off", models=NAMED.format(folder=folder, observations="", fit=""))

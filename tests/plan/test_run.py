@@ -112,7 +112,7 @@ def test_a_file_that_cannot_be_read_is_told_where_no_index_names_its_run(tmp_pat
     for _ in range(2):
         failed = CliRunner().invoke(main, ["run", "-c", str(config)])
         assert failed.exit_code == 3
-        assert f"first: 1 of 16 runs refused, and on_refused is fail; the first, run {why}\n" in failed.output
+        assert f"first: 1 file of the store left out, and on_refused is fail; the first, {why}\n" in failed.output
     cut.unlink()
     assert CliRunner().invoke(main, ["run", "-c", str(config)]).exit_code == 0
 

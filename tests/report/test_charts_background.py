@@ -42,6 +42,12 @@ def make_profiles(level, slope=0.0):
     return Profiles(np.random.default_rng(5).poisson(true).astype(float), background, np.ones((2, 5)))
 
 
+@pytest.mark.parametrize("slope", [0.0, 0.05, 0.1, 0.15])
+def test_a_background_with_a_mean_is_not_flat_whatever_else_is_doubtful(slope):
+    found = replace(FOUND, mean=0.6, mean_err=0.01)
+    assert off_source_text(found, make_profiles(100.0, slope)).startswith("not flat (errors 3%): ")
+
+
 @pytest.mark.parametrize(
     ("level", "slope", "says"),
     [

@@ -399,9 +399,9 @@ def test_a_band_is_the_significance_of_its_bins(results):
 def test_how_wrong_a_background_is_stands_in_the_answers(results):
     found = answers(results)["fov"]
     assert found["Systematic error of the background"] == (
-        "2.0% (at most 2.4%), by which counts outside the exclusions scatter about it beyond chance, by offset and "
-        "direction; significance and flux include 2.0% of it. By energy: 1 to 2 TeV 1.0% (at most 1.2%); "
-        "2 to 6 TeV not known; 6 to 20 TeV 10.0% (at most 13.0%)"
+        "2.0% ± 0.4%, by which counts outside the exclusions scatter about it beyond chance, by offset and "
+        "direction; significance and flux include 2.0% of it. By energy: 1 to 2 TeV 1.0% ± 0.2%; "
+        "2 to 6 TeV not known; 6 to 20 TeV 10.0% ± 3.0%"
     )
     assert "Systematic error of the background" not in answers(results)["bare"]
 

@@ -33,7 +33,6 @@ _NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]{0,63}")
 FORMER = {
     "form": "no longer a key; expected keep: all, or keep: none to leave the sums of a batch only",
     "auto": "no key: cubeflow exclude finds a mask, round by round, and prints the line that uses it",
-    **dict.fromkeys(("position", "tiles", "geometry"), "expected below targets.<name>: each target has its own"),
 }
 _QUANTITY = re.compile(r"(?a)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-zµ][A-Za-z0-9µ ^*/.()-]{0,39})")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::-([^}]*))?\}|([A-Za-z_]\w*))")

@@ -19,6 +19,7 @@ CONFIG_SECTIONS = tuple(keys_of(Config))
 # A way to give energy bins replaces the other ways.
 _WAYS = {"edges": ("min", "max", "bins", "bins_per_decade"), "min": ("edges",), "max": ("edges",)}
 _WAYS |= {"bins": ("bins_per_decade", "edges"), "bins_per_decade": ("bins", "edges")}
+ITS_OWN = "expected below targets.<name>: each target has its own"
 
 
 def load_config(path: Path | str | Sequence[Path | str], overrides: Mapping[str, Any] | None = None) -> Config:
@@ -92,7 +93,8 @@ def _by_event_type(targets: Mapping[str, Node], mistakes: list[str]) -> dict[str
 def _check(root: Node) -> Config:
     """Give every target the common sections, with its own merged in, and build the sections."""
     known, targets = (*CONFIG_SECTIONS, *TARGET_SECTIONS), root.child("targets")
-    mistakes = [root.child(key).says(unknown_key(key, known)) for key in root.value if key not in known]
+    unknown = (key for key in root.value if key not in known)
+    mistakes = [root.child(key).says(ITS_OWN if key in TARGET_ONLY else unknown_key(key, known)) for key in unknown]
     if not isinstance(targets.value, dict) or not targets.value:
         got = "nothing" if targets.value is ABSENT else f"{targets.plain()!r:.60}"
         mistakes.append(targets.says(f"expected at least one target by name, got {got}"))

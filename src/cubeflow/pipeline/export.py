@@ -103,8 +103,8 @@ def systematic_text(found: Mapping[str, Sequence[float | None]]) -> str:
 
 
 def error_text(value: float | None, error: float | None) -> str:
-    """Relative error, and how large it may be within one standard deviation."""
-    return "not known" if value is None or error is None else f"{value:.1%} (at most {value + error:.1%})"
+    """Relative error, with its own error."""
+    return "not known" if value is None or error is None else f"{value:.1%} ± {error:.1%}"
 
 
 def dataset_entry(
@@ -119,13 +119,17 @@ def dataset_entry(
 def require_not_refused(
     target: Target, rows: Sequence[Row], refused: Sequence[Refusal], unread: Mapping[str, str]
 ) -> None:
-    """Raise RunsLeftOut if runs of a stack or of the plan are refused, and the configuration makes that a failure."""
-    found = {**unread, **{str(each.obs_id): each.reason for each in refused}}
-    found |= {str(row["obs_id"]): row["reason"] for row in reversed(rows) if row["status"] == "refused"}
-    if found and target.on_refused == "fail":
-        count = f"{len(found)} of {len({str(row['obs_id']) for row in rows} | found.keys())} runs refused"
-        first = "run {}: {}".format(*min(found.items(), key=lambda item: (len(item[0]), item)))
-        raise RunsLeftOut(f"{target.name}: {count}, and on_refused is fail; the first, {first}")
+    """Raise RunsLeftOut if runs of a stack or of the plan are refused, and the configuration makes that a failure.
+
+    So do files that may hold one and are left out, `unread`, each with the reason.
+    """
+    found = {each.obs_id: each.reason for each in refused}
+    found |= {row["obs_id"]: row["reason"] for row in reversed(rows) if row["status"] == "refused"}
+    if (found or unread) and target.on_refused == "fail":
+        count = f"{len(found)} of {len({row['obs_id'] for row in rows} | found.keys())} runs refused"
+        lost = [count] * bool(found) + [f"{counted(len(unread), 'file')} of the store left out"] * bool(unread)
+        first = "run {}: {}".format(*min(found.items())) if found else "{}: {}".format(*min(unread.items()))
+        raise RunsLeftOut(f"{target.name}: {', '.join(lost)}, and on_refused is fail; the first, {first}")
 
 
 def _write_cube(path: Path, artifact: Artifact, final: Final, totals: Stack, compression: str) -> None:

@@ -1,5 +1,6 @@
 """From a configuration to a plan: what the Snakefile, ``cubeflow plan`` and ``cubeflow run`` start with."""
 
+import math
 import os
 import shlex
 import sys
@@ -46,6 +47,8 @@ from cubeflow.store.atomic import sweep_temporaries
 from cubeflow.store.keys import make_key, short
 
 Say = Callable[[str], None]
+# Tasks of acceptance models and their OFF runs, by name; each is made once, whoever uses it.
+Models = dict[str, tuple[tuple[OffTask | ModelTask, ...], Sequence[RunEntry]]]
 MAX_TOLD = 3  # files of the store that are left out
 OF_A_FILE = Path("file")  # in place of the path of a sky model, whose digest is in the keys
 
@@ -176,8 +179,7 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
     _look_at_energies(targets, say)
     tasks: dict[str, TargetTasks] = {}
     needs: dict[str, Estimate] = {}
-    # By name: tasks and OFF runs; each is made once, whoever uses it.
-    models: dict[str, tuple[tuple[OffTask | ModelTask, ...], Sequence[RunEntry]]] = {}
+    models: Models = {}
     say_once, fitting = lru_cache(None)(say), set[Conditions]()  # one that fits a run is not looked at again
     for name, target in targets.items():
         section = config.targets[name]
@@ -188,14 +190,7 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
                 fitting.add(where)
         maker = TaskMaker(target, cache, section.stack)
         maker.unread = dict(line.split(": ", 1) for line in store.left_out)
-        if target.model is not None and target.model.name not in models:
-            is_named = target.model.name in config.models
-            off_runs = _select_off_runs(config, target.model.name, store, say) if is_named else entries
-            models[target.model.name] = maker.model_tasks(off_runs, say), off_runs
-        found, used = models[target.model.name] if target.model is not None else ((), ())
-        if target.model is not None and (named := config.models.get(target.model.name)) and named.match is not None:
-            key, left_out = f"models.{target.model.name}.match", named.fit.leave_out
-            maker.off_runs = match_runs(key, entries, used, named.match, left_out, say_once)
+        found, used = _model_tasks(config, store, maker, entries, models, say_once)
         with _placing(config, f"targets.{name}."):
             tasks[name] = maker.make(entries, refused, unselected, found)
         asked, reason = _asked(section.observations), ""
@@ -215,6 +210,24 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
     places = tuple(path if path.is_dir() else path.parent for path in (config.data.store, *config.data.roots))
     given = store, places, targets, tasks, needs, report, cache, excluded
     return Plan(results, *given, (*config.models, *(f"self-{name}" for name in targets)))
+
+
+def _model_tasks(
+    config: Config, store: Store, maker: TaskMaker, entries: Sequence[RunEntry], models: Models, say: Say
+) -> tuple[tuple[OffTask | ModelTask, ...], Sequence[RunEntry]]:
+    """Tasks of the acceptance model of a target, and its OFF runs; none without. Those like each run are found, too."""
+    if (model := maker.target.model) is None:
+        return (), ()
+    named = config.models.get(model.name)
+    if model.name not in models:
+        off_runs = entries if named is None else _select_off_runs(config, model.name, store, say)
+        models[model.name] = maker.model_tasks(off_runs, say), off_runs
+    found, used = models[model.name]
+    if named is not None and (match := named.match) is not None:
+        if named.observations.time_mjd is not None:  # the livetime in the index is that of all times
+            match = replace(match, livetime_s=math.inf)
+        maker.off_runs = match_runs(f"models.{model.name}.match", entries, used, match, named.fit.leave_out, say)
+    return found, used
 
 
 def _select_off_runs(config: Config, model: str, store: Store, say: Say) -> list[RunEntry]:
@@ -306,8 +319,9 @@ def require_runs(plan: Plan) -> None:
 def _asked(wanted: Observations) -> str:
     """Which runs a target asks for, in words."""
     asked = [f"{name} {', '.join(ranges_text(ids))}" for name in ("ids", "exclude") if (ids := getattr(wanted, name))]
-    fields = {"within_deg": " deg", "where": "", "time_mjd": ""}
+    fields = {"within_deg": " deg", "where": ""}
     asked += [f"{key.split('_')[0]} {value}{unit}" for key, unit in fields.items() if (value := getattr(wanted, key))]
+    asked += [f"time MJD {start:.6g} to {stop:.6g}" for start, stop in wanted.time_mjd or ()]
     return "; ".join(asked) or "all"
 
 

@@ -123,10 +123,17 @@ def chance(chi2: float, dof: int) -> float:
     return (math.erfc(math.sqrt(x)) if dof % 2 else math.exp(-x)) + sum(steps) if dof and x else 1.0
 
 
-def chi2_text(chi2: float, dof: int, error: float, most: float, words: tuple[str, str]) -> str:
-    """Good or bad word by the chance of a chi-square; neither between, or where the relative error is above `most`."""
+def chi2_text(chi2: float, dof: int, error: float, most: float, words: tuple[str, str], is_bad: bool = False) -> str:
+    """Good or bad word by the chance of a chi-square; neither between, or where the relative error is above `most`.
+
+    Bad it is, too, if that is known from elsewhere.
+    """
     p = chance(chi2, dof)
-    says = words[1] if p < UNLIKELY else "doubtful" if p < DOUBTFUL else words[0] if error <= most else "cannot tell"
+    says = words[0] if error <= most else "cannot tell"
+    if is_bad or p < UNLIKELY:
+        says = words[1]
+    elif p < DOUBTFUL:
+        says = "doubtful"
     of_p = f"= {p:.2g}" if p > LEAST_CHANCE else f"< {LEAST_CHANCE:g}"
     return says + (f" (errors {error:.0%}): χ² / dof = {chi2:.1f} / {dof}, p {of_p}" if dof else "")
 
@@ -232,7 +239,7 @@ def off_source_text(found: OffSource, profiles: Profiles | None) -> str:
     chi2, dof, scatter = chi2_cells(profiles)
     error = float(np.nanmax([scatter, found.mean_err, found.width_err]))
     is_off = abs(mean) > max(3 * found.mean_err, FLAT) or abs(width - 1) > max(3 * found.width_err, FLAT)
-    says = chi2_text(chi2, dof, error, np.inf if is_off else FLAT, ("not flat" if is_off else "flat", "not flat"))
+    says = chi2_text(chi2, dof, error, FLAT, ("flat", "not flat"), is_off)
     text = f"mean {mean:.2f} ± {found.mean_err:.2f}, width {width:.2f} ± {found.width_err:.2f}".replace("-", "−")
     return f"{says}{' by offset and direction' * (dof > 0)}; significance off source has {text} (expected 0 and 1)"
 

@@ -258,7 +258,8 @@ def _answers_in_time(runs: Runs, label: str, radius_deg: float) -> Pairs:
         return
     best = int(np.argmax(np.nan_to_num(evolution.flux, nan=-np.inf)))
     found = {"flux": number_or_none(evolution.flux[best]), "flux_err": number_or_none(evolution.flux_err[best])}
-    yield "Brightest", f"{run_names(evolution.rows)[best]}: {flux_text(found, radius_deg, 'no run has a flux')}"
+    brightest = f"{run_names(evolution.rows)[best]}: {flux_text(found, radius_deg)}"
+    yield "Brightest", "no run has a flux" if found["flux"] is None else brightest
     steady = charts.chi2_constant(evolution.flux, evolution.flux_err)
     yield "Steady?", charts.chi2_text(*steady, charts.TELLING, ("steady", "varies"))
 
