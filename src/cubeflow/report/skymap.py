@@ -20,7 +20,7 @@ Size = tuple[float, float]  # width and height
 LIMITS = 5.0, 15.0  # sigma; to the first colours are even on either side of zero, from the last on all are one
 AXES = {"icrs": ("right ascension", "declination"), "galactic": ("galactic longitude", "galactic latitude")}
 MAX_SIDE_PIXELS = 1200
-N_COLOURS = 64  # and one for no value: steps of 0.3 sigma at most; more of them would tell the noise only
+N_COLOURS = 64, 200  # of a significance: steps of 0.3 sigma at most, more would tell the noise only; of all else
 FLAT_DEG = 20.0  # smaller maps have grids that hardly bend
 FINE = 0.4  # of the radius of the discs: structure that is finer there is none
 SIGNED = "1f5fa8", "86b9dc", "f8f8f8", "f2a481", "c9242f", "2c0513"
@@ -162,16 +162,17 @@ def _image(image: SkyImage, geom: Geometry, step: int, is_seen: bool) -> str:
 
 
 def to_png(image: SkyImage, step: int = 1) -> bytes:
-    """PNG of every n-th pixel, north up: colour 0, transparent, for none; `N_COLOURS` for even steps of the value.
+    """PNG of every n-th pixel, north up: colour 0, transparent, for none; others for even steps of the value.
 
     What lies beyond `SkyImage.span` has the first or the last of them.
     """
     from PIL import Image
 
     (low, high), (at, colours) = image.span, image.stops
+    last = N_COLOURS[image.top is None] - 1
     place = np.clip((image.data[step // 2 :: step, step // 2 :: step] - low) / (high - low), 0.0, 1.0)
-    index = np.nan_to_num(1 + np.rint(place * (N_COLOURS - 1)), nan=0.0)
-    values = np.linspace(low, high, N_COLOURS)
+    index = np.nan_to_num(1 + np.rint(place * last), nan=0.0)
+    values = np.linspace(low, high, last + 1)
     rgb = np.stack([np.interp(values, at, channel) for channel in colours.T], axis=1)
     made = Image.fromarray(index[::-1].astype(np.uint8))
     made.putpalette(bytes([0, 0, 0, *np.rint(rgb).astype(np.uint8).ravel()]))
