@@ -120,7 +120,10 @@ def test_runs_without_flux_are_drawn(table_of):
     bare = [{key: value for key, value in row.items() if "flux" not in key} for row in rows("fov")[:2]]
     found = collect_evolution(table_of(bare), "fov")
     assert np.isnan(found.flux).all()
-    assert draw_evolution(found, "alt").count("run 101, 2004-10-19 00:00: ") == 2
+    svg = draw_evolution(found, "alt")
+    assert svg.count("run 101, 2004-10-19 00:00: ") == 2
+    assert "flux" not in svg
+    assert svg.count("significance") == 2
 
 
 def test_without_runs_that_have_a_background_there_is_no_evolution(table_of):

@@ -1,5 +1,7 @@
 """Norms of the runs."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,23 @@ def test_values_come_from_the_rows(table_of):
     assert "run 1, 2001-01-02 00:00: 1 ± 0.1" in draw_norms(norms, "alt")
     assert "run 3: 0.9 ± 0.2" in draw_norms(norms, "alt")
     assert collect_norms(table_of(ROWS[1:2]), "fov") is None
+
+
+def test_groups_that_a_run_joins_do_not_widen_those_of_the_others(table_of):
+    apart, joined = ROWS[2], {"obs_id": 4, "fov_norm_0": 1.2, "fov_norm_err_0": 0.1}
+    joined |= {"fov_energy_min_0": 1.0, "fov_energy_max_0": 20.0}
+    assert collect_norms(table_of([apart, joined]), "fov").energies == ["1–2.1 TeV", "2.1–20 TeV"]
+
+
+def test_groups_of_a_run_lie_beside_each_other(table_of):
+    rows = [{"obs_id": k, "zenith": 20.0 + k} | {f"fov_norm_{g}": 1.0 for g in range(4)} for k in range(3)]
+    svg = draw_norms(collect_norms(table_of(rows), "fov"), "alt")
+    places = [
+        [float(x) for x in re.findall(r"M([\d.]+),", d)] for d in re.findall(r'd="([^"]*)"[^>]*class="points"', svg)
+    ]
+    in_order, by_zenith = np.array(places[:4]), np.array(places[4:])
+    assert np.all(np.diff(in_order.ravel(order="F")) > 5)
+    assert np.all(by_zenith == by_zenith[0])
 
 
 def test_chi_square_is_that_of_all_groups(table_of):

@@ -139,6 +139,26 @@ def test_each_name_is_once_in_the_legend():
     assert draw_panels(panels, "alt", columns=2).count(">counts</text>") == 1
 
 
+def test_a_long_legend_has_rows():
+    """The chart below moves down by as much, and no name ends beyond the figure."""
+    names = [f"0.{k}81–0.{k}99 TeV" for k in range(6)]
+    few, many = (
+        draw_panels([Panel([Series(X, Y, "line", label=name) for name in names[:n]], "x", "y")], "alt") for n in (2, 6)
+    )
+    places = re.findall(r'<text x="([\d.]+)" y="([\d.]+)">0\.\d81–', many)
+    assert [float(y) for _, y in places] == [11, 11, 11, 27, 27, 27]
+    assert all(float(x) + 5.8 * len(name) <= 420 for (x, _), name in zip(places, names, strict=True))
+    heights = [float(re.search(r'viewBox="0 0 420 ([\d.]+)"', svg)[1]) for svg in (few, many)]
+    assert heights[1] - heights[0] == 16
+
+
+def test_long_numbers_on_an_axis_do_not_touch():
+    panels = [Panel([Series(56569.182 + 0.007 * np.arange(3.0), np.arange(3.0), "line")], "start (MJD)", "y")] * 2
+    ticks = re.search('<g text-anchor="middle">(.*?)</g>', draw_panels(panels, "alt", columns=2))[1]
+    places, names = zip(*re.findall(r'x="([\d.]+)"[^>]*>([\d.]+)</text>', ticks), strict=True)
+    assert np.all(np.diff(np.array(places, float)) > 5.8 * len(names[0]))
+
+
 def test_a_file_has_the_colours_of_paper_and_what_is_seen():
     svg = (
         '<svg a="1"><text fill="var(--ink,#15181d)">a</text><image b="1" display="none" href="x"/><image b="2"/></svg>'

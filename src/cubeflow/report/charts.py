@@ -70,8 +70,7 @@ def collect_source(maps: Maps, target_deg: Place, radius_deg: float, excluded: B
             near += plane[near_rows, near_columns] * safe[near_rows, near_columns]
             release(maps[name].data)
         profiles[name] = np.histogram(theta2, theta2_edges, weights=near)[0]
-    on, off = sums["counts"]
-    on_background, off_background = sums["background"]
+    (on, off), (on_background, off_background) = sums.values()
     return Source(energy.edges_array, on, on_background, off, off_background, theta2_edges, *profiles.values())
 
 
@@ -183,7 +182,7 @@ def draw_energies(source: Source, thresholds_tev: FloatArray, alt: str) -> str:
 
 
 def draw_evolution(found: Evolution, alt: str) -> str:
-    """SVG of flux and significance by run, and how the significance grows with livetime."""
+    """SVG of flux (if there is any) and significance by run, and how the significance grows with livetime."""
     flux, error = 1e-4 * found.flux, 1e-4 * found.flux_err
     power = power_of_ten(np.nan_to_num(np.fmax(np.abs(flux), error)))
     flux, error, unit = flux / 10.0**power, error / 10.0**power, f"flux (10{superscript(power)} cm⁻² s⁻¹)"
@@ -199,7 +198,7 @@ def draw_evolution(found: Evolution, alt: str) -> str:
         Panel([growth, Series(root, total, words=names)], "√(livetime / h)", "significance so far (σ)"),
         Panel([zero, of_runs], "run, in order of time", "significance (σ)", whole=True),
     ]
-    return draw_panels(panels, alt, columns=2)
+    return draw_panels([panel for panel in panels if np.isfinite(panel.series[-1].y).any()], alt, columns=2)
 
 
 def draw_off_source(found: OffSource, significance: FloatArray, alt: str) -> str:
@@ -251,7 +250,7 @@ class Norms:
     rows: Runs  # of the run table
     norm: FloatArray  # shape (n_runs, n_groups), NaN where there is none
     norm_err: FloatArray  # the same
-    energies: list[str]  # of each group
+    energies: list[str]  # of each group, where it is not joined with the next
     outlier: BoolArray  # further from the median of its group than five times its error and the usual scatter
 
     @property
@@ -283,7 +282,7 @@ def collect_norms(runs: Runs, label: str) -> Norms | None:
     energies = []
     for group in np.array(groups)[known]:
         low, high = (numbers(rows, f"{label}_energy_{end}_{group}") for end in ("min", "max"))
-        energies.append(f"{np.fmin.reduce(low):.2g}–{np.fmax.reduce(high):.2g} TeV")
+        energies.append(f"{np.fmin.reduce(low):.2g}–{np.fmin.reduce(high):.2g} TeV")
     distance = np.abs(norm - np.nanmedian(norm, axis=0))
     scatter = 1.4826 * np.nanmedian(distance, axis=0)  # the usual one, which outliers do not enlarge
     outlier = distance > OUTLIER_SIGMAS * np.fmax(np.nan_to_num(error), scatter)
@@ -294,16 +293,16 @@ def draw_norms(norms: Norms, alt: str) -> str:
     """SVG with one panel each for order in time, and zenith angle."""
     names = run_names(norms.rows)
     order = 1.0 + np.argsort(np.argsort(numbers(norms.rows, "tstart"), kind="stable"), kind="stable").astype(float)
+    beside = np.linspace(-0.4, 0.4, norms.norm.shape[1] + 2)[1:-1]  # else the groups of a run would hide each other
     panels = []
     for title, x in {"run, in order of time": order, "zenith (°)": numbers(norms.rows, "zenith")}.items():
-        series = []
+        series, places = [], x[:, None] + beside * (x is order)
         for group, colour in zip(range(norms.norm.shape[1]), SERIES * 9, strict=False):
             y, error, label = norms.norm[:, group], norms.norm_err[:, group], norms.energies[group]
-            series.append(Series(x, y, colour=colour, label=label, error=error, words=names))
+            series.append(Series(places[:, group], y, colour=colour, label=label, error=error, words=names))
         if norms.outlier.any():
-            runs, groups = np.nonzero(norms.outlier)
-            odd = [names[k] for k in runs]
-            series.append(Series(x[runs], norms.norm[runs, groups], colour=ALERT, label="far off", words=odd))
+            far, odd = norms.outlier, [names[k] for k in np.nonzero(norms.outlier)[0]]
+            series.append(Series(places[far], norms.norm[far], colour=ALERT, label="far off", words=odd))
         panels.append(Panel(series, title, "norm", whole=x is order))
     return draw_panels(panels, alt, height=220)
 
@@ -325,9 +324,8 @@ def draw_profiles(profiles: Profiles, bands_tev: Bands, stated: FloatArray | Non
             centres = 0.5 * (edges[1:] + edges[:-1])
             words = [f"{centre:.1f}°" for centre in centres]
             series, residual = over_background(edges, centres, counts, background, words, scale)
-            top = 1.1 * float(np.nanmax([*(counts * scale), *(background * scale)], initial=1e-9))
-            title = f"{low:.3g} to {high:.3g} TeV"
-            rows[0].append(Panel(series, "", "events / deg²", y_range=(0.0, top), title=title))
+            top = 1.05 * float(np.nanmax([(counts + np.sqrt(counts)) * scale, background * scale], initial=1e-9))
+            rows[0].append(Panel(series, "", "events / deg²", y_range=(0.0, top), title=f"{low:.3g} to {high:.3g} TeV"))
             if stated is not None:
                 error = stated[band] * np.sqrt(background)
                 residual += [Series(edges, each, "steps", ALERT, "stated error") for each in (error, -error)]

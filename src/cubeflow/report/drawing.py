@@ -96,8 +96,8 @@ def draw_panels(panels: Sequence[Panel], alt: str, columns: int = 1, height: flo
     """SVG of panels, row by row, each of a height; `alt` is for those who do not see it."""
     width = (WIDTH - columns * LEFT - RIGHT) / columns
     named = {each.label: each for panel in panels for each in panel.series if each.label}
-    parts = list(legend(LEFT, 11.0, [(_stroke(each), name) for name, each in named.items()]))
-    above = 16.0 * bool(named) - 12.0 * (not any(panel.title for panel in panels))
+    parts, rows = legend(LEFT, 11.0, WIDTH, [(_stroke(each), name) for name, each in named.items()])
+    above = 16.0 * rows - 12.0 * (not any(panel.title for panel in panels))
     for number, panel in enumerate(panels):
         row, column = divmod(number, columns)
         box = LEFT + column * (width + LEFT), above + row * height + TOP, width, height - TOP - BOTTOM
@@ -157,11 +157,15 @@ def frame(box: Box, labels: tuple[str, str], x_ticks: Ticks, y_ticks: Ticks) -> 
     yield text(left - 41, top + height / 2, labels[1], "middle", -90)
 
 
-def legend(x: float, y: float, entries: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Names of lines, given by their attributes, one after the other."""
+def legend(left: float, y: float, right: float, entries: Iterable[tuple[str, str]]) -> tuple[list[str], int]:
+    """Names of lines, given by their attributes, one after the other; and the number of rows that they take."""
+    parts, rows, x = list[str](), 0, right
     for about, name in entries:
-        yield f'<g stroke-width="2.5"><path d="M{x:.1f},{y - 4:g}h14" {about}/></g>' + text(x + 18, y, name)
+        if x + 18 + LETTER * len(name) > right:
+            x, y, rows = left, y + 16 * bool(rows), rows + 1
+        parts.append(f'<g stroke-width="2.5"><path d="M{x:.1f},{y - 4:g}h14" {about}/></g>' + text(x + 18, y, name))
         x += 30 + LETTER * len(name)
+    return parts, rows
 
 
 def _stroke(series: Series) -> str:
@@ -175,6 +179,7 @@ def _panel(panel: Panel, box: Box) -> Iterator[str]:
     y_scale = _scale([*(each.y for each in panel.series), *errors], panel.y_range, panel.y_log, 0.06)
     x_ticks = [tick for tick in x_scale.ticks(int(width / 45)) if not panel.whole or abs(tick - round(tick)) < 1e-9]
     x_names = panel.names or x_scale.names(x_ticks)
+    one_in = 1 + int(1.2 * LETTER * sum(map(len, x_names)) / width)  # else long numbers would touch
     x_at = width * x_scale.place(np.array(range(len(x_names)) if panel.names else x_ticks, float))
     y_ticks = y_scale.ticks(int(height / 28))
     y_at = height * (1 - y_scale.place(np.array(y_ticks, float)))
@@ -187,7 +192,7 @@ def _panel(panel: Panel, box: Box) -> Iterator[str]:
     for each in panel.series:
         parts += _series(each, width * x_scale.place(each.x), height, y_scale)
     yield f'<svg x="{left:g}" y="{top:g}" width="{width:g}" height="{height:g}">{"".join(parts)}</svg>'
-    ticks = zip(x_at, x_names, strict=True), zip(y_at, y_scale.names(y_ticks), strict=True)
+    ticks = zip(x_at[::one_in], x_names[::one_in], strict=True), zip(y_at, y_scale.names(y_ticks), strict=True)
     yield from frame(box, (panel.x_label, panel.y_label), *ticks)
     yield text(left, top - 5, panel.title)
 

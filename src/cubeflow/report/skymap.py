@@ -123,7 +123,7 @@ def draw_map(shown: Sequence[SkyImage], field: Field, name: str) -> tuple[str, s
     layers = f'<g id="{name}-layers" image-rendering="pixelated">{images}</g>'
     parts = [*_sky((layers, f'<g id="{name}-marks">{marks}</g>'), geom, geom, (width, height))]
     parts += _colour_bar(first, LEFT + width + 8, height, name)
-    parts += drawing.legend(LEFT, TOP + height + 48, entries)
+    parts += drawing.legend(LEFT, TOP + height + 48, LEFT + width + 52, entries)[0]
     whole = drawing.svg(parts, LEFT + width + 52, TOP + height + 56, f"Sky map of {first.title}.")
     x, y = map(float, _pixels(geom, sphere.unit_vectors(*field.target_deg)))
     if not (0 <= x <= geom.nx and 0 <= y <= geom.ny):
