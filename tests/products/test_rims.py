@@ -197,6 +197,9 @@ def test_a_sigma_is_a_sigma(method, monkeypatch):
 
 def test_what_is_told():
     rim = Rim(83.63308, 22.0145, 0.3, 5.26, 0.12)
-    assert rim.text == "5.3 sigma just outside what is excluded about 83.633 +22.015 deg: a radius of 0.42 deg would do"
+    assert (
+        rim.text
+        == "5.3 sigma just outside what is excluded about RA 83.633 deg, Dec +22.015 deg: a radius of 0.42 deg would do"
+    )
     assert replace(rim, radius_deg=None).text.endswith(": more by 0.12 deg would do")
     assert replace(rim, grow_deg=None).text.endswith(": nothing wider would do")

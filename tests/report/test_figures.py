@@ -238,7 +238,7 @@ def test_answers_are_those_of_cube_and_table(results, text):
     assert found["Steady?"].startswith(
         f"doubtful (errors {np.median(error) / mean:.0%}): χ² / dof = {chi2:.1f} / 1, p = "
     )
-    assert found["Within 0.25°, 1 to 3.16 TeV"] == "4.4 sigma; –"
+    assert found["Within 0.25°, 1 to 3.16 TeV"] == "4.4 σ; –"
     assert found["Is the background flat?"].startswith("cannot tell (errors 11%): χ² / dof = 0.0 / 23, p = 1 by")
     assert found["Norms of the runs"] == "alike (errors 10%): χ² / dof = 2.0 / 1, p = 0.16; median 1"
     assert (
@@ -246,8 +246,10 @@ def test_answers_are_those_of_cube_and_table(results, text):
         == "100001: nan_energy; 100001, 100002: no_deadc; 100001: time_in_days; 100002: event-ids-repeated"
     )
     assert found["Left out"] == "1 of 3 runs: 100003 refused: run 100003: obs_100003.fits.gz: no FITS file"
-    assert found["Excluded from the background"].startswith("x.reg: a circle of 0.35° about 83.633° +22.014°; 2.2%")
-    told = "4.4 σ just outside what is excluded about 83.633 +22.014°: a radius of 0.45° would do"
+    assert found["Excluded from the background"].startswith(
+        "x.reg: a circle of 0.35° about RA 83.633°, Dec +22.014°; 2.2%"
+    )
+    told = "4.4 σ just outside what is excluded about RA 83.633°, Dec +22.014°: a radius of 0.45° would do"
     assert found["Excluded from the background"].endswith(f" of the map; {told}")
     assert "just outside" not in answers(results)["bare"]["Excluded from the background"]
     assert found["Target (ICRS)"] == "RA 83.633°, Dec +22.014°"

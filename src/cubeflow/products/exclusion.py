@@ -299,7 +299,7 @@ class Rim:
         """What there is, and what would do."""
         size_deg = (self.radius_deg or 0) + (self.grow_deg or 0)
         wider = f"{'a radius of' if self.radius_deg else 'more by'} {size_deg:.3g} deg"
-        where = f"just outside what is excluded about {self.ra_deg:.3f} {self.dec_deg:+.3f} deg"
+        where = f"just outside what is excluded about RA {self.ra_deg:.3f} deg, Dec {self.dec_deg:+.3f} deg"
         return f"{self.significance:.1f} sigma {where}: {wider if self.grow_deg else 'nothing wider'} would do"
 
 

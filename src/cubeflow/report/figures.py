@@ -133,8 +133,7 @@ def _draw_maps(output: Path, task: FiguresTask, maps: Maps, about: Attributes, f
             layers += _band_images(maps, field.radius_deg, np.array(about["systematic"]["used"], float)[1:], image.top)
         whole, zoom = draw_map(layers, field, name)
         write_atomic(output / f"{image.name}.svg", svg_file(whole))
-        is_shown = image.name == "significance" or task.writes_regions
-        if is_shown and np.isfinite(image.data).any():
+        if (image.name == "significance" or task.writes_regions) and np.isfinite(image.data).any():
             svgs = (whole, zoom) if zoom and image.name == "significance" else (whole,)
             yield Figure(image.name, name, image.title[0].upper() + image.title[1:], CAPTIONS[image.name], svgs)
 
@@ -170,8 +169,7 @@ def _draw_charts(task: FiguresTask, maps: Maps, about: Attributes, runs: Runs, f
         yield figure("theta2", "Profile about the target", caption, charts.draw_theta2, found)
         thresholds = numbers(runs, "energy_threshold")[is_used(runs, task.label)]
         thresholds = thresholds[np.isfinite(thresholds)]
-        caption = "In the disc at the target, and outside exclusions and disc"
-        caption += "; shaded: the first safe energies of the runs."
+        caption = "In the disc at the target, and outside it and the exclusions; shaded: thresholds of the runs."
         yield figure("energies", "Counts by energy", caption, charts.draw_energies, found, thresholds)
     if (evolution := charts.collect_evolution(runs, task.label)) is not None:
         caption = "Fluxes of the assumed spectrum; a steady source in steady conditions follows the dashed line."
@@ -186,8 +184,7 @@ def _draw_charts(task: FiguresTask, maps: Maps, about: Attributes, runs: Runs, f
         yield figure("norms", "Norm of the background", caption, charts.draw_norms, norms)
     if summed is not None and summed.area_deg2.any():
         bands = band_edges_tev(maps["counts"].axes[0])
-        caption = "Counts and background outside the exclusions, by offset from the pointing, all runs together"
-        caption += "; below, residuals by offset and in eight sectors about the pointings."
+        caption = "Outside the exclusions, by offset from the pointing; below, residuals by offset and by direction."
         stated = np.array(about["systematic"]["ring"][0], float) if "ring" in about["systematic"] else None
         title = "Acceptance by offset and direction"
         yield figure("profiles", title, caption, charts.draw_profiles, summed, bands, stated)
@@ -227,7 +224,8 @@ def answer(target: Target, label: str, about: Attributes, runs: Runs, spots: lis
     yield f"Flux, {edges[0]:.3g} to {edges[-1]:.3g} TeV", flux_text(found, field.radius_deg, f"no answer: {why}")
     for disc in about["further"]:
         name = "Within {:g}°, {:.3g} to {:.3g} TeV".format(disc["radius_deg"], *disc["energy_tev"])
-        yield name, f"{significance_text(disc['source'])}; {flux_text(disc['source'] or {}, disc['radius_deg'])}"
+        said = significance_text(disc["source"]).replace("sigma", "σ").replace("-", "−")
+        yield name, f"{said}; {flux_text(disc['source'] or {}, disc['radius_deg'])}"
     yield "Events at the target", f"{facts['counts']} ON, {facts['background']} background, excess {facts['excess']}"
     yield from _answers_in_time(runs, label, field.radius_deg)
     yield from _answers_on_background(target, label, about, runs)
@@ -239,15 +237,14 @@ def answer(target: Target, label: str, about: Attributes, runs: Runs, spots: lis
     beyond = f"{counts - safe:.0f} of {counts:.0f} outside the safe energies of their runs{of_cut}"
     missed = [beyond] * int(counts > safe) + [f"{unknown:.0f} without acceptance"] * int(unknown > 0)
     yield "Counts not used", "; ".join(missed) or f"none of {counts:.0f}"
-    rims = [Rim(**rim).text.replace(" sigma", " σ").replace(" deg", "°") for rim in about["rims"]]
+    rims = [Rim(**rim).text.replace(" sigma", " σ").replace(" deg", "°").replace("-", "−") for rim in about["rims"]]
     yield "Excluded from the background", _listed([exclusion_text(target, field), *rims])
-    times = np.concatenate([numbers(used, "tstart"), numbers(used, "tstop")])
-    times = times[np.isfinite(times)]
-    when = f", {date(times.min())[:10]} to {date(times.max())[:10]}" if times.size else ""
-    kind = "" if target.event_type is None else f", event type {target.event_type}"
-    said = {name: dict.fromkeys(map(str, filter(None, used.column(name)))) for name in ("telescope", "object")}
-    named = "".join(f"; {name} {_listed([*found], ', ')}" for name, found in said.items() if found)
-    yield "Data", f"{counted(about['n_runs'], 'run')}, {facts['livetime']}{when}{kind}{named}"
+    times = np.concatenate([numbers(used, "tstart"), numbers(used, "tstop"), [np.nan]])
+    days = " to ".join(dict.fromkeys(date(end.reduce(times))[:10] for end in (np.fmin, np.fmax)))
+    kind = "" if target.event_type is None else f"event type {target.event_type}"
+    about_runs = {name: dict.fromkeys(map(str, filter(None, used.column(name)))) for name in ("telescope", "object")}
+    named = "".join(f"; {name} {_listed([*found], ', ')}" for name, found in about_runs.items() if found)
+    yield "Data", ", ".join(filter(None, [counted(about["n_runs"], "run"), facts["livetime"], days, kind])) + named
     yield "Target (ICRS)", position_text(*target.position_deg)
 
 
@@ -320,7 +317,7 @@ def exclusion_text(target: Target, field: Field) -> str:
         areas = each.areas.areas if each.areas else ()
         what = counted(len(areas), "area") if areas else "an image"
         if len(areas) == 1 and isinstance(disc := areas[0], Disc):
-            what = f"a circle of {disc.radius_deg:g}° about {disc.ra_deg:.3f}° {disc.dec_deg:+.3f}°"
+            what = f"a circle of {disc.radius_deg:g}° about {position_text(disc.ra_deg, disc.dec_deg)}"
         names.append(f"{each.file.path.name}: {what}")
     return f"{'; '.join(names)}; {field.excluded.mean():.1%} of the map" if names else "nothing"
 

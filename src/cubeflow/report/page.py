@@ -93,13 +93,12 @@ class TargetSection:
             names = "label", "method", "significance", "excess", "counts", "background", "livetime", "peak"
             yield dict.fromkeys(names, "–") | about
         for section in self.labels:
-            lost = self.runs.n_runs - int(section.facts["runs"])
             about = {"label": section.label, "method": section.method, "verdict": figures.verdict(section.significance)}
             elsewhere = any(spot.significance >= figures.DETECTED for spot in section.hot_spots)
             about["verdict"] += ", but elsewhere" * (about["verdict"] != "Detected" and elsewhere)
-            spots = [f"{spot.significance:.1f} σ, {spot.offset_deg:.2f}°" for spot in section.hot_spots[:1]]
-            about["peak"] = "".join(spots) or "–"
-            yield about | dict(section.facts) | {"left_out": str(lost)}
+            peaks = (f"{spot.significance:.1f} σ, {spot.offset_deg:.2f}°" for spot in section.hot_spots)
+            about["peak"] = next(peaks, "–")
+            yield about | dict(section.facts) | {"left_out": str(self.runs.n_runs - int(section.facts["runs"]))}
 
 
 @dataclass(frozen=True, eq=False)
