@@ -520,6 +520,7 @@ def test_a_run_is_left_out_of_the_label_that_drops_it_only(table_of):
     text = b"".join(make_page(Page("12", [target], {}))).decode()
     assert '<th scope="row">7</th><td>fov</td><td>dropped</td><td>norm 30</td>' in text
     assert "Every selected run was used" not in text
+    assert "In runs that could be read nothing deviates from the format" in text
 
 
 def test_of_many_runs_that_are_left_out_the_page_lists_the_first(table_of):

@@ -276,7 +276,8 @@ def _answers_on_background(target: Target, label: str, about: Attributes, runs: 
     suspects: dict[str, list[str]] = {}
     for run, why in (*(norms.suspects if norms else ()), *suspicions(runs, label)):
         suspects.setdefault(why, []).append(run)
-    yield "Runs to look at", _listed([f"{_listed(found, ', ')}: {why}" for why, found in suspects.items()]) or "none"
+    odd = [f"{_listed(found, ', ')}: {why}" for why, found in suspects.items()]
+    yield "Runs to look at", _listed(odd) or "none stands out"
 
 
 def _listed(items: Sequence[str], between: str = "; ") -> str:
