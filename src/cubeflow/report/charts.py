@@ -134,7 +134,8 @@ def chi2_text(chi2: float, dof: int, error: float, most: float, words: tuple[str
     elif p < DOUBTFUL:
         says = "doubtful"
     of_p = f"= {p:.2g}" if p > LEAST_CHANCE else f"< {LEAST_CHANCE:g}"
-    return says + (f" (errors {error:.0%}): χ² / dof = {chi2:.1f} / {dof}, p {of_p}" if dof else "")
+    errors = f"errors {error:.0%}" if error <= 1 else "errors above 100%"
+    return says + (f" ({errors}): χ² / dof = {chi2:.1f} / {dof}, p {of_p}" if dof else "")
 
 
 def over_background(
