@@ -98,6 +98,11 @@ MISTAKES = {
         {"where": "ZEN_PT < 6"},
         "no column 'ZEN_PT' (of 'ZEN_PT < 6'); did",
     ),
+    "condition on no column, near the target": (
+        "observations",
+        {"within": "0.55 deg", "where": "ZEN_PT < 6"},
+        "no column 'ZEN_PT' (of 'ZEN_PT < 6'); did",
+    ),
     "condition that is none": (
         "observations",
         {"where": "ZEN_PNT <"},

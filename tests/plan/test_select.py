@@ -48,6 +48,20 @@ def test_an_unknown_column_is_named():
         parse_where("ZENITH < 60")(RUN)
 
 
+@pytest.mark.parametrize(
+    ("expression", "hint"),
+    [
+        ("ZENPNT < 60", "did you mean 'ZEN_PNT'?"),
+        ("zen_pnt < 60", "did you mean 'ZEN_PNT'?"),
+        ("OBJECT == PKS", "it has MUONEFF, N_TELS, OBJECT, TELAPSE, ZEN_PNT"),
+    ],
+)
+def test_the_column_that_is_meant_is_named(expression, hint):
+    with pytest.raises(MistakeError) as raised:
+        parse_where(expression)({**RUN, "TELAPSE": 0.0})
+    assert str(raised.value).endswith(f"; {hint}")
+
+
 @pytest.mark.parametrize("expression", ["OBJECT < 3", "OBJECT == 3", "'nan' != ZEN_PNT", "1 < NAN", "not (NAN > 1)"])
 def test_text_against_number_is_an_error_not_a_silent_no(expression):
     with pytest.raises(MistakeError, match="cannot be evaluated"):
@@ -126,6 +140,18 @@ def test_runs_that_other_conditions_leave_out_are_not_asked_further():
     asked = Observations(within_deg=3.0, where="N_TELS >= 3", exclude=(9,))
     chosen, refused, unselected = select_runs(store, asked, (83.6, 22.0))
     assert ([entry.obs_id for entry in chosen], refused, unselected) == ([7], [], 2)
+
+
+def test_a_column_that_no_run_near_the_target_has_is_a_mistake(tmp_path):
+    """Not a refusal of each of them: runs elsewhere are not asked, and say nothing for it."""
+    simulate_store(tmp_path, SimulationOptions(tiny=True, n_runs=2, duration_s=60.0))
+    near = open_store(tmp_path).runs
+    store = Store("store", (*near, RunEntry(8, (), {"RA_PNT": 10.0, "DEC_PNT": 22.5})))
+    with pytest.raises(MistakeError, match=r"^observations\.where: .* no column 'ZEN_PT' .* did you mean 'ZEN_PNT'\?$"):
+        select_runs(store, Observations(within_deg=3.0, where="ZEN_PT < 60"), (83.633, 22.014))
+    lacking = Store("store", (*near, RunEntry(9, (), {"RA_PNT": 83.6, "DEC_PNT": 22.5})))
+    chosen, refused, _ = select_runs(lacking, Observations(within_deg=3.0, where="ZEN_PNT < 90"), (83.633, 22.014))
+    assert ([entry.obs_id for entry in chosen], [each.obs_id for each in refused]) == ([100001, 100002], [9])
 
 
 @pytest.mark.parametrize("where", ["", " "])

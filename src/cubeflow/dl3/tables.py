@@ -240,7 +240,7 @@ def parse_where(expression: str, key: str = "observations.where") -> Callable[[M
             found = _evaluate(tree, columns)
         except KeyError as error:
             name, holder = str(error.args[0]), "EVENTS" if key.startswith("event") else "the observation index"
-            alike = difflib.get_close_matches(name, list(columns), n=1, cutoff=0.4)
+            alike = difflib.get_close_matches(name.upper(), list(columns), n=1, cutoff=0.5)
             hint = f"did you mean {alike[0]!r}?" if alike else f"it has {', '.join(sorted(columns)[:MAX_NAMED])}"
             raise NoColumn(f"{key}: {holder} has no column {name!r:.40} (of {expression!r:.80}); {hint}") from error
         except (TypeError, ValueError, ArithmeticError) as error:

@@ -38,14 +38,15 @@ def select_runs(store: Store, wanted: Observations, target_deg: Place) -> tuple[
         ends = f", {store.runs[0].obs_id} to {store.runs[-1].obs_id}" if store.runs else ""
         has = f"{counted(len(store.runs), 'run')}{ends}"
         raise MistakeError(f"observations.ids: not in the store: {sorted(absent)}; it has {has}")
+    place = wanted.within_deg, target_deg
     test = None if wanted.where is None else parse_where(wanted.where)
     named = [entry for entry in store.runs if _is_named(entry.obs_id, wanted)]
-    chosen, odd = _choose(named, lambda row: _is_near(row, wanted.within_deg, target_deg) and (not test or test(row)))
+    n_near = sum(_is_near(entry.obs_info, *place) for entry in named)
+    chosen, odd = _choose(named, n_near, lambda row: _is_near(row, *place, True) and (not test or test(row)))
     refused = [
         Refusal(obs_id, reason)
         for obs_id, reason in store.refused.items()
-        if _is_named(obs_id, wanted)
-        and _may_be_near(store.refused_infos.get(obs_id, {}), wanted.within_deg, target_deg)
+        if _is_named(obs_id, wanted) and _is_near(store.refused_infos.get(obs_id, {}), *place)
     ]
     return chosen, refused + odd, len(named) - len(chosen) - len(odd) + len(store.runs) - len(named)
 
@@ -96,10 +97,10 @@ def match_runs(
     return matches
 
 
-def _choose(named: Runs, is_wanted: Callable[[Header], bool]) -> tuple[list[RunEntry], list[Refusal]]:
+def _choose(named: Runs, n_near: int, is_wanted: Callable[[Header], bool]) -> tuple[list[RunEntry], list[Refusal]]:
     """Runs that are wanted, and those of which it cannot be said: what the index lacks is looked for in EVENTS.
 
-    Raises MistakeError if it can be said of none.
+    Raises MistakeError if it can be said of none; if columns are absent, of none of the `n_near` that may be near.
     """
     chosen: list[RunEntry] = []
     errors: dict[int, MistakeError] = {}
@@ -120,7 +121,8 @@ def _choose(named: Runs, is_wanted: Callable[[Header], bool]) -> tuple[list[RunE
     for entry in odd:
         known = {key: value for key, value in entry.obs_info.items() if value not in (None, "") and value == value}
         choose([replace(entry, obs_info={**found.get(entry.obs_id, {}), **known})])
-    if errors and len(errors) == len(named):
+    has_no_column = all(isinstance(error, NoColumn) for error in errors.values())
+    if errors and len(errors) == (n_near if has_no_column else len(named)):
         raise next(iter(errors.values()))
     return sorted(chosen, key=lambda entry: entry.obs_id), [Refusal(obs_id, str(why)) for obs_id, why in errors.items()]
 
@@ -130,15 +132,10 @@ def _is_named(obs_id: int, wanted: Observations) -> bool:
     return (wanted.ids is None or obs_id in wanted.ids) and obs_id not in wanted.exclude
 
 
-def _is_near(info: Header, within_deg: float | None, target_deg: Place) -> bool:
-    """Whether the pointing leaves a run in; MistakeError if there is none."""
-    if within_deg is not None and direction_of(info) is None:
+def _is_near(info: Header, within_deg: float | None, target_deg: Place, must_be_known: bool = False) -> bool:
+    """Whether the pointing leaves a run in, as far as it is known; MistakeError if it is not, and must be."""
+    pointing = direction_of(info)
+    if must_be_known and within_deg is not None and pointing is None:
         got = ", ".join(f"{key} = {info.get(key)!r:.40}" for key in ("RA_PNT", "DEC_PNT"))
         raise MistakeError(f"observations.within: expected a pointing in the observation index or in EVENTS, got {got}")
-    return _may_be_near(info, within_deg, target_deg)
-
-
-def _may_be_near(info: Header, within_deg: float | None, target_deg: Place) -> bool:
-    """Whether the pointing leaves a run in, as far as it is known."""
-    pointing = direction_of(info)
     return within_deg is None or pointing is None or bool(angular_distance_deg(pointing, target_deg) <= within_deg)
