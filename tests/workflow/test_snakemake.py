@@ -340,6 +340,7 @@ def test_second_workflow_says_who_holds_the_lock(built):
             output = built.snakemake(*ways, status=1)
             assert f"process {os.getpid()} on " in output
             assert "Traceback" not in output
+            assert ".py" not in output, "no stack of calls, as of an error in a hook"
         assert jobs(built.snakemake("-n"))["reduce"] >= 1
         assert "Would delete" in built.snakemake("-n", "--delete-all-output")
         cube = built.results / "one/fov/cube.h5"

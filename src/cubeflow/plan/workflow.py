@@ -173,8 +173,8 @@ def plan_workflow(workflow: Any, config: Mapping[str, Any], say: Say) -> Workflo
     os.environ[PLAN_VARIABLE] = str(plan.path.absolute())
     made = WorkflowPlan(results, folder, str(plan.path), plan.jobs, plan, say, workflow)
     # Snakemake sees that a file is there, and not that a product has another size than its certificate says.
-    if (damaged or plan.untrue_certificates()) and not only_looks:
-        made.hold()  # who is at work may be about to write what is removed here
+    if not only_looks and (damaged or plan.needed or plan.untrue_certificates()):
+        made.hold()  # who is at work may be about to write what is removed here; a hook would tell it with a traceback
     for file in lost:
         say(f"{file}: was damaged; removed from the storage")
         remove(workflow, f"{results}/{file}")
