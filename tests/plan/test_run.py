@@ -143,7 +143,7 @@ def test_a_source_that_is_not_excluded_is_told_with_the_way_to_find_it(tmp_path,
     width = {name: cube.attributes["off_source"]["width"] for name, cube in cubes.items()}
     assert width["open"] > 1.3 > 1.2 > width["shut"]
     assert [line for line in said.splitlines() if "a source that is not excluded?" in line] == [
-        f"open: fov: width {width['open']:.2f} of empty sky, expected 1: "
+        f"open: fov {width['open']:.2f}: width of empty sky, expected 1: "
         "a source that is not excluded? cubeflow exclude finds it"
     ]
 

@@ -1,7 +1,7 @@
 """Carrying out a plan: one task, the tasks of a job, or all of them in this process."""
 
 import csv
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
@@ -52,6 +52,7 @@ MAX_LIMITS = 5  # lines on where counts and exposure of runs end
 MAX_NAMED = 20  # runs that are left out; all of them are in the run table
 MUCH = 0.01  # share of the counts whose loss is said
 WIDE = 1.2  # width of the significances of empty sky, above which a source is likely there
+UNEXCLUDED = "width of empty sky, expected 1: a source that is not excluded? cubeflow exclude finds it"
 
 
 def do_task(results: Path, target: Target, task: RunTask, say: Say) -> None:
@@ -168,6 +169,7 @@ def target_lines(plan: Plan, name: str, after_s: float | None = None) -> Iterato
     """
     found, folder = plan.tasks[name], plan.results / name
     labels, used, said, hours = [task.label for task in found.export], "", [], 0.0
+    common = defaultdict[str, list[str]](list)  # labels of which the same is said
     if found.reason:
         yield f"{name}: {found.reason}"
     table = folder / "runs.csv"
@@ -181,14 +183,14 @@ def target_lines(plan: Plan, name: str, after_s: float | None = None) -> Iterato
             said.append(f"{cube.parent.name} {significance_text(about['source'])}")
             yield from (f"{name}: {cube.parent.name}: {Rim(**rim).text}" for rim in about.get("rims", ()))
             if not about["n_runs"]:
-                yield f"{name}: {cube.parent.name}: no run is left; see {table}"
+                common[f"no run is left; see {table}"].append(cube.parent.name)
             if about["is_pointlike"]:
-                yield f"{name}: {cube.parent.name}: no flux: {NO_FLUX}"
+                common[f"no flux: {NO_FLUX}"].append(cube.parent.name)
             width, error = ((about["off_source"] or {}).get(key) or 0.0 for key in ("width", "width_err"))
             if width > max(WIDE, 1 + 3 * error):
-                hint = "a source that is not excluded? cubeflow exclude finds it"
-                yield f"{name}: {cube.parent.name}: width {width:.2f} of empty sky, expected 1: {hint}"
+                common[UNEXCLUDED].append(f"{cube.parent.name} {width:.2f}")
             hours = max(hours, about["livetime_s"] / 3600)
+    yield from (f"{name}: {', '.join(of)}: {line}" for line, of in common.items())
     parts = [*filter(None, [used]), *([f"{hours:.2f} h", f"at the target {', '.join(said)}"] if said else []), folder]
     if len(parts) > 1:
         yield f"{name}: {'; '.join(map(str, parts))}" + ("" if after_s is None else f" (after {duration(after_s)})")
