@@ -108,6 +108,15 @@ def test_what_is_damaged_is_not_described(results, tmp_path):
     assert not (tmp_path / "crab/ro-crate-metadata.json").exists()
 
 
+def test_a_cube_without_certificate_is_not_left_out_in_silence(results, tmp_path):
+    """As `cubeflow clean` leaves it, when the configuration has changed and nothing was made since."""
+    shutil.copytree(results / "crab", tmp_path / "crab")
+    for path in (tmp_path / "crab/fov").glob("made-*.json"):
+        path.unlink()
+    with pytest.raises(FailedError, match=r"fov/cube\.h5: no certificate speaks of it; expected results"):
+        write_crate(tmp_path / "crab", None)
+
+
 def test_without_the_library_one_line_says_how_to_get_it(results, monkeypatch):
     monkeypatch.setitem(sys.modules, "rocrate.rocrate", None)
     with pytest.raises(MistakeError, match=r"expected the library rocrate: pip install 'cubeflow\[crate\]'"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cubeflow.cli.group import JSON, NEW_FILE, NEW_FOLDER, print_json, say, takes_configuration
-from cubeflow.errors import FailedError, RunsLeftOut, counted
+from cubeflow.errors import FailedError, MistakeError, RunsLeftOut, counted
 
 if TYPE_CHECKING:
     from cubeflow.config import Config
@@ -184,7 +184,7 @@ def index(config: "Config", output: Path, target: str | None) -> None:
     made = make_plan(config, say)
     names = [name for name, each in made.targets.items() if each.model is not None and target in (None, name)]
     if not names or (model := made.targets[names[0]].model) is None:
-        raise FailedError(f"{target or 'targets'}: expected acceptance.model, got null")
+        raise MistakeError(f"targets.{target or '*'}: expected a target with acceptance.model, found none")
     if model.livetime_s or model.fit.azimuth != "none":
         found = f"models.{model.name}: by match or fit.azimuth each run has a background of its own"
         raise FailedError(f"{found}; expected neither, as an index names one for all at a zenith angle")

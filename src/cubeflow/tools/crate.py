@@ -23,10 +23,11 @@ def write_crate(folder: Path, terms: str | None) -> Path:
 
     It lists products and certificates, options, programs, and inputs by digest, with the names of files where the
     results still know them. `terms` is the address of the licence. The same files give the same bytes. MistakeError
-    without rocrate or results, FailedError if any of these is damaged.
+    without rocrate or results, FailedError if any of these is damaged, or a cube has no certificate.
     """
     found = verify_folder(folder)
-    for path, problem in found.damaged.items():
+    loose = {path: "no certificate speaks of it" for path in found.orphans if path.name == "cube.h5"}
+    for path, problem in {**found.damaged, **loose}.items():
         raise FailedError(f"{path}: {problem}; expected results that cubeflow verify finds nothing wrong with")
     claims = [path for path in files_below(folder) if CLAIM.fullmatch(path.name)]
     certificates = {path: content for path in claims if (content := read_certificate(path)) is not None}
