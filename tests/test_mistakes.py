@@ -224,6 +224,13 @@ def test_a_mistake_on_the_command_line(cubeflow, words, expected):
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize(("words", "key"), [([], "targets.*"), (["-t", "crba"], "targets.crba")])
+def test_an_index_without_a_model(cubeflow, folder, words, key):
+    (folder / "c.yaml").write_text(changed("results", "results"))
+    status, said = cubeflow("index", "c.yaml", "-o", "new", *words)
+    assert (status, said) == (2, f"{key}: expected a target with acceptance.model, found none\n")
+
+
 def test_what_fails_without_being_a_mistake_has_status_1(cubeflow, folder):
     (folder / "broken.h5").write_bytes(b"no artifact")
     status, said = cubeflow("inspect", "broken.h5")
