@@ -1,7 +1,11 @@
 """Fixtures shared by all tests: where real data lie, if they are here at all."""
 
+import fcntl
 import json
 import os
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,25 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuse to record in several processes: each would write its part of the figures over that of the others."""
     if "VALIDATION_RECORD" in os.environ and config.getoption("numprocesses", None):
         raise pytest.UsageError("VALIDATION_RECORD: figures are recorded in one process; expected no -n")
+
+
+@pytest.fixture(scope="session")
+def find_program() -> Callable[..., str]:
+    """``find_program(package, *names)``: path of a program; of Debian's package, where that can be installed."""
+
+    def find(package: str, *names: str) -> str:
+        known = (package, *names)
+        if not any(map(shutil.which, known)) and os.geteuid() == 0 and shutil.which("apt-get"):
+            with Path(tempfile.gettempdir(), "cubeflow-tests-apt.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # other processes of the tests may ask for it, too
+                for command in (["update"], ["install", "--yes", "--no-install-recommends", package]):
+                    subprocess.run(["apt-get", "-qq", *command], capture_output=True, check=False, timeout=600)
+        found = next(filter(None, map(shutil.which, known)), None)
+        if found is None:
+            pytest.skip(f"no {package}, and it cannot be installed (needs root and apt-get)")
+        return found
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -251,7 +251,7 @@ def test_a_rim_with_an_excess_is_told_and_kept(folder):
     assert rim["significance"] > 5.0
     assert angular_distance_deg((rim["ra_deg"], rim["dec_deg"]), KNOWN) < 1e-4
     wide = rim["radius_deg"] + rim["grow_deg"]
-    assert told[0].endswith(f"about 83.633 +22.014 deg: a radius of {wide:.3g} deg would do")
+    assert told[0].endswith(f"about RA 83.633 deg, Dec +22.014 deg: a radius of {wide:.3g} deg would do")
     parts = list(Path("results/one/fov/parts").glob("*/cube.h5"))
     assert len(parts) == 4
     assert not any(read_artifact(part).attributes["rims"] for part in parts)

@@ -3,9 +3,9 @@
 import json
 import os
 import select
-import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,6 @@ N_ROWS = 10_000
 SLOPE = np.tile(np.linspace(20.0, -4.0, 100), (80, 1))
 SLOPE[:10, :10] = np.nan
 SKY = {"all energies": SLOPE, "1 to 2 TeV": np.full((80, 100), 2.0)}
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -106,15 +105,9 @@ def page_path(page, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> str:
-    """Path of Chromium; installed from Debian where that is possible."""
-    found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", "chromium"], capture_output=True)
-        found = shutil.which("chromium")
-    if found is None:
-        pytest.skip("no Chromium, and it cannot be installed (needs root and apt-get)")
-    return found
+def chromium(find_program: Callable[..., str]) -> str:
+    """Path of Chromium."""
+    return find_program("chromium", "chromium-browser", "google-chrome")
 
 
 class Browser:

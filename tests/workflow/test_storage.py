@@ -99,8 +99,9 @@ class Stored:
 
 
 @pytest.fixture(scope="module")
-def template(make_project, tmp_path_factory):
+def template(make_project, tmp_path_factory, find_program):
     """Folder with stored results of five runs, made by Snakemake."""
+    find_program("rsync")  # with which the plugin copies
     folder = tmp_path_factory.mktemp("template")
     project = make_project(folder / "project")
     project.put(RUNS)
