@@ -85,7 +85,7 @@ def product_stages(observation: Observation, options: ReduceOptions) -> Stages:
         "background": lambda: make_map_hadron_acceptance(
             pointing, observation.ontime_s, observation.background, geom, energy, cut, dtype=KEPT
         ),
-        "psf": lambda: make_psf_map(pointing, observation.psf, coarse, energy_true, options.rad),
+        "psf": lambda: make_psf_map(pointing, observation.psf, coarse, energy_true, options.rad, dtype=KEPT),
         "edisp": lambda: make_edisp_map(pointing, observation.edisp, coarse, energy_true, energy),
         "mask_safe": lambda: make_mask_safe(observation, geom, energy, cut, options.safe_mask),
     }

@@ -13,7 +13,7 @@ from cubeflow.products.spectrum import INDEX_2, PSF_PART, Spectrum, TrueEnergies
 
 SUB_PIXELS_PER_RAD_BIN = 4  # the PSF is linear within a radial bin: finer sub-pixels add nothing
 MAX_SUB_PIXELS = 63
-CHUNK = 256  # pixels at a time: their densities stay in the cache
+CHUNK = 2**21  # values of densities at a time
 
 
 def make_psf_map(
@@ -35,13 +35,14 @@ def make_psf_map(
     offset = geom_irf.offset_deg(pointing.ra_deg, pointing.dec_deg).ravel()
     bins = TrueEnergies.of(energy_true, spectrum, PSF_PART)
     by_rad = np.empty((energy_true.n_bins, rad.n_bins, offset.size), dtype)
-    for start in range(0, offset.size, CHUNK):
-        part = offset[start : start + CHUNK]
+    step = max(1, CHUNK // (bins.energy_tev.size * rad.n_bins))
+    for start in range(0, offset.size, step):
+        part = offset[start : start + step]
         density = psf.evaluate(bins.energy_tev, part, rad.centers).swapaxes(1, 2)  # (s, rad, pixel)
         mean = bins.mean(density, aeff, part)
         norm = (_ring_sr(rad) @ mean)[:, None]
         scale = np.divide(1.0, norm, out=np.ones_like(norm), where=norm > 0)
-        np.multiply(mean, scale, out=by_rad[..., start : start + CHUNK], casting="same_kind")
+        np.multiply(mean, scale, out=by_rad[..., start : start + step], casting="same_kind")
     return Cube(by_rad.reshape(energy_true.n_bins, rad.n_bins, *geom_irf.shape), "sr-1", geom_irf, (energy_true, rad))
 
 
