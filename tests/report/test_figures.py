@@ -74,6 +74,7 @@ RUNS = [
         "counts_safe": 420,
         "counts_cut": 20,
         "counts_without_acceptance": 7,
+        "beyond_energy_true": 0.0153,
         "repairs": "nan_energy=12",
         "tstart": 53067.407407,
         "livetime": 3600.0,
@@ -253,6 +254,9 @@ def test_answers_are_those_of_cube_and_table(results, text):
     assert found["Excluded from the background"].endswith(f" of the map; {told}")
     assert "just outside" not in answers(results)["bare"]["Excluded from the background"]
     assert found["Target (ICRS)"] == "RA 83.633°, Dec +22.014°"
+    assert found["True energies"].startswith(
+        "up to 1.53 % of the counts of an energy bin come from outside energy_true:"
+    )
     said = "2 runs, 2.00 h, 2004-03-03 to 2004-03-04; telescope SST; object </script><b>x"
     assert found["Data"] == said
     cut = "20 of them in bins that a threshold cuts (finer bins keep more)"

@@ -10,6 +10,7 @@ from cubeflow.cli import main
 from cubeflow.config import parse_config
 from cubeflow.errors import FailedError, MistakeError
 from cubeflow.plan.run import run_whole
+from cubeflow.plan.verify import verify_folder
 from cubeflow.simulate.store import SimulationOptions, simulate_store
 from cubeflow.store.atomic import file_sha256
 from cubeflow.tools.crate import PROFILE, write_crate
@@ -50,6 +51,7 @@ def test_the_crate_says_what_there_is_and_how_it_was_made(results, capsys):
     path = results / "crab/ro-crate-metadata.json"
     assert capsys.readouterr().out == f"{path}\n"
     found = graph(path)
+    assert path not in verify_folder(results / "crab").orphans, "it speaks of the others"
     about, root, action = found["ro-crate-metadata.json"], found["./"], found["#run"]
     assert (about["about"], about["conformsTo"]) == ({"@id": "./"}, {"@id": "https://w3id.org/ro/crate/1.1"})
     assert root["@type"] == "Dataset"

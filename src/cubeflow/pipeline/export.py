@@ -27,6 +27,7 @@ from cubeflow.store.fits import DatasetEntry, datasets_yaml, models_yaml, write_
 from cubeflow.store.keys import short, to_plain
 
 IMAGES = ("significance", "excess", "counts", "background")
+MUCH = 0.01  # share of the counts whose loss is said
 NO_FLUX = "a point-like exposure holds inside the cut on direction, which the disc is not"
 
 
@@ -100,6 +101,12 @@ def systematic_text(found: Mapping[str, Sequence[float | None]]) -> str:
     taken = f"include {used:.1%} of it" if used else "do not include it (significance.background_systematic)"
     how = "by which counts outside the exclusions scatter about it beyond chance, by offset and direction"
     return f"{error_text(*found['total'])}, {how}; significance and flux {taken}"
+
+
+def beyond_text(share: float, true_energies: str = "energy_true") -> str:
+    """What it means that a share of the counts of a bin comes from outside the true energies."""
+    of_bin = f"up to {100 * share:.3g} % of the counts of an energy bin come from outside {true_energies}"
+    return f"{of_bin}: exposures are too small by as much"
 
 
 def error_text(value: float | None, error: float | None) -> str:

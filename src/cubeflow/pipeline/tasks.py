@@ -34,6 +34,7 @@ PAGE = "report.html"
 COVERAGE = "coverage.fits"
 ON_ONE_PAGE = 3  # targets; of more, each has a page of its own
 REGIONS = ("exclusion.reg", "pointings.reg")
+CRATE = "ro-crate-metadata.json"
 FOUND = ("exclusion-found.fits.gz", "exclusion-found.reg")  # what `cubeflow exclude` leaves; the mask may be an input
 
 

@@ -13,7 +13,7 @@ from cubeflow.config import Config
 from cubeflow.dl3.reader import name_file
 from cubeflow.errors import FailedError, MistakeError, RunsLeftOut, counted
 from cubeflow.maps import Cube
-from cubeflow.pipeline.export import NO_FLUX, export_label, significance_text
+from cubeflow.pipeline.export import MUCH, NO_FLUX, beyond_text, export_label, significance_text
 from cubeflow.pipeline.lightcurve import write_series
 from cubeflow.pipeline.memory import memory_message
 from cubeflow.pipeline.model import make_model, make_off_batch
@@ -50,7 +50,6 @@ OWN = ("tstart", "tstop", "ra_pnt", "dec_pnt", "n_events")  # columns of the run
 MAX_ROUNDS = 5
 MAX_LIMITS = 5  # lines on where counts and exposure of runs end
 MAX_NAMED = 20  # runs that are left out; all of them are in the run table
-MUCH = 0.01  # share of the counts whose loss is said
 WIDE = 1.2  # width of the significances of empty sky, above which a source is likely there
 UNEXCLUDED = "width of empty sky, expected 1: a source that is not excluded? cubeflow exclude finds it"
 
@@ -231,8 +230,7 @@ def table_lines(table: Path, labels: Sequence[str], planned: TargetTasks) -> Ite
     if (unknown := lost["counts_without_acceptance"]) > 0:
         yield f"left out: {counted(unknown, 'safe count')} without acceptance: there the background response ends"
     if beyond > MUCH:
-        share = f"up to {100 * beyond:.3g} % of the counts of an energy bin"
-        yield f"energy_true: {share} come from outside it: exposures are too small by as much; expected wider"
+        yield f"energy_true: {beyond_text(beyond, 'it')}; expected wider"
     if (cut := lost["counts_cut"]) > MUCH * (safe := lost["counts_safe"]):
         yield f"energy: {cut} of {cut + safe} counts lie in bins that are safe in part, not used; finer ones keep more"
     for obs_id, other in twins.items():

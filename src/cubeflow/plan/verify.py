@@ -11,7 +11,7 @@ from cubeflow.dl3.files import FileRefused
 from cubeflow.dl3.hdus import read_hdus
 from cubeflow.errors import FailedError, MistakeError
 from cubeflow.pipeline.certificate import read_certificate
-from cubeflow.pipeline.tasks import FOLDER, gadf_file
+from cubeflow.pipeline.tasks import CRATE, FOLDER, FOUND, gadf_file
 from cubeflow.plan.clean import CLAIM, SET_ASIDE, files_below, stale_files
 from cubeflow.plan.lock import Lock
 from cubeflow.plan.make import Plan
@@ -139,6 +139,7 @@ def verify_folder(folder: Path) -> Verdict:
     """Look at all results below a folder, without configuration, plan and inputs; MistakeError if there are none."""
     ours = (path for path in files_below(folder) if path.is_file() and not SET_ASIDE.search(path.name))
     paths = [path for path in ours if path.relative_to(folder).parts[0] not in (FOLDER, "logs", "benchmarks")]
+    paths = [path for path in paths if path.name not in (CRATE, *FOUND)]  # what people ask for beside results
     proof = verify_files(paths)
     if not proof.files:
         raise MistakeError(f"{folder}: expected the folder of a target or of results, found no artifact or certificate")

@@ -10,7 +10,7 @@ import numpy as np
 from cubeflow.errors import FailedError, counted
 from cubeflow.maps import Axis, Cube, FloatArray, Maps, release
 from cubeflow.pipeline.certificate import certified, read_certificate
-from cubeflow.pipeline.export import NO_FLUX, error_text, significance_text, systematic_text
+from cubeflow.pipeline.export import MUCH, NO_FLUX, beyond_text, error_text, significance_text, systematic_text
 from cubeflow.pipeline.stack import open_made, read_profiles
 from cubeflow.pipeline.tasks import FiguresTask, Target, certificate_file, files_of
 from cubeflow.products.exclusion import Disc, Rim
@@ -237,6 +237,8 @@ def answer(target: Target, label: str, about: Attributes, runs: Runs, spots: lis
     beyond = f"{counts - safe:.0f} of {counts:.0f} outside the safe energies of their runs{of_cut}"
     missed = [beyond] * int(counts > safe) + [f"{unknown:.0f} without acceptance"] * int(unknown > 0)
     yield "Counts not used", "; ".join(missed) or f"none of {counts:.0f}"
+    if (share := np.max(np.nan_to_num(numbers(used, "beyond_energy_true")), initial=0.0)) > MUCH:
+        yield "True energies", beyond_text(share)
     rims = [Rim(**rim).text.replace(" sigma", " σ").replace(" deg", "°").replace("-", "−") for rim in about["rims"]]
     yield "Excluded from the background", _listed([exclusion_text(target, field), *rims])
     times = np.concatenate([numbers(used, "tstart"), numbers(used, "tstop"), [np.nan]])

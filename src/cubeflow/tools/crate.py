@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cubeflow.errors import FailedError, MistakeError
 from cubeflow.pipeline.certificate import read_certificate
-from cubeflow.pipeline.tasks import FOLDER
+from cubeflow.pipeline.tasks import CRATE, FOLDER
 from cubeflow.plan.clean import CLAIM, files_below
 from cubeflow.plan.digests import DigestCache
 from cubeflow.plan.verify import INPUTS, verify_folder
@@ -75,5 +75,5 @@ def _write(folder: Path, entities: Sequence[Sequence[dict[str, str]]], when: str
     profile = {"@id": PROFILE, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"}
     root["conformsTo"] = crate.add_jsonld(profile)
     text = json.dumps(crate.metadata.generate(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    write_atomic(path := folder / "ro-crate-metadata.json", text.encode())
+    write_atomic(path := folder / CRATE, text.encode())
     return path
