@@ -186,3 +186,14 @@ def test_nothing_is_lost_where_there_is_nothing():
     aeff = EffectiveArea(E_NODES, O_NODES, np.ones((48, 3)))
     beyond_table = energy_axis([1000.0, 2000.0])
     np.testing.assert_array_equal(share_beyond(aeff, flat, true_axis(3), beyond_table, PowerLaw(), 1.0), 0.0)
+
+
+def test_bins_may_end_where_the_table_does_to_the_digits_of_an_axis():
+    """Edges of axes are rounded to 12 digits, those of tables, as the last one of CTA-1DC, are not."""
+    upper = 199.52622985839844
+    nodes = nodes_from_edges([1.0, 20.0], [20.0, upper], log=True)
+    true = energy_axis([1.0, 2.0, upper], "energy_true")
+    assert 0.0 < upper - true.edges[-1] < 1e-9
+    flat = EnergyDispersion(nodes, O_NODES, np.array([0.5, 2.0]), np.full((2, 1, 3), 1 / 1.5))
+    aeff = EffectiveArea(nodes, O_NODES, np.ones((2, 3)))
+    np.testing.assert_array_equal(share_beyond(aeff, flat, true, ENERGY, PowerLaw(), 1.0), 0.0)

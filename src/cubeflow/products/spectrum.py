@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from cubeflow.irf.aeff import EffectiveArea
 from cubeflow.irf.edisp import EnergyDispersion
+from cubeflow.irf.table import EDGE_TOLERANCE
 from cubeflow.maps import Axis, FloatArray, IntArray, log_edges
 from cubeflow.products.setting import Setting
 
@@ -192,7 +193,8 @@ def share_beyond(
     tables, true = (aeff.energy_true, edisp.energy_true), energy_true.edges
     lower = max(energy.edges[0] / edisp.migra_edges[-1], *(table.lower for table in tables))
     upper = min(energy.edges[-1] / max(edisp.migra_edges[0], LEAST_MIGRA), *(table.upper for table in tables))
-    reach = (*((lower,) if lower < true[0] else ()), *true, *((upper,) if upper > true[-1] else ()))
+    below, above = lower < true[0] * (1.0 - EDGE_TOLERANCE), upper > true[-1] * (1.0 + EDGE_TOLERANCE)
+    reach = (*((lower,) if below else ()), *true, *((upper,) if above else ()))
     bins = TrueEnergies.of(Axis(energy_true.name, reach, energy_true.unit), spectrum)
     offset = edisp.offset.values[: max(1, int(np.searchsorted(edisp.offset.values, offset_max)))]
     kernel = edisp.kernel(bins.energy_tev, energy.edges_array, offset)  # (s, r, o)
