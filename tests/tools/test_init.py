@@ -4,16 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 
 from cubeflow.config import load_config
 from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.errors import MistakeError
 from cubeflow.plan.make import ranges_text
-from cubeflow.plan.run import run_whole
+from cubeflow.plan.run import run_whole, target_lines
 from cubeflow.products.exclusion import ExclusionFile, ExclusionMasks
 from cubeflow.simulate.array import SimulationOptions
-from cubeflow.simulate.store import simulate_store
+from cubeflow.simulate.store import SHARED_IRF_FILE, simulate_store
 from cubeflow.tools.init import (
     Found,
     RunFacts,
@@ -75,6 +76,32 @@ def test_energies_start_at_the_lowest_threshold_and_end_with_the_events():
 def test_true_energy_is_wider_but_inside_the_table():
     assert found(facts()).energy_true_tev == (0.2, 40.0)
     assert found(facts(energy_true_tev=(0.31, 30.0))).energy_true_tev == (0.32, 25.0)
+
+
+@pytest.mark.parametrize("migra", [(0.05, 2.0), (1.0, 5.0)])  # counts come from far above, or from far below
+def test_true_energy_is_so_wide_that_nothing_is_said_of_it(tmp_path, monkeypatch, migra):
+    """A dispersion that is flat between two values of migra: a factor of about 3 and 2 would not do for it."""
+    monkeypatch.chdir(tmp_path)
+    simulate_store(tmp_path / "wide", SimulationOptions(n_runs=2, duration_s=300.0, tiny=True, shared_irf=True))
+    with fits.open(tmp_path / "wide" / SHARED_IRF_FILE) as hdus:
+        rows = hdus["ENERGY DISPERSION"].data
+        edges = np.geomspace(0.02, 5.0, rows["MIGRA_LO"].shape[1] + 1)
+        rows["MIGRA_LO"], rows["MIGRA_HI"] = edges[:-1], edges[1:]
+        is_flat = (edges[:-1] >= 0.8 * migra[0]) & (edges[1:] <= 1.2 * migra[1])
+        rows["MATRIX"] = (is_flat / np.diff(edges)[is_flat].sum())[:, None]
+        table = rows["ENERG_LO"].min(), rows["ENERG_HI"].max()
+        hdus.writeto(tmp_path / "irf.fits.gz", checksum=True)
+    (tmp_path / "irf.fits.gz").replace(tmp_path / "wide" / SHARED_IRF_FILE)
+    config = load_config([init_config("wide", "Crab", Path("a.yaml"), False, True, print)])
+    options = config.targets["a"].reduce_options()
+    energy, true = options.energy.edges, options.energy_true.edges
+    assert true[0] < round_down(energy[0] / 3.0) or true[-1] > round_up(2.0 * energy[-1])
+    assert table[0] <= true[0] < true[-1] <= table[1]
+    lines = list(target_lines(run_whole(config, lambda line: None), "a"))
+    assert not [line for line in lines if "energy_true" in line]
+    used = Table.read(tmp_path / "results" / "a" / "runs.ecsv")
+    assert list(used["status"]) == ["ok", "ok"]
+    assert used["beyond_energy_true"].max() <= 0.01
 
 
 def test_without_thresholds_the_area_decides():

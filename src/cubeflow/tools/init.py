@@ -14,14 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeflow.config import load_config
+from cubeflow.config.sections import EnergyAxis
 from cubeflow.dl3.entries import direction_of, event_types_line
 from cubeflow.dl3.index import RunEntry, Store, StoreError, open_store
 from cubeflow.dl3.quirks import QUIRKS
 from cubeflow.dl3.reader import ReadOptions, read_observation
 from cubeflow.errors import MistakeError, Say
+from cubeflow.irf.aeff import EffectiveArea
+from cubeflow.irf.edisp import EnergyDispersion
+from cubeflow.maps.axis import energy_axis
 from cubeflow.maps.sphere import Position, angular_distance_deg
 from cubeflow.observation import Observation, RunRefused
 from cubeflow.plan.make import ranges_text
+from cubeflow.products.spectrum import PowerLaw, share_beyond
 from cubeflow.store.atomic import write_atomic
 from cubeflow.tools.targets import KNOWN, SAME, Place, parse_target
 
@@ -33,6 +38,9 @@ LEAST_AREA = 0.3  # of the area on axis: where it is less, offsets are not used
 MOST_EVENTS = 0.95  # lie within the offset that is used where the area is known at one only
 SEES = 2.5  # deg: runs that are read rather than those farther off
 ROUND = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)  # ten a decade
+STEP = 1.2  # from one round number to the next
+BINS = 8  # of energy, a decade
+MOST_BEYOND = 0.005  # of the counts of a run that was read: of others it may be more, and 0.01 is said aloud
 EVENTS_ABOVE = 10  # events of each run that the last edge of the energy axis leaves out
 PIXELS_DEG = (0.02, 0.04, 0.05, 0.1)
 MAX_PIXELS = 400
@@ -151,8 +159,8 @@ def run_facts(observation: Observation) -> "RunFacts":
         background_tev = (float(edges[filled[0]]), float(edges[filled[-1] + 1])) if filled.size else None
     ranges = (area.energy_true.lower, area.energy_true.upper), background_tev
     used, about = events.energy_tev[offset <= offset_max_deg], (observation.point_like, observation.quirks)
-    is_one = len(area.offset.values) == 1
-    return RunFacts(observation.obs_id, *thresholds, *ranges, offset_max_deg, is_one, used, *about)
+    is_one, responses = len(area.offset.values) == 1, (area, observation.edisp) if observation.edisp else None
+    return RunFacts(observation.obs_id, *thresholds, *ranges, offset_max_deg, is_one, used, *about, responses)
 
 
 def reach_deg(offset_deg: NDArray[np.float64], area_m2: NDArray[np.float64], events_deg: NDArray[np.float64]) -> float:
@@ -226,6 +234,7 @@ class RunFacts:
     energies_tev: NDArray[np.float64]  # of the events within `offset_max_deg`, in no order
     point_like: bool  # the responses hold inside a directional cut
     quirks: tuple[str, ...]  # deviations from the format
+    responses: tuple[EffectiveArea, EnergyDispersion] | None = None  # if it has both
     event_type: str = ""  # for which the responses hold; empty for all
 
 
@@ -266,11 +275,29 @@ class Found:
 
     @property
     def energy_true_tev(self) -> tuple[float, float]:
-        """Limits of the true energy: wider by a factor of about 3 and 2, as far as the responses reach."""
-        lower, upper = self.energy_tev
-        table = max(f.energy_true_tev[0] for f in self.facts), min(f.energy_true_tev[1] for f in self.facts)
-        highest = min(round_up(2.0 * upper), max(round_down(table[1]), upper))
-        return max(round_down(lower / 3.0), round_up(table[0])), highest
+        """Limits of the true energy: wider by a factor of about 3 and 2, as far as the responses reach.
+
+        Each end is farther out if more than `MOST_BEYOND` of the counts of a bin of energy come from beyond it.
+        """
+        (low, high), (begins, ends) = self.energy_tev, zip(*(fact.energy_true_tev for fact in self.facts), strict=True)
+        lowest, highest = round_up(max(begins)), max(round_down(min(ends)), high)
+        lower, upper = max(round_down(low / 3.0), lowest), min(round_up(2.0 * high), highest)
+        while lower > lowest and self._beyond(lower, max(ends)) > MOST_BEYOND:
+            lower = max(round_down(lower / STEP), lowest)
+        while upper < highest and self._beyond(lower, upper) > MOST_BEYOND:
+            upper = min(round_up(upper * STEP), highest)
+        return lower, upper
+
+    def _beyond(self, *true_tev: float) -> float:
+        """Largest share of the counts of a run in a bin of energy above its threshold from outside true energies."""
+        (lower, upper), true, largest = self.energy_tev, energy_axis(true_tev, "energy_true"), 0.0
+        energy = EnergyAxis(None, lower, upper, bins_per_decade=BINS).axis("energy")
+        for fact in self.facts:
+            if fact.responses:
+                share = share_beyond(*fact.responses, true, energy, PowerLaw(), self.offset_max_deg)
+                threshold = (self.has_thresholds and fact.lo_thres_tev) or 0.0
+                largest = max(largest, share[energy.edges_array[:-1] >= threshold].max(initial=0.0))
+        return largest
 
     @property
     def width_deg(self) -> float:
@@ -340,7 +367,7 @@ def config_text(found: Found, path: str, exclusion: str | None) -> str:
         f"targets:\n  {replace(place, name=Path(path).stem).slug}:",
         f"    position: {{frame: {at.frame}, lon: {at.lon_deg:.9g} deg, lat: {at.lat_deg:.9g} deg}}",
         f"    geometry: {{frame: {at.frame}, projection: TAN, {size}}}  # holds the fields of all runs",
-        f"energy: {{min: {energy[0]:g} TeV, max: {energy[1]:g} TeV, bins_per_decade: 8}}",
+        f"energy: {{min: {energy[0]:g} TeV, max: {energy[1]:g} TeV, bins_per_decade: {BINS}}}",
         f"energy_true: {{min: {true[0]:g} TeV, max: {true[1]:g} TeV, bins_per_decade: 12}}  # wider: energies migrate",
         f"offset_max: {reach}  # {why}",
         safe_mask,
