@@ -194,6 +194,6 @@ def test_bins_may_end_where_the_table_does_to_the_digits_of_an_axis():
     nodes = nodes_from_edges([1.0, 20.0], [20.0, upper], log=True)
     true = energy_axis([1.0, 2.0, upper], "energy_true")
     assert 0.0 < upper - true.edges[-1] < 1e-9
-    flat = EnergyDispersion(nodes, O_NODES, np.array([0.5, 2.0]), np.full((2, 1, 3), 1 / 1.5))
+    flat = EnergyDispersion(nodes, O_NODES, np.array([0.05, 2.05]), np.full((2, 1, 3), 0.5))
     aeff = EffectiveArea(nodes, O_NODES, np.ones((2, 3)))
     np.testing.assert_array_equal(share_beyond(aeff, flat, true, ENERGY, PowerLaw(), 1.0), 0.0)
