@@ -1,5 +1,6 @@
 """Drafted configurations: limits against numbers put in, files against the loader, real stores."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from astropy.table import Table
 from cubeflow.config import load_config
 from cubeflow.dl3.exclusions import read_exclusion
 from cubeflow.errors import MistakeError
-from cubeflow.plan.make import ranges_text
+from cubeflow.plan.make import Plan, make_plan, ranges_text
 from cubeflow.plan.run import run_whole, target_lines
 from cubeflow.products.exclusion import ExclusionFile, ExclusionMasks
 from cubeflow.simulate.array import SimulationOptions
@@ -234,6 +235,35 @@ def test_a_target_that_no_run_sees_names_the_closest_run(store, tmp_path):
 def test_without_target_the_objects_of_the_store_are_listed(store):
     with pytest.raises(MistakeError, match=r'--target "simulated source"  or  --target "83.633 22.014"  # named by 3'):
         init_config(str(store), None, None, False, True, print)
+
+
+def runs_of(plan: Plan) -> list[int]:
+    """Runs of the target."""
+    (planned,) = plan.tasks.values()
+    return [keys.unit.obs_id for task in planned.reduce for keys in task.units]
+
+
+@pytest.mark.parametrize("beside", ["", "obs_7.fits.gz", "notes.fits", "other/hdu-index.fits.gz", "no index"])
+def test_of_a_folder_whose_runs_lie_below_one_index_that_is_used(store, tmp_path, beside):
+    """Unless a run lies beside it, there are two, or it cannot be read: then every file is opened, as ever."""
+    top = tmp_path / "top"
+    inner = Path(shutil.copytree(store, top / "deep" / "data"))
+    (top / "README.md").write_text("About these data.")
+    if beside == "obs_7.fits.gz":
+        (inner / "obs_100001.fits.gz").rename(top / beside)
+    elif beside == "no index":
+        (inner / "hdu-index.fits.gz").write_bytes(b"cut off")
+    elif beside:
+        (top / beside).parent.mkdir(exist_ok=True)
+        shutil.copy(store / "hdu-index.fits.gz", top / beside)  # it holds no run
+    said: list[str] = []
+    config = load_config([init_config(str(top), "Crab", tmp_path / "a.yaml", False, False, said.append)])
+    assert config.data.store == (inner if beside in ("", "notes.fits") else top)
+    assert (said[0] == f"{inner}: used as store: the index is there, and so are all runs") == (
+        config.data.store == inner
+    )
+    assert len(runs_of(make_plan(config, said.append))) == 3
+    assert any("nobody reads" in line for line in said) == (config.data.store == top)
 
 
 @pytest.mark.real_data

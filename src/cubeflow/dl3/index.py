@@ -54,14 +54,14 @@ def open_store(source: str | Path | Sequence[str | Path], roots: Iterable[str | 
         return _from_index(path, roots) if path.name.startswith("hdu-index") else _from_files(str(source), [path])
     if index := _first(path, HDU_INDEX):
         return _from_index(index, roots)
-    return _from_files(str(source), [folder / name for folder, names in _walk(path) for name in names])
+    return _from_files(str(source), [folder / name for folder, names in walk(path) for name in names])
 
 
 class _NoRun(FileRefused):
     """A file that holds something else than a run, such as responses or text."""
 
 
-def _walk(top: Path, follow: bool = True) -> Iterator[tuple[Path, list[str]]]:
+def walk(top: Path, follow: bool = True) -> Iterator[tuple[Path, list[str]]]:
     """Folders and what each holds beside folders, in order; links may be followed, and no folder is met twice.
 
     A folder that cannot be read counts as a file of its parent.
@@ -84,7 +84,7 @@ def _matches(pattern: Path) -> list[Path]:
     root = Path(pattern.anchor)
     head, stars, rest = str(pattern.relative_to(root)).partition("**/")
     tops = root.glob(head) if head else [root]
-    found = (file for top in tops for folder, _ in _walk(top) for file in folder.glob(rest)) if stars else tops
+    found = (file for top in tops for folder, _ in walk(top) for file in folder.glob(rest)) if stars else tops
     return sorted({file for file in found if not file.is_dir()})
 
 
@@ -117,7 +117,7 @@ def _from_index(index: Path, roots: Iterable[str | Path]) -> Store:
 
 def _not_named(index: Path, named: set[Path]) -> Iterator[str]:
     """Say which FITS files below the folder of an index no row names; `named` holds resolved paths."""
-    for folder, names in _walk(index.parent.resolve(), follow=False):
+    for folder, names in walk(index.parent.resolve(), follow=False):
         for path in (folder / name for name in names):
             try:
                 if path not in named and Path(os.path.realpath(path)) not in named and begins_with(path, FITS_START):

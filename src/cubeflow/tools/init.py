@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from cubeflow.config import load_config
 from cubeflow.config.sections import EnergyAxis
 from cubeflow.dl3.entries import direction_of, event_types_line
-from cubeflow.dl3.index import RunEntry, Store, StoreError, open_store
+from cubeflow.dl3.index import HDU_INDEX, RunEntry, Store, StoreError, open_store, walk
 from cubeflow.dl3.quirks import QUIRKS
 from cubeflow.dl3.reader import ReadOptions, read_observation
 from cubeflow.errors import MistakeError, Say
@@ -68,18 +69,14 @@ def init_config(store_path: str, target: str | None, output: Path | None, force:
     MistakeError if the configuration is there, the store cannot be used, no run sees the target, or it is neither a
     position nor a known name, or None: the message lists the objects of the store.
     """
-    store, roots = open_store(store_path), list[str]()
-    # Folders that its index takes files from are the roots that the configuration must name.
-    while len(roots) < MAX_ROOTS and (named := {*_ROOT.findall(" ".join(store.refused.values()))} - {*roots}):
-        roots.append(min(named))
-        store = open_store(store_path, roots)
+    store, store_path, roots = _open(store_path, say)
     if target is None:
         raise MistakeError(_targets_of(store, store_path))
     place = parse_target(target, (each for each, _ in objects_of(store)))
     path = output or Path("config") / f"{place.slug}.yaml"
     if path.exists() and not force:
         raise MistakeError(f"{path}: already there; write to another file with -o, or replace it with --force")
-    found = look_at(store, store_path, tuple(roots), place)
+    found = look_at(store, store_path, roots, place)
     path.parent.mkdir(parents=True, exist_ok=True)
     regions = str(_write_regions(path, regions_text(found).encode())) if exclude else None
     write_atomic(path, config_text(found, str(path), regions).encode())
@@ -96,6 +93,26 @@ def init_config(store_path: str, target: str | None, output: Path | None, force:
         say(f"All types are fitted together by Datasets.read('{folder}/joint.yaml', '{folder}/joint-models.yaml')")
     say(f"The exclusion is a first guess; from what is significant it is made by: cubeflow exclude {path}")
     return path
+
+
+def _open(path: str, say: Say) -> tuple[Store, str, tuple[str, ...]]:
+    """Open a store; gives its folder, and the roots that its index needs.
+
+    Of a folder without an index it is the only one below that has one, if all runs lie there and the index can be used.
+    """
+    store, roots = open_store(path), list[str]()
+    # Folders that its index takes files from are the roots that the configuration must name.
+    while len(roots) < MAX_ROOTS and (named := {*_ROOT.findall(" ".join(store.refused.values()))} - {*roots}):
+        roots.append(min(named))
+        store = open_store(path, roots)
+    below = [folder for folder, names in walk(Path(path)) if {*names} & {*HDU_INDEX}]
+    files = [*(str(ref.path) for entry in store.runs for ref in entry.hdus), *store.left_out]
+    if len(below) == 1 and Path(path) not in below and all(below[0].absolute() in Path(file).parents for file in files):
+        with suppress(StoreError):
+            if (opened := _open(str(below[0]), say))[0].runs:
+                say(f"{below[0]}: used as store: the index is there, and so are all runs")
+                return opened
+    return store, path, tuple(roots)
 
 
 def snakemake_command(path: Path | str) -> str:
@@ -158,8 +175,9 @@ def run_facts(observation: Observation) -> "RunFacts":
         edges = background.energy_edges_tev
         background_tev = (float(edges[filled[0]]), float(edges[filled[-1] + 1])) if filled.size else None
     ranges = (area.energy_true.lower, area.energy_true.upper), background_tev
-    used, about = events.energy_tev[offset <= offset_max_deg], (observation.point_like, observation.quirks)
-    is_one, responses = len(area.offset.values) == 1, (area, observation.edisp) if observation.edisp else None
+    used, is_one = events.energy_tev[offset <= offset_max_deg], len(area.offset.values) == 1
+    responses = (area, observation.edisp) if observation.edisp else None
+    about = observation.point_like, observation.quirks
     return RunFacts(observation.obs_id, *thresholds, *ranges, offset_max_deg, is_one, used, *about, responses)
 
 
