@@ -1,10 +1,13 @@
 """Drafted configurations: limits against numbers put in, files against the loader, real stores."""
 
+import gzip
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from astropy.io import fits
 from astropy.table import Table
 
@@ -15,7 +18,7 @@ from cubeflow.plan.make import Plan, make_plan, ranges_text
 from cubeflow.plan.run import run_whole, target_lines
 from cubeflow.products.exclusion import ExclusionFile, ExclusionMasks
 from cubeflow.simulate.array import SimulationOptions
-from cubeflow.simulate.store import SHARED_IRF_FILE, simulate_store
+from cubeflow.simulate.store import SHARED_IRF_FILE, simulate_store, write_index
 from cubeflow.tools.init import (
     Found,
     RunFacts,
@@ -264,6 +267,42 @@ def test_of_a_folder_whose_runs_lie_below_one_index_that_is_used(store, tmp_path
     )
     assert len(runs_of(make_plan(config, said.append))) == 3
     assert any("nobody reads" in line for line in said) == (config.data.store == top)
+
+
+def of_instrument(folder: Path, *names: str) -> None:
+    """Write what instrument the run files of a folder are of into their headers: TELESCOP and INSTRUME."""
+    for path in folder.glob("obs_*.fits.gz"):
+        with fits.open(path) as hdus:
+            hdus["EVENTS"].header.update(dict(zip(("TELESCOP", "INSTRUME"), names, strict=True)))
+            hdus.writeto(path.with_suffix(".new"), checksum=True)
+        path.write_bytes(gzip.compress(path.with_suffix(".new").read_bytes()))
+        path.with_suffix(".new").unlink()
+
+
+@pytest.mark.parametrize("index", ["none", "without the names", "with the names"])
+def test_instruments_that_are_mixed_are_said_and_one_can_be_chosen(tmp_path, index):
+    options = SimulationOptions(n_runs=3, duration_s=300.0, tiny=True)
+    for number, n_runs, names in ((100001, 3, ("HESS", "I's")), (100004, 2, ("HESS", "II"))):
+        part = replace(options, first_obs_id=number, n_runs=n_runs)
+        simulate_store(tmp_path / names[1], part)
+        of_instrument(tmp_path / names[1], *names)
+        for path in (tmp_path / names[1]).glob("obs_*"):
+            (tmp_path / "mixed").mkdir(exist_ok=True)
+            path.rename(tmp_path / "mixed" / path.name)
+    if index != "none":
+        write_index(tmp_path / "mixed", options)
+    if index == "with the names":
+        table = Table.read(path := tmp_path / "mixed" / "obs-index.fits.gz")
+        table["TELESCOP"], table["INSTRUME"] = "HESS", ["I's"] * 3 + ["II"] * 2
+        table.write(path, overwrite=True)
+    said: list[str] = []
+    path = init_config(str(tmp_path / "mixed"), "Crab", tmp_path / "a.yaml", False, False, said.append)
+    (line,) = (line for line in said if line.startswith("runs of 2 instruments "))
+    told = """(3 runs: TELESCOP == 'HESS' and INSTRUME == "I's"; 2 runs: TELESCOP == 'HESS' and INSTRUME == 'II'): """
+    assert told in line
+    chosen = yaml.safe_load(line[line.index("observations: ") :])
+    assert list(chosen["observations"]) == ["ids" if index == "without the names" else "where"]
+    assert runs_of(make_plan(load_config([path], chosen), said.append)) == [100001, 100002, 100003]
 
 
 @pytest.mark.real_data

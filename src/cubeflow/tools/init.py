@@ -5,7 +5,7 @@ import math
 import os
 import re
 import textwrap
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from cubeflow.config import load_config
 from cubeflow.config.sections import EnergyAxis
-from cubeflow.dl3.entries import direction_of, event_types_line
-from cubeflow.dl3.index import HDU_INDEX, RunEntry, Store, StoreError, open_store, walk
+from cubeflow.dl3.entries import direction_of, event_types_line, text
+from cubeflow.dl3.index import HDU_INDEX, RunEntry, Store, StoreError, open_store, read_infos, walk
 from cubeflow.dl3.quirks import QUIRKS
 from cubeflow.dl3.reader import ReadOptions, read_observation
-from cubeflow.errors import MistakeError, Say
+from cubeflow.errors import MistakeError, Say, counted
 from cubeflow.irf.aeff import EffectiveArea
 from cubeflow.irf.edisp import EnergyDispersion
 from cubeflow.maps.axis import energy_axis
@@ -85,6 +85,8 @@ def init_config(store_path: str, target: str | None, output: Path | None, force:
     runs = f"{len(found.offsets)} of {found.n_runs} runs within {found.offset_max_deg:g} deg"
     beside = f", exclusion in {regions}" if regions else ""
     say(f"{path}: {place.name}: {runs}, {lower:g} to {upper:g} TeV{beside}")
+    if line := _instruments_line(store, found):
+        say(line)
     say(f"Next: cubeflow plan -c {path}")
     say(f"then: {snakemake_command(path)}")
     first = next(iter(config.targets.values()))
@@ -113,6 +115,25 @@ def _open(path: str, say: Say) -> tuple[Store, str, tuple[str, ...]]:
                 say(f"{below[0]}: used as store: the index is there, and so are all runs")
                 return opened
     return store, path, tuple(roots)
+
+
+def _instruments_line(store: Store, found: "Found") -> str:
+    """Say of which instruments the runs that see the target are, and how one is chosen; empty if they are of one."""
+    seen = [entry for entry in store.runs if entry.obs_id in found.offsets]
+    is_column = all(text(entry.obs_info, "TELESCOP") for entry in seen)
+    if not is_column and len({fact.instrument for fact in found.facts}) == 1:
+        return ""
+    infos = {entry.obs_id: entry.obs_info for entry in seen} if is_column else read_infos(seen)[0]
+    runs = defaultdict[str, list[int]](list)
+    for obs_id, info in infos.items():
+        tests = [f"{key} == {text(info, key)!r}" for key in ("TELESCOP", "INSTRUME") if text(info, key)]
+        runs[" and ".join(tests) or "none named"].append(obs_id)
+    if len(runs) < 2:
+        return ""
+    test, obs_ids = max(runs.items(), key=lambda item: len(item[1]))
+    one = f"where: {json.dumps(test)}" if is_column else f"ids: {obs_ids}"
+    each = "; ".join(f"{counted(len(ids), 'run')}: {test}" for test, ids in runs.items())
+    return f"runs of {len(runs)} instruments ({each}): expected one, such as by observations: {{{one}}}"
 
 
 def snakemake_command(path: Path | str) -> str:
@@ -178,7 +199,10 @@ def run_facts(observation: Observation) -> "RunFacts":
     used, is_one = events.energy_tev[offset <= offset_max_deg], len(area.offset.values) == 1
     responses = (area, observation.edisp) if observation.edisp else None
     about = observation.point_like, observation.quirks
-    return RunFacts(observation.obs_id, *thresholds, *ranges, offset_max_deg, is_one, used, *about, responses)
+    instrument = f"{observation.meta.get('telescope')} {observation.meta.get('instrument')}"
+    return RunFacts(
+        observation.obs_id, *thresholds, *ranges, offset_max_deg, is_one, used, *about, responses, instrument
+    )
 
 
 def reach_deg(offset_deg: NDArray[np.float64], area_m2: NDArray[np.float64], events_deg: NDArray[np.float64]) -> float:
@@ -253,6 +277,7 @@ class RunFacts:
     point_like: bool  # the responses hold inside a directional cut
     quirks: tuple[str, ...]  # deviations from the format
     responses: tuple[EffectiveArea, EnergyDispersion] | None = None  # if it has both
+    instrument: str = ""  # telescope and instrument that the file names
     event_type: str = ""  # for which the responses hold; empty for all
 
 
