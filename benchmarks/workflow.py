@@ -160,7 +160,7 @@ def what_follows(tables: dict[str, dict[str, Row]]) -> list[str]:
         for name in ("plan", "plan, files never seen before", "dry run", "dry run, all made", "dry run, one run added"):
             measured = f"{found[name]['wall']:.1f} s and {found[name]['memory']:.0f} MB"
             rows.append(f"| {name}, {size} runs | under 30 s and 500 MB | {measured} |")
-    for kind in ("reduce", "stack", "export", "figures", "report") if sizes else ():
+    for kind in ("reduce", "stack", "export", "report") if sizes else ():
         measured = ", ".join(f"{largest(found, kind)['memory']:.0f}" for _, found in sizes)
         numbers = ", ".join(str(size) for size, _ in sizes)
         rows.append(f"| memory of `{kind}` at {numbers} runs | within 10 % | {measured} MB |")
