@@ -1,6 +1,6 @@
 """The task ``export``: the final products of a label, from the last stack."""
 
-from collections.abc import Callable, Container, Mapping, Sequence, Set
+from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeflow.errors import RunsLeftOut, counted
+from cubeflow.errors import RunsLeftOut, Say, counted
 from cubeflow.maps import Cube, sphere
 from cubeflow.observation import TIME_KEYWORDS
 from cubeflow.pipeline import versions
@@ -31,7 +31,7 @@ MUCH = 0.01  # share of the counts whose loss is said
 NO_FLUX = "a point-like exposure holds inside the cut on direction, which the disc is not"
 
 
-def export_label(results: Path, target: Target, task: ExportTask, say: Callable[[str], None]) -> None:
+def export_label(results: Path, target: Target, task: ExportTask, say: Say) -> None:
     """Write `PRODUCTS` of a label, or of a part of its runs.
 
     Where no run is left they are without counts, exposure and background. RunsLeftOut if runs were refused and

@@ -2,14 +2,13 @@
 
 import io
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
-from cubeflow.errors import counted
+from cubeflow.errors import Say, counted
 from cubeflow.maps import Cube
 from cubeflow.observation import to_mjd
 from cubeflow.pipeline.certificate import certified
@@ -49,7 +48,7 @@ OF_ENERGY = ("e_min", "e_max", "flux", "flux_err", "flux_ul", "sqrt_ts")  # shap
 Point = dict[str, str | float]
 
 
-def write_series(results: Path, target: Target, task: SeriesTask, say: Callable[[str], None]) -> None:
+def write_series(results: Path, target: Target, task: SeriesTask, say: Say) -> None:
     """Write ``lightcurve.ecsv``, and ``joint.yaml`` with ``joint-models.yaml``, of a label; FailedError as `open_made`.
 
     An interval of which no run is left is no point of the light curve.

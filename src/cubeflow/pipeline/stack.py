@@ -1,13 +1,13 @@
 """The task ``stack``: a node of the tree from its children; and how stacks are written and read."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cubeflow.errors import FailedError, counted
+from cubeflow.errors import FailedError, Say, counted
 from cubeflow.maps import Cube
 from cubeflow.pipeline import versions
 from cubeflow.pipeline.certificate import software
@@ -21,7 +21,7 @@ from cubeflow.store.keys import Recipe
 Row = dict[str, Any]  # of a run: its place, status and reason, and the rows of its maps and its background
 
 
-def stack_node(results: Path, target: Target, task: StackTask, say: Callable[[str], None]) -> None:
+def stack_node(results: Path, target: Target, task: StackTask, say: Say) -> None:
     """Stack the children of a node, in order, into its file; FailedError as `open_made`."""
     total, rows = StackSum(), []
     for child in task.children:

@@ -1,10 +1,10 @@
 """The task ``table``: every selected run of a target, also the refused, with the reason."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cubeflow.errors import counted
+from cubeflow.errors import Say, counted
 from cubeflow.pipeline.certificate import certified
 from cubeflow.pipeline.export import require_not_refused
 from cubeflow.pipeline.stack import Row, open_made
@@ -107,7 +107,7 @@ WORDS |= {"event_type", "off_runs"}  # are text, also where no cell says so
 KINDS: dict[type[bool | float | str], set[type]] = {bool: {bool}, int: {int, bool}, float: {float, int, bool}}
 
 
-def write_run_table(results: Path, target: Target, task: TableTask, say: Callable[[str], None]) -> None:
+def write_run_table(results: Path, target: Target, task: TableTask, say: Say) -> None:
     """Write ``runs.ecsv``, ``runs.csv`` and ``runs.fits`` of a target, from the last stack of each label.
 
     RunsLeftOut if every run is refused before it is read, and `Target.on_refused` is ``fail``.

@@ -4,7 +4,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -17,7 +17,7 @@ from cubeflow.dl3.entries import RunEntry, Store, direction_of
 from cubeflow.dl3.index import open_store
 from cubeflow.dl3.reader import require_columns
 from cubeflow.dl3.tables import Conditions, parse_where
-from cubeflow.errors import MistakeError, counted
+from cubeflow.errors import MistakeError, Say, counted
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.pipeline.certificate import holds
 from cubeflow.pipeline.progress import progress_folder
@@ -46,7 +46,6 @@ from cubeflow.products.fov_background import FovOptions
 from cubeflow.store.atomic import sweep_temporaries
 from cubeflow.store.keys import make_key, short
 
-Say = Callable[[str], None]
 # Tasks of acceptance models and their OFF runs, by name; each is made once, whoever uses it.
 Models = dict[str, tuple[tuple[OffTask | ModelTask, ...], Sequence[RunEntry]]]
 MAX_TOLD = 3  # files of the store that are left out
@@ -189,7 +188,7 @@ def make_plan(config: Config, say: Say, reads_all: bool = False) -> Plan:
                 require_columns(entries, where, target.event_type)
                 fitting.add(where)
         maker = TaskMaker(target, cache, section.stack)
-        maker.unread = dict(line.split(": ", 1) for line in store.left_out)
+        maker.unread = {file: why for file, _, why in (line.partition(": ") for line in store.left_out)}
         found, used = _model_tasks(config, store, maker, entries, models, say_once)
         with _placing(config, f"targets.{name}."):
             tasks[name] = maker.make(entries, refused, unselected, found)
@@ -321,7 +320,7 @@ def _asked(wanted: Observations) -> str:
     asked = [f"{name} {', '.join(ranges_text(ids))}" for name in ("ids", "exclude") if (ids := getattr(wanted, name))]
     fields = {"within_deg": " deg", "where": ""}
     asked += [f"{key.split('_')[0]} {value}{unit}" for key, unit in fields.items() if (value := getattr(wanted, key))]
-    asked += [f"time MJD {start:.6g} to {stop:.6g}" for start, stop in wanted.time_mjd or ()]
+    asked += [f"time MJD {start:.9g} to {stop:.9g}" for start, stop in wanted.time_mjd or ()]
     return "; ".join(asked) or "all"
 
 

@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 
 from cubeflow.config import Config
 from cubeflow.dl3.reader import name_file
-from cubeflow.errors import FailedError, MistakeError, RunsLeftOut, counted
+from cubeflow.errors import FailedError, MistakeError, RunsLeftOut, Say, counted
 from cubeflow.maps import Cube
 from cubeflow.pipeline.export import MUCH, NO_FLUX, beyond_text, export_label, significance_text
 from cubeflow.pipeline.lightcurve import write_series
@@ -41,7 +41,6 @@ from cubeflow.products.exclusion import ExclusionFile, Rim
 from cubeflow.store.fits import write_image_fits
 from cubeflow.store.keys import short
 
-Say = Callable[[str], None]
 RunTask = ArtifactTask | ExportTask | SeriesTask | TableTask  # others draw pictures and page
 # What is wrong with a target, a file or the machine, and no bug: it says nothing about the next task.
 FAILURES = (FailedError, MistakeError, OSError, MemoryError)

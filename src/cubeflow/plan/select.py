@@ -10,7 +10,7 @@ from cubeflow.dl3.entries import RunEntry, Store, direction_of
 from cubeflow.dl3.hdus import Header
 from cubeflow.dl3.index import read_infos
 from cubeflow.dl3.tables import NoColumn, parse_where
-from cubeflow.errors import MistakeError, counted
+from cubeflow.errors import MistakeError, Say, counted
 from cubeflow.maps.arrays import FloatArray, Place
 from cubeflow.maps.sphere import angular_distance_deg
 from cubeflow.observation import DAY_S
@@ -52,7 +52,7 @@ def select_runs(store: Store, wanted: Observations, target_deg: Place) -> tuple[
 
 
 def match_runs(
-    key: str, entries: Runs, off_runs: Runs, wanted: Match, leave_out: str, say: Callable[[str], None]
+    key: str, entries: Runs, off_runs: Runs, wanted: Match, leave_out: str, say: Say
 ) -> dict[int, tuple[int, ...]]:
     """OFF runs that are like each run, by run; the nearest first, in differences over their limits.
 

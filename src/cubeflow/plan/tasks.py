@@ -1,6 +1,6 @@
 """From a target and the runs of a store to its tasks: units, batches, tree and keys."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,7 +10,7 @@ from cubeflow.config.sections import StackOptions
 from cubeflow.dl3.entries import RunEntry, missing_types
 from cubeflow.dl3.files import InputChanged
 from cubeflow.dl3.reader import ALWAYS, read_enclosure, read_gti_and_site
-from cubeflow.errors import MistakeError, counted
+from cubeflow.errors import MistakeError, Say, counted
 from cubeflow.observation import RunRefused, Unit
 from cubeflow.pipeline import versions
 from cubeflow.pipeline.tasks import (
@@ -88,7 +88,7 @@ class TaskMaker:
         self.reduce = target.reduce_recipe(None)
         self.labels = {label: target.background_recipe(label) for label in target.backgrounds}
 
-    def model_tasks(self, entries: Iterable[RunEntry], say: Callable[[str], None]) -> tuple[OffTask | ModelTask, ...]:
+    def model_tasks(self, entries: Iterable[RunEntry], say: Say) -> tuple[OffTask | ModelTask, ...]:
         """Tasks of the acceptance model from some OFF runs; says which of them are left out."""
         target, found = self.target, {}
         assert target.model is not None

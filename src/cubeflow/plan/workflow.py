@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cubeflow.config.load import load_from_command_line
-from cubeflow.errors import FailedError, MistakeError
+from cubeflow.errors import FailedError, MistakeError, Say
 from cubeflow.pipeline.progress import showing
 from cubeflow.pipeline.tasks import FOLDER, PICTURES, Task
 from cubeflow.plan.jobs import Job, read_jobs
@@ -23,7 +23,6 @@ from cubeflow.plan.make import Plan, make_plan, require_runs, say_planned
 from cubeflow.plan.run import finish, forget_other_plans, target_lines
 from cubeflow.plan.storage import damaged_copies, look, place, remove
 
-Say = Callable[[str], None]
 # Options with which Snakemake looks at all files, writes none of them, and must see all as if none were there.
 LOOKS = ("-[a-zA-Z]*[SD]", "--(detailed-)?summary", "--(rule|file)?graph", "--(d3)?dag", "--report")
 READS = (*LOOKS, "-[a-zA-Z]*n", "-l", "--dry-?r(un?)?", "--list.*", "--lint", "--unlock")

@@ -2,12 +2,13 @@
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
+from cubeflow.errors import Say
 from cubeflow.pipeline.certificate import certified, software
 from cubeflow.pipeline.progress import Progress, progress_folder
 from cubeflow.pipeline.tasks import PAGE, PICTURES, PRODUCTS, REGIONS, FiguresTask, ReportTask, files_of, inputs_of
@@ -130,7 +131,7 @@ def side_by_side(pairs: Iterable[Iterable[tuple[str, str]]]) -> list[tuple[str, 
     return [(name, values[:1] if len(set(values)) == 1 else values) for name, values in rows]
 
 
-def do_job(plan_file: Path, name: str, say: Callable[[str], None], results: Path) -> None:
+def do_job(plan_file: Path, name: str, say: Say, results: Path) -> None:
     """Draw the figures of a job of a plan that was written, or put the report together, in a folder of results."""
     (job,) = read_jobs(plan_file, [name])
     drawn = {task.target for task in job.tasks if isinstance(task, FiguresTask)}
